@@ -1,0 +1,206 @@
+# One command for each thing a developer does; `make help` lists them.
+#
+# Python only ever runs in virtual environments made here, and it runs the wheel that users get:
+# a release build, the same one for demo, tests and benchmarks. Stamp files keep repeats quick; one
+# is made again when something it depends on is newer.
+#
+#   dist/.built            the wheel in dist/ was built from the present sources
+#   VENV/.stamp-python     the environment VENV exists
+#   VENV/.stamp-GROUP      it has the dependency group GROUP of pyproject.toml
+#   VENV/.stamp-wheel      it has the present wheel
+#
+# VENV is `.venv` for PYTHON and `.venv-3.12` for another Python, which gets the same abi3 wheel.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # two pips in one environment would fight; cargo is parallel by itself
+.SECONDARY:   # keep stamps that only a pattern rule mentions
+
+# Read when `.venv` is made; remove `.venv` to choose another.
+ifndef PYTHON
+PYTHON := $(shell .ci/find-python 3.11 3 3.12 3.13 3.14)
+endif
+OTHER_PYTHONS ?= 3.12 3.13
+CARGO ?= cargo
+CARGO_FLAGS ?=
+PYTEST_ARGS ?=
+RUN_ARGS ?=
+BENCH_ARGS ?=
+SOAK_LIMIT ?= 30m
+
+BIN := .venv/bin
+# Folders count too: their time changes when a file is added or removed.
+SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE-MIT LICENSE-APACHE \
+    $(shell find crates python -name __pycache__ -prune -o \( -type d -o -name '*.rs' \
+        -o -name '*.py' -o -name '*.pyi' -o -name '*.toml' -o -name py.typed \) -print)
+
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+heading = @printf '\n== %s\n' $(1)
+
+##@ Use
+
+.PHONY: run
+run: .venv/.stamp-wheel .venv/.stamp-demo ## run the demo; RUN_ARGS are passed on
+	$(call heading,'demo')
+	$(BIN)/python examples/photos.py $(RUN_ARGS)
+
+.PHONY: wheel
+wheel: dist/.built ## build the release wheel into dist/
+	@ls dist/*.whl
+
+##@ Test
+
+.PHONY: test
+test: test-rust test-python test-others ## run every test but the soak tests
+
+.PHONY: test-rust
+test-rust: ## run the tests of the Rust crates (manycore-python has none)
+	$(call heading,'cargo test')
+	$(CARGO) test $(CARGO_FLAGS)
+
+.PHONY: test-python
+test-python: .venv/.stamp-wheel .venv/.stamp-test ## run the Python tests; PYTEST_ARGS are passed on
+	@printf '\n== pytest on %s: all tests\n' "$$($(BIN)/python --version)"
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: test-others
+test-others: $(OTHER_PYTHONS:%=test-python-%) ## run the quick Python tests on each of OTHER_PYTHONS
+
+# The rule is its own so that an absent Python skips its part instead of failing the whole.
+.PHONY: $(OTHER_PYTHONS:%=test-python-%)
+$(OTHER_PYTHONS:%=test-python-%): test-python-%:
+	@if .ci/find-python $* >/dev/null; then \
+	    $(MAKE) --no-print-directory .venv-$*/run-quick-tests; \
+	else \
+	    printf '\nSKIPPED: Python %s was not found on PATH or in pyenv; its tests did not run\n' $*; \
+	fi
+
+%/run-quick-tests: %/.stamp-wheel %/.stamp-test
+	@printf '\n== pytest on %s: quick tests\n' "$$($*/bin/python --version)"
+	$*/bin/pytest -m 'not slow and not soak' $(PYTEST_ARGS)
+
+# SIGABRT makes pytest's fault handler print every stack.
+.PHONY: soak
+soak: .venv/.stamp-wheel .venv/.stamp-test ## run the soak tests, SOAK_LIMIT (30m) at most
+	$(call heading,'soak tests')
+	ulimit -c 0; timeout --foreground --signal=ABRT --kill-after=30s $(SOAK_LIMIT) \
+	    $(BIN)/pytest -m soak $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: .venv/.stamp-wheel .venv/.stamp-bench ## measure against the standard library; BENCH_ARGS are passed on
+	$(call heading,'benchmarks')
+	$(BIN)/python benches/run.py $(BENCH_ARGS)
+
+##@ Check
+
+.PHONY: check
+check: check-rust check-python check-deny ## run every check that is not a test
+
+# One target for each tool, so that `make --keep-going check` reports what every one of them finds.
+.PHONY: check-rust check-rustfmt check-clippy check-rustdoc
+check-rust: check-rustfmt check-clippy check-rustdoc ## rustfmt, clippy and rustdoc
+
+check-rustfmt:
+	$(call heading,'rustfmt')
+	$(CARGO) fmt --all --check
+
+check-clippy: .venv/.stamp-python
+	$(call heading,'clippy')
+	PYO3_PYTHON=$(CURDIR)/$(BIN)/python \
+	    $(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+check-rustdoc:
+	$(call heading,'rustdoc')
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps
+
+.PHONY: check-python check-ruff check-mypy check-stubs
+check-python: check-ruff check-mypy check-stubs ## ruff, mypy, and stubtest of manycore._engine
+
+check-ruff: .venv/.stamp-lint
+	$(call heading,'ruff')
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check-mypy: .venv/.stamp-lint
+	$(call heading,'mypy')
+	$(BIN)/mypy
+
+check-stubs: .venv/.stamp-wheel .venv/.stamp-lint
+	$(call heading,'stubtest')
+	$(BIN)/stubtest --mypy-config-file pyproject.toml manycore._engine
+
+.PHONY: check-deny
+check-deny: ## licences, advisories and banned crates, if cargo-deny is installed
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    printf '\n== cargo deny\n'; \
+	    $(CARGO) deny check; \
+	else \
+	    printf '\nSKIPPED: cargo-deny is not installed; `cargo install --locked cargo-deny`\n'; \
+	fi
+
+.PHONY: format
+format: .venv/.stamp-lint ## format Rust and Python, mend what ruff can
+	$(CARGO) fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+##@ Other
+
+.PHONY: clean
+clean: ## remove everything that was built, the environments too
+	rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find python tests benches examples -name __pycache__ -prune -exec rm -rf {} +
+	$(CARGO) clean
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' \
+	    '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	     /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: print-python
+print-python:
+	@echo '$(PYTHON)'
+
+# ---- how the files are made ----------------------------------------------------------------------
+
+# pip reads dependency groups since 25.1.
+%/.stamp-python:
+	@python='$(if $(filter .venv,$*),$(PYTHON),$(shell .ci/find-python $(*:.venv-%=%)))'; \
+	fail() { printf 'manycore: %s\n' "$$1" >&2; exit 1; }; \
+	[[ $$python ]] || fail 'no Python 3.11 or newer was found; install one, or set PYTHON to its path'; \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || fail "$$python is not a Python 3.11 or newer; set PYTHON to the path of one"; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null \
+	    || fail "$$python has no venv module; on Debian or Ubuntu install python3-venv"; \
+	printf '\n== %s: %s\n' '$*' "$$("$$python" --version)"; \
+	"$$python" -m venv --clear '$*'
+	$*/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+# Make has no pattern with two `%`, so each group gets its rule.
+define group_rule
+%/.stamp-$(1): %/.stamp-python pyproject.toml
+	$$*/bin/python -m pip install --quiet --group $(1)
+	@touch $$@
+endef
+$(foreach group,build test lint demo bench,$(eval $(call group_rule,$(group))))
+
+# pip keeps an installed wheel of the same version, so the old one goes first.
+%/.stamp-wheel: dist/.built %/.stamp-python
+	$*/bin/python -m pip uninstall --quiet --yes manycore 2>/dev/null
+	$*/bin/python -m pip install --quiet dist/*.whl
+	@touch $@
+
+# The stamp bears the time at which the build began: a source edited meanwhile is newer.
+dist/.built: $(SOURCES) | .venv/.stamp-build
+	$(call heading,'release wheel')
+	@command -v $(CARGO) >/dev/null \
+	    || { echo 'manycore: cargo was not found; install Rust 1.85 or newer' >&2; exit 1; }
+	@mkdir -p dist && touch dist/.begun && rm -f dist/*.whl
+	PYO3_PYTHON=$(CURDIR)/$(BIN)/python $(BIN)/maturin build --release $(CARGO_FLAGS) --out dist
+	@mv dist/.begun $@

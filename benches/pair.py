@@ -1,0 +1,80 @@
+"""Two child processes that start together; one of them reports a sample.
+
+Everything here goes over plain pipes of the operating system, so that it costs both modules the
+same and does not wake what is being measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from benches.harness import Sample
+
+Role = Callable[[Callable[[], None]], Sample | None]
+"""A child's work. It prepares, calls its argument to wait for the other child, then runs."""
+
+
+class Gate:
+    """Holds children back until all of them have arrived."""
+
+    def __init__(self) -> None:
+        self._arrived = os.pipe()
+        self._go = os.pipe()
+
+    def arrive(self) -> None:
+        """In a child: say so, and wait for `open`."""
+        os.write(self._arrived[1], b".")
+        os.read(self._go[0], 1)
+
+    def open(self, parties: int) -> None:
+        """In the parent: wait for all, then let them go."""
+        for _ in range(parties):
+            os.read(self._arrived[0], 1)
+        os.write(self._go[1], b"." * parties)
+
+    def close(self) -> None:
+        """Give the pipes back."""
+        for end in (*self._arrived, *self._go):
+            os.close(end)
+
+
+def _play(role: Role, cpu: int | None, gate: Gate, report: int) -> None:
+    """Run one role in a child and write the sample it returns, if any, to the pipe `report`."""
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
+    sample = role(gate.arrive)
+    if sample is not None:
+        os.write(report, json.dumps(asdict(sample)).encode())
+
+
+def run_pair(context: Any, roles: tuple[Role, Role], cpus: tuple[int | None, int | None]) -> Sample:
+    """Fork a child for each role, pinned to its CPU if it has one; return the sample reported.
+
+    Args:
+        context: The `fork` context of the module under measurement: roles may be closures.
+        roles: The work of the two children; exactly one returns a sample.
+        cpus: Where the children run; None leaves it to the scheduler.
+    """
+    gate = Gate()
+    read_end, write_end = os.pipe()
+    children = [
+        context.Process(target=_play, args=(role, cpu, gate, write_end))
+        for role, cpu in zip(roles, cpus, strict=True)
+    ]
+    for child in children:
+        child.start()
+    os.close(write_end)
+    gate.open(len(children))
+    with os.fdopen(read_end, "rb") as report:
+        text = report.read()  # ends when both children have
+    for child in children:
+        child.join()
+    gate.close()
+    exit_codes = [child.exitcode for child in children]
+    if exit_codes != [0, 0]:
+        raise RuntimeError(f"children ended with exit codes {exit_codes}")
+    return Sample(**json.loads(text))

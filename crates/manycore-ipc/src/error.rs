@@ -1,0 +1,85 @@
+//! What can go wrong in shared memory.
+
+use thiserror::Error;
+
+/// Bytes in the heap are not what this engine writes there: another process scribbled on them, or
+/// runs another version. The operation changed nothing.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("shared memory is corrupted: {what}; restart the program, and look for native code that writes out of bounds")]
+pub struct Corrupted {
+    /// What was found to be wrong.
+    pub what: &'static str,
+}
+
+impl Corrupted {
+    pub(crate) const fn new(what: &'static str) -> Self {
+        Self { what }
+    }
+}
+
+/// Why memory could not be had.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AllocError {
+    /// The heap may not grow by that much.
+    #[error(
+        "the shared heap is full: {wanted} bytes more would exceed its limit of {limit} bytes ({used} in use); \
+         raise MANYCORE_HEAP_LIMIT or the memory limit of this container, or send less at a time"
+    )]
+    HeapFull {
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes backed by memory now.
+        used: u64,
+        /// The most that may be.
+        limit: u64,
+    },
+    /// See [`Corrupted`].
+    #[error(transparent)]
+    Corrupted(#[from] Corrupted),
+}
+
+/// Why a handle does not lead to an object.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// Made by a process that is not related to this one.
+    #[error(
+        "this handle belongs to another family of processes: queues, locks and values can only be used by \
+         the process that made them and by processes started through manycore from it"
+    )]
+    OtherFamily,
+    /// The object was freed.
+    #[error(
+        "the object of this handle is gone: nobody held it any more; keep the original alive until the \
+         handle has been unpickled"
+    )]
+    Gone,
+    /// The handle is of another kind of object.
+    #[error("this handle leads to an object of another kind")]
+    OtherKind,
+    /// There is no room for one more process.
+    #[error("the family has no room for another process: {0} are registered")]
+    FamilyFull(u32),
+    /// There is no room for one more object, or its memory.
+    #[error(transparent)]
+    Alloc(#[from] AllocError),
+    /// See [`Corrupted`].
+    #[error(transparent)]
+    Corrupted(#[from] Corrupted),
+}
+
+/// Why a process cannot use a heap.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FamilyError {
+    /// The system refused.
+    #[error("cannot set up the shared heap: {0}")]
+    Os(#[from] std::io::Error),
+    /// What was inherited is not a heap of this version.
+    #[error("cannot join the family: {0}; all its processes must run the same version of manycore")]
+    Foreign(&'static str),
+    /// See [`HandleError`].
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+}

@@ -1,0 +1,48 @@
+//! The types that may be looked at in place in shared memory.
+
+#![allow(unsafe_code)] // one line for each type that may be viewed in place, see SAFETY.md
+
+use crate::block::table::{AllocatorHeader, Entry};
+use crate::heap::header::Header;
+use crate::object::header::{Object, ObjectsHeader};
+use crate::registry::slot::{RegistryHeader, Slot};
+use crate::wait::Bell;
+use crate::word::{Word32, Word64};
+
+/// A type that any bytes are a valid value of and that stays valid while other processes change it.
+///
+/// # Safety
+/// The type is `repr(C)` or `repr(transparent)` and made of atomics (and arrays and structs of them)
+/// only: no `bool`, no `enum`, no reference, no padding that matters.
+pub unsafe trait Shared: Sync {}
+
+// SAFETY: a transparent wrapper of an atomic.
+unsafe impl Shared for Word32 {}
+// SAFETY: a transparent wrapper of an atomic.
+unsafe impl Shared for Word64 {}
+// SAFETY: a transparent wrapper of `Word32`.
+unsafe impl Shared for Bell {}
+// SAFETY: `repr(C)`, words and the headers below.
+unsafe impl Shared for Header {}
+// SAFETY: `repr(C)`, words only.
+unsafe impl Shared for RegistryHeader {}
+// SAFETY: `repr(C)`, words, a bell, and a life word (atomics).
+unsafe impl Shared for Slot {}
+// SAFETY: `repr(C)`, words and an engine lock (a word).
+unsafe impl Shared for ObjectsHeader {}
+// SAFETY: `repr(C)`, words only; bodies are views of its `body` words.
+unsafe impl Shared for Object {}
+// SAFETY: `repr(C)`, words and an engine lock.
+unsafe impl Shared for AllocatorHeader {}
+// SAFETY: `repr(C)`, words only.
+unsafe impl Shared for Entry {}
+// SAFETY: `repr(C)`, words, engine locks and bells.
+unsafe impl Shared for crate::ring::layout::RingBody {}
+// SAFETY: `repr(C)`, words only.
+unsafe impl Shared for crate::lock::user::UserLock {}
+// SAFETY: `repr(C)`, words only.
+unsafe impl Shared for crate::object::memory::MemoryBody {}
+// SAFETY: `repr(C)`, words and a bell.
+unsafe impl Shared for crate::object::group::GroupBody {}
+// SAFETY: `repr(C)`, words only.
+unsafe impl Shared for crate::object::group::Row {}

@@ -1,0 +1,36 @@
+//! What lives in the shared memory of a manycore family.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`heap`] | one sparse shared mapping, and checked ways to look into it |
+//! | [`registry`] | who belongs to the family, and who has died |
+//! | [`block`] | payload memory: states, free lists, growth |
+//! | [`object`] | shared objects and who holds them |
+//! | [`lock`] | the engine's robust lock and the user's lock |
+//! | [`ring`] | the one transport of queues and pools |
+//! | [`wait`] | sleeping and waking |
+//! | [`family`] | all of it together, from the point of view of one process |
+//! | [`word`] | the atomics that everything shared is made of |
+//! | [`fault`] | named places at which a process can be made to die |
+//! | [`stall`] | telling the program that a lock's holder does not move |
+//! | [`error`] | what can go wrong |
+#![deny(unsafe_code)]
+
+pub mod block;
+#[cfg(test)]
+pub(crate) mod crash;
+pub mod error;
+pub mod family;
+pub mod fault;
+pub mod heap;
+pub mod lock;
+pub mod object;
+pub mod registry;
+pub mod ring;
+pub mod stall;
+pub mod wait;
+pub mod word;
+
+pub use error::{AllocError, Corrupted, FamilyError, HandleError};
+pub use family::{Family, Hold};
+pub use object::{Handle, Kind};

@@ -1,0 +1,262 @@
+//! The robust lock inside the engine.
+//!
+//! One word, in the format that the kernel's robust-futex interface knows:
+//!
+//! | WAITERS | OWNER_DIED | TID  | meaning                                                      |
+//! |---------|------------|------|--------------------------------------------------------------|
+//! | 0       | 0          | 0    | free                                                         |
+//! | 0       | 0          | t    | held by thread t; nobody asleep                              |
+//! | 1       | 0          | t    | held; `release` must wake one                                |
+//! | *       | 1          | 0    | its owner died (stored by the kernel, or by who found it out) |
+//! | *       | 1          | t    | held by t, who has not yet repaired what the dead owner left |
+//! | 1       | 0          | 0    | never stored: `release` clears all bits together             |
+//!
+//! While it is held, the kernel knows the word as this thread's pending operation, see
+//! [`manycore_os::robust`]. Nothing else of the holder is stored in shared memory.
+
+use std::hint::spin_loop;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use manycore_os::futex;
+use manycore_os::robust::{self, Holder, OWNER_DIED, TID, WAITERS};
+
+use crate::wait::{GaveUp, Patience};
+use crate::word::Word32;
+
+/// Looks at a held lock this often before it counts as contended: about a microsecond, the time that
+/// an owner on another core needs to finish.
+const LOOKS: u32 = 100;
+/// A holder that keeps an engine lock for this long is stopped or frozen.
+const STALL: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct EngineLock(Word32);
+
+/// A lock that was taken.
+#[must_use]
+pub enum Locked<'a> {
+    /// What it guards is in order.
+    Clean(Guard<'a>),
+    /// The last owner died inside. Repair what it guards, then call [`Guard::repaired`]; if this
+    /// process dies first, the next locker gets the same answer.
+    OwnerDied(Guard<'a>),
+}
+
+/// Releases the lock when dropped.
+pub struct Guard<'a> {
+    lock: &'a EngineLock,
+    holder: Holder,
+}
+
+impl EngineLock {
+    /// Takes the lock if that needs no sleep.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Locked<'_>> {
+        let holder = Holder::current();
+        holder.announce(self.0.as_futex());
+        // Acquire pairs with the Release in `release`, and with the kernel's when an owner died.
+        if self.0.compare_exchange(0, holder.tid(), Acquire, Relaxed).is_ok() {
+            return Some(Locked::Clean(Guard { lock: self, holder }));
+        }
+        self.try_lock_slow(holder)
+    }
+
+    #[cold]
+    fn try_lock_slow(&self, holder: Holder) -> Option<Locked<'_>> {
+        for _ in 0..LOOKS {
+            if let Some(died) = self.try_take(&holder, 0) {
+                return Some(self.locked(holder, died));
+            }
+            spin_loop();
+        }
+        holder.retract();
+        None
+    }
+
+    /// Takes the lock, sleeping while another thread holds it.
+    ///
+    /// # Errors
+    /// When the patience ends first.
+    pub fn lock(&self, patience: &mut Patience<'_>) -> Result<Locked<'_>, GaveUp> {
+        if let Some(locked) = self.try_lock() {
+            return Ok(locked);
+        }
+        let mut slept = Duration::ZERO;
+        loop {
+            let holder = Holder::current();
+            holder.announce(self.0.as_futex());
+            // Others may sleep beside this thread: once it slept, it keeps WAITERS set.
+            if let Some(died) = self.try_take(&holder, WAITERS) {
+                return Ok(self.locked(holder, died));
+            }
+            let word = self.0.fetch_or(WAITERS, Relaxed) | WAITERS; // ordered by the CAS that takes it
+            let slice = patience.slice();
+            let woken = word & TID != 0
+                && futex::wait(self.0.as_futex(), word, slice) == futex::Slept::Woken;
+            holder.retract();
+            if !woken && word & TID != 0 {
+                slept += slice;
+                self.examine_owner(word & TID, slept);
+                patience.check()?;
+            }
+        }
+    }
+
+    /// Whether the word could be taken; `Some(true)` when its last owner died.
+    fn try_take(&self, holder: &Holder, extra: u32) -> Option<bool> {
+        let word = self.0.load(Relaxed);
+        if word & TID != 0 {
+            return None;
+        }
+        let taken = holder.tid() | (word & (WAITERS | OWNER_DIED)) | extra;
+        // Acquire: as in `try_lock`.
+        self.0.compare_exchange(word, taken, Acquire, Relaxed).ok()?;
+        Some(word & OWNER_DIED != 0)
+    }
+
+    fn locked(&self, holder: Holder, died: bool) -> Locked<'_> {
+        let guard = Guard { lock: self, holder };
+        if died { Locked::OwnerDied(guard) } else { Locked::Clean(guard) }
+    }
+
+    /// A last resort where the kernel did not mark the word (no robust lists in this sandbox, or a
+    /// process made by a raw `clone`): a thread id that names no thread is no owner.
+    fn examine_owner(&self, tid: u32, slept: Duration) {
+        if !robust::thread_exists(tid) {
+            let word = self.0.load(Relaxed);
+            if word & TID == tid {
+                // Release pairs with the Acquire of who takes the lock next.
+                let dead = (word & WAITERS) | OWNER_DIED;
+                let _ = self.0.compare_exchange(word, dead, Release, Relaxed);
+            }
+        } else if slept >= STALL {
+            crate::stall::report(tid);
+        }
+    }
+
+    #[inline]
+    fn release(&self) {
+        // Release pairs with the Acquire in `try_lock` and `try_take`.
+        if self.0.swap(0, Release) & WAITERS != 0 {
+            futex::wake(self.0.as_futex(), 1);
+        }
+    }
+}
+
+impl Guard<'_> {
+    /// Says that what the dead owner left has been repaired.
+    pub fn repaired(&self) {
+        self.lock.0.fetch_and(!OWNER_DIED, Relaxed); // only this thread, as the owner, changes the bit
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(test)]
+        if let Err(death) = crate::crash::releasing(|| self.lock.release()) {
+            // What the kernel does for a thread that died holding this lock.
+            self.holder.retract();
+            self.lock.die_as_owner();
+            return death.go_on();
+        }
+        #[cfg(not(test))]
+        self.lock.release();
+        self.holder.retract();
+    }
+}
+
+#[cfg(test)]
+impl EngineLock {
+    fn die_as_owner(&self) {
+        use std::sync::atomic::Ordering::SeqCst;
+        let word = self.0.as_futex();
+        let died = (word.load(SeqCst) & WAITERS) | OWNER_DIED;
+        word.store(died, SeqCst);
+        futex::wake(word, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use manycore_os::Deadline;
+
+    use super::*;
+
+    fn lock<T>(lock: &EngineLock, until: Deadline, then: impl FnOnce(Locked<'_>) -> T) -> Option<T> {
+        let mut tick = || true;
+        lock.lock(&mut Patience::new(until, &mut tick)).ok().map(then)
+    }
+
+    #[test]
+    fn only_one_thread_is_inside_at_a_time() {
+        let word = EngineLock::default();
+        let count = std::sync::atomic::AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        lock(&word, Deadline::NEVER, |guard| {
+                            // Not one atomic addition: two threads inside would lose some.
+                            let seen = count.load(Relaxed);
+                            count.store(seen + 1, Relaxed);
+                            drop(guard);
+                        })
+                        .expect("never times out");
+                    }
+                });
+            }
+        });
+        assert_eq!(count.into_inner(), 80_000);
+    }
+
+    #[test]
+    fn the_next_owner_learns_that_the_last_one_died_until_it_has_repaired() {
+        let word: &'static EngineLock = Box::leak(Box::default());
+        let die_inside = || {
+            std::thread::spawn(|| {
+                let locked = word.try_lock();
+                std::mem::forget(locked);
+            })
+            .join()
+            .expect("it only forgets");
+        };
+        die_inside();
+        for repair in [false, true] {
+            lock(word, Deadline::NEVER, |locked| match locked {
+                Locked::OwnerDied(guard) if repair => guard.repaired(),
+                Locked::OwnerDied(guard) => std::mem::forget(guard),
+                Locked::Clean(_) => panic!("its owner had died"),
+            });
+            if !repair {
+                // Not repaired: forget left it held by this thread; mark it as the kernel would.
+                Holder::current().retract();
+                word.die_as_owner();
+            }
+        }
+        lock(word, Deadline::NEVER, |locked| assert!(matches!(locked, Locked::Clean(_))));
+    }
+
+    #[test]
+    fn a_held_lock_is_given_up_at_the_deadline() {
+        let word = EngineLock::default();
+        let held = word.try_lock();
+        assert!(held.is_some());
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!(lock(&word, Deadline::after(Duration::from_millis(5)), |_| ()).is_none()));
+        });
+        drop(held);
+        assert!(word.try_lock().is_some());
+    }
+
+    #[test]
+    fn an_owner_that_no_longer_exists_is_found_out_without_the_kernels_mark() {
+        let word = EngineLock::default();
+        word.0.store(TID - 1, Relaxed); // no such thread
+        let died = lock(&word, Deadline::NEVER, |locked| matches!(locked, Locked::OwnerDied(_)));
+        assert_eq!(died, Some(true));
+    }
+}

@@ -1,0 +1,266 @@
+//! The lock behind `multiprocessing.Lock` and `RLock`.
+//!
+//! Any thread of any process may release it, so the kernel's per-thread lists do not fit. The word
+//! names the holding process; who waits asks the registry now and then whether that process lives.
+//!
+//! | WAITERS | HOLDER | meaning                                                         |
+//! |---------|--------|-----------------------------------------------------------------|
+//! | 0       | 0      | free                                                            |
+//! | 0       | p      | held by process p; nobody asleep                                |
+//! | 1       | p      | held; `release` must wake one                                   |
+//! | 1       | 0      | never stored: `release` clears both together                    |
+//!
+//! Only an *abnormal* death hands the lock over: the reaper of a killed process releases what it held
+//! and leaves its pid in `dead`, which the next owner takes out and reports. What a process holds when
+//! it leaves in order stays held, as with the standard library.
+//!
+//! The word has 31 bits for the holder: the slot, and 19 bits of its generation. A slot would have to
+//! change hands 524,288 times while a lock stays held for two holders to look the same.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use manycore_os::futex;
+
+use crate::registry::OwnerId;
+use crate::wait::{GaveUp, Patience, spin};
+use crate::word::{Word32, Word64};
+
+const WAITERS: u32 = 0x8000_0000;
+const HOLDER: u32 = !WAITERS;
+
+/// How a lock was acquired.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// In the usual way.
+    Clean,
+    /// Its holder, with this pid, was killed while holding it.
+    HolderDied(u32),
+}
+
+/// See the module.
+#[repr(C, align(64))]
+pub struct UserLock {
+    word: Word32,
+    /// Pid of a holder that was killed, until the next owner has taken notice.
+    dead: Word32,
+    /// Of a recursive lock: the owning thread, and how often it has acquired.
+    thread: Word64,
+    depth: Word64,
+    spare: [Word64; 5],
+}
+
+impl UserLock {
+    /// Makes the lock free. For an object that is not live yet.
+    pub(crate) fn initialise(&self) {
+        self.word.store(0, Relaxed); // published with the object
+        self.dead.store(0, Relaxed);
+        self.thread.store(0, Relaxed);
+        self.depth.store(0, Relaxed);
+    }
+
+    /// Acquires the lock if it is free.
+    #[inline]
+    pub fn try_acquire(&self, me: OwnerId) -> Option<Acquired> {
+        // Acquire pairs with the Release in `release` and `hand_over`.
+        self.word.compare_exchange(0, me.bits() & HOLDER, Acquire, Relaxed).ok()?;
+        Some(self.acquired())
+    }
+
+    fn acquired(&self) -> Acquired {
+        if self.dead.load(Relaxed) == 0 {
+            return Acquired::Clean; // usual; a pid was stored before the word became free
+        }
+        match self.dead.swap(0, Relaxed) {
+            0 => Acquired::Clean,
+            pid => Acquired::HolderDied(pid),
+        }
+    }
+
+    /// Acquires the lock, sleeping while it is held. `check_holder` runs after each slice of sleep with
+    /// the holder's name: it finds out whether that process died, and has it cleaned up after if so.
+    ///
+    /// # Errors
+    /// When the patience ends first.
+    pub fn acquire(
+        &self,
+        me: OwnerId,
+        patience: &mut Patience<'_>,
+        mut check_holder: impl FnMut(u32),
+    ) -> Result<Acquired, GaveUp> {
+        if spin::look(|| self.word.load(Relaxed) == 0) {
+            if let Some(acquired) = self.try_acquire(me) {
+                return Ok(acquired);
+            }
+        }
+        loop {
+            let word = self.word.load(Relaxed);
+            if word & HOLDER == 0 {
+                // Others may sleep: who has slept keeps WAITERS set.
+                let taken = (me.bits() & HOLDER) | WAITERS;
+                if self.word.compare_exchange(word, taken, Acquire, Relaxed).is_ok() {
+                    return Ok(self.acquired());
+                }
+                continue;
+            }
+            let waited = word | WAITERS;
+            if word != waited && self.word.compare_exchange(word, waited, Relaxed, Relaxed).is_err() {
+                continue;
+            }
+            match futex::wait(self.word.as_futex(), waited, patience.slice()) {
+                futex::Slept::Woken => {}
+                futex::Slept::Interrupted => patience.tick()?,
+                futex::Slept::TimedOut => {
+                    check_holder(waited & HOLDER);
+                    patience.check()?;
+                }
+            }
+            if patience.until().has_passed() {
+                return self.try_acquire(me).ok_or(GaveUp::TimedOut);
+            }
+        }
+    }
+
+    /// Releases the lock, whoever holds it. `false` when nobody does.
+    #[inline]
+    pub fn release(&self) -> bool {
+        // Release pairs with the Acquire of the next owner.
+        let word = self.word.swap(0, Release);
+        if word & WAITERS != 0 {
+            futex::wake(self.word.as_futex(), 1);
+        }
+        word & HOLDER != 0
+    }
+
+    /// Acquires a recursive lock again if this thread has it.
+    #[inline]
+    pub fn reenter(&self, me: OwnerId, thread: u64) -> bool {
+        let mine = self.is_held_by(me, thread);
+        if mine {
+            self.depth.fetch_add(1, Relaxed); // only the owner touches it
+        }
+        mine
+    }
+
+    /// Notes the owning thread of a recursive lock that was just acquired.
+    #[inline]
+    pub fn enter(&self, thread: u64) {
+        self.thread.store(thread, Relaxed); // only the owner's own thread finds its own number here
+        self.depth.store(1, Relaxed);
+    }
+
+    /// Leaves a recursive lock once; `None` when this thread does not have it, else whether that was
+    /// the last time, and the lock is free.
+    pub fn leave(&self, me: OwnerId, thread: u64) -> Option<bool> {
+        if !self.is_held_by(me, thread) {
+            return None;
+        }
+        let left = self.depth.saturating_sub(1, Relaxed) <= 1;
+        if left {
+            self.thread.store(0, Relaxed);
+            self.release();
+        }
+        Some(left)
+    }
+
+    /// Whether this thread of this process has the recursive lock.
+    #[must_use]
+    pub fn is_held_by(&self, me: OwnerId, thread: u64) -> bool {
+        self.word.load(Relaxed) & HOLDER == me.bits() & HOLDER && self.thread.load(Relaxed) == thread
+    }
+
+    /// The holder, as far as its word tells: compare with [`UserLock::name_of`].
+    #[must_use]
+    pub fn holder(&self) -> Option<u32> {
+        match self.word.load(Acquire) & HOLDER {
+            0 => None,
+            holder => Some(holder),
+        }
+    }
+
+    /// How often the owner has acquired a recursive lock.
+    #[must_use]
+    pub fn depth(&self) -> u64 {
+        self.depth.load(Relaxed)
+    }
+
+    /// What a lock's word holds while this process has it.
+    #[must_use]
+    pub fn name_of(owner: OwnerId) -> u32 {
+        owner.bits() & HOLDER
+    }
+
+    /// Gives a killed holder's lock to whoever comes next. May be done twice.
+    pub fn hand_over(&self, dead: OwnerId, pid: u32) {
+        let word = self.word.load(Acquire);
+        if word & HOLDER != Self::name_of(dead) {
+            return;
+        }
+        self.dead.store(pid, Relaxed); // published by the exchange
+        self.thread.store(0, Relaxed);
+        self.depth.store(0, Relaxed);
+        if self.word.compare_exchange(word, 0, AcqRel, Relaxed).is_ok() {
+            futex::wake(self.word.as_futex(), u32::MAX);
+        } else {
+            self.hand_over(dead, pid); // a waiter set its bit meanwhile
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use manycore_os::Deadline;
+
+    use super::*;
+
+    fn lock() -> UserLock {
+        UserLock {
+            word: Word32::new(0),
+            dead: Word32::new(0),
+            thread: Word64::new(0),
+            depth: Word64::new(0),
+            spare: Default::default(),
+        }
+    }
+
+    const ME: u32 = 0x1001;
+    const OTHER: u32 = 0x1002;
+
+    #[test]
+    fn anyone_may_release_and_twice_is_noticed() {
+        let (lock, me) = (lock(), OwnerId::from_bits(ME));
+        assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
+        assert_eq!(lock.try_acquire(OwnerId::from_bits(OTHER)), None);
+        assert!(lock.release());
+        assert!(!lock.release());
+    }
+
+    #[test]
+    fn a_killed_holders_lock_is_handed_over_with_its_pid_once() {
+        let (lock, me, other) = (lock(), OwnerId::from_bits(ME), OwnerId::from_bits(OTHER));
+        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        let acquired = lock.acquire(me, &mut patience, |holder| {
+            assert_eq!(holder, UserLock::name_of(other));
+            lock.hand_over(other, 77);
+            lock.hand_over(other, 77);
+        });
+        assert_eq!(acquired, Ok(Acquired::HolderDied(77)));
+        lock.release();
+        assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
+    }
+
+    #[test]
+    fn a_recursive_lock_belongs_to_one_thread() {
+        let (lock, me) = (lock(), OwnerId::from_bits(ME));
+        assert!(lock.try_acquire(me).is_some());
+        lock.enter(1);
+        assert!(lock.reenter(me, 1));
+        assert!(!lock.reenter(me, 2));
+        assert_eq!(lock.leave(me, 2), None);
+        assert_eq!(lock.leave(me, 1), Some(false));
+        assert_eq!(lock.leave(me, 1), Some(true));
+        assert_eq!(lock.leave(me, 1), None);
+    }
+}

@@ -1,0 +1,34 @@
+//! Which objects this process holds, and how often.
+//!
+//! Shared memory has one bit for each process and object; how many Python or Rust values of this
+//! process stand behind the bit is private. Counts are taken over by a forked child together with
+//! the values.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Object index to how many local references there are, and to which generation.
+#[derive(Default)]
+pub struct Holdings {
+    counts: Mutex<HashMap<u32, Holding>>,
+}
+
+/// The local references to one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Which of the objects at this index.
+    pub generation: u32,
+    /// How many local references.
+    pub count: usize,
+}
+
+/// The table of counts.
+pub type Counts = HashMap<u32, Holding>;
+
+impl Holdings {
+    /// The counts, locked. Nothing that waits happens under this lock.
+    pub fn lock(&self) -> MutexGuard<'_, Counts> {
+        // A panic while counting would leave a count that is at most too high.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,19 @@
+//! Shared objects and who holds them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`header`] | an object's slot: state, generation, holders, body |
+//! | [`table`] | making objects, freeing them |
+//! | [`holding`] | which objects this process holds, and how often |
+//! | [`memory`] | the body of a piece of shared memory (`Value`, `Array`) |
+//! | [`group`] | the body of a group of workers (a pool): one bell and a row for each worker |
+
+pub mod group;
+pub mod header;
+pub mod holding;
+pub mod memory;
+pub mod table;
+
+pub use header::{Handle, Kind};
+pub use holding::Holdings;
+pub use table::Objects;

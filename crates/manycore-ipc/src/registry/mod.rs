@@ -1,0 +1,17 @@
+//! Who belongs to the family.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`owner`] | the 32 bits by which a word names a process: slot and generation |
+//! | [`slot`] | what is known about one process |
+//! | [`membership`] | joining, leaving, and being forked |
+//!
+//! Cleaning up after a dead process is in [`crate::family`], which knows all parts.
+
+pub mod membership;
+pub mod owner;
+pub mod slot;
+
+pub use membership::Registry;
+pub use owner::OwnerId;
+pub use slot::{Slot, Status};

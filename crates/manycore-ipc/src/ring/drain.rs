@@ -1,0 +1,51 @@
+//! Emptying a ring that nobody holds any more, and repairing one on request.
+
+use manycore_os::Deadline;
+
+use super::get::{Get, Message};
+use super::position::Position;
+use super::region::Ring;
+use crate::error::Corrupted;
+use crate::wait::Patience;
+
+impl Ring {
+    /// Frees everything inside: messages, their blocks and handles, and the regions. The caller has
+    /// taken over the freeing of the object. Returns when nothing is left; may be done twice.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense; what could not be found stays taken.
+    pub fn drain(&self) -> Result<(), Corrupted> {
+        let mut message = Message::default();
+        loop {
+            match self.try_get(&mut message, None)? {
+                Get::Done => {
+                    for &block in &message.blocks {
+                        self.blocks.free(block);
+                    }
+                    for &(index, _) in &message.handles {
+                        self.objects.arrived(index)?;
+                    }
+                }
+                Get::Empty => break,
+                Get::Busy => self.settle(),
+            }
+        }
+        let tail = Position::from_bits(self.body.put.position.load(std::sync::atomic::Ordering::Acquire));
+        if let Some(words) = self.body.put.region.get(tail.region_index()) {
+            self.blocks.free(words.block());
+        }
+        Ok(())
+    }
+
+    /// Takes each lock once, so that whatever a dead owner left is repaired now.
+    pub fn settle(&self) {
+        let mut go_on = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+        if let Ok(locked) = self.body.put.lock.lock(&mut patience) {
+            let _ = self.repaired_put(locked);
+        }
+        if let Ok(locked) = self.body.get.lock.lock(&mut patience) {
+            let _ = self.repaired_get(locked);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The consumers' side of a ring.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::position::Position;
+use super::record::{Header, LINK, LINK_BYTES};
+use super::region::{Region, Ring};
+use crate::block::{BlockRef, State};
+use crate::error::Corrupted;
+use crate::fault;
+use crate::lock::{Guard, Locked};
+use crate::object::group::{Row, Taking};
+use crate::wait::{GaveUp, Patience};
+
+/// A message that was received. Its blocks are held by this process; free each when it is not needed.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// What was said about it.
+    pub header: Header,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// Blocks that belong to it.
+    pub blocks: Vec<BlockRef>,
+    /// Index and generation of the handles in it. They count as in flight until
+    /// [`Family::receive`](crate::Family::receive) has taken them over.
+    pub handles: Vec<(u32, u32)>,
+}
+
+impl Message {
+    fn clear(&mut self) {
+        self.payload.clear();
+        self.blocks.clear();
+        self.handles.clear();
+    }
+}
+
+/// How an attempt to get ended.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Get {
+    /// The message was received.
+    Done,
+    /// There is none.
+    Empty,
+    /// Another thread holds the lock.
+    Busy,
+}
+
+/// Why nothing was received.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GetError {
+    /// The deadline passed while the ring was empty.
+    #[error("the queue stayed empty until the deadline")]
+    Empty,
+    /// The caller's tick ended the wait.
+    #[error("the wait was interrupted")]
+    Interrupted,
+    /// The ring is closed and empty.
+    #[error("the queue is closed and empty")]
+    Closed,
+    /// See [`Corrupted`].
+    #[error(transparent)]
+    Corrupted(#[from] Corrupted),
+}
+
+impl From<GaveUp> for GetError {
+    fn from(gave_up: GaveUp) -> Self {
+        match gave_up {
+            GaveUp::TimedOut => Self::Empty,
+            GaveUp::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+impl Ring {
+    /// Gets a message if there is one and that needs no sleep.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense.
+    #[inline]
+    pub fn try_get(&self, into: &mut Message, row: Option<&Row>) -> Result<Get, Corrupted> {
+        if self.is_empty() {
+            return Ok(Get::Empty); // without the lock: an idle consumer disturbs nobody
+        }
+        let Some(locked) = self.body.get.lock.try_lock() else { return Ok(Get::Busy) };
+        let guard = self.repaired_get(locked)?;
+        let outcome = self.get_locked(into, row)?;
+        drop(guard);
+        if outcome == Get::Done {
+            self.after_get();
+        }
+        Ok(outcome)
+    }
+
+    /// Gets a message, waiting for one.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn get(
+        &self,
+        into: &mut Message,
+        row: Option<&Row>,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), GetError> {
+        let mut slept = false;
+        loop {
+            match self.try_get(into, row)? {
+                Get::Done => {
+                    if slept && !self.is_empty() {
+                        self.items_bell().ring(); // a burst may have woken only this consumer
+                    }
+                    return Ok(());
+                }
+                Get::Empty if self.is_closed() && self.is_empty() => return Err(GetError::Closed),
+                Get::Empty => {
+                    slept |= self
+                        .items_bell()
+                        .wait(patience, || !self.is_empty() || self.is_closed())?;
+                }
+                Get::Busy => {
+                    let locked = self.body.get.lock.lock(&mut patience.for_lock())?;
+                    drop(self.repaired_get(locked)?);
+                }
+            }
+        }
+    }
+
+    fn get_locked(&self, into: &mut Message, row: Option<&Row>) -> Result<Get, Corrupted> {
+        into.clear();
+        let get = &self.body.get;
+        let mut head = Position::from_bits(get.position.load(Relaxed)); // only changed under this lock
+        let (region, header) = loop {
+            let Some(available) = self.available(head) else { return Ok(Get::Empty) };
+            let region = self.region(get, head)?;
+            let header = region.header(head)?;
+            if header.kind != LINK {
+                break (region, header.check(available.min(region.capacity()))?);
+            }
+            head = self.follow(head, &region)?;
+        };
+        self.copy_out(head, &region, header, into)?;
+        if let Some(row) = row {
+            row.write(Taking { tag: header.tag, place: head.place() });
+        }
+        fault::point("ring.get.copied");
+        let next = head.after_message(header.record_len());
+        get.count[next.parity()].store(get.messages(head) + 1, Relaxed); // counts once `next` is stored
+        // Release: the commit. Pairs with the Acquire in `fits`: the bytes were read before they are reused.
+        get.position.store(next.bits(), Release);
+        fault::point("ring.get.committed");
+        Ok(Get::Done)
+    }
+
+    /// Bytes that are committed from `head` on, `None` if there are none.
+    #[inline]
+    fn available(&self, head: Position) -> Option<u64> {
+        let peer = &self.body.get.peer;
+        let mut tail = Position::from_bits(peer.load(Relaxed)); // under the lock
+        if tail.is_at(head) {
+            // Acquire pairs with the Release of a producer's commit.
+            tail = Position::from_bits(self.body.put.position.load(Acquire));
+            peer.store(tail.bits(), Relaxed);
+        }
+        if tail.is_at(head) {
+            return None;
+        }
+        // Producers that are in a later region have committed everything in this one.
+        Some(if tail.epoch() == head.epoch() { tail.since(head.bytes()) } else { u64::MAX })
+    }
+
+    /// Goes over to the next region and frees this one.
+    fn follow(&self, head: Position, region: &Region) -> Result<Position, Corrupted> {
+        let get = &self.body.get;
+        let block = region.block(head, 0)?;
+        let old = get.region.get(head.region_index()).ok_or(Corrupted::new("no such region"))?.block();
+        let next = head.after_link(LINK_BYTES);
+        let words = get.region.get(next.region_index()).ok_or(Corrupted::new("no such region"))?;
+        words.set(block, next.bytes());
+        fault::point("ring.get.linked");
+        get.position.store(next.bits(), Release); // the commit, as in `get_locked`
+        fault::point("ring.get.followed");
+        self.blocks.free(old);
+        Ok(next)
+    }
+
+    #[inline]
+    fn copy_out(
+        &self,
+        head: Position,
+        region: &Region,
+        header: Header,
+        into: &mut Message,
+    ) -> Result<(), Corrupted> {
+        into.header = header;
+        let mut skip = super::record::HEADER as u64;
+        for n in 0..usize::from(header.blocks) {
+            let block = region.block(head, n)?;
+            self.claim(block)?;
+            into.blocks.push(block);
+            skip += BlockRef::SIZE as u64;
+        }
+        for _ in 0..header.handles {
+            let word = u64::from_le_bytes(region.read(head, skip)?);
+            into.handles.push((word as u32, (word >> 32) as u32));
+            skip += 8;
+        }
+        region.append(head, skip, header.len as usize, &mut into.payload)
+    }
+
+    /// Takes a block over from its message, or from a consumer that died before it had the message.
+    fn claim(&self, block: BlockRef) -> Result<(), Corrupted> {
+        let claimable = |run: crate::block::table::Run| matches!(run.state, State::InFlight | State::Held);
+        if self.blocks.change(block, claimable, State::Held, self.blocks.me)? {
+            Ok(())
+        } else {
+            Err(Corrupted::new("a message's block is not there"))
+        }
+    }
+
+    /// What follows a commit, with the lock released.
+    #[inline]
+    fn after_get(&self) {
+        let body = self.body;
+        // A growing ring without a bound has no sleeping producers.
+        if body.grows.load(Relaxed) == 0 || body.max_messages.load(Relaxed) != 0 {
+            self.offer_space();
+        }
+    }
+
+    /// Wakes producers once a quarter of the ring is free, so that they wake for more than one message.
+    fn offer_space(&self) {
+        let bell = self.space_bell();
+        if !bell.has_sleepers() {
+            return;
+        }
+        let most = self.body.max_messages.load(Relaxed); // set once
+        let few = most == 0 || self.len() * 4 <= most * 3;
+        if self.is_empty() || (few && self.has_quarter_free()) {
+            bell.ring_all();
+        }
+    }
+
+    fn has_quarter_free(&self) -> bool {
+        let put = &self.body.put;
+        let tail = Position::from_bits(put.position.load(Acquire));
+        let head = Position::from_bits(self.body.get.position.load(Acquire));
+        self.region(put, tail).is_ok_and(|region| {
+            head.epoch() == tail.epoch() && tail.since(head.bytes()) * 4 <= region.capacity() * 3
+        })
+    }
+
+    /// Repairs what a dead consumer left: a message that it had begun to take is whole again.
+    pub(crate) fn repaired_get(
+        &self,
+        locked: Locked<'static>,
+    ) -> Result<Guard<'static>, Corrupted> {
+        match locked {
+            Locked::Clean(guard) => Ok(guard),
+            Locked::OwnerDied(guard) => {
+                self.repair_get()?;
+                guard.repaired();
+                self.space_bell().ring_all(); // its wake-ups may have died with it
+                self.items_bell().ring_all();
+                Ok(guard)
+            }
+        }
+    }
+
+    #[cold]
+    fn repair_get(&self) -> Result<(), Corrupted> {
+        let get = &self.body.get;
+        let head = Position::from_bits(get.position.load(Relaxed)); // under the lock
+        self.void_rows(head.place());
+        get.peer.store(head.bits(), Relaxed); // look again
+        self.free_left_region(head);
+        let Some(available) = self.available(head) else { return Ok(()) };
+        let region = self.region(get, head)?;
+        let header = region.header(head)?;
+        if header.kind == LINK {
+            return Ok(());
+        }
+        header.check(available.min(region.capacity()))?;
+        for n in 0..usize::from(header.blocks) {
+            self.blocks.put_back(region.block(head, n)?, self.index, head.place());
+        }
+        Ok(())
+    }
+
+    /// A worker that died here may have noted the record that it had not yet taken: its row is void,
+    /// or the death of the next worker would be blamed on that record's task.
+    fn void_rows(&self, place: u64) {
+        let Some(index) = self.body.group.load(Relaxed).checked_sub(1) else { return };
+        for row in self.objects.rows(index, &self.blocks).unwrap_or_default() {
+            if row.read().is_some_and(|taking| taking.place == place) {
+                row.void();
+            }
+        }
+    }
+
+    /// The consumer may have died between going over to this region and freeing the last one.
+    fn free_left_region(&self, head: Position) {
+        let other = self.body.get.region.get(head.region_index() ^ 1).map(|words| words.block());
+        if let Some(block) = other {
+            // A region that is linked from the present one is the next, not the last.
+            self.blocks.free_region_unless_linked_in(block, self.index, head.epoch());
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Rings: the one transport of queues and pools.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`layout`] | the shared words of a ring |
+//! | [`position`] | one word that says how far a side is |
+//! | [`record`] | a message as it lies in a region |
+//! | [`region`] | the bytes of a ring: a block, addressed in a circle |
+//! | [`put`] | the producers' side |
+//! | [`get`] | the consumers' side |
+//! | [`drain`] | emptying a ring that nobody holds any more |
+//!
+//! `PROTOCOL.md` beside this file proves it.
+
+pub mod drain;
+pub mod get;
+pub mod layout;
+pub mod position;
+pub mod put;
+pub mod record;
+pub mod region;
+
+#[cfg(test)]
+mod tests;
+
+pub use get::{Get, GetError, Message};
+pub use layout::{RingBody, Shape};
+pub use put::{Outgoing, Put, PutError};
+pub use region::Ring;

@@ -1,0 +1,308 @@
+//! The producers' side of a ring.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::layout::LARGEST;
+use super::position::Position;
+use super::record::{HEADER, Header, LINK, LINK_BYTES};
+use super::region::{Region, Ring};
+use crate::block::BlockRef;
+use crate::block::allocator::Taken;
+use crate::error::{AllocError, Corrupted};
+use crate::fault;
+use crate::lock::{Guard, Locked};
+use crate::object::Handle;
+use crate::wait::{GaveUp, Patience};
+
+/// A message to be put. Its blocks are in state `Filling`, its handles are counted as in flight.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outgoing<'a> {
+    /// What the payload is, for the receiver. Not [`LINK`].
+    pub kind: u8,
+    /// The sender's.
+    pub tag: u64,
+    /// Blocks that belong to the message.
+    pub blocks: &'a [BlockRef],
+    /// Handles inside it.
+    pub handles: &'a [Handle],
+    /// At most [`MOST_INLINE`](super::record::MOST_INLINE) bytes.
+    pub payload: &'a [u8],
+}
+
+/// How an attempt to put ended.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The message is in the ring.
+    Done,
+    /// There is no room, and this ring does not grow.
+    Full,
+    /// There is no room in this region: bring a block of this many bytes and try again.
+    NeedsRegion(u64),
+    /// The ring was closed.
+    Closed,
+    /// Another thread holds the lock.
+    Busy,
+}
+
+/// Why a message was not put. The ring is unchanged.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PutError {
+    /// The deadline passed while the ring was full.
+    #[error("the queue stayed full until the deadline")]
+    Full,
+    /// The caller's tick ended the wait.
+    #[error("the wait was interrupted")]
+    Interrupted,
+    /// The ring was closed.
+    #[error("the queue is closed")]
+    Closed,
+    /// No memory for a larger region.
+    #[error(transparent)]
+    Alloc(#[from] AllocError),
+}
+
+impl From<Corrupted> for PutError {
+    fn from(error: Corrupted) -> Self {
+        Self::Alloc(error.into())
+    }
+}
+
+impl From<GaveUp> for PutError {
+    fn from(gave_up: GaveUp) -> Self {
+        match gave_up {
+            GaveUp::TimedOut => Self::Full,
+            GaveUp::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+impl Outgoing<'_> {
+    fn header(&self) -> Header {
+        Header {
+            len: self.payload.len() as u32,
+            kind: self.kind,
+            blocks: self.blocks.len() as u8,
+            handles: self.handles.len() as u16,
+            tag: self.tag,
+        }
+    }
+}
+
+impl Ring {
+    /// Puts a message if that needs no sleep. `region` is a block for a larger region, which is taken
+    /// out if it is used.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense.
+    #[inline]
+    pub fn try_put(&self, message: &Outgoing<'_>, region: &mut Option<Taken>) -> Result<Put, Corrupted> {
+        let Some(locked) = self.body.put.lock.try_lock() else { return Ok(Put::Busy) };
+        let guard = self.repaired_put(locked)?;
+        let outcome = self.put_locked(message, region)?;
+        drop(guard);
+        if outcome == Put::Done {
+            self.items_bell().ring();
+            fault::point("ring.put.rung");
+        }
+        Ok(outcome)
+    }
+
+    /// Puts a message, waiting for room and growing the ring as it may.
+    ///
+    /// # Errors
+    /// Why the message was not put.
+    pub fn put(&self, message: &Outgoing<'_>, patience: &mut Patience<'_>) -> Result<(), PutError> {
+        let mut region: Option<Taken> = None;
+        let outcome = self.put_with(message, &mut region, patience);
+        if let Some(unused) = region {
+            self.blocks.free(unused.block);
+        }
+        outcome
+    }
+
+    fn put_with(
+        &self,
+        message: &Outgoing<'_>,
+        region: &mut Option<Taken>,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), PutError> {
+        loop {
+            match self.try_put(message, region)? {
+                Put::Done => return Ok(()),
+                Put::Closed => return Err(PutError::Closed),
+                Put::NeedsRegion(bytes) => *region = Some(self.take_region(bytes)?),
+                Put::Full => {
+                    let need = message.header().record_len();
+                    self.space_bell().wait(patience, || self.has_room(need) || self.is_closed())?;
+                }
+                Put::Busy => drop(self.lock_put(patience)?),
+            }
+        }
+    }
+
+    fn lock_put(&self, patience: &mut Patience<'_>) -> Result<Guard<'static>, PutError> {
+        let locked = self.body.put.lock.lock(&mut patience.for_lock())?;
+        Ok(self.repaired_put(locked)?)
+    }
+
+    fn take_region(&self, bytes: u64) -> Result<Taken, AllocError> {
+        let mut taken = self.blocks.take(bytes)?;
+        taken.block.len = bytes;
+        self.blocks.populate(taken.block);
+        Ok(taken)
+    }
+
+    /// Whether a record of `need` bytes seems to fit now.
+    fn has_room(&self, need: u64) -> bool {
+        let put = &self.body.put;
+        let tail = Position::from_bits(put.position.load(Acquire));
+        let head = Position::from_bits(self.body.get.position.load(Acquire));
+        let fits = self
+            .region(put, tail)
+            .is_ok_and(|region| used(tail, head, &region) + need + LINK_BYTES <= region.capacity());
+        fits && !self.is_full()
+    }
+
+    fn put_locked(&self, message: &Outgoing<'_>, region: &mut Option<Taken>) -> Result<Put, Corrupted> {
+        if self.is_closed() {
+            return Ok(Put::Closed);
+        }
+        let put = &self.body.put;
+        let mut tail = Position::from_bits(put.position.load(Relaxed)); // only changed under this lock
+        let count = put.messages(tail);
+        if self.is_over_count(count) {
+            return Ok(Put::Full);
+        }
+        let header = message.header();
+        let need = header.record_len();
+        let mut current = self.region(put, tail)?;
+        if !self.fits(tail, &current, need) {
+            if self.body.grows.load(Relaxed) == 0 {
+                return Ok(Put::Full);
+            }
+            let wanted = next_capacity(current.capacity(), need);
+            match region.take_if(|taken| taken.block.len >= wanted) {
+                None => return Ok(Put::NeedsRegion(wanted)),
+                Some(taken) => tail = self.link(tail, &current, taken.block)?,
+            }
+            current = self.region(put, tail)?;
+        }
+        self.write_record(tail, &current, header, message)?;
+        let next = tail.after_message(need);
+        put.count[next.parity()].store(count + 1, Relaxed); // counts once `next` is stored
+        fault::point("ring.put.written");
+        // Release: the commit. Pairs with the Acquire loads of the position in `get`.
+        put.position.store(next.bits(), Release);
+        fault::point("ring.put.committed");
+        Ok(Put::Done)
+    }
+
+    fn is_over_count(&self, count: u64) -> bool {
+        let most = self.body.max_messages.load(Relaxed); // set once
+        if most == 0 {
+            return false;
+        }
+        let seen = &self.body.put.peer_count;
+        if count.wrapping_sub(seen.load(Relaxed)) < most {
+            return false; // as far as this side knew last time; it can only have become truer
+        }
+        seen.store(self.messages_of(&self.body.get), Relaxed);
+        count.wrapping_sub(seen.load(Relaxed)) >= most
+    }
+
+    #[inline]
+    fn fits(&self, tail: Position, region: &Region, need: u64) -> bool {
+        let put = &self.body.put;
+        let room = |head: u64| used(tail, Position::from_bits(head), region) + need + LINK_BYTES <= region.capacity();
+        if room(put.peer.load(Relaxed)) {
+            return true;
+        }
+        // Acquire pairs with the Release of a consumer's commit: its bytes are read before they are reused.
+        let head = self.body.get.position.load(Acquire);
+        put.peer.store(head, Relaxed);
+        room(head)
+    }
+
+    /// Chains a larger region: the link and everything after it lie in the new one.
+    fn link(&self, tail: Position, region: &Region, block: BlockRef) -> Result<Position, Corrupted> {
+        let header = Header { kind: LINK, blocks: 1, ..Header::default() };
+        region.write(tail, 0, &header.to_bytes());
+        region.write(tail, HEADER as u64, &block.to_bytes());
+        self.blocks.bind(block, self.index, tail.place(), self.blocks.me)?;
+        let next = tail.after_link(LINK_BYTES);
+        let words = self.body.put.region.get(next.region_index()).ok_or(Corrupted::new("no such region"))?;
+        words.set(block, next.bytes());
+        fault::point("ring.put.linked");
+        self.body.put.position.store(next.bits(), Release); // the commit, as in `put_locked`
+        Ok(next)
+    }
+
+    #[inline]
+    fn write_record(
+        &self,
+        tail: Position,
+        region: &Region,
+        header: Header,
+        message: &Outgoing<'_>,
+    ) -> Result<(), Corrupted> {
+        region.write(tail, 0, &header.to_bytes());
+        let mut skip = HEADER as u64;
+        for block in message.blocks {
+            region.write(tail, skip, &block.to_bytes());
+            skip += BlockRef::SIZE as u64;
+        }
+        for handle in message.handles {
+            let word = u64::from(handle.index) | (u64::from(handle.generation) << 32);
+            region.write(tail, skip, &word.to_le_bytes());
+            skip += Handle::RECORD_SIZE as u64;
+        }
+        region.write(tail, skip, message.payload);
+        // After the record names them: who repairs this side finds them through it.
+        for block in message.blocks {
+            fault::point("ring.put.binding");
+            if !self.blocks.bind(*block, self.index, tail.place(), self.blocks.me)? {
+                return Err(Corrupted::new("a block changed hands while it was being sent"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Repairs what a dead producer left: a record that was never committed may have bound blocks.
+    pub(crate) fn repaired_put(&self, locked: Locked<'static>) -> Result<Guard<'static>, Corrupted> {
+        match locked {
+            Locked::Clean(guard) => Ok(guard),
+            Locked::OwnerDied(guard) => {
+                self.repair_put()?;
+                guard.repaired();
+                self.items_bell().ring_all(); // its wake-up may have died with it
+                Ok(guard)
+            }
+        }
+    }
+
+    #[cold]
+    fn repair_put(&self) -> Result<(), Corrupted> {
+        let tail = Position::from_bits(self.body.put.position.load(Relaxed)); // under the lock
+        let region = self.region(&self.body.put, tail)?;
+        let header = region.header(tail)?; // half-written or from the last lap: believed in nothing
+        for n in 0..usize::from(header.blocks) {
+            let block = region.block(tail, n)?;
+            self.blocks.free_if_bound(block, self.index, tail.place());
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a region that are taken, seen from its producers.
+fn used(tail: Position, head: Position, region: &Region) -> u64 {
+    // Consumers in an earlier region have taken nothing from this one.
+    let from = if head.epoch() == tail.epoch() { head.bytes() } else { region.start() };
+    tail.since(from)
+}
+
+fn next_capacity(capacity: u64, need: u64) -> u64 {
+    let doubled = (capacity * 2).min(LARGEST);
+    doubled.max((need + LINK_BYTES).next_power_of_two() * 2)
+}

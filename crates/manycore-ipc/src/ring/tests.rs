@@ -1,0 +1,275 @@
+//! Sequences against a simple model, threads against each other, and death at every store.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use manycore_os::Deadline;
+use proptest::prelude::*;
+
+use super::record::MOST_INLINE;
+use super::*;
+use crate::block::BlockRef;
+use crate::block::Blocks;
+use crate::crash::run_until_death;
+use crate::family::Family;
+use crate::heap::layout::LEAST;
+use crate::object::Objects;
+use crate::registry::OwnerId;
+use crate::wait::Patience;
+
+const DEAD: u32 = 0x77_0005;
+
+fn family() -> &'static Family {
+    Family::create_with(LEAST * 4).expect("a small heap")
+}
+
+/// The same ring on behalf of another, imaginary process.
+fn on_behalf_of(ring: &Ring, owner: OwnerId) -> Ring {
+    let heap = ring.blocks.heap;
+    Ring::new(ring.index, Blocks::new(heap, owner), Objects::new(heap, owner)).expect("it exists")
+}
+
+fn put(ring: &Ring, tag: u64, payload: &[u8], blocks: &[BlockRef]) -> Result<(), PutError> {
+    let mut tick = || true;
+    let message = Outgoing { kind: 1, tag, blocks, handles: &[], payload };
+    ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
+}
+
+fn get(ring: &Ring) -> Option<Message> {
+    let mut tick = || true;
+    let mut message = Message::default();
+    ring.get(&mut message, None, &mut Patience::new(Deadline::PASSED, &mut tick)).ok()?;
+    Some(message)
+}
+
+fn block_with(ring: &Ring, bytes: &[u8]) -> BlockRef {
+    let taken = ring.blocks.take(bytes.len() as u64).expect("memory");
+    ring.blocks.fill(&taken, 0, bytes).expect("a good block");
+    taken.block
+}
+
+fn read_block(ring: &Ring, block: BlockRef) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let view = ring.blocks.bytes(block).expect("a good block");
+    view.append_to(0, view.len(), &mut bytes).expect("in range");
+    ring.blocks.free(block);
+    bytes
+}
+
+#[test]
+fn messages_come_out_in_order_also_across_larger_regions() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    for tag in 0..5_000_u64 {
+        put(&ring, tag, &tag.to_le_bytes().repeat(tag as usize % 90), &[]).expect("grows");
+    }
+    assert_eq!(ring.len(), 5_000);
+    for tag in 0..5_000_u64 {
+        let message = get(&ring).expect("not lost");
+        assert_eq!(message.header.tag, tag);
+        assert_eq!(message.payload, tag.to_le_bytes().repeat(tag as usize % 90));
+    }
+    assert!(ring.is_empty() && get(&ring).is_none());
+    assert_eq!(ring.blocks.usage().expect("sound").used_blocks, 1, "drained regions are given back");
+}
+
+#[test]
+fn the_largest_inline_message_fits() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    for _ in 0..3 {
+        put(&ring, 1, &vec![7; MOST_INLINE], &[]).expect("grows");
+    }
+    for _ in 0..3 {
+        assert_eq!(get(&ring).expect("there").payload, vec![7; MOST_INLINE]);
+    }
+}
+
+#[test]
+fn a_bounded_ring_is_full_at_its_bound() {
+    let hold = family().make_ring(Shape::of_messages(2)).expect("room");
+    let ring = hold.ring().expect("a ring");
+    put(&ring, 1, b"", &[]).expect("room");
+    put(&ring, 2, b"", &[]).expect("room");
+    assert_eq!(put(&ring, 3, b"", &[]), Err(PutError::Full));
+    assert!(get(&ring).is_some());
+    put(&ring, 3, b"", &[]).expect("room again");
+}
+
+#[test]
+fn a_closed_ring_gives_what_it_has_and_takes_no_more() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    put(&ring, 1, b"x", &[]).expect("room");
+    ring.close();
+    assert_eq!(put(&ring, 2, b"", &[]), Err(PutError::Closed));
+    assert!(get(&ring).is_some());
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+    assert_eq!(ring.get(&mut Message::default(), None, &mut patience), Err(GetError::Closed));
+}
+
+#[test]
+fn threads_lose_and_double_nothing() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    const EACH: u64 = 20_000;
+    let ring = hold.ring().expect("a ring");
+    let mut sums = Vec::new();
+    std::thread::scope(|scope| {
+        for p in 0..2_u64 {
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    put(&ring, p * EACH + n + 1, b"payload", &[]).expect("grows");
+                }
+            });
+        }
+        let consumers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut tick = || true;
+                    let mut message = Message::default();
+                    let mut sum = 0_u64;
+                    for _ in 0..EACH {
+                        let mut patience = Patience::new(Deadline::after(Duration::from_secs(60)), &mut tick);
+                        ring.get(&mut message, None, &mut patience).expect("everything arrives");
+                        sum += message.header.tag;
+                    }
+                    sum
+                })
+            })
+            .collect();
+        sums = consumers.into_iter().map(|c| c.join().expect("no panic")).collect();
+    });
+    assert_eq!(sums.iter().sum::<u64>(), (1..=2 * EACH).sum());
+}
+
+#[test]
+fn a_producer_that_dies_at_any_store_leaves_a_whole_message_or_none() {
+    for with_growth in [false, true] {
+        for stores in 0.. {
+            let family = family();
+            let hold = family.make_ring(Shape::unbounded()).expect("room");
+            let ring = hold.ring().expect("a ring");
+            let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
+            put(&ring, 1, b"before", &[]).expect("room");
+            if with_growth {
+                put(&ring, 2, &[0; 7_900], &[]).expect("nearly fills the first region");
+            }
+            let big = vec![9_u8; 40_000];
+            let finished = run_until_death(stores, || {
+                let block = block_with(&dead, &big);
+                put(&dead, 3, &[3; 300], &[block]).expect("room");
+            });
+            // The next producer and consumer meet whatever was left.
+            put(&ring, 4, b"after", &[]).expect("the survivor can put");
+            ring.blocks.sweep(dead.me(), |_| ring.settle()).expect("sound");
+            let mut tags = Vec::new();
+            while let Some(message) = get(&ring) {
+                tags.push(message.header.tag);
+                for block in message.blocks {
+                    assert_eq!(read_block(&ring, block), big);
+                }
+            }
+            tags.retain(|&tag| tag != 2);
+            assert!(tags == [1, 4] || tags == [1, 3, 4], "after {stores} stores: {tags:?}");
+            let usage = ring.blocks.usage().expect("sound");
+            assert_eq!(usage.used_blocks, 1, "after {stores} stores: {usage:?}");
+            if finished.is_some() {
+                assert_eq!(tags, [1, 3, 4]);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_consumer_that_dies_at_any_store_takes_the_message_or_leaves_it_whole() {
+    for stores in 0.. {
+        let hold = family().make_ring(Shape::unbounded()).expect("room");
+        let ring = hold.ring().expect("a ring");
+        let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
+        let big = vec![5_u8; 40_000];
+        put(&ring, 1, &[0; 8_000], &[]).expect("fills the first region");
+        put(&ring, 2, b"in the next region", &[block_with(&ring, &big)]).expect("grows");
+        put(&ring, 3, b"last", &[]).expect("room");
+        get(&ring).expect("the first");
+        let finished = run_until_death(stores, || get(&dead).map(|message| message.header.tag));
+        ring.blocks.sweep(dead.me(), |_| ring.settle()).expect("sound");
+        let mut tags = Vec::new();
+        while let Some(message) = get(&ring) {
+            tags.push(message.header.tag);
+            for block in message.blocks {
+                assert_eq!(read_block(&ring, block), big);
+            }
+        }
+        assert!(tags == [2, 3] || tags == [3], "after {stores} stores: {tags:?}");
+        assert_eq!(ring.blocks.usage().expect("sound").used_blocks, 1, "after {stores} stores");
+        if finished.is_some() {
+            assert_eq!(tags, [3]);
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_freed_ring_gives_everything_back() {
+    let family = family();
+    let hold = family.make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    for n in 0..100_u64 {
+        put(&ring, n, &[1; 1_000], &[block_with(&ring, &[2; 50_000])]).expect("grows");
+    }
+    drop(hold);
+    family.free_buried().expect("sound");
+    assert_eq!(family.blocks().expect("registered").usage().expect("sound").used_blocks, 0);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(usize),
+    PutBlock(usize),
+    Get,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..3_000_usize).prop_map(Step::Put),
+        (0..100_000_usize).prop_map(Step::PutBlock),
+        Just(Step::Get),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn a_ring_is_a_queue(steps in prop::collection::vec(step(), 1..200)) {
+        let hold = family().make_ring(Shape::unbounded()).expect("room");
+        let ring = hold.ring().expect("a ring");
+        let mut model = VecDeque::new();
+        for (n, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Put(len) => {
+                    put(&ring, n as u64, &vec![n as u8; len], &[]).expect("grows");
+                    model.push_back((n as u64, len));
+                }
+                Step::PutBlock(len) => {
+                    let block = block_with(&ring, &vec![n as u8; len]);
+                    put(&ring, n as u64, &[], &[block]).expect("grows");
+                    model.push_back((n as u64, len));
+                }
+                Step::Get => {
+                    let got = get(&ring).map(|message| {
+                        let mut bytes = message.payload;
+                        for block in message.blocks {
+                            bytes = read_block(&ring, block);
+                        }
+                        assert!(bytes.iter().all(|&b| b == message.header.tag as u8));
+                        (message.header.tag, bytes.len())
+                    });
+                    prop_assert_eq!(got, model.pop_front());
+                }
+            }
+            prop_assert_eq!(ring.len(), model.len() as u64);
+        }
+    }
+}

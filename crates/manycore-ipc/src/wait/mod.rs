@@ -1,0 +1,14 @@
+//! Waiting for other processes.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`bell`] | a word to sleep on: the waker clears the flag, so a burst costs one system call |
+//! | [`spin`] | how long to look again before sleeping |
+//! | [`patience`] | until when to wait, and what to do in between |
+
+pub mod bell;
+pub mod patience;
+pub mod spin;
+
+pub use bell::Bell;
+pub use patience::{GaveUp, Patience};

@@ -1,0 +1,129 @@
+//! Words in shared memory.
+//!
+//! Everything that processes change together is made of these two types. They are atomics and
+//! nothing else: any bit pattern is a value, so foreign bytes are never undefined behaviour, only
+//! wrong. All stores go through the methods here, which is what lets the crash tests of this crate
+//! stop a process for good after any store it makes.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+#[cfg(test)]
+use crate::crash;
+
+macro_rules! word {
+    ($name:ident, $atomic:ty, $int:ty, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Debug, Default)]
+        #[repr(transparent)]
+        pub struct $name($atomic);
+
+        impl $name {
+            /// A word with this value, for memory that is not shared yet.
+            #[must_use]
+            pub const fn new(value: $int) -> Self {
+                Self(<$atomic>::new(value))
+            }
+
+            /// Reads the word.
+            #[inline]
+            pub fn load(&self, order: Ordering) -> $int {
+                self.0.load(order)
+            }
+
+            /// Writes the word.
+            #[inline]
+            pub fn store(&self, value: $int, order: Ordering) {
+                #[cfg(test)]
+                if crash::is_dead_at_store() {
+                    return;
+                }
+                self.0.store(value, order);
+            }
+
+            /// Writes the word and returns what it held.
+            #[inline]
+            pub fn swap(&self, value: $int, order: Ordering) -> $int {
+                #[cfg(test)]
+                if crash::is_dead_at_store() {
+                    return self.0.load(Ordering::Relaxed);
+                }
+                self.0.swap(value, order)
+            }
+
+            /// Writes `new` if the word holds `old`; returns what it held.
+            ///
+            /// # Errors
+            /// The value found, when it was not `old`.
+            #[inline]
+            pub fn compare_exchange(
+                &self,
+                old: $int,
+                new: $int,
+                order: Ordering,
+                failure: Ordering,
+            ) -> Result<$int, $int> {
+                #[cfg(test)]
+                if crash::is_dead_at_store() {
+                    return Err(self.0.load(Ordering::Relaxed));
+                }
+                self.0.compare_exchange(old, new, order, failure)
+            }
+
+            /// Sets bits; returns what the word held.
+            #[inline]
+            pub fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
+                #[cfg(test)]
+                if crash::is_dead_at_store() {
+                    return self.0.load(Ordering::Relaxed);
+                }
+                self.0.fetch_or(bits, order)
+            }
+
+            /// Keeps only these bits; returns what the word held.
+            #[inline]
+            pub fn fetch_and(&self, bits: $int, order: Ordering) -> $int {
+                #[cfg(test)]
+                if crash::is_dead_at_store() {
+                    return self.0.load(Ordering::Relaxed);
+                }
+                self.0.fetch_and(bits, order)
+            }
+
+            /// Adds, wrapping; returns what the word held.
+            #[inline]
+            pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
+                #[cfg(test)]
+                if crash::is_dead_at_store() {
+                    return self.0.load(Ordering::Relaxed);
+                }
+                self.0.fetch_add(value, order)
+            }
+
+            /// Subtracts, stopping at zero; returns what the word held.
+            pub fn saturating_sub(&self, value: $int, order: Ordering) -> $int {
+                let mut held = self.0.load(Ordering::Relaxed);
+                loop {
+                    let less = held.saturating_sub(value);
+                    match self.compare_exchange(held, less, order, Ordering::Relaxed) {
+                        Ok(_) => return held,
+                        #[cfg(test)]
+                        Err(_) if crash::is_dead() => return held,
+                        Err(found) => held = found,
+                    }
+                }
+            }
+        }
+    };
+}
+
+word!(Word32, AtomicU32, u32, "A shared 32-bit word, as the kernel's futex calls want it.");
+word!(Word64, AtomicU64, u64, "A shared 64-bit word.");
+
+impl Word32 {
+    /// The word as the system-call layer takes it.
+    #[inline]
+    #[must_use]
+    pub fn as_futex(&self) -> &AtomicU32 {
+        &self.0
+    }
+}

@@ -1,0 +1,21 @@
+//! How many CPUs there are.
+
+use std::sync::OnceLock;
+
+/// CPUs in this thread's affinity mask; at least one.
+#[must_use]
+pub fn allowed_cpus() -> u32 {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count()).max(1)
+}
+
+/// CPUs that are online on this machine. Two processes that are pinned to one CPU each may still run at
+/// the same time, so this number, not the affinity mask, says whether looking again can ever pay.
+#[must_use]
+pub fn online_cpus() -> u32 {
+    static COUNT: OnceLock<u32> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        // SAFETY: a plain query without pointers.
+        let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+        u32::try_from(online).unwrap_or(1).max(1)
+    })
+}

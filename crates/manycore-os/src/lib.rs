@@ -1,0 +1,44 @@
+//! The system calls of manycore.
+//!
+//! This is the only crate of the workspace that talks to the kernel. What it offers upwards is safe
+//! to call: each `unsafe` operation stands alone in its block, with the argument beside it.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`affinity`] | how many CPUs this process may use |
+//! | [`channel`] | pipes and other plain descriptors |
+//! | [`clock`] | monotonic time and [`Deadline`] |
+//! | [`feature`] | kernel features newer than 5.10: probed once, deniable for tests |
+//! | [`fork`] | hooks that run around every `fork` |
+//! | [`futex`] | sleeping and waking on a word in shared memory |
+//! | [`image`] | naming a function of this executable so that another process of it can call it |
+//! | [`incarnation`] | a page that the kernel wipes on `fork`: how a process notices that it is a new one |
+//! | [`life`] | the kernel's mark that a process's main thread has ended |
+//! | [`lifeline`] | a pipe that kills its reader when its writer is gone |
+//! | [`limits`] | how much memory this process may still use |
+//! | [`mapping`] | the one sealed, sparse, shared mapping of a family |
+//! | [`process`] | identity, death and signals of processes |
+//! | [`robust`] | telling the kernel which lock word to mark when this thread dies |
+//! | [`spawn`] | starting a fresh program with chosen descriptors |
+#![cfg_attr(not(target_os = "linux"), allow(unused))]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("manycore runs on Linux only: it is built on memfd, futex and pidfd");
+
+pub mod affinity;
+pub mod channel;
+pub mod clock;
+pub mod feature;
+pub mod fork;
+pub mod futex;
+pub mod image;
+pub mod incarnation;
+pub mod life;
+pub mod lifeline;
+pub mod limits;
+pub mod mapping;
+pub mod process;
+pub mod robust;
+pub mod spawn;
+
+pub use clock::Deadline;

@@ -1,0 +1,93 @@
+//! How much memory this process may still use: the tightest of the machine and of every control
+//! group above the process, versions 1 and 2.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Bytes, as far as the kernel tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The most that this process and its like may ever use.
+    pub total: u64,
+    /// What is left of it now.
+    pub available: u64,
+}
+
+/// What the machine and the control groups leave to this process.
+#[must_use]
+pub fn memory() -> Memory {
+    let machine = machine();
+    groups()
+        .into_iter()
+        .filter_map(|dir| group(&dir))
+        .fold(machine, |all, one| Memory {
+            total: all.total.min(one.total),
+            available: all.available.min(one.available),
+        })
+}
+
+fn machine() -> Memory {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok())
+            .map(|kib| kib * 1024)
+    };
+    let total = field("MemTotal").unwrap_or(1 << 32);
+    Memory {
+        total,
+        available: field("MemAvailable").unwrap_or(total),
+    }
+}
+
+/// The memory directories of this process's control groups and of all their ancestors.
+fn groups() -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let root = match controllers {
+            "" => Path::new("/sys/fs/cgroup"),
+            list if list.split(',').any(|c| c == "memory") => Path::new("/sys/fs/cgroup/memory"),
+            _ => continue,
+        };
+        let mut dir = root.join(path.trim_start_matches('/'));
+        while dir.starts_with(root) {
+            found.push(dir.clone());
+            if !dir.pop() {
+                break;
+            }
+        }
+    }
+    found
+}
+
+fn group(dir: &Path) -> Option<Memory> {
+    let read = |name: &str| {
+        fs::read_to_string(dir.join(name))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    let total = read("memory.max").or_else(|| read("memory.limit_in_bytes"))?;
+    let used = read("memory.current").or_else(|| read("memory.usage_in_bytes"))?;
+    Some(Memory {
+        total,
+        available: total.saturating_sub(used),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn some_memory_is_left() {
+        let memory = super::memory();
+        assert!(memory.total >= memory.available);
+        assert!(memory.available > 1 << 20);
+    }
+}

@@ -1,0 +1,286 @@
+//! The one mapping of a family: an anonymous, sealed, sparse memory file, mapped shared.
+//!
+//! The mapping is made once per process and never undone, so addresses inside it stay valid for the
+//! life of the process. The file cannot shrink or grow (it is sealed), so no access inside it is out of
+//! range; a page that no memory can be found for would be `SIGBUS`, which is why [`Mapping::back`]
+//! reserves memory before a page is first touched.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+    ftruncate, memfd_create,
+};
+use rustix::io::{Errno, pwrite};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
+
+use crate::channel::identity;
+use crate::feature::{NOEXEC_SEAL, POPULATE_WRITE};
+
+const NOEXEC_SEAL_FLAG: u32 = 8;
+
+/// Bytes of a page; the unit in which memory is backed and given back.
+pub const PAGE: usize = 4096;
+
+/// The mapping and the descriptor behind it.
+pub struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    fd: AtomicI32,
+    file: (u64, u64),
+}
+
+// SAFETY: the struct is an address, a length and a descriptor number; what is at the address is
+// shared with other processes anyway and reached only through the checked views of the layer above.
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Makes a new file of `len` bytes, of which none is backed by memory yet, and maps it.
+    ///
+    /// # Errors
+    /// When the address space or the system refuses; the caller may try a smaller `len`.
+    pub fn create(len: usize) -> io::Result<Self> {
+        let fd = memory_file()?;
+        ftruncate(&fd, len as u64)?;
+        fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        Self::map(fd, len)
+    }
+
+    /// Maps the file of an existing family.
+    ///
+    /// # Errors
+    /// When the descriptor is not a sealed memory file of this kind.
+    pub fn attach(fd: OwnedFd) -> io::Result<Self> {
+        let seals = fcntl_get_seals(&fd)?;
+        if !seals.contains(SealFlags::GROW | SealFlags::SHRINK) {
+            return Err(io::Error::other("not a sealed memory file"));
+        }
+        let len = usize::try_from(fstat(&fd)?.st_size).map_err(io::Error::other)?;
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        Self::map(fd, len)
+    }
+
+    fn map(fd: OwnedFd, len: usize) -> io::Result<Self> {
+        let file = identity(&fd)?;
+        // SAFETY: a new mapping at an address of the kernel's choice aliases nothing in this process.
+        let address = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                &fd,
+                0,
+            )
+        }?;
+        // SAFETY: the range is the mapping made above; leaving it out of core dumps touches no byte.
+        let _ = unsafe { madvise(address, len, Advice::LinuxDontDump) };
+        let base = NonNull::new(address.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            base,
+            len,
+            fd: AtomicI32::new(fd.into_raw_fd()),
+            file,
+        })
+    }
+
+    /// The first byte. Valid for [`Mapping::len`] bytes, for the life of the process.
+    #[inline]
+    #[must_use]
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Bytes mapped.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never: a mapping has at least a page.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The descriptor's number, if it still is this file: programs close and reuse descriptors.
+    #[must_use]
+    pub fn fd(&self) -> Option<RawFd> {
+        let fd = self.fd.load(Relaxed); // set once, before the mapping is shared between threads
+        self.borrow(fd).map(|fd| fd.as_raw_fd())
+    }
+
+    fn borrow(&self, fd: RawFd) -> Option<BorrowedFd<'_>> {
+        if fd < 0 {
+            return None;
+        }
+        // SAFETY: not -1; a closed number is found out by the `fstat` in `identity`, and the borrow
+        // is dropped before anything could close it but a program that closes what is not its own.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        identity(borrowed)
+            .is_ok_and(|found| found == self.file)
+            .then_some(borrowed)
+    }
+
+    fn range(&self, offset: usize, len: usize) -> io::Result<*mut std::ffi::c_void> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(self.base.as_ptr().wrapping_add(offset).cast())
+    }
+
+    /// Reserves memory for a range of pages, so that touching them cannot fail.
+    ///
+    /// # Errors
+    /// When there is not enough memory.
+    pub fn back(&self, offset: usize, len: usize) -> io::Result<()> {
+        let address = self.range(offset, len)?;
+        if let Some(fd) = self.borrow(self.fd.load(Relaxed)) {
+            return Ok(fallocate(
+                fd,
+                FallocateFlags::KEEP_SIZE,
+                offset as u64,
+                len as u64,
+            )?);
+        }
+        // SAFETY: the range lies inside the mapping; populating changes no byte.
+        Ok(unsafe { madvise(address, len, Advice::LinuxPopulateWrite) }?)
+    }
+
+    /// Touches every page of a backed range, so that later writes take no page fault.
+    pub fn populate(&self, offset: usize, len: usize) {
+        let Ok(address) = self.range(offset, len) else {
+            return;
+        };
+        if !POPULATE_WRITE.is_present() {
+            return;
+        }
+        // SAFETY: the range lies inside the mapping; populating changes no byte.
+        if let Err(error) = unsafe { madvise(address, len, Advice::LinuxPopulateWrite) } {
+            POPULATE_WRITE.note(error);
+        }
+    }
+
+    /// Gives the memory of a range back to the system; its bytes read as zero afterwards.
+    ///
+    /// # Errors
+    /// When the kernel cannot punch holes in this kind of file.
+    pub fn punch(&self, offset: usize, len: usize) -> io::Result<()> {
+        let address = self.range(offset, len)?;
+        // SAFETY: the range lies inside the mapping, and the caller owns its bytes (an allocator state
+        // that nobody else takes) and does not need them any more.
+        Ok(unsafe { madvise(address, len, Advice::LinuxRemove) }?)
+    }
+
+    /// Writes bytes into pages that nobody has touched yet: about three times as fast as storing
+    /// there, which faults and clears each page first. `false` when the descriptor is gone.
+    #[must_use]
+    pub fn write_fresh(&self, mut offset: usize, mut bytes: &[u8]) -> bool {
+        let Some(fd) = self.borrow(self.fd.load(Relaxed)) else {
+            return false;
+        };
+        while !bytes.is_empty() {
+            match pwrite(fd, bytes, offset as u64) {
+                Ok(0) => return false,
+                Ok(n) => {
+                    offset += n;
+                    bytes = bytes.get(n..).unwrap_or_default();
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// A duplicate of the descriptor for a child; closed on `exec` unless the spawner keeps it.
+    ///
+    /// # Errors
+    /// When the program has closed the family's descriptor.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        let fd = self.borrow(self.fd.load(Relaxed)).ok_or_else(|| {
+            io::Error::other("the descriptor of the shared heap was closed by this program")
+        })?;
+        Ok(fd.as_fd().try_clone_to_owned()?)
+    }
+}
+
+fn memory_file() -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    if NOEXEC_SEAL.is_present() {
+        let sealed = flags | MemfdFlags::from_bits_retain(NOEXEC_SEAL_FLAG);
+        match memfd_create("manycore-heap", sealed) {
+            Ok(fd) => return Ok(above_standard(fd)),
+            Err(error) if NOEXEC_SEAL.note(error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(above_standard(memfd_create("manycore-heap", flags)?))
+}
+
+/// Moves a descriptor out of the low numbers, where programs that shuffle descriptors look first.
+fn above_standard(fd: OwnedFd) -> OwnedFd {
+    // SAFETY: a plain fcntl on an open descriptor.
+    let moved = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 100) };
+    // SAFETY: the kernel has just made this descriptor for us.
+    if moved >= 0 {
+        unsafe { OwnedFd::from_raw_fd(moved) }
+    } else {
+        fd
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_mappings_of_one_file_share_their_bytes() {
+        let a = Mapping::create(1 << 20).expect("a small file");
+        let b = Mapping::attach(a.duplicate().expect("open")).expect("sealed");
+        a.back(0, PAGE).expect("one page");
+        assert!(a.write_fresh(8, b"hello"));
+        let mut seen = [0_u8; 5];
+        for (i, byte) in seen.iter_mut().enumerate() {
+            // SAFETY: inside the mapping, backed above; nobody writes now.
+            *byte = unsafe { b.base().as_ptr().wrapping_add(8 + i).read_volatile() };
+        }
+        assert_eq!(&seen, b"hello");
+        a.punch(0, PAGE).expect("memory files have holes");
+        // SAFETY: as above.
+        assert_eq!(
+            unsafe { b.base().as_ptr().wrapping_add(8).read_volatile() },
+            0
+        );
+    }
+
+    #[test]
+    fn a_range_outside_is_refused() {
+        let map = Mapping::create(1 << 16).expect("a small file");
+        assert!(map.back(1 << 16, PAGE).is_err());
+        assert!(map.punch(usize::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn a_closed_descriptor_is_noticed_and_memory_is_backed_without_it() {
+        let map = Mapping::create(1 << 16).expect("a small file");
+        let fd = map.fd().expect("open");
+        // SAFETY: the number belongs to this test alone.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        assert_eq!(map.fd(), None);
+        map.back(0, PAGE).expect("populated through the mapping");
+        assert!(map.duplicate().is_err());
+    }
+
+    #[test]
+    fn any_other_file_is_refused() {
+        let (read, _write) = crate::channel::pipe().expect("two descriptors");
+        assert!(Mapping::attach(read).is_err());
+    }
+}

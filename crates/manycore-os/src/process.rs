@@ -1,0 +1,238 @@
+//! Identity, death and signals of processes.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open};
+use rustix::time::Timespec;
+
+use crate::feature::PIDFD;
+
+/// A process, told apart from a later one with the same number by its start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The process id in this PID namespace.
+    pub pid: u32,
+    /// Clock ticks after boot at which it started; zero when `/proc` could not be read.
+    pub start: u64,
+}
+
+impl Identity {
+    /// The calling process.
+    #[must_use]
+    pub fn of_self() -> Self {
+        let pid = std::process::id();
+        Self {
+            pid,
+            start: start_time(pid).unwrap_or(0),
+        }
+    }
+}
+
+/// One-letter state (`R`, `S`, `T`, `t`, `D`, `Z` ...) of a process or thread.
+#[must_use]
+pub fn state(id: u32) -> Option<char> {
+    stat_fields(id)?.first()?.chars().next()
+}
+
+fn start_time(pid: u32) -> Option<u64> {
+    stat_fields(pid)?.get(19)?.parse().ok()
+}
+
+/// The fields of `/proc/ID/stat` after the command name, which may itself contain spaces.
+fn stat_fields(id: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// Whether the kernel says that this process has ended. `false` means alive or not known.
+#[must_use]
+pub fn has_ended(id: Identity) -> bool {
+    match open(id.pid) {
+        Ok(fd) if ended_within(&fd, Duration::ZERO) => true,
+        Ok(_) => is_another(id),
+        Err(error) if error == Errno::SRCH => true,
+        Err(_) => ended_by_proc(id),
+    }
+}
+
+/// The pid is alive, but it is that of a later process.
+fn is_another(id: Identity) -> bool {
+    id.start != 0 && start_time(id.pid).is_some_and(|start| start != id.start)
+}
+
+fn ended_by_proc(id: Identity) -> bool {
+    match (Pid::from_raw(id.pid.cast_signed()), state(id.pid)) {
+        (None, _) => true,
+        (Some(_), Some('Z' | 'X')) => true,
+        (Some(_), Some(_)) => is_another(id),
+        (Some(pid), None) => rustix::process::test_kill_process(pid) == Err(Errno::SRCH),
+    }
+}
+
+/// A descriptor that becomes readable when process `pid` has ended.
+///
+/// # Errors
+/// `SRCH` when there is no such process; another error when the kernel does not offer pidfds.
+pub fn open(pid: u32) -> Result<OwnedFd, Errno> {
+    if !PIDFD.is_present() {
+        return Err(Errno::NOSYS);
+    }
+    let pid = Pid::from_raw(pid.cast_signed()).ok_or(Errno::SRCH)?;
+    pidfd_open(pid, PidfdFlags::empty()).inspect_err(|error| {
+        if *error != Errno::INVAL {
+            PIDFD.note(*error);
+        }
+    })
+}
+
+/// Whether the process of this pidfd ends within `at_most`.
+pub fn ended_within(pidfd: impl AsFd, at_most: Duration) -> bool {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(at_most.subsec_nanos()),
+    };
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&timeout)), Ok(n) if n > 0)
+}
+
+/// Sends `SIGKILL` to a process; that it has ended already is no error.
+///
+/// # Errors
+/// When the process belongs to somebody else.
+pub fn kill(pid: u32) -> io::Result<()> {
+    let Some(pid) = Pid::from_raw(pid.cast_signed()) else {
+        return Ok(());
+    };
+    match rustix::process::kill_process(pid, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends the calling process at once, as `kill -9` from outside would.
+pub fn kill_self() -> ! {
+    let _ = kill(std::process::id());
+    loop {
+        std::thread::park();
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this status.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// Somebody else collected its status.
+    Unknown,
+}
+
+/// Collects a child's status: `None` while it runs. Blocks when `block` is set.
+///
+/// # Errors
+/// Only for a `pid` that is not a valid number.
+pub fn reap(pid: u32, block: bool) -> io::Result<Option<Exit>> {
+    let target = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
+    let options = if block {
+        rustix::process::WaitOptions::empty()
+    } else {
+        rustix::process::WaitOptions::NOHANG
+    };
+    loop {
+        match rustix::process::waitpid(Some(target), options) {
+            Ok(None) => return Ok(None),
+            Ok(Some((_, status))) => {
+                let code = status.exit_status().map(Exit::Code);
+                let signal = status.terminating_signal().map(Exit::Signal);
+                return Ok(code.or(signal).or(Some(Exit::Unknown)));
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return Ok(Some(Exit::Unknown)),
+        }
+    }
+}
+
+/// Makes a worker the first to go when memory runs out, and its death quick: raises its
+/// `oom_score_adj` by 300 and sets its soft core-dump limit to zero. Best effort.
+pub fn volunteer_for_oom() {
+    let path = "/proc/self/oom_score_adj";
+    let current = fs::read_to_string(path)
+        .ok()
+        .and_then(|t| t.trim().parse::<i32>().ok());
+    let _ = fs::write(path, (current.unwrap_or(0) + 300).min(1000).to_string());
+    let core = rustix::process::getrlimit(Resource::Core);
+    let _ = rustix::process::setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: core.maximum,
+        },
+    );
+}
+
+/// A number for this PID namespace: processes that share it can tell each other's death by pid.
+#[must_use]
+pub fn pid_namespace() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino())
+}
+
+/// 64 random bits from the kernel.
+#[must_use]
+pub fn random() -> u64 {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: the pointer and the length describe the local array.
+    let n = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if n == 8 {
+        u64::from_ne_bytes(bytes)
+    } else {
+        crate::clock::now_ns() ^ (u64::from(std::process::id()) << 32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_not_ended() {
+        let me = Identity::of_self();
+        assert!(me.start > 0);
+        assert!(!has_ended(me));
+        assert!(
+            has_ended(Identity {
+                start: me.start + 1,
+                ..me
+            }),
+            "a later process has my number"
+        );
+    }
+
+    #[test]
+    fn a_killed_child_has_ended_before_and_after_it_is_reaped() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .expect("sleep runs");
+        let id = Identity {
+            pid: child.id(),
+            start: start_time(child.id()).expect("alive"),
+        };
+        assert!(!has_ended(id));
+        kill(id.pid).expect("our own child");
+        let pidfd = open(id.pid).expect("a zombie has a pidfd");
+        assert!(ended_within(&pidfd, Duration::from_secs(60)));
+        assert!(has_ended(id));
+        assert!(ended_by_proc(id));
+        child.wait().expect("ours");
+        assert!(has_ended(id));
+        assert!(ended_by_proc(id));
+    }
+}

@@ -1,0 +1,347 @@
+"""Pool: every way to run functions in it, what it does with errors, how it ends."""
+
+import functools
+import itertools
+import multiprocessing.pool
+import os
+import pickle
+import threading
+
+import manycore
+import pytest
+import targets
+from multiprocessing.pool import MaybeEncodingError
+
+beyond_stdlib = pytest.mark.beyond_stdlib
+
+NUMBERS = range(100)
+SQUARES = [x * x for x in NUMBERS]
+
+
+@pytest.fixture(scope="module", params=["fork", "spawn"])
+def pool(request):
+    """A pool of two for tests that leave it as they found it."""
+    with manycore.get_context(request.param).Pool(2) as pool:
+        yield pool
+
+
+# Each way to compute func(x) for many x, as a list in the order of the input.
+WAYS = {
+    "map": lambda pool, func, items: pool.map(func, items),
+    "map_async": lambda pool, func, items: pool.map_async(func, items).get(),
+    "starmap": lambda pool, func, items: pool.starmap(func, ((x,) for x in items)),
+    "starmap_async": lambda pool, func, items: pool.starmap_async(func, zip(items)).get(),
+    "imap": lambda pool, func, items: list(pool.imap(func, items)),
+    "imap_unordered": lambda pool, func, items: sorted(pool.imap_unordered(func, items)),
+    "apply": lambda pool, func, items: [pool.apply(func, (x,)) for x in items],
+    "apply_async": lambda pool, func, items: [
+        result.get() for result in [pool.apply_async(func, (x,)) for x in items]
+    ],
+}
+all_ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+@all_ways
+def test_results_come_in_the_order_of_the_input(pool, way):
+    assert way(pool, targets.square, NUMBERS) == SQUARES
+
+
+@all_ways
+def test_no_items_give_no_results(pool, way):
+    assert way(pool, targets.square, []) == []
+
+
+@all_ways
+def test_an_exception_of_a_task_reaches_the_caller(pool, way):
+    with pytest.raises(ValueError, match="7 is bad") as caught:
+        way(pool, functools.partial(targets.fail_on, 7), range(10))
+    assert "in fail_on" in str(caught.value.__cause__)  # the traceback of the worker
+
+
+@all_ways
+def test_megabytes_travel_both_ways(pool, way):
+    payload = os.urandom(1 << 20) * 3
+    assert way(pool, targets.identity, [payload]) == [payload]
+
+
+@all_ways
+def test_a_result_that_cannot_be_pickled_is_an_error_and_the_pool_goes_on(pool, way):
+    with pytest.raises(MaybeEncodingError, match=r"cannot pickle '_thread\.lock'"):
+        way(pool, targets.unpicklable, [1])
+    assert pool.apply(targets.square, (3,)) == 9
+
+
+@beyond_stdlib  # there the thread that collects results dies, and the caller waits for ever
+@all_ways
+def test_an_exception_that_cannot_be_unpickled_is_an_error_and_the_pool_goes_on(pool, way):
+    with pytest.raises(Exception, match="PickyError"):
+        way(pool, targets.fail_pickily, [1])
+    assert pool.apply(targets.square, (3,)) == 9
+
+
+@pytest.mark.parametrize("chunksize", [1, 7, 100, 1000])
+@pytest.mark.parametrize("name", ["map", "imap", "imap_unordered"])
+def test_the_chunk_size_changes_nothing_but_speed(pool, name, chunksize):
+    results = getattr(pool, name)(targets.square, iter(NUMBERS), chunksize)
+    assert sorted(results) == SQUARES
+
+
+def test_starmap_spreads_arguments(pool):
+    assert pool.starmap(targets.add, [(1, 2), (3, 4)]) == [3, 7]
+
+
+def test_apply_passes_positional_and_named_arguments(pool):
+    assert pool.apply(targets.gather, (1, 2), {"three": 3}) == ((1, 2), {"three": 3})
+    assert pool.apply_async(targets.gather, kwds={"a": 1}).get() == ((), {"a": 1})
+
+
+def test_apply_async_results_are_known_when_ready(pool):
+    result = pool.apply_async(targets.square, (5,))
+    result.wait()
+    assert result.ready()
+    assert result.successful()
+    assert result.get() == result.get() == 25
+
+
+def test_a_failed_result_is_ready_but_not_successful(pool):
+    result = pool.apply_async(targets.fail, (KeyError("k"),))
+    result.wait()
+    assert result.ready()
+    assert not result.successful()
+
+
+def test_a_result_that_is_not_ready_says_so(pool, gate):
+    result = pool.apply_async(targets.stop_at, (gate, "done"))
+    gate.arrived()
+    assert not result.ready()
+    with pytest.raises(ValueError, match="not ready"):
+        result.successful()
+    assert result.wait(timeout=0.01) is None
+    with pytest.raises(manycore.TimeoutError):
+        result.get(timeout=0.01)
+    gate.let_go()
+    assert result.get() == "done"
+
+
+def test_a_callback_gets_the_result_and_no_error(pool):
+    called = threading.Event()
+    seen = []
+
+    def callback(value):
+        seen.append(value)
+        called.set()
+
+    pool.apply_async(targets.square, (6,), callback=callback, error_callback=seen.append)
+    called.wait()
+    assert seen == [36]
+
+
+@pytest.mark.parametrize("name", ["map_async", "starmap_async"])
+def test_a_map_calls_back_once_with_all_results(pool, name):
+    seen = []
+    result = getattr(pool, name)(targets.gather, [(1,), (2,)], 1, seen.append)
+    assert result.get() == seen[0]
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", ["apply_async", "map_async"])
+def test_an_error_callback_gets_the_exception(pool, name):
+    error = ValueError("no")
+    argument = (error,) if name == "apply_async" else [error]
+    seen = []
+    result = getattr(pool, name)(
+        targets.fail, argument, callback=seen.append, error_callback=seen.append
+    )
+    result.wait()
+    with pytest.raises(ValueError, match="no"):
+        result.get()
+    assert [repr(e) for e in seen] == ["ValueError('no')"]
+
+
+def test_callbacks_have_run_when_get_returns(pool):
+    seen = []
+    for number in range(20):
+        pool.apply_async(targets.square, (number,), callback=seen.append).get()
+        assert seen[-1] == number * number
+
+
+def test_imap_yields_a_result_before_the_last_task_ends(pool, gate):
+    stop_on_two = functools.partial(targets.stop_on, gate, 2)
+    results = pool.imap(stop_on_two, range(3))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(manycore.TimeoutError):
+        results.next(timeout=0.01)
+    gate.let_go()
+    assert next(results) == 2
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_imap_unordered_does_not_wait_for_a_slow_task(pool, gate):
+    results = pool.imap_unordered(functools.partial(targets.stop_on, gate, 0), range(10))
+    assert sorted(itertools.islice(results, 9)) == list(range(1, 10))
+    gate.let_go()
+    assert list(results) == [0]
+
+
+def test_imap_goes_on_after_a_failed_item(pool):
+    results = pool.imap(functools.partial(targets.fail_on, 1), range(3))
+    assert next(results) == 0
+    with pytest.raises(ValueError, match="1 is bad"):
+        next(results)
+    assert list(results) == [2]
+
+
+@pytest.mark.parametrize("name", ["map", "imap", "imap_unordered"])
+def test_an_exception_of_the_input_reaches_the_caller(pool, name):
+    def source():
+        yield 1
+        raise LookupError("the source ran dry")
+
+    with pytest.raises(LookupError, match="ran dry"):
+        list(getattr(pool, name)(targets.square, source()))
+
+
+def test_tasks_run_in_the_workers_and_not_here(pool):
+    pids = set(pool.map(targets.own_pid, range(50)))
+    assert os.getpid() not in pids
+    assert 1 <= len(pids) <= 2
+
+
+def test_as_many_tasks_run_at_once_as_there_are_workers(ctx, gate):
+    with ctx.Pool(3) as pool:
+        results = [pool.apply_async(targets.stop_at, (gate, n)) for n in range(3)]
+        assert len(set(gate.arrived(3))) == 3
+        gate.let_go(3)
+        assert [result.get() for result in results] == [0, 1, 2]
+
+
+def test_several_threads_may_use_one_pool(pool):
+    answers = [None] * 4
+
+    def work(index):
+        answers[index] = pool.map(targets.square, range(index, index + 100), chunksize=3)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [[x * x for x in range(i, i + 100)] for i in range(4)]
+
+
+def test_the_initializer_runs_in_each_worker_before_its_tasks(ctx):
+    with ctx.Pool(2, initializer=targets.remember, initargs=("ready",)) as pool:
+        assert set(pool.map(targets.remembered, range(20))) == {"ready"}
+
+
+def test_workers_are_replaced_after_maxtasksperchild(ctx):
+    with ctx.Pool(1, maxtasksperchild=2) as pool:
+        pids = [pool.apply(targets.own_pid) for _ in range(6)]
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(("method", "prefix"), [("fork", "Fork"), ("spawn", "Spawn")])
+def test_workers_are_daemons_named_after_the_start_method(method, prefix):
+    with manycore.get_context(method).Pool(1) as pool:
+        name, daemon = pool.apply(targets.worker_identity, (None,))
+    assert name.startswith(f"{prefix}PoolWorker-")
+    assert daemon is True
+
+
+def test_close_and_join_wait_for_everything_that_was_asked_for(ctx):
+    pool = ctx.Pool(2)
+    results = [pool.apply_async(targets.square, (n,)) for n in range(50)]
+    pool.close()
+    pool.join()
+    assert all(result.ready() for result in results)
+    assert [result.get() for result in results] == [n * n for n in range(50)]
+
+
+def test_terminate_ends_running_tasks(ctx, gate):
+    pool = ctx.Pool(1)
+    pool.apply_async(targets.stop_at, (gate,))
+    gate.arrived()
+    pool.terminate()
+    pool.join()
+
+
+def test_terminate_does_not_wait_for_queued_tasks(tmp_path, gate):
+    pool = manycore.Pool(1)
+    pool.apply_async(targets.stop_at, (gate,))
+    pool.map_async(functools.partial(targets.tally, tmp_path / "tally"), range(100))
+    gate.arrived()
+    pool.terminate()
+    pool.join()
+    assert not (tmp_path / "tally").exists()
+
+
+def test_leaving_the_block_terminates(ctx, gate):
+    with ctx.Pool(1) as pool:
+        pool.apply_async(targets.stop_at, (gate,))
+        gate.arrived()
+    with pytest.raises(ValueError, match="Pool not running"):
+        pool.apply(targets.square, (1,))
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+@all_ways
+def test_an_ended_pool_takes_no_tasks(end, way):
+    pool = manycore.Pool(1)
+    getattr(pool, end)()
+    with pytest.raises(ValueError, match="Pool not running"):
+        way(pool, targets.square, [1])
+    pool.join()
+
+
+def test_ending_twice_is_no_error():
+    pool = manycore.Pool(1)
+    for end in (pool.close, pool.close, pool.join, pool.terminate, pool.terminate, pool.join):
+        end()
+
+
+def test_a_running_pool_cannot_be_joined(pool):
+    with pytest.raises(ValueError, match="still running"):
+        pool.join()
+
+
+def test_a_pool_cannot_be_pickled(pool):
+    with pytest.raises(NotImplementedError, match="pool objects cannot be passed"):
+        pickle.dumps(pool)
+
+
+def test_a_pool_is_the_standard_librarys_kind(pool):
+    assert isinstance(pool, multiprocessing.pool.Pool)
+    assert "state=RUN pool_size=2" in repr(pool)
+
+
+def test_the_default_is_one_worker_for_each_cpu():
+    with manycore.Pool() as pool:
+        assert f"pool_size={manycore.cpu_count()}" in repr(pool)
+
+
+def test_two_pools_work_side_by_side(ctx):
+    with ctx.Pool(1) as one, ctx.Pool(1) as other:
+        first, second = (p.map_async(targets.own_pid, range(10)) for p in (one, other))
+        assert set(first.get()).isdisjoint(second.get())
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue", "Lock", "RLock"])
+def test_a_handle_may_be_an_argument_and_a_result(pool, kind):
+    handle = getattr(manycore, kind)()
+    assert type(pool.apply(targets.identity, (handle,))) is type(handle)
+
+
+@beyond_stdlib
+def test_a_queue_as_argument_and_back_is_the_same_queue(pool):
+    queue = manycore.Queue()
+    returned = pool.map(targets.identity, [queue])[0]
+    pool.apply(targets.put, (queue, "from a worker"))
+    assert returned.get() == "from a worker"
+
+
+@beyond_stdlib
+def test_workers_may_have_children(ctx):
+    with ctx.Pool(1) as pool:
+        pool.apply(targets.run_in_a_child, (ctx, targets.nothing))

@@ -1,0 +1,214 @@
+"""Value and Array: ctypes in shared memory, with and without a lock."""
+
+import ctypes
+import pickle
+import threading
+
+import manycore
+import pytest
+import targets
+from processes import running
+
+beyond_stdlib = pytest.mark.beyond_stdlib
+
+INTEGERS = "bBhHiIlLqQ"
+UNSIGNED = "BHILQ"
+
+
+class Point(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_double)]  # noqa: RUF012
+
+
+@pytest.mark.parametrize("lock", [True, False])
+@pytest.mark.parametrize(
+    ("code", "zero", "new"),
+    [*((code, 0, 100) for code in INTEGERS), ("f", 0.0, 0.5), ("d", 0.0, 1e-9), ("c", b"\0", b"x")],
+)
+def test_a_value_is_zero_until_it_is_set(code, zero, new, lock):
+    value = manycore.Value(code, lock=lock)
+    assert value.value == zero
+    value.value = new
+    assert value.value == new
+    assert manycore.Value(code, new, lock=lock).value == new
+
+
+@pytest.mark.parametrize("code", UNSIGNED)
+def test_integers_wrap_as_in_c(code):
+    value = manycore.Value(code, 0)
+    value.value -= 1
+    assert value.value == 2 ** (8 * ctypes.sizeof(value.get_obj())) - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"), [(ctypes.c_double, 2.5), (ctypes.c_bool, True), (ctypes.c_short, -3)]
+)
+def test_a_ctypes_type_may_be_given_instead_of_a_code(kind, first):
+    value = manycore.Value(kind, first)
+    assert value.value == first
+    assert isinstance(value.get_obj(), kind)
+
+
+def test_a_value_may_be_a_structure():
+    point = manycore.Value(Point, 1, y=2)
+    point.x += 0.5
+    assert (point.x, point.y) == (1.5, 2.0)
+
+
+@pytest.mark.parametrize("lock", [True, False])
+@pytest.mark.parametrize("code", ["i", "d"])
+def test_a_child_sees_and_changes_a_value(ctx, code, lock):
+    value = ctx.Value(code, 7, lock=lock)
+    with running(ctx, targets.set_value, value, 8):
+        pass
+    assert value.value == 8
+
+
+def test_additions_under_the_values_lock_are_all_counted(ctx):
+    value = ctx.Value("i", 0)
+    processes = [
+        ctx.Process(target=targets.add_with_own_lock, args=(value, 2000)) for _ in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert value.value == 8000
+
+
+def test_the_lock_is_recursive_unless_another_is_given():
+    value = manycore.Value("i")
+    with value, value.get_lock():
+        value.value += 1
+    lock = manycore.Lock()
+    assert manycore.Value("i", lock=lock).get_lock() is lock
+
+
+def test_acquire_and_release_are_those_of_the_lock():
+    value = manycore.Value("i", lock=manycore.Lock())
+    value.acquire()
+    assert value.get_lock().acquire(block=False) is False
+    value.release()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: manycore.Value("i", lock=False), lambda: manycore.Array("i", 1, lock=False)]
+)
+def test_without_a_lock_it_is_the_bare_ctypes_object(make):
+    bare = make()
+    assert not hasattr(bare, "get_lock")
+    ctypes.addressof(bare)
+
+
+def test_with_a_lock_get_obj_is_the_bare_ctypes_object():
+    value, array = manycore.Value("i", 5), manycore.Array("i", [5])
+    assert isinstance(value.get_obj(), ctypes.c_int)
+    assert isinstance(array.get_obj(), ctypes.Array)
+    value.get_obj().value = 6
+    array.get_obj()[0] = 6
+    assert (value.value, array[0]) == (6, 6)
+
+
+@pytest.mark.parametrize("lock", [True, False])
+@pytest.mark.parametrize(
+    ("size_or_items", "items"),
+    [(0, []), (3, [0, 0, 0]), ([1, 2], [1, 2]), ((1, 2), [1, 2]), (range(4), [0, 1, 2, 3])],
+)
+def test_an_array_is_made_from_a_size_or_from_items(size_or_items, items, lock):
+    array = manycore.Array("i", size_or_items, lock=lock)
+    assert len(array) == len(items)
+    assert list(array) == items
+
+
+def test_an_array_has_the_indices_and_slices_of_a_list():
+    array = manycore.Array("i", range(5))
+    assert (array[0], array[-1], array[1:4], array[::2]) == (0, 4, [1, 2, 3], [0, 2, 4])
+    array[0] = 10
+    array[1:3] = [11, 12]
+    assert array[:] == [10, 11, 12, 3, 4]
+
+
+@pytest.mark.parametrize("index", [5, -6])
+def test_an_index_outside_of_the_array_is_an_error(index):
+    array = manycore.Array("i", 5)
+    with pytest.raises(IndexError):
+        array[index]
+    with pytest.raises(IndexError):
+        array[index] = 1
+
+
+def test_a_slice_takes_exactly_as_many_items_as_it_has():
+    with pytest.raises(ValueError, match="same size"):
+        manycore.Array("i", 3)[0:2] = [1]
+
+
+def test_an_array_of_characters_has_a_value_and_raw_bytes():
+    array = manycore.Array("c", b"hello")
+    assert (array.value, array.raw, len(array)) == (b"hello", b"hello", 5)
+    array.value = b"hi"
+    assert (array.value, array.raw) == (b"hi", b"hi\0lo")
+
+
+def test_an_array_may_hold_structures():
+    points = manycore.Array(Point, [(1, 2), (3, 4)])
+    points[0].x = 5
+    assert [(p.x, p.y) for p in points] == [(5, 2), (3, 4)]
+
+
+@pytest.mark.parametrize("lock", [True, False])
+@pytest.mark.parametrize("size", [1, 1000, 200_000])
+def test_a_child_sees_and_changes_an_array(ctx, size, lock):
+    array = ctx.Array("d", size, lock=lock)
+    with running(ctx, targets.fill, array, range(size)):
+        pass
+    assert array[:] == list(range(size))
+
+
+def test_an_array_lies_in_memory_as_c_would_have_it():
+    assert bytes(manycore.Array("h", [1, -1], lock=False)) == b"\x01\x00\xff\xff"
+
+
+@pytest.mark.parametrize("wrong", ["text", 1.5, None])
+def test_an_item_of_the_wrong_type_is_refused(wrong):
+    value, array = manycore.Value("i", 1), manycore.Array("i", [1])
+    with pytest.raises(TypeError):
+        value.value = wrong
+    with pytest.raises(TypeError):
+        array[0] = wrong
+    assert (value.value, array[0]) == (1, 1)
+
+
+def test_repr_tells_the_value():
+    assert repr(manycore.Value("i", 3)) == "<Synchronized wrapper for c_int(3)>"
+    assert repr(manycore.Array("i", 3)).startswith("<SynchronizedArray wrapper for <")
+
+
+def through_a_queue(shared):
+    queue = manycore.Queue()
+    queue.put(shared)
+    return queue.get()
+
+
+def through_a_pool(shared):
+    with manycore.Pool(1) as pool:
+        return pool.apply(targets.identity, (shared,))
+
+
+@beyond_stdlib
+@pytest.mark.parametrize(
+    "travel",
+    [lambda shared: pickle.loads(pickle.dumps(shared)), through_a_queue, through_a_pool],
+    ids=["pickle", "queue", "pool"],
+)
+def test_what_travels_is_the_same_memory_and_the_same_lock(travel):
+    value, array = manycore.Value("i", 7), manycore.Array("d", [7])
+    travelled = travel(value)
+    travelled.value = 8
+    travel(array)[0] = 0.5
+    assert (value.value, array[:]) == (8, [0.5])
+
+    gotten = threading.Thread(target=lambda: refused.append(travelled.acquire(block=False)))
+    refused = []
+    with value.get_lock():
+        gotten.start()
+        gotten.join()
+    assert refused == [False]

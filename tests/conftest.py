@@ -1,0 +1,82 @@
+"""What every test gets: a watchdog, a check that nothing is left behind, and the fixtures."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Children started by `spawn` import their targets from here.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import gate as gates
+import leftovers
+import manycore
+import processes
+import scripts
+import targets
+import watchdog
+
+LIMIT, SLOW_LIMIT = 120, 600  # seconds after which a test counts as hung
+FAILED = pytest.StashKey[bool]()
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers",
+        "beyond_stdlib: promises more than the standard library keeps; "
+        "deselected when the suite runs against that one",
+    )
+    watchdog.install(os.dup(2))  # not captured yet
+    processes.adopt_orphans()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    with watchdog.limit(SLOW_LIMIT if item.get_closest_marker("slow") else LIMIT):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(scope="session")
+def family():
+    """Makes the family's heap, and what else lives as long as the family, before a test counts."""
+    queue = manycore.Queue()
+    queue.put(None)
+    queue.get()
+    for method in ("fork", "spawn"):
+        with processes.running(manycore.get_context(method), targets.nothing):
+            pass
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request, family):
+    before = leftovers.Belongings.now()
+    yield
+    left = leftovers.since(before)
+    leftovers.end(left)
+    if left and not request.node.stash.get(FAILED, False):
+        pytest.fail(f"the test left behind:\n{left}", pytrace=False)
+
+
+@pytest.fixture(params=["fork", "spawn"])
+def ctx(request):
+    return manycore.get_context(request.param)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    place = gates.Gate(tmp_path)
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    return scripts.Scripts(tmp_path)

@@ -1,0 +1,126 @@
+"""What the tests ask the kernel about processes: who descends from whom, who has ended."""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Makes every orphan among our descendants our child, so that none escapes `descendants`."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def descendants(root: int | None = None) -> set[int]:
+    """The ids of all processes below `root` (this one), ended but unreaped ones too."""
+    children: dict[int, list[int]] = {}
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        parent = _parent(int(pid))
+        if parent is not None:
+            children.setdefault(parent, []).append(int(pid))
+    found: set[int] = set()
+    open_ends = [root or os.getpid()]
+    while open_ends:
+        below = children.get(open_ends.pop(), [])
+        found.update(below)
+        open_ends += below
+    return found
+
+
+def describe(pid: int) -> str:
+    """One line about a process, for a failure message."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return f"{pid} ({_stat(pid)[0]}) {command.strip()[:200]}"
+    except OSError:
+        return f"{pid} (gone)"
+
+
+def children_of_ours() -> set[int]:
+    """The ids of the direct children of this process."""
+    return {pid for pid in descendants() if _parent(pid) == os.getpid()}
+
+
+def kill_and_confirm(pid: int, number: int = signal.SIGKILL) -> None:
+    """Sends a signal and returns when the kernel says that the process has ended."""
+    with watched(pid) as ended:
+        os.kill(pid, number)
+        ended()
+
+
+@contextlib.contextmanager
+def watched(pid: int):
+    """Yields a function that waits for the end of `pid`, reaped by somebody else or not."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield lambda: None
+        return
+    try:
+        yield lambda: select.select([pidfd], [], [])
+    finally:
+        os.close(pidfd)
+
+
+def wait_for_end(pids) -> None:
+    """Returns when each of `pids` has ended; those we adopted are reaped."""
+    for pid in pids:
+        with watched(pid) as ended:
+            ended()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+@contextlib.contextmanager
+def running(context, target, *args, **options):
+    """A started process, joined at the end of the block, killed first if the block failed."""
+    process = context.Process(target=target, args=args, **options)
+    process.start()
+    try:
+        yield process
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        process.join()
+
+
+@contextlib.contextmanager
+def forked(body):
+    """A child of a plain `os.fork` that runs `body` and leaves by `os._exit`: 0, or 1 if it raised.
+
+    At the end of the block its exit status must be 0.
+    """
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            body()
+            status = 0
+        finally:
+            os._exit(status)
+    try:
+        yield pid
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(_stat(pid)[1])
+    except OSError:
+        return None
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; the name before it may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,0 +1,67 @@
+"""Runs programs as a user would: from a file, with the Python under test, from somewhere else."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import processes
+
+_LIMIT = 60  # seconds; only a hung script needs them
+
+
+class Scripts:
+    """Starts scripts that live in `folder`."""
+
+    def __init__(self, folder: Path):
+        self._script = folder / "script.py"
+        self._elsewhere = folder / "elsewhere"
+        self._elsewhere.mkdir()
+
+    def __call__(self, source: str, *args: str, timeout: float = _LIMIT):
+        """Runs a program to its end; a `subprocess.CompletedProcess`.
+
+        One that hangs is made to print its stacks, and fails.
+        """
+        with self.start(source, *args) as script:
+            try:
+                output, errors = script.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                script.send_signal(signal.SIGABRT)  # the fault handler prints every stack
+                output, errors = script.communicate()
+                raise AssertionError(f"the script hung\n{output}\n{errors}") from None
+        return subprocess.CompletedProcess(script.args, script.returncode, output, errors)
+
+    @contextlib.contextmanager
+    def start(self, source: str, *args: str):
+        """Starts a program; at the end of the block it and whoever it left behind has ended."""
+        self._script.write_text(textwrap.dedent(source))
+        ours = processes.children_of_ours()
+        script = subprocess.Popen(
+            [sys.executable, str(self._script), *args],
+            cwd=self._elsewhere,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with script:
+            try:
+                yield script
+            except BaseException:
+                script.kill()
+                raise
+            finally:
+                # `with script` waits for it; its orphans have become our children.
+                script.wait()
+                processes.wait_for_end(processes.children_of_ours() - ours - {script.pid})
+
+
+def _environment() -> dict[str, str]:
+    environment = os.environ | {"PYTHONFAULTHANDLER": "1"}
+    environment.pop("PYTHONUNBUFFERED", None)  # it would hide output that is never flushed
+    return environment

@@ -1,0 +1,305 @@
+"""What tests run in other processes: importable, so that `spawn` can name it."""
+
+import faulthandler
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+
+import manycore
+import watchdog
+
+watchdog.watch_child()
+
+
+def nothing(*_args, **_kwargs):
+    pass
+
+
+def identity(value):
+    return value
+
+
+def square(x):
+    return x * x
+
+
+def add(a, b):
+    return a + b
+
+
+def gather(*args, **kwargs):
+    return args, kwargs
+
+
+def fail(error):
+    raise error
+
+
+def fail_on(bad, value):
+    if value == bad:
+        raise ValueError(f"{value} is bad")
+    return value
+
+
+class PickyError(Exception):
+    """Pickles, but cannot be unpickled: the constructor wants two arguments and is given one."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def fail_pickily(_value):
+    raise PickyError(1, 2)
+
+
+def unpicklable(_value):
+    return threading.Lock()
+
+
+def ends_as(way):
+    """Ends this process; `ENDINGS` has the exit code of each way."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()  # or pytest's prints the stack of a death that is meant
+    match way:
+        case "return":
+            return
+        case "sys.exit":
+            sys.exit(3)
+        case "sys.exit(None)":
+            sys.exit(None)
+        case "sys.exit(text)":
+            sys.exit("a reason")
+        case "raise":
+            raise ZeroDivisionError("a reason")
+        case "os._exit":
+            os._exit(3)
+        case "os.abort":
+            os.abort()
+    os.kill(os.getpid(), getattr(signal, way))
+    signal.pause()
+
+
+ENDINGS = {
+    "return": 0,
+    "sys.exit": 3,
+    "sys.exit(None)": 0,
+    "sys.exit(text)": 1,
+    "raise": 1,
+    "os._exit": 3,
+    "os.abort": -signal.SIGABRT,
+    "SIGKILL": -signal.SIGKILL,
+    "SIGTERM": -signal.SIGTERM,
+    "SIGSEGV": -signal.SIGSEGV,
+}
+
+
+def stop_at(gate, value=None):
+    gate.stop()
+    return value
+
+
+def stop_on(gate, chosen, value):
+    """Stops at the gate for one chosen value only."""
+    if value == chosen:
+        gate.stop()
+    return value
+
+
+def own_pid(_value=None):
+    return os.getpid()
+
+
+def who_am_i(connection):
+    """Sends what this process and its parent are called, by the standard library's own account."""
+    me, parent = multiprocessing.current_process(), multiprocessing.parent_process()
+    connection.send((manycore.current_process() is me, me.name, me.daemon, me.pid, parent.pid))
+
+
+def worker_identity(_value):
+    me = multiprocessing.current_process()
+    return me.name, me.daemon
+
+
+class Announcer:
+    """To be mixed into a context's Process: `run` sends the attribute it was made with."""
+
+    def __init__(self, connection, value):
+        super().__init__()
+        self.connection, self.value = connection, value
+
+    def run(self):
+        self.connection.send(self.value)
+
+
+class ForkAnnouncer(Announcer, manycore.get_context("fork").Process):
+    pass
+
+
+class SpawnAnnouncer(Announcer, manycore.get_context("spawn").Process):
+    pass
+
+
+def run_in_a_child(ctx, target, *args):
+    child = ctx.Process(target=target, args=args)
+    child.start()
+    child.join()
+
+
+# Queues and connections
+
+
+def put(queue, *items):
+    for item in items:
+        queue.put(item)
+
+
+def put_range(queue, first, count):
+    for number in range(first, first + count):
+        queue.put(number)
+
+
+def put_and_exit_at_once(queue, item):
+    queue.put(item)
+    os._exit(0)
+
+
+def put_at(gate, queue, item):
+    gate.stop()
+    queue.put(item)
+
+
+def get_from(queue, answers):
+    answers.put(queue.get())
+
+
+def sum_until_none(queue, answers):
+    """Puts how many numbers it got from the queue before a None, and their sum."""
+    numbers = list(iter(queue.get, None))
+    answers.put((len(numbers), sum(numbers)))
+
+
+def echo(connection):
+    connection.send(connection.recv())
+
+
+def echo_bytes(connection):
+    connection.send_bytes(connection.recv_bytes())
+
+
+def send(connection, *values):
+    for value in values:
+        connection.send(value)
+
+
+def send_and_count(connection, count):
+    """Sends `count` numbers, then how many messages it was sent before a None."""
+    send(connection, *range(count))
+    connection.send(sum(1 for _ in iter(connection.recv, None)))
+
+
+def close_after(gate, connection):
+    gate.stop()
+    connection.close()
+
+
+# Locks and shared values
+
+
+def hold(lock, gate):
+    """Takes the lock, then stops at the gate."""
+    with lock:
+        gate.stop()
+
+
+def take_and_stop(lock, gate, times=1):
+    """Takes the lock, stops at the gate, and ends with the lock held."""
+    for _ in range(times):
+        lock.acquire()
+    gate.stop()
+
+
+def take_and_leave(lock):
+    lock.acquire()
+
+
+def release(lock):
+    lock.release()
+
+
+def try_to_take(lock, connection):
+    connection.send(lock.acquire(block=False))
+
+
+def count_up(lock, counter, times):
+    """Adds to a counter that has no lock of its own."""
+    for _ in range(times):
+        with lock:
+            counter.value += 1
+
+
+def add_with_own_lock(value, times):
+    for _ in range(times):
+        with value.get_lock():
+            value.value += 1
+
+
+def fill(array, numbers):
+    array[:] = numbers
+
+
+def set_value(value, new):
+    value.value = new
+
+
+# Pools
+
+_initialised = None
+
+
+def remember(value):
+    global _initialised
+    _initialised = value
+
+
+def remembered(_value=None):
+    return _initialised
+
+
+def tally(path, value):
+    """Writes down that it ran, in one record that survives whatever happens next."""
+    record = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(record, value.to_bytes(4, "little"))
+    os.close(record)
+    return value
+
+
+def tally_or_die(path, chosen, way, value):
+    """Tallies, but for the chosen value ends its process instead."""
+    if value == chosen:
+        ends_as(way)
+    return tally(path, value)
+
+
+def tally_and_pass_by(path, gate, chosen, value):
+    """Tallies; for the chosen value it tells the test its process id first."""
+    if value == chosen:
+        gate.pass_by()
+    return tally(path, value)
+
+
+def tally_or_stop(path, gate, chosen, value):
+    """Tallies, but for the chosen value it stops at the gate for ever."""
+    if value == chosen:
+        gate.stop()
+    return tally(path, value)
+
+
+def sleep_for_ever_deaf():
+    """Blocks every signal that can be blocked and never returns."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    while True:
+        time.sleep(1e6)
