@@ -53,6 +53,12 @@ def kill_and_confirm(pid: int, number: int = signal.SIGKILL) -> None:
         ended()
 
 
+def wait_until_asleep(pid: int) -> None:
+    """Returns when a process sleeps in the kernel; only for tests that hold if it does not."""
+    while _stat(pid)[0] != "S":
+        os.sched_yield()
+
+
 @contextlib.contextmanager
 def watched(pid: int):
     """Yields a function that waits for the end of `pid`, reaped by somebody else or not."""

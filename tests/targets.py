@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import threading
-import time
+import warnings
 
 import manycore
 import watchdog
@@ -149,6 +149,18 @@ def run_in_a_child(ctx, target, *args):
     child.join()
 
 
+def stop_with_a_child(ctx, gate, from_a_thread=False):
+    """Has a child that stops at the gate, and waits for it."""
+    child = ctx.Process(target=stop_at, args=(gate,))
+    if from_a_thread:
+        starter = threading.Thread(target=child.start)
+        starter.start()
+        starter.join()
+    else:
+        child.start()
+    child.join()
+
+
 # Queues and connections
 
 
@@ -195,10 +207,9 @@ def send(connection, *values):
         connection.send(value)
 
 
-def send_and_count(connection, count):
-    """Sends `count` numbers, then how many messages it was sent before a None."""
-    send(connection, *range(count))
-    connection.send(sum(1 for _ in iter(connection.recv, None)))
+def echo_until_none(connection):
+    for message in iter(connection.recv, None):
+        connection.send(message)
 
 
 def close_after(gate, connection):
@@ -215,11 +226,38 @@ def hold(lock, gate):
         gate.stop()
 
 
+def ignore_dead_owners():
+    """For processes that take over from killed ones again and again."""
+    warnings.simplefilter("ignore", manycore.LockOwnerDied)
+
+
 def take_and_stop(lock, gate, times=1):
     """Takes the lock, stops at the gate, and ends with the lock held."""
+    ignore_dead_owners()
     for _ in range(times):
         lock.acquire()
     gate.stop()
+
+
+def take_release_and_stop(lock, gate):
+    with lock:
+        pass
+    gate.stop()
+
+
+def take_and_tell_warnings(lock, connection):
+    """Takes the lock, sends the warnings that this gave, and releases it."""
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        lock.acquire()
+    connection.send([(warning.category.__name__, str(warning.message)) for warning in given])
+    lock.release()
+
+
+def set_and_stop_with_lock(value, new, gate):
+    with value.get_lock():
+        value.value = new
+        gate.stop()
 
 
 def take_and_leave(lock):
@@ -296,10 +334,3 @@ def tally_or_stop(path, gate, chosen, value):
     if value == chosen:
         gate.stop()
     return tally(path, value)
-
-
-def sleep_for_ever_deaf():
-    """Blocks every signal that can be blocked and never returns."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    while True:
-        time.sleep(1e6)

@@ -176,12 +176,12 @@ def test_send_bytes_refuses_text(pipe):
 def test_recv_bytes_refuses_more_than_it_was_told_to_take(pipe):
     one, other = pipe
     one.send_bytes(b"abc")
+    with pytest.raises(ValueError, match="negative"):
+        other.recv_bytes(-1)
     assert other.recv_bytes(3) == b"abc"
     one.send_bytes(b"abcd")
     with pytest.raises(OSError, match="message"):
         other.recv_bytes(3)
-    with pytest.raises(ValueError, match="negative"):
-        other.recv_bytes(-1)
 
 
 def test_recv_bytes_into_fills_a_buffer_from_an_offset(pipe):
@@ -213,12 +213,10 @@ def test_a_message_that_cannot_be_pickled_is_not_sent(pipe):
     assert other.recv() == "next"
 
 
-def test_two_processes_send_at_the_same_time(ctx):
+def test_a_thousand_round_trips(ctx):
     ours, theirs = ctx.Pipe()
-    with running(ctx, targets.send_and_count, theirs, 1000):
-        theirs.close()
+    with running(ctx, targets.echo_until_none, theirs):
         for number in range(1000):
             ours.send(number)
             assert ours.recv() == number
         ours.send(None)
-        assert ours.recv() == 1000

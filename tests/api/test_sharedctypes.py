@@ -49,7 +49,7 @@ def test_a_ctypes_type_may_be_given_instead_of_a_code(kind, first):
 
 
 def test_a_value_may_be_a_structure():
-    point = manycore.Value(Point, 1, y=2)
+    point = manycore.Value(Point, 1, 2)
     point.x += 0.5
     assert (point.x, point.y) == (1.5, 2.0)
 

@@ -269,6 +269,26 @@ impl Family {
         Ok(taken.block)
     }
 
+    /// Keeps bytes for as long as an object lives, or until [`Family::discard`].
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn store(&self, object: &Hold, bytes: &[u8]) -> Result<BlockRef, HandleError> {
+        let taken = self.take_block(bytes.len().max(1) as u64)?;
+        let blocks = self.blocks()?;
+        blocks.fill(&taken, 0, bytes)?;
+        let block = BlockRef { len: bytes.len() as u64, ..taken.block };
+        blocks.bind(block, object.handle.index, u64::MAX, OwnerId::NOBODY)?;
+        Ok(block)
+    }
+
+    /// Frees what [`Family::store`] kept.
+    pub fn discard(&self, block: BlockRef) {
+        if let Ok(blocks) = self.blocks() {
+            blocks.free(block);
+        }
+    }
+
     fn inline_bytes(&self, objects: &Objects, index: u32, len: u64) -> Result<Bytes, Corrupted> {
         let body = objects.offset_of(index) + std::mem::offset_of!(Object, body);
         self.heap.bytes(body + std::mem::offset_of!(MemoryBody, inline), (len as usize).min(INLINE))
@@ -352,7 +372,7 @@ impl Family {
                     blocks.free(block);
                 }
             }
-            Kind::Group => blocks.free(objects.body::<GroupBody>(index)?.block()),
+            Kind::Group => blocks.free_bound_to(index)?,
             Kind::Lock => {}
         }
         fault::point("object.emptied");

@@ -22,6 +22,24 @@ pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
+/// Takes over a descriptor that whoever started this program left open for it under this number. To
+/// be called once for each number, before the program opens anything itself.
+///
+/// # Errors
+/// When nothing is open under the number.
+pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    use std::os::fd::{BorrowedFd, FromRawFd};
+    if fd < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is not -1; the borrow is used for one `fcntl`, which refuses a closed one.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: the descriptor is open (the line above), and by the rule above nobody in this process
+    // owns it yet: it came with `exec`.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Closes a descriptor by number, if it is still the file with this identity.
 pub fn close_if_same(fd: RawFd, expected: (u64, u64)) {
     use std::os::fd::{BorrowedFd, FromRawFd};

@@ -1,1 +1,61 @@
-//! placeholder
+//! The extension module `manycore._engine`: bytes, numbers, deadlines and buffers.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`codec`] | the native encoding of small plain values |
+//! | [`message`] | Python objects as messages |
+//! | [`buffer`] | Python's buffers and the heap's bytes: the one module with `unsafe` |
+//! | [`queue`] | the class behind `Queue` |
+//! | [`lock`] | the classes behind `Lock` and `RLock` |
+//! | [`task`] | how a task and its answer look as messages |
+//! | [`job`] | what a call to the pool waits for |
+//! | [`crew`] | the owner's side of a pool |
+//! | [`worker`] | a worker's side of a pool |
+//! | [`family`] | the family of this process |
+//! | [`wait`] | waiting with the interpreter released |
+//! | [`errors`] | how the engine's errors look in Python |
+#![deny(unsafe_code)]
+
+use pyo3::prelude::*;
+
+mod buffer;
+mod codec;
+mod crew;
+mod errors;
+mod family;
+mod job;
+mod lock;
+mod message;
+mod queue;
+mod task;
+mod wait;
+mod worker;
+
+/// The Rust engine behind `manycore`. Private: use `manycore`.
+#[pymodule(gil_used = true)]
+fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    family::initialise();
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<buffer::Memory>()?;
+    module.add_class::<queue::RingQueue>()?;
+    module.add_class::<lock::PlainLock>()?;
+    module.add_class::<lock::RecursiveLock>()?;
+    module.add_class::<crew::Crew>()?;
+    module.add_class::<job::Job>()?;
+    module.add_class::<worker::Seat>()?;
+    module.add_function(wrap_pyfunction!(family::heap_fd, module)?)?;
+    module.add_function(wrap_pyfunction!(family::join_family, module)?)?;
+    module.add_function(wrap_pyfunction!(family::membership, module)?)?;
+    module.add_function(wrap_pyfunction!(family::leave_family, module)?)?;
+    module.add_function(wrap_pyfunction!(family::reap, module)?)?;
+    module.add_function(wrap_pyfunction!(family::make_lifeline, module)?)?;
+    module.add_function(wrap_pyfunction!(family::cut_lifeline, module)?)?;
+    module.add_function(wrap_pyfunction!(family::arm_lifeline, module)?)?;
+    module.add_function(wrap_pyfunction!(family::volunteer_for_oom, module)?)?;
+    module.add_function(wrap_pyfunction!(family::heap_usage, module)?)?;
+    module.add_function(wrap_pyfunction!(family::permanent_fds, module)?)?;
+    module.add_function(wrap_pyfunction!(family::handles_arrived, module)?)?;
+    module.add_function(wrap_pyfunction!(family::handles_sent, module)?)?;
+    module.add_function(wrap_pyfunction!(message::collect_handles, module)?)?;
+    Ok(())
+}

@@ -187,6 +187,25 @@ impl Blocks {
         Ok(())
     }
 
+    /// Frees every block that lives as long as an object, which is being freed.
+    pub(crate) fn free_bound_to(&self, object: u32) -> Result<(), Corrupted> {
+        let mut found = Vec::new();
+        self.locked(|this| {
+            this.walk(|page, run| {
+                if run.state == State::InFlight {
+                    found.push((page, run));
+                }
+            })
+        })??;
+        for (page, run) in found {
+            let entry = self.entry(page)?;
+            let generation = entry.generation.load(Relaxed); // a block in flight does not change it
+            let block = BlockRef { page: page as u32, len: run.pages, generation };
+            self.free_if_bound(block, object, u64::MAX);
+        }
+        Ok(())
+    }
+
     fn sweep_one(&self, page: u64, run: Run, entry: &'static Entry) -> Result<(), Corrupted> {
         let word = run.encode();
         match run.state {

@@ -46,3 +46,5 @@ unsafe impl Shared for crate::object::memory::MemoryBody {}
 unsafe impl Shared for crate::object::group::GroupBody {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::object::group::Row {}
+// SAFETY: `repr(C)`, words only.
+unsafe impl Shared for crate::object::cell::CellHead {}

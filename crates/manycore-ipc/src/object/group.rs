@@ -16,15 +16,21 @@ pub struct GroupBody {
     pub bell: Bell,
     /// Rows in the block.
     pub rows: Word32,
+    /// A worker with this many answers waiting rings; with fewer, only when it runs out of tasks.
+    pub wake_each: Word32,
+    /// One when the workers shall leave.
+    pub dismissed: Word32,
     page: Word64,
     generation: Word64,
-    spare: [Word64; 5],
+    spare: [Word64; 4],
 }
 
 impl GroupBody {
     pub(crate) fn set(&self, rows: u32, block: BlockRef) {
         self.page.store(u64::from(block.page), Relaxed); // published by the store of the count
         self.generation.store(block.generation, Relaxed);
+        self.wake_each.store(1, Relaxed);
+        self.dismissed.store(0, Relaxed);
         self.rows.store(rows, Release); // pairs with the Acquire in `block`
     }
 
@@ -48,7 +54,9 @@ pub struct Row {
     place: Word64,
     /// Tasks that this row's worker has taken.
     pub taken: Word64,
-    spare: [Word64; 5],
+    /// One while a worker that will not take another task is on its way out.
+    pub leaving: Word64,
+    spare: [Word64; 4],
 }
 
 /// A task that was taken.

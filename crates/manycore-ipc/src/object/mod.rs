@@ -6,8 +6,10 @@
 //! | [`table`] | making objects, freeing them |
 //! | [`holding`] | which objects this process holds, and how often |
 //! | [`memory`] | the body of a piece of shared memory (`Value`, `Array`) |
+//! | [`cell`] | a value in shared memory, never seen half-written |
 //! | [`group`] | the body of a group of workers (a pool): one bell and a row for each worker |
 
+pub mod cell;
 pub mod group;
 pub mod header;
 pub mod holding;

@@ -10,6 +10,7 @@ use crate::error::{Corrupted, HandleError};
 use crate::fault;
 use crate::heap::Heap;
 use crate::heap::layout::SLOTS;
+use crate::lock::UserLock;
 
 /// The registry of a heap.
 #[derive(Clone, Copy)]
@@ -177,6 +178,16 @@ impl Registry {
         }
     }
 
+    /// Whether the process that a lock of the user's names (see [`UserLock::name_of`]) is confirmed to
+    /// have ended, with goodbye or without.
+    #[must_use]
+    pub fn has_holder_ended(&self, name: u32) -> bool {
+        let number = OwnerId::from_bits(name).slot(); // a name has the slot in the same place
+        let Ok(tenancy) = self.tenancy(number) else { return false };
+        let present = OwnerId::new(number, tenancy.generation);
+        UserLock::name_of(present) != name || self.has_ended(present)
+    }
+
     /// Claims the cleaning up after the process in this slot, if it is confirmed to have ended and no
     /// living process has claimed it. Returns who it was and whether it went without goodbye.
     ///
@@ -272,6 +283,8 @@ mod tests {
         assert_eq!(next.slot(), other.slot());
         assert_ne!(next, other);
         assert!(registry.has_ended(other));
+        assert!(registry.has_holder_ended(UserLock::name_of(other)));
+        assert!(!registry.has_holder_ended(UserLock::name_of(me)));
     }
 
     #[test]

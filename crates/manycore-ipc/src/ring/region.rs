@@ -264,3 +264,32 @@ impl Ring {
         self.blocks.me
     }
 }
+
+/// What a joinable queue keeps beside its ring.
+impl Ring {
+    /// Counts messages as put (more) or done (less); `false` when fewer were unfinished.
+    #[must_use]
+    pub fn count_unfinished(&self, delta: i64) -> bool {
+        use std::sync::atomic::Ordering::SeqCst;
+        let unfinished = &self.body.unfinished;
+        if delta >= 0 {
+            unfinished.fetch_add(delta.unsigned_abs(), SeqCst);
+            return true;
+        }
+        let before = unfinished.saturating_sub(delta.unsigned_abs(), SeqCst);
+        if before <= delta.unsigned_abs() {
+            self.body.finished.ring_all();
+        }
+        before >= delta.unsigned_abs()
+    }
+
+    /// Waits until every message is done.
+    ///
+    /// # Errors
+    /// When the patience ends first.
+    pub fn wait_finished(&self, patience: &mut crate::wait::Patience<'_>) -> Result<(), crate::wait::GaveUp> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let body = self.body;
+        body.finished.wait(patience, || body.unfinished.load(SeqCst) == 0).map(|_| ())
+    }
+}

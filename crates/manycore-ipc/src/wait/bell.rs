@@ -90,6 +90,18 @@ impl Bell {
         if spin::look(&mut ready) {
             return Ok(false);
         }
+        self.sleep(patience, ready)
+    }
+
+    /// As [`Bell::wait`], but sleeps at once: for who would only take a core from those it waits for.
+    ///
+    /// # Errors
+    /// When the patience ends first.
+    pub fn sleep(
+        &self,
+        patience: &mut Patience<'_>,
+        mut ready: impl FnMut() -> bool,
+    ) -> Result<bool, GaveUp> {
         loop {
             let word = self.0.fetch_or(WAITING, SeqCst) | WAITING;
             fence(SeqCst); // pairs with the fence in `ring_for`: the flag is set before the condition is read

@@ -1,0 +1,330 @@
+//! The owner's side of a pool.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use manycore::pool::{Crew as Engine, Ledger};
+use manycore_ipc::ring::{Message, Outgoing, Put};
+use manycore_ipc::wait::GaveUp;
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::errors::{self, Error};
+use crate::family;
+use crate::job::Job;
+use crate::message::{self, Encoded};
+use crate::queue::with_message;
+use crate::task::{ERROR, HEAD, Head, Mode};
+use crate::wait::{deadline, detached};
+
+/// A task without an answer.
+struct Open {
+    job: Py<Job>,
+    index: usize,
+}
+
+struct State {
+    ledger: Ledger<Open>,
+    cursor: usize,
+}
+
+/// The owner's side of a pool: hands out tasks, collects answers, buries workers.
+///
+/// `state` is only locked while the interpreter is held, and no Python code runs meanwhile.
+#[pyclass(frozen, module = "manycore._engine")]
+pub struct Crew {
+    engine: Engine,
+    state: Mutex<State>,
+    waiting: AtomicUsize,
+}
+
+type SeatParts = ((u64, u32, u32), (u64, u32, u32), (u64, u32, u32), usize);
+
+impl Crew {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Encodes and hands out one task.
+    #[inline]
+    fn hand_out(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        index: usize,
+        head: &[u8; HEAD],
+        arguments: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let mut encoded = Encoded::new();
+        encoded.payload.extend_from_slice(head);
+        encoded.object(arguments)?;
+        let open = Open { job: job.clone().unbind(), index };
+        let tag = self.state().ledger.open(open);
+        let tag = tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
+        let sent = self.send(py, encoded, tag);
+        if sent.is_err() {
+            let closed = self.state().ledger.close(tag);
+            drop(closed); // not under the lock: it may run Python code
+        }
+        sent
+    }
+
+    #[inline]
+    fn send(&self, py: Python<'_>, encoded: Encoded, tag: u64) -> PyResult<()> {
+        let ring = self.engine.tasks().map_err(Error::from)?;
+        if encoded.is_plain() {
+            let task = Outgoing { kind: encoded.kind, tag, payload: &encoded.payload, ..Outgoing::default() };
+            if ring.try_put(&task, &mut None).map_err(Error::from)? == Put::Done {
+                return Ok(());
+            }
+        }
+        let ready = encoded.ready(py, self.engine.family())?;
+        let (result, raised) = detached(py, deadline(true, None), |patience| ready.put(&ring, tag, 0, patience));
+        result.map_err(|error| errors::from_put(error, raised))
+    }
+
+    /// Hands out one task; what is wrong with its arguments is the answer to that task.
+    #[inline]
+    fn hand_out_or_answer(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        index: usize,
+        head: &[u8; HEAD],
+        arguments: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match self.hand_out(py, job, index, head, arguments) {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                let value = error.into_value(py).into_bound(py).into_any();
+                job.get().deliver(py, index, false, value)
+            }
+            other => other,
+        }
+    }
+
+    /// Delivers one received answer.
+    fn deliver(&self, py: Python<'_>, message: &Message) -> PyResult<()> {
+        let value = message::decode(py, self.engine.family(), message, 0);
+        let closed = self.state().ledger.close(message.header.tag);
+        let Some(Open { job, index }) = closed else { return Ok(()) }; // stale
+        match value {
+            Ok(value) => job.get().deliver(py, index, message.header.kind & ERROR == 0, value),
+            Err(error) => job.get().deliver(py, index, false, error.into_value(py).into_bound(py).into_any()),
+        }
+    }
+}
+
+#[pymethods]
+impl Crew {
+    /// A crew with this many rows: each seats one worker at a time.
+    #[new]
+    fn new(rows: usize) -> Result<Self, Error> {
+        let engine = Engine::new(family::family()?, rows)?;
+        let state = Mutex::new(State { ledger: Ledger::default(), cursor: 0 });
+        Ok(Self { engine, state, waiting: AtomicUsize::new(0) })
+    }
+
+    /// How many rows there are.
+    #[getter]
+    fn rows(&self) -> usize {
+        self.engine.rows()
+    }
+
+    /// What the worker of a row needs to take its seat.
+    fn seat(&self, row: usize) -> PyResult<SeatParts> {
+        let seat = self.engine.seat(row).ok_or_else(|| PyValueError::new_err("no such row"))?;
+        let parts = message::note_handle;
+        Ok((parts(seat.group), parts(seat.tasks), parts(seat.answers), row))
+    }
+
+    /// Keeps a pickled function for the workers; returns the head of its tasks. With `keep`, workers
+    /// keep the unpickled function for later tasks.
+    fn store<'py>(&self, py: Python<'py>, pickled: &[u8], keep: bool) -> PyResult<Bound<'py, PyBytes>> {
+        let function = self.engine.store(pickled).map_err(Error::from)?;
+        Ok(PyBytes::new(py, &Head { function, keep }.to_bytes(Mode::Call)))
+    }
+
+    /// Frees the function of a head.
+    fn discard(&self, head: &[u8]) -> PyResult<()> {
+        self.engine.discard(Head::from_bytes(head)?.0.function);
+        Ok(())
+    }
+
+    /// Hands out a call with positional and keyword arguments.
+    fn call(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        head: &[u8],
+        arguments: &Bound<'_, PyAny>,
+        has_keywords: bool,
+    ) -> PyResult<()> {
+        let mode = if has_keywords { Mode::CallWithKeywords } else { Mode::Call };
+        let head = Head::from_bytes(head)?.0.to_bytes(mode);
+        self.hand_out_or_answer(py, job, 0, &head, arguments)
+    }
+
+    /// Hands out tasks of `chunk` items each, from item `start` on, while fewer than `most_open` tasks
+    /// are open; returns the first item that was not handed out. Task numbers count chunks.
+    #[pyo3(signature = (job, head, items, start, chunk, star, most_open))]
+    #[allow(clippy::too_many_arguments)] // one call for a whole map is the point
+    fn map(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        head: &[u8],
+        items: &Bound<'_, PyList>,
+        start: usize,
+        chunk: usize,
+        star: bool,
+        most_open: usize,
+    ) -> PyResult<usize> {
+        let chunk = chunk.max(1);
+        let mode = match (star, chunk) {
+            (false, 1) => Mode::Item,
+            (true, 1) => Mode::StarItem,
+            (false, _) => Mode::Chunk,
+            (true, _) => Mode::StarChunk,
+        };
+        let head = Head::from_bytes(head)?.0.to_bytes(mode);
+        let mut next = start;
+        let room = most_open.saturating_sub(self.state().ledger.len());
+        for _ in 0..room {
+            if next >= items.len() {
+                break;
+            }
+            let end = (next + chunk).min(items.len());
+            if chunk == 1 {
+                self.hand_out_or_answer(py, job, next, &head, &items.get_item(next)?)?;
+            } else {
+                self.hand_out_or_answer(py, job, next / chunk, &head, items.get_slice(next, end).as_any())?;
+            }
+            next = end;
+        }
+        Ok(next)
+    }
+
+    /// Hands out one task of a stream.
+    fn stream(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        head: &[u8],
+        index: usize,
+        items: &Bound<'_, PyAny>,
+        chunked: bool,
+    ) -> PyResult<()> {
+        let mode = if chunked { Mode::Chunk } else { Mode::Item };
+        let head = Head::from_bytes(head)?.0.to_bytes(mode);
+        self.hand_out_or_answer(py, job, index, &head, items)
+    }
+
+    /// Delivers all answers that are there; how many there were.
+    fn collect(&self, py: Python<'_>) -> PyResult<usize> {
+        let mut count = 0;
+        loop {
+            let received = with_message(|message| {
+                let received = {
+                    let state = &mut *self.state();
+                    self.engine.try_receive(&mut state.cursor, message).map_err(Error::from)?
+                };
+                if received {
+                    self.deliver(py, message)?;
+                }
+                Ok::<_, PyErr>(received)
+            })?;
+            if !received {
+                break;
+            }
+            count += 1;
+        }
+        if count > 0 && self.waiting.load(SeqCst) > 0 {
+            self.engine.ring(); // another thread may wait for what was just delivered
+        }
+        Ok(count)
+    }
+
+    /// Sleeps until `want` answers are there, or `job` is done or has more than `seen` answers, or a
+    /// worker is leaving, at most `timeout` seconds.
+    fn wait(&self, py: Python<'_>, job: Option<&Bound<'_, Job>>, seen: usize, want: u64, timeout: f64) -> PyResult<()> {
+        let open = self.state().ledger.len() as u64;
+        let job = job.map(|job| job.get());
+        self.waiting.fetch_add(1, SeqCst);
+        let (result, raised) = detached(py, deadline(true, Some(timeout)), |patience| {
+            self.engine.wait(want, open, patience, || {
+                job.is_some_and(|job| job.is_done() || job.delivered_so_far() > seen)
+            })
+        });
+        self.waiting.fetch_sub(1, SeqCst);
+        match result {
+            Err(GaveUp::Interrupted) => Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))),
+            Ok(()) | Err(GaveUp::TimedOut) => Ok(()),
+        }
+    }
+
+    /// How many tasks have no answer.
+    #[getter]
+    fn open(&self) -> usize {
+        self.state().ledger.len()
+    }
+
+    /// How many tasks nobody has taken.
+    #[getter]
+    fn queued(&self) -> u64 {
+        self.engine.queued()
+    }
+
+    /// Wakes every thread that waits in `wait`.
+    fn ring(&self) {
+        self.engine.ring();
+    }
+
+    /// Tells workers that are idle, or become so, to leave; no more tasks are accepted.
+    fn dismiss(&self) {
+        self.engine.dismiss();
+    }
+
+    /// Whether the worker of a row takes no more tasks.
+    fn is_leaving(&self, row: usize) -> bool {
+        self.engine.is_leaving(row)
+    }
+
+    /// Whether any worker takes no more tasks, and the owner does not know yet.
+    fn has_leaving(&self) -> bool {
+        (0..self.engine.rows()).any(|row| self.engine.is_leaving(row))
+    }
+
+    /// Notes that the owner knows that the worker of a row is leaving.
+    fn note_leaving(&self, row: usize) {
+        self.engine.note_leaving(row);
+    }
+
+    /// How many tasks the worker of a row has taken.
+    fn taken(&self, row: usize) -> u64 {
+        self.engine.taken(row)
+    }
+
+    /// Makes a row ready for a new worker.
+    fn clear_row(&self, row: usize) {
+        self.engine.clear_row(row);
+    }
+
+    /// After the worker of a row has ended: delivers its last answers, and returns the job and the
+    /// number of the task that died with it, if one did. That task is closed; the caller answers it.
+    fn bury(&self, py: Python<'_>, row: usize) -> PyResult<Option<(Py<Job>, usize)>> {
+        let tag = self.engine.last_taken(row).map_err(Error::from)?;
+        self.collect(py)?;
+        let closed = tag.and_then(|tag| self.state().ledger.close(tag));
+        self.engine.clear_row(row);
+        Ok(closed.map(|open| (open.job, open.index)))
+    }
+
+    /// Closes every open task and drops those that nobody has taken; returns them for the caller to
+    /// answer.
+    fn abandon(&self) -> PyResult<Vec<(Py<Job>, usize)>> {
+        self.engine.drop_tasks().map_err(Error::from)?;
+        let open = self.state().ledger.drain();
+        Ok(open.into_iter().map(|open| (open.job, open.index)).collect())
+    }
+}

@@ -1,0 +1,119 @@
+//! How the engine's errors look in Python.
+//!
+//! The exception classes themselves are Python's (`manycore.errors`): each is a subclass of what the
+//! standard library would raise.
+
+use manycore_ipc::ring::{GetError, PutError};
+use manycore_ipc::{AllocError, Corrupted, FamilyError, HandleError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// An error of the engine, on its way to Python.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A handle that leads nowhere, or no room.
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+    /// The family cannot be founded or joined.
+    #[error(transparent)]
+    Family(#[from] FamilyError),
+    /// Shared memory was scribbled on.
+    #[error(transparent)]
+    Corrupted(#[from] Corrupted),
+    /// The heap is full.
+    #[error(transparent)]
+    Alloc(#[from] AllocError),
+    /// The system refused.
+    #[error(transparent)]
+    Os(#[from] std::io::Error),
+    /// Python raised.
+    #[error(transparent)]
+    Python(#[from] PyErr),
+}
+
+fn class<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyType>>,
+    module: &str,
+    name: &str,
+) -> PyResult<&'py Bound<'py, PyType>> {
+    cell.import(py, module, name)
+}
+
+fn raise(cell: &'static PyOnceLock<Py<PyType>>, module: &str, name: &str, text: String) -> PyErr {
+    Python::attach(|py| match class(py, cell, module, name) {
+        Ok(class) if text.is_empty() => PyErr::from_type(class.clone(), ()),
+        Ok(class) => PyErr::from_type(class.clone(), (text,)),
+        Err(error) => error,
+    })
+}
+
+const ERRORS: &str = "manycore.errors";
+
+/// `queue.Empty`.
+pub fn empty() -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(&CLASS, "queue", "Empty", String::new())
+}
+
+/// `queue.Full`.
+pub fn full() -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(&CLASS, "queue", "Full", String::new())
+}
+
+/// `manycore.Corrupted`.
+pub fn corrupted(what: &str) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(&CLASS, ERRORS, "Corrupted", what.to_owned())
+}
+
+fn handle_error(text: String) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(&CLASS, ERRORS, "HandleError", text)
+}
+
+fn heap_full(text: String) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(&CLASS, ERRORS, "HeapFull", text)
+}
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Python(error) => error,
+            Error::Handle(HandleError::Alloc(AllocError::HeapFull { .. }))
+            | Error::Alloc(AllocError::HeapFull { .. }) => heap_full(text),
+            Error::Corrupted(_)
+            | Error::Alloc(_)
+            | Error::Handle(HandleError::Corrupted(_) | HandleError::Alloc(_)) => corrupted(&text),
+            Error::Handle(_) | Error::Family(FamilyError::Handle(_)) => handle_error(text),
+            Error::Family(FamilyError::Os(error)) | Error::Os(error) => PyOSError::new_err(error),
+            Error::Family(_) => PyRuntimeError::new_err(text),
+        }
+    }
+}
+
+/// What `get` raises. `interrupted` is what the signal handlers raised, if they did.
+pub fn from_get(error: GetError, interrupted: Option<PyErr>) -> PyErr {
+    match error {
+        GetError::Empty => empty(),
+        GetError::Interrupted => interrupted.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
+        GetError::Corrupted(error) => Error::from(error).into(),
+        GetError::Closed => empty(),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}
+
+/// What `put` raises.
+pub fn from_put(error: PutError, interrupted: Option<PyErr>) -> PyErr {
+    match error {
+        PutError::Full => full(),
+        PutError::Interrupted => interrupted.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
+        PutError::Alloc(error) => Error::from(error).into(),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}

@@ -1,0 +1,143 @@
+//! The family of this process, as far as Python needs to know it.
+
+use std::os::fd::IntoRawFd;
+
+use manycore::family as engine;
+use manycore_ipc::stall;
+use manycore_ipc::{Family, Handle, Kind};
+use manycore_os::{channel, lifeline, process};
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+
+use crate::errors::Error;
+
+/// The family; founded at the first call.
+pub fn family() -> Result<&'static Family, Error> {
+    Ok(engine::family()?)
+}
+
+/// A duplicate of the heap's descriptor for a child that is started by `spawn`: its number. The caller
+/// closes it once the child has been started.
+#[pyfunction]
+pub fn heap_fd() -> Result<i32, Error> {
+    Ok(family()?.heap().mapping().duplicate()?.into_raw_fd())
+}
+
+/// Joins the family whose heap was handed down as descriptor `fd`.
+#[pyfunction]
+pub fn join_family(fd: i32) -> Result<(), Error> {
+    engine::join(crate::buffer::owned_fd(fd)?)?;
+    Ok(())
+}
+
+/// Number of the family, slot and generation of this process.
+#[pyfunction]
+pub fn membership() -> Result<(u64, usize, u32), Error> {
+    let family = family()?;
+    let me = family.me().map_err(Error::from)?;
+    Ok((family.number(), me.slot(), me.generation()))
+}
+
+/// Says goodbye to the family: what this process still holds stays held.
+#[pyfunction]
+pub fn leave_family() {
+    if let Some(family) = engine::existing() {
+        family.leave();
+    }
+}
+
+/// Cleans up after family members that have ended; their pids and whether they were killed.
+#[pyfunction]
+pub fn reap() -> Vec<(u32, bool)> {
+    let Some(family) = engine::existing() else { return Vec::new() };
+    let found = family.reap_dead(true);
+    let _ = family.free_buried(); // damage shows again when the objects are used
+    found.into_iter().map(|dead| (dead.pid, dead.was_killed)).collect()
+}
+
+/// A lifeline for a child: the number of the read end for the child, and of the write end that this
+/// process keeps.
+#[pyfunction]
+pub fn make_lifeline() -> PyResult<(i32, i32)> {
+    family()?; // its fork hooks close the write end in other children
+    let (read, write) = channel::pipe().map_err(PyOSError::new_err)?;
+    let kept = engine::keep_lifeline(write).map_err(PyOSError::new_err)?;
+    Ok((read.into_raw_fd(), kept))
+}
+
+/// Lets go of a child's lifeline.
+#[pyfunction]
+pub fn cut_lifeline(fd: i32) {
+    engine::cut_lifeline(fd);
+}
+
+/// Makes this process die with the owner of the lifeline's write end.
+#[pyfunction]
+pub fn arm_lifeline(fd: i32) -> Result<(), Error> {
+    Ok(lifeline::arm(crate::buffer::owned_fd(fd)?)?)
+}
+
+/// Makes a worker the first to go when memory runs out, and its death quick.
+#[pyfunction]
+pub fn volunteer_for_oom() {
+    process::volunteer_for_oom();
+}
+
+/// What the heap uses, as a dict-like tuple: blocks in use, their bytes, bytes free, processes found dead.
+#[pyfunction]
+pub fn heap_usage() -> Result<(u64, u64, u64, u32), Error> {
+    let family = family()?;
+    family.free_buried()?;
+    let usage = family.blocks()?.usage()?;
+    let page = manycore_os::mapping::PAGE as u64;
+    let deaths = family.registry().deaths();
+    Ok((usage.used_blocks, usage.used_pages * page, usage.free_pages * page, deaths))
+}
+
+/// Numbers of the descriptors that the family keeps open in this process for its whole life.
+#[pyfunction]
+pub fn permanent_fds() -> Vec<i32> {
+    engine::existing().and_then(|family| family.heap().mapping().fd()).into_iter().collect()
+}
+
+/// Looks up what is at the other end of a handle without holding it: whether it is alive.
+pub fn handle_of(parts: (u64, u32, u32)) -> Handle {
+    Handle { family: parts.0, index: parts.1, generation: parts.2 }
+}
+
+/// Takes over handles that came outside a message, in the arguments of a spawned process.
+#[pyfunction]
+pub fn handles_arrived(handles: Vec<(u64, u32, u32)>) -> Result<(), Error> {
+    let family = family()?;
+    let objects = family.objects()?;
+    for handle in handles {
+        objects.arrived(handle_of(handle).index)?;
+    }
+    Ok(())
+}
+
+/// Counts handles that will travel outside a message.
+#[pyfunction]
+pub fn handles_sent(handles: Vec<(u64, u32, u32)>) -> Result<(), Error> {
+    let handles: Vec<_> = handles.into_iter().map(handle_of).collect();
+    Ok(family()?.send(&handles)?)
+}
+
+/// Sets up what the engine needs in this process once the module is imported.
+pub fn initialise() {
+    stall::on_stall(|stalled| {
+        Python::attach(|py| {
+            let warned = py
+                .import("manycore.errors")
+                .and_then(|m| m.call_method1("warn_stalled", (stalled.tid, stalled.state)));
+            if let Err(error) = warned {
+                error.write_unraisable(py, None);
+            }
+        });
+    });
+}
+
+/// Holds an object by its parts.
+pub fn hold(parts: (u64, u32, u32), kind: Kind) -> Result<manycore_ipc::Hold, Error> {
+    Ok(family()?.hold(handle_of(parts), kind)?)
+}

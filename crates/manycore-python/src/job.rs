@@ -1,0 +1,146 @@
+//! What a call to the pool waits for: one or many tasks, and their results so far.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Release};
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+/// A call to the pool.
+///
+/// A *stream* delivers `(index, succeeded, value)` tuples, one for each task, as they come. Any other
+/// job fills a list with the results of its tasks, `chunk` of them for each, and remembers the first
+/// error.
+#[pyclass(frozen, module = "manycore._engine")]
+pub struct Job {
+    results: Py<PyList>,
+    is_stream: bool,
+    chunk: usize,
+    left: AtomicUsize,
+    delivered: AtomicUsize,
+    is_done: AtomicBool,
+    error: Mutex<Option<Py<PyAny>>>,
+    on_done: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Job {
+    /// A job of `tasks` tasks. `results` is the list to fill, or, for a stream, to append to.
+    #[new]
+    #[pyo3(signature = (results, tasks, chunk=1, *, stream=false, on_done=None))]
+    fn new(
+        results: Py<PyList>,
+        tasks: usize,
+        chunk: usize,
+        stream: bool,
+        on_done: Option<Py<PyAny>>,
+    ) -> Self {
+        Self {
+            results,
+            is_stream: stream,
+            chunk,
+            left: AtomicUsize::new(tasks),
+            delivered: AtomicUsize::new(0),
+            is_done: AtomicBool::new(tasks == 0),
+            error: Mutex::new(None),
+            on_done,
+        }
+    }
+
+    /// Whether every task has been answered.
+    #[getter]
+    fn done(&self) -> bool {
+        self.is_done()
+    }
+
+    /// How many tasks have been answered.
+    #[getter]
+    fn delivered(&self) -> usize {
+        self.delivered_so_far()
+    }
+
+    /// How many tasks have not been answered.
+    #[getter]
+    fn left(&self) -> usize {
+        self.left.load(Acquire)
+    }
+
+    /// The first error, if a task failed.
+    #[getter]
+    fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|e| e.clone_ref(py))
+    }
+
+    /// The results so far.
+    #[getter]
+    fn results(&self, py: Python<'_>) -> Py<PyList> {
+        self.results.clone_ref(py)
+    }
+
+    /// Adds tasks to a stream whose length was not known.
+    fn extend(&self, tasks: usize) {
+        self.left.fetch_add(tasks, Release);
+        self.is_done.store(false, Release);
+    }
+
+    /// Answers one task.
+    fn answer(&self, py: Python<'_>, index: usize, succeeded: bool, value: Bound<'_, PyAny>) -> PyResult<()> {
+        self.deliver(py, index, succeeded, value)
+    }
+}
+
+impl Job {
+    /// Whether every task has been answered.
+    pub fn is_done(&self) -> bool {
+        self.is_done.load(Acquire) // pairs with the Release in `deliver`
+    }
+
+    /// How many tasks have been answered.
+    pub fn delivered_so_far(&self) -> usize {
+        self.delivered.load(Acquire)
+    }
+
+    /// Takes the answer of task `index`.
+    pub fn deliver(
+        &self,
+        py: Python<'_>,
+        index: usize,
+        succeeded: bool,
+        value: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let stored = self.store(py, index, succeeded, value);
+        self.delivered.fetch_add(1, Release);
+        if self.left.fetch_sub(1, Release) == 1 {
+            self.is_done.store(true, Release); // pairs with the Acquire in `is_done`
+            if let Some(on_done) = &self.on_done {
+                if let Err(error) = on_done.bind(py).call0() {
+                    error.write_unraisable(py, Some(on_done.bind(py)));
+                }
+            }
+        }
+        stored
+    }
+
+    fn store(&self, py: Python<'_>, index: usize, succeeded: bool, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let results = self.results.bind(py);
+        if self.is_stream {
+            let triple = (index, succeeded, value).into_pyobject(py)?;
+            return results.append(triple.cast_into::<PyTuple>()?);
+        }
+        if !succeeded {
+            let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.is_none() {
+                *first = Some(value.unbind());
+            }
+            return Ok(());
+        }
+        if self.chunk == 1 {
+            return results.set_item(index, value);
+        }
+        let start = index * self.chunk;
+        for (offset, item) in value.try_iter()?.enumerate() {
+            results.set_item(start + offset, item?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! The classes behind `Lock` and `RLock`.
+
+use manycore_ipc::lock::{Acquired, UserLock};
+use manycore_ipc::wait::GaveUp;
+use manycore_ipc::{Hold, Kind};
+use manycore_os::process::current_thread;
+use pyo3::exceptions::{PyAssertionError, PyKeyboardInterrupt, PyValueError};
+use pyo3::prelude::*;
+
+use crate::errors::Error;
+use crate::family;
+use crate::message;
+use crate::wait::{deadline, detached};
+
+fn make(handle: Option<(u64, u32, u32)>) -> Result<Hold, Error> {
+    Ok(match handle {
+        Some(parts) => family::hold(parts, Kind::Lock)?,
+        None => family::family()?.make_lock()?,
+    })
+}
+
+/// Acquires; `false` when the time was up. A holder that was killed is reported as a warning.
+fn acquire(py: Python<'_>, hold: &Hold, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    let me = hold.family().me().map_err(Error::from)?;
+    let lock = hold.lock().map_err(Error::from)?;
+    let acquired = match lock.try_acquire(me) {
+        Some(acquired) => acquired,
+        None if !block => return Ok(false),
+        None => {
+            let (result, raised) = detached(py, deadline(block, timeout), |patience| hold.acquire(patience));
+            match result.map_err(Error::from)? {
+                Ok(acquired) => acquired,
+                Err(GaveUp::TimedOut) => return Ok(false),
+                Err(GaveUp::Interrupted) => {
+                    return Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())));
+                }
+            }
+        }
+    };
+    if let Acquired::HolderDied(pid) = acquired {
+        let errors = py.import("manycore.errors")?;
+        if let Err(error) = errors.call_method1("warn_owner_died", (pid,)) {
+            lock.release(); // the warning was turned into an exception: the caller does not have the lock
+            return Err(error);
+        }
+    }
+    Ok(true)
+}
+
+/// Who holds the lock, for `repr`: slot and generation bits of the holder, and this process's own.
+fn holder(hold: &Hold) -> Result<(Option<u32>, u32), Error> {
+    let me = hold.family().me()?;
+    Ok((hold.lock()?.holder(), UserLock::name_of(me)))
+}
+
+/// A lock that any thread of any process may release.
+#[pyclass(subclass, frozen, module = "manycore._engine")]
+pub struct PlainLock {
+    hold: Hold,
+}
+
+#[pymethods]
+impl PlainLock {
+    /// A new lock; or, with `handle`, one that exists.
+    #[new]
+    #[pyo3(signature = (*, handle=None))]
+    fn new(handle: Option<(u64, u32, u32)>) -> Result<Self, Error> {
+        Ok(Self { hold: make(handle)? })
+    }
+
+    /// Family, index and generation: what a pickle of this lock consists of.
+    #[getter]
+    fn handle(&self) -> (u64, u32, u32) {
+        message::note_handle(self.hold.handle())
+    }
+
+    /// Acquires the lock; `False` when `timeout` seconds were not enough, or at once with
+    /// `block=False`.
+    #[pyo3(signature = (block=true, timeout=None))]
+    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+        acquire(py, &self.hold, block, timeout)
+    }
+
+    /// Releases the lock, whoever holds it.
+    fn release(&self) -> PyResult<()> {
+        if self.hold.lock().map_err(Error::from)?.release() {
+            Ok(())
+        } else {
+            Err(PyValueError::new_err("semaphore or lock released too many times: nobody holds this lock"))
+        }
+    }
+
+    /// Whether anybody holds the lock.
+    fn locked(&self) -> Result<bool, Error> {
+        Ok(holder(&self.hold)?.0.is_some())
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        acquire(py, &self.hold, true, None)
+    }
+
+    fn __exit__(&self, _kind: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _trace: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.release()
+    }
+
+    /// Who holds it, as words, and this process as such a word.
+    fn _holder(&self) -> Result<(Option<u32>, u32), Error> {
+        holder(&self.hold)
+    }
+}
+
+/// A lock that its owning thread may acquire again.
+#[pyclass(subclass, frozen, module = "manycore._engine")]
+pub struct RecursiveLock {
+    hold: Hold,
+}
+
+#[pymethods]
+impl RecursiveLock {
+    /// A new lock; or, with `handle`, one that exists.
+    #[new]
+    #[pyo3(signature = (*, handle=None))]
+    fn new(handle: Option<(u64, u32, u32)>) -> Result<Self, Error> {
+        Ok(Self { hold: make(handle)? })
+    }
+
+    /// Family, index and generation: what a pickle of this lock consists of.
+    #[getter]
+    fn handle(&self) -> (u64, u32, u32) {
+        message::note_handle(self.hold.handle())
+    }
+
+    /// Acquires the lock, again if this thread has it; `False` when the time was up.
+    #[pyo3(signature = (block=true, timeout=None))]
+    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+        let me = self.hold.family().me().map_err(Error::from)?;
+        let lock = self.hold.lock().map_err(Error::from)?;
+        let thread = u64::from(current_thread());
+        if lock.reenter(me, thread) {
+            return Ok(true);
+        }
+        let acquired = acquire(py, &self.hold, block, timeout)?;
+        if acquired {
+            lock.enter(thread);
+        }
+        Ok(acquired)
+    }
+
+    /// Releases the lock once; only its owner may.
+    fn release(&self) -> PyResult<()> {
+        let me = self.hold.family().me().map_err(Error::from)?;
+        let lock = self.hold.lock().map_err(Error::from)?;
+        match lock.leave(me, u64::from(current_thread())) {
+            Some(_) => Ok(()),
+            None => Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread")),
+        }
+    }
+
+    /// Whether anybody holds the lock.
+    fn locked(&self) -> Result<bool, Error> {
+        Ok(holder(&self.hold)?.0.is_some())
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.acquire(py, true, None)
+    }
+
+    fn __exit__(&self, _kind: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _trace: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.release()
+    }
+
+    /// Who holds it, as words, this process as such a word, and how often it was acquired.
+    fn _holder(&self) -> PyResult<(Option<u32>, u32, u64, bool)> {
+        let (held_by, me) = holder(&self.hold)?;
+        let owner = self.hold.family().me().map_err(Error::from)?;
+        let lock = self.hold.lock().map_err(Error::from)?;
+        let mine = lock.is_held_by(owner, u64::from(current_thread()));
+        Ok((held_by, me, lock.depth(), mine))
+    }
+}

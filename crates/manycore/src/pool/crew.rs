@@ -1,0 +1,233 @@
+//! The owner's side of a pool.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use manycore_ipc::block::BlockRef;
+use manycore_ipc::object::group::Row;
+use manycore_ipc::ring::{Get, Message, Ring, Shape};
+use manycore_ipc::wait::{GaveUp, Patience};
+use manycore_ipc::{Corrupted, Family, Handle, HandleError, Hold};
+use manycore_os::affinity::online_cpus;
+
+/// What the owner and the workers of a pool share.
+pub struct Crew {
+    family: &'static Family,
+    group: Hold,
+    tasks: Hold,
+    answers: Vec<Hold>,
+}
+
+/// The handles that a worker needs to take its seat.
+#[derive(Clone, Copy, Debug)]
+pub struct SeatHandles {
+    /// The group.
+    pub group: Handle,
+    /// The task ring.
+    pub tasks: Handle,
+    /// The ring for this worker's answers.
+    pub answers: Handle,
+    /// The number of its row.
+    pub row: usize,
+}
+
+impl Crew {
+    /// A crew with this many rows. Each row seats one worker at a time.
+    ///
+    /// # Errors
+    /// When there is no room in the heap.
+    pub fn new(family: &'static Family, rows: usize) -> Result<Self, HandleError> {
+        let group = family.make_group(u32::try_from(rows).unwrap_or(u32::MAX))?;
+        let shape = Shape { group: Some(group.handle().index), ..Shape::unbounded() };
+        let tasks = family.make_ring(shape)?;
+        let answers =
+            (0..rows).map(|_| family.make_ring(Shape::unbounded())).collect::<Result<_, _>>()?;
+        Ok(Self { family, group, tasks, answers })
+    }
+
+    /// The family.
+    #[must_use]
+    pub fn family(&self) -> &'static Family {
+        self.family
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// What the worker of a row needs.
+    #[must_use]
+    pub fn seat(&self, row: usize) -> Option<SeatHandles> {
+        let answers = self.answers.get(row)?.handle();
+        Some(SeatHandles { group: self.group.handle(), tasks: self.tasks.handle(), answers, row })
+    }
+
+    /// The task ring.
+    ///
+    /// # Errors
+    /// When this process cannot register.
+    #[inline]
+    pub fn tasks(&self) -> Result<Ring, HandleError> {
+        self.tasks.ring()
+    }
+
+    fn answers_of(&self, row: usize) -> Option<Ring> {
+        self.answers.get(row)?.ring().ok()
+    }
+
+    fn row(&self, row: usize) -> Option<&'static Row> {
+        self.group.rows().ok()?.get(row).copied()
+    }
+
+    /// Keeps bytes for the workers, until [`Crew::discard`] or the end of the crew.
+    ///
+    /// # Errors
+    /// When there is no room in the heap.
+    pub fn store(&self, bytes: &[u8]) -> Result<BlockRef, HandleError> {
+        self.family.store(&self.group, bytes)
+    }
+
+    /// Frees what [`Crew::store`] kept.
+    pub fn discard(&self, block: BlockRef) {
+        self.family.discard(block);
+    }
+
+    /// Receives one answer, from any row from `cursor` on, if there is one. The cursor stays on a row
+    /// that has more.
+    ///
+    /// # Errors
+    /// When a ring's bytes make no sense.
+    #[inline]
+    pub fn try_receive(&self, cursor: &mut usize, into: &mut Message) -> Result<bool, Corrupted> {
+        for _ in 0..self.answers.len() {
+            if *cursor >= self.answers.len() {
+                *cursor = 0;
+            }
+            if let Some(ring) = self.answers_of(*cursor) {
+                match ring.try_get(into, None)? {
+                    Get::Done => return Ok(true),
+                    Get::Busy => ring.settle(), // a worker never takes this lock: another thread of ours
+                    Get::Empty => {}
+                }
+            }
+            *cursor += 1;
+        }
+        Ok(false)
+    }
+
+    /// How many answers are waiting.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        (0..self.answers.len()).filter_map(|row| self.answers_of(row)).map(|ring| ring.len()).sum()
+    }
+
+    /// How many tasks nobody has taken.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.tasks.ring().map_or(0, |ring| ring.len())
+    }
+
+    /// Waits until `want` answers are there, or `done` says so, or a worker is leaving. `open` is the
+    /// number of tasks without an answer: with fewer than there are CPUs it pays to look before
+    /// sleeping.
+    ///
+    /// # Errors
+    /// When the patience ends first.
+    pub fn wait(
+        &self,
+        want: u64,
+        open: u64,
+        patience: &mut Patience<'_>,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<(), GaveUp> {
+        let Ok(group) = self.group.group() else { return Ok(()) };
+        let rows = self.group.rows().unwrap_or_default();
+        let answers: Vec<Ring> = (0..self.answers.len()).filter_map(|row| self.answers_of(row)).collect();
+        let each = (want / answers.len().max(1) as u64).clamp(1, u64::from(u32::MAX)) as u32;
+        group.wake_each.store(each, Relaxed); // a hint: workers without tasks ring anyway
+        let ready = || {
+            done()
+                || answers.iter().map(Ring::len).sum::<u64>() >= want
+                || rows.iter().any(|row| row.leaving.load(Relaxed) == 1)
+        };
+        let outcome = if open < u64::from(online_cpus()) {
+            group.bell.wait(patience, ready)
+        } else {
+            group.bell.sleep(patience, ready)
+        };
+        group.wake_each.store(1, Relaxed);
+        outcome.map(|_| ())
+    }
+
+    /// Wakes every thread of the owner that waits: something that it waits for may be done.
+    pub fn ring(&self) {
+        if let Ok(group) = self.group.group() {
+            group.bell.ring_all();
+        }
+    }
+
+    /// Tells workers that are idle, or become so, to leave.
+    pub fn dismiss(&self) {
+        if let (Ok(group), Ok(tasks)) = (self.group.group(), self.tasks.ring()) {
+            group.dismissed.store(1, Release); // pairs with the Acquire in `Seat::is_dismissed`
+            tasks.close();
+        }
+    }
+
+    /// Whether the worker in a row has said that it will take no more tasks.
+    #[must_use]
+    pub fn is_leaving(&self, row: usize) -> bool {
+        self.row(row).is_some_and(|row| row.leaving.load(Relaxed) == 1)
+    }
+
+    /// Notes that the owner knows that the worker in a row is leaving.
+    pub fn note_leaving(&self, row: usize) {
+        if let Some(row) = self.row(row) {
+            row.leaving.store(2, Relaxed); // only the owner reads it from now on
+        }
+    }
+
+    /// How many tasks the worker in a row has taken.
+    #[must_use]
+    pub fn taken(&self, row: usize) -> u64 {
+        self.row(row).map_or(0, |row| row.taken.load(Relaxed)) // a statistic
+    }
+
+    /// Makes a row ready for a new worker.
+    pub fn clear_row(&self, row: usize) {
+        if let Some(row) = self.row(row) {
+            row.void();
+            row.leaving.store(0, Relaxed); // the new worker does not exist yet
+            row.taken.store(0, Relaxed);
+        }
+    }
+
+    /// After the worker of a row is confirmed dead and its answers have been received: the tag of the
+    /// task that it took last. If that task is still open, it died with the worker.
+    ///
+    /// # Errors
+    /// When this process cannot register.
+    pub fn last_taken(&self, row: usize) -> Result<Option<u64>, HandleError> {
+        self.family.reap_dead(true);
+        // Whoever finds the get lock's owner dead voids the row of a task that was not taken.
+        self.tasks.ring()?.settle();
+        Ok(self.row(row).and_then(Row::read).map(|taking| taking.tag))
+    }
+
+    /// Drops every task that nobody has taken.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense.
+    pub fn drop_tasks(&self) -> Result<(), HandleError> {
+        let (ring, blocks) = (self.tasks.ring()?, self.family.blocks()?);
+        let mut message = Message::default();
+        while let Get::Done = ring.try_get(&mut message, None)? {
+            for &block in &message.blocks {
+                blocks.free(block);
+            }
+            drop(self.family.receive(&message.handles)?);
+        }
+        Ok(())
+    }
+}

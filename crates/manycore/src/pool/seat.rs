@@ -1,0 +1,105 @@
+//! A worker's side of a pool.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use manycore_ipc::block::BlockRef;
+use manycore_ipc::object::group::Row;
+use manycore_ipc::ring::{Get, GetError, Message, Ring};
+use manycore_ipc::wait::Patience;
+use manycore_ipc::{Corrupted, Family, HandleError, Hold, Kind};
+
+use super::crew::SeatHandles;
+
+/// A worker's place in a crew.
+pub struct Seat {
+    group: Hold,
+    _tasks_hold: Hold,
+    _answers_hold: Hold,
+    tasks: Ring,
+    answers: Ring,
+    row: &'static Row,
+}
+
+impl Seat {
+    /// Takes the seat that these handles describe.
+    ///
+    /// # Errors
+    /// When the crew is gone.
+    pub fn new(family: &'static Family, handles: SeatHandles) -> Result<Self, HandleError> {
+        let group = family.hold(handles.group, Kind::Group)?;
+        let tasks_hold = family.hold(handles.tasks, Kind::Ring)?;
+        let answers_hold = family.hold(handles.answers, Kind::Ring)?;
+        let row = group.rows()?.get(handles.row).copied().ok_or(HandleError::Gone)?;
+        let (tasks, answers) = (tasks_hold.ring()?, answers_hold.ring()?);
+        Ok(Self { group, _tasks_hold: tasks_hold, _answers_hold: answers_hold, tasks, answers, row })
+    }
+
+    /// The family.
+    #[must_use]
+    pub fn family(&self) -> &'static Family {
+        self.group.family()
+    }
+
+    /// Takes a task if there is one.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense.
+    #[inline]
+    pub fn try_take(&self, into: &mut Message) -> Result<bool, Corrupted> {
+        Ok(self.tasks.try_get(into, Some(self.row))? == Get::Done)
+    }
+
+    /// Takes a task, waiting for one. Tells the owner first that this worker has nothing to do.
+    ///
+    /// # Errors
+    /// [`GetError::Closed`] when the crew was dismissed.
+    pub fn take(&self, into: &mut Message, patience: &mut Patience<'_>) -> Result<(), GetError> {
+        self.ring();
+        self.tasks.get(into, Some(self.row), patience)
+    }
+
+    /// Reads what the owner keeps for the workers.
+    ///
+    /// # Errors
+    /// When it is not there any more.
+    pub fn read(&self, block: BlockRef) -> Result<Vec<u8>, HandleError> {
+        let bytes = self.family().blocks()?.bytes(block)?;
+        let mut copy = Vec::new();
+        bytes.append_to(0, bytes.len(), &mut copy)?;
+        Ok(copy)
+    }
+
+    /// The ring for the answers.
+    #[inline]
+    #[must_use]
+    pub fn answers(&self) -> &Ring {
+        &self.answers
+    }
+
+    /// Tells the owner of answers, if it waits for as many as there are.
+    #[inline]
+    pub fn answered(&self) {
+        let Ok(group) = self.group.group() else { return };
+        if u64::from(group.wake_each.load(Relaxed)) <= self.answers.len() {
+            group.bell.ring();
+        }
+    }
+
+    fn ring(&self) {
+        if let Ok(group) = self.group.group() {
+            group.bell.ring();
+        }
+    }
+
+    /// Whether the crew was dismissed.
+    #[must_use]
+    pub fn is_dismissed(&self) -> bool {
+        self.group.group().is_ok_and(|group| group.dismissed.load(Acquire) != 0)
+    }
+
+    /// Says that this worker will take no more tasks.
+    pub fn leave(&self) {
+        self.row.leaving.store(1, Release); // seen by the owner's wait
+        self.ring();
+    }
+}

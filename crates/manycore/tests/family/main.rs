@@ -1,0 +1,21 @@
+//! Tests across processes. They have a `main` of their own, because every process that they start is
+//! another run of this program.
+
+mod house;
+mod owners;
+mod processes;
+mod queues;
+mod values;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if owners::is_asked_to_forget_init() {
+        return owners::spawn_without_init();
+    }
+    manycore::init();
+    if let Some(scenario) = house::scenario() {
+        return scenario();
+    }
+    house::run(&[processes::TESTS, queues::TESTS, values::TESTS, owners::TESTS])
+}

@@ -1,0 +1,119 @@
+"""Process-based parallelism that is fast and cannot hang.
+
+A drop-in for the standard library's `multiprocessing` on a Rust engine: change the import, keep
+the rest.
+"""
+
+from __future__ import annotations
+
+import atexit as _atexit
+import sys as _sys
+
+if not _sys.platform.startswith("linux"):
+    raise ImportError("manycore runs on Linux only: it is built on memfd, futex and pidfd")
+
+from multiprocessing import SUBDEBUG, SUBWARNING
+
+from manycore import _engine, context
+from manycore import process as _process
+from manycore.context import available_cpus
+from manycore.errors import (
+    AuthenticationError,
+    BufferTooShort,
+    Corrupted,
+    HandleError,
+    HeapFull,
+    LockOwnerDied,
+    ProcessError,
+    ProcessStalled,
+    TimeoutError,
+    WorkerDied,
+)
+
+_default = context._default_context
+
+Array = _default.Array
+Barrier = _default.Barrier
+BoundedSemaphore = _default.BoundedSemaphore
+Condition = _default.Condition
+Event = _default.Event
+JoinableQueue = _default.JoinableQueue
+Lock = _default.Lock
+Manager = _default.Manager
+Pipe = _default.Pipe
+Pool = _default.Pool
+Process = context.Process
+Queue = _default.Queue
+RLock = _default.RLock
+RawArray = _default.RawArray
+RawValue = _default.RawValue
+Semaphore = _default.Semaphore
+SimpleQueue = _default.SimpleQueue
+Value = _default.Value
+active_children = _process.active_children
+allow_connection_pickling = _default.allow_connection_pickling
+cpu_count = _default.cpu_count
+current_process = _process.current_process
+freeze_support = _default.freeze_support
+get_all_start_methods = _default.get_all_start_methods
+get_context = _default.get_context
+get_logger = _default.get_logger
+get_start_method = _default.get_start_method
+log_to_stderr = _default.log_to_stderr
+parent_process = _process.parent_process
+reducer = _default.reducer
+set_executable = _default.set_executable
+set_start_method = _default.set_start_method
+
+__version__ = _engine.__version__
+
+__all__ = [
+    "SUBDEBUG",
+    "SUBWARNING",
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Corrupted",
+    "Event",
+    "HandleError",
+    "HeapFull",
+    "JoinableQueue",
+    "Lock",
+    "LockOwnerDied",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "ProcessStalled",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "WorkerDied",
+    "active_children",
+    "allow_connection_pickling",
+    "available_cpus",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_start_method",
+]
+
+# Registered first, so it runs last: what the program's own exit functions release counts as released.
+_atexit.register(_engine.leave_family)

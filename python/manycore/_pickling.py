@@ -1,0 +1,150 @@
+"""Pickling: what Python decides about bytes.
+
+Messages are pickled with protocol 5, large buffers out of band. Reducers registered with
+`copyreg` and with the standard library's `ForkingPickler` are honoured.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+import threading
+from collections.abc import Callable
+from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError
+from multiprocessing.reduction import ForkingPickler
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import cloudpickle
+
+OUT_OF_BAND = 32 << 10
+"""Buffers from this many bytes on travel outside the pickle."""
+
+MOST_BUFFERS = 190
+"""More buffers than this in one object stay inside the pickle."""
+
+
+class _Reducers:
+    """The registered reducers in one dict, made anew when somebody registers one."""
+
+    def __init__(self) -> None:
+        self._table: dict[type, Any] = {}
+        self._sizes = (-1, -1)
+
+    def table(self) -> dict[type, Any]:
+        extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+        sizes = (len(copyreg.dispatch_table), len(extra))
+        if sizes != self._sizes:
+            self._table = {**copyreg.dispatch_table, **extra}
+            self._sizes = sizes
+        return self._table
+
+
+_reducers = _Reducers()
+
+
+class _Encoder(threading.local):
+    """A pickler of this thread's that is used again for every message."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.table: dict[type, Any] | None = None
+        self.file = io.BytesIO()
+        self.buffers: list[memoryview] = []
+
+    def renew(self, table: dict[type, Any]) -> None:
+        self.table = table
+        self.pickler = pickle.Pickler(self.file, 5, buffer_callback=self.keep_inside)
+        self.pickler.dispatch_table = table  # type: ignore[assignment]
+
+    def keep_inside(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether a buffer stays inside the pickle; otherwise it is noted."""
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < OUT_OF_BAND or len(self.buffers) >= MOST_BUFFERS:
+            return True
+        self.buffers.append(raw)
+        return False
+
+    def dumps(self, obj: object) -> tuple[bytes, list[memoryview]]:
+        table = _reducers.table()
+        if self.busy:  # a reducer puts something into a queue
+            nested = _Encoder.__new__(_Encoder)
+            nested.__init__()  # type: ignore[misc]
+            return nested.dumps(obj)
+        if table is not self.table:
+            self.renew(table)
+        self.busy = True
+        try:
+            self.pickler.dump(obj)
+            return self.file.getvalue(), self.buffers
+        except BaseException:
+            self.table = None  # the pickler may be in the middle of something
+            raise
+        finally:
+            self.busy = False
+            self.file.seek(0)
+            self.file.truncate()
+            self.buffers = []
+            self.pickler.clear_memo()
+
+
+_encoder = _Encoder()
+
+
+def dumps(obj: object) -> tuple[bytes, list[memoryview]]:
+    """A pickle of an object, and the buffers that travel beside it."""
+    return _encoder.dumps(obj)
+
+
+def dumps_function(function: Callable[..., object]) -> tuple[bytes, bool]:
+    """A pickle of a function for workers, and whether they may keep it for later tasks.
+
+    What pickle cannot name (lambdas, closures) travels by value. Only plain functions are kept: an
+    instance with `__call__` may change, and every task gets a fresh copy as with `multiprocessing`.
+    """
+    keep = isinstance(function, FunctionType | BuiltinFunctionType)
+    try:
+        return bytes(ForkingPickler.dumps(function)), keep
+    except (pickle.PicklingError, AttributeError, TypeError):
+        if not isinstance(function, FunctionType):
+            raise
+        return cloudpickle.dumps(function), keep
+
+
+def loads_function(pickled: bytes) -> Callable[..., object]:
+    """The function of a pickle."""
+    function: Callable[..., object] = pickle.loads(pickled)
+    return function
+
+
+def sendable_exception(error: BaseException) -> object:
+    """An exception as a task's answer: with its traceback, in a form that will travel."""
+    wrapped = ExceptionWithTraceback(error, error.__traceback__)
+    try:
+        pickle.loads(dumps_all(wrapped))
+    except Exception as why:
+        return _unsendable(why, error)
+    return wrapped
+
+
+def unsendable_result(why: BaseException, value: object) -> object:
+    """The answer of a task whose result cannot be pickled."""
+    return ExceptionWithTraceback(MaybeEncodingError(why, value), why.__traceback__)
+
+
+def _unsendable(why: BaseException, error: BaseException) -> object:
+    """The answer of a task whose exception cannot be pickled, or not be rebuilt."""
+    return ExceptionWithTraceback(MaybeEncodingError(why, error), error.__traceback__)
+
+
+def dumps_all(obj: object) -> bytes:
+    """A pickle with everything inside."""
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5)
+    pickler.dispatch_table = _reducers.table()  # type: ignore[assignment]
+    pickler.dump(obj)
+    return file.getvalue()

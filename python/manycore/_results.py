@@ -1,0 +1,212 @@
+"""What the asynchronous calls of a pool return."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import pool as _pool
+from typing import TYPE_CHECKING, Any
+
+from manycore import _engine
+from manycore.errors import TimeoutError
+
+if TYPE_CHECKING:
+    from manycore.pool import Pool
+
+__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _call(callback: Callable[[Any], object] | None, value: object) -> None:
+    if callback is not None:
+        callback(value)
+
+
+class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
+    """The result of one call, now or later."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        *,
+        items: int = 1,
+        chunk: int = 1,
+    ) -> None:
+        self._pool = pool
+        self._callbacks = (callback, error_callback)
+        has_callbacks = callback is not None or error_callback is not None
+        self._job = _engine.Job(
+            [None] * items,
+            -(-items // chunk),
+            chunk,
+            on_done=self._call_back if has_callbacks else None,
+        )
+        if items == 0 and has_callbacks:
+            self._call_back()
+
+    def _call_back(self) -> None:
+        error = self._job.error
+        if error is None:
+            _call(self._callbacks[0], self._value())
+        else:
+            _call(self._callbacks[1], error)
+
+    def _value(self) -> Any:
+        return self._job.results[0]
+
+    def ready(self) -> bool:
+        """Whether the call has completed."""
+        if not self._job.done:
+            self._pool._poll()
+        return self._job.done
+
+    def successful(self) -> bool:
+        """Whether the call has completed without an error.
+
+        Raises:
+            ValueError: When it has not completed.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._job.error is None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until the call has completed, at most `timeout` seconds."""
+        self._pool._wait(self._job, _deadline(timeout))
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The result; waits for it.
+
+        Raises:
+            TimeoutError: When `timeout` seconds were not enough.
+            Exception: What the call raised.
+        """
+        self.wait(timeout)
+        if not self._job.done:
+            raise TimeoutError
+        error = self._job.error
+        if error is not None:
+            raise error
+        return self._value()
+
+
+AsyncResult = ApplyResult
+
+
+class MapResult(ApplyResult):
+    """The results of a map, now or later."""
+
+    def _value(self) -> Any:
+        return self._job.results
+
+
+class IMapIterator:
+    """The results of a lazy map, in order.
+
+    At most a bounded number of items is taken from the iterable ahead of the results that were
+    fetched.
+    """
+
+    _ordered = True
+
+    def __init__(
+        self, pool: Pool, head: bytes, iterable: Iterable[Any], chunk: int, window: int
+    ) -> None:
+        self._pool = pool
+        self._head = head
+        self._source: Iterator[Any] | None = iter(iterable)
+        self._chunk = chunk
+        self._window = window
+        self._job = _engine.Job([], 0, stream=True)
+        self._sent = 0
+        self._fetched = 0
+        self._source_error: BaseException | None = None
+        self._early: dict[int, tuple[bool, Any]] = {}
+        self._items: collections.deque[Any] = collections.deque()
+        self._feed(window)
+
+    def _feed(self, most_ahead: float) -> None:
+        """Hands out tasks until that many are ahead of what was fetched."""
+        while self._source is not None and self._sent - self._fetched < most_ahead:
+            items = self._next_items(self._source)
+            if not items:
+                self._source = None
+                return
+            self._job.extend(1)
+            task = items if self._chunk > 1 else items[0]
+            self._pool._crew.stream(self._job, self._head, self._sent, task, self._chunk > 1)
+            self._sent += 1
+
+    def _next_items(self, source: Iterator[Any]) -> list[Any]:
+        try:
+            return list(itertools.islice(source, self._chunk))
+        except Exception as error:
+            # The iterable's own error comes after the results of what it gave before.
+            self._source_error = error
+            return []
+
+    def __iter__(self) -> IMapIterator:
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result; waits for it.
+
+        Raises:
+            StopIteration: When there are no more.
+            TimeoutError: When `timeout` seconds were not enough.
+            Exception: What the task raised.
+        """
+        until = _deadline(timeout)
+        while not self._items:
+            self._feed(self._window)
+            if self._take_ready():
+                continue
+            if self._fetched == self._sent and self._source is None:
+                self._pool._forget_stream(self)
+                if self._source_error is not None:
+                    error, self._source_error = self._source_error, None
+                    raise error
+                raise StopIteration
+            if not self._pool._wait_for_news(self._job, until):
+                raise TimeoutError
+        succeeded, value = self._items.popleft()
+        if succeeded:
+            return value
+        raise value
+
+    __next__ = next
+
+    def _take_ready(self) -> bool:
+        """Moves answers that may be fetched now; whether there were any."""
+        ready = self._job.results
+        before = self._fetched
+        batch = ready[:]
+        del ready[: len(batch)]  # another thread may have appended meanwhile
+        for index, succeeded, value in batch:
+            if self._ordered:
+                self._early[index] = (succeeded, value)
+            else:
+                self._deliver(succeeded, value)
+        while self._ordered and self._fetched in self._early:
+            self._deliver(*self._early.pop(self._fetched))
+        return self._fetched > before
+
+    def _deliver(self, succeeded: bool, value: Any) -> None:
+        self._fetched += 1
+        if succeeded and self._chunk > 1:
+            self._items.extend((True, item) for item in value)
+        else:
+            self._items.append((succeeded, value))
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """The results of a lazy map, as they come."""
+
+    _ordered = False

@@ -1,0 +1,234 @@
+"""Contexts: a start method, and everything made with it."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing import context as _context
+from multiprocessing.context import assert_spawning, get_spawning_popen, set_spawning_popen
+from typing import Any
+
+from manycore import process
+from manycore.errors import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+
+__all__ = [
+    "AuthenticationError",
+    "BaseContext",
+    "BufferTooShort",
+    "DefaultContext",
+    "ForkContext",
+    "ForkProcess",
+    "Process",
+    "ProcessError",
+    "SpawnContext",
+    "SpawnProcess",
+    "TimeoutError",
+    "assert_spawning",
+    "get_spawning_popen",
+    "set_spawning_popen",
+]
+
+
+class BaseContext(_context.BaseContext):
+    """What every context can make.
+
+    `Semaphore`, `Condition`, `Event`, `Barrier` and `Manager` are the standard library's, made for this
+    context; all else is the engine's.
+    """
+
+    def Lock(self) -> Any:  # noqa: N802
+        """A lock that any thread of any process may release."""
+        from manycore.synchronize import Lock
+
+        return Lock(ctx=self.get_context())
+
+    def RLock(self) -> Any:  # noqa: N802
+        """A lock that its owner may acquire again."""
+        from manycore.synchronize import RLock
+
+        return RLock(ctx=self.get_context())
+
+    def Queue(self, maxsize: int = 0) -> Any:  # noqa: N802
+        """A queue of at most `maxsize` items."""
+        from manycore.queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize: int = 0) -> Any:  # noqa: N802
+        """A queue whose producers can wait until its items are done."""
+        from manycore.queues import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> Any:  # noqa: N802
+        """A queue with `put`, `get` and `empty` only."""
+        from manycore.queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pool(  # noqa: N802
+        self,
+        processes: int | None = None,
+        initializer: Any = None,
+        initargs: Any = (),
+        maxtasksperchild: int | None = None,
+    ) -> Any:
+        """A pool of worker processes."""
+        from manycore.pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802
+        """A shared ctypes object without a lock."""
+        from manycore.sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N802
+        """A shared ctypes array without a lock."""
+        from manycore.sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:  # noqa: N802
+        """A shared ctypes object with a lock."""
+        from manycore.sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:  # noqa: N802
+        """A shared ctypes array with a lock."""
+        from manycore.sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def get_context(self, method: str | None = None) -> Any:
+        """The context of a start method, or this one.
+
+        Raises:
+            ValueError: When there is no such start method.
+        """
+        if method is None:
+            return self
+        try:
+            context = _concrete_contexts[method]
+        except KeyError:
+            known = ", ".join(repr(name) for name in _concrete_contexts)
+            raise ValueError(f"cannot find context for {method!r}: the start methods are {known}") from None
+        return context
+
+    def get_start_method(self, allow_none: bool = False) -> Any:
+        """The name of this context's start method."""
+        return self._name  # type: ignore[attr-defined]
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Refused: only the default context's start method can be set."""
+        raise ValueError("cannot set start method of concrete context")
+
+
+class Process(process.OwnedProcess):
+    """A process started by the default context's start method."""
+
+    _start_method: str | None = None
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802
+        return _default_context.get_context().Process._Popen(process_obj)
+
+
+class DefaultContext(BaseContext):
+    """The context that the package's own functions use. Its start method can be set once."""
+
+    Process = Process  # type: ignore[assignment]
+
+    def __init__(self, context: BaseContext) -> None:
+        self._default_context = context
+        self._actual_context: BaseContext | None = None
+
+    def get_context(self, method: str | None = None) -> Any:
+        """The context of a start method, or the one in use, which is fixed by asking."""
+        if method is not None:
+            return super().get_context(method)
+        if self._actual_context is None:
+            self._actual_context = self._default_context
+        return self._actual_context
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Sets the start method that the package's own functions use.
+
+        Raises:
+            RuntimeError: When it has been set, or used, already and `force` is false.
+        """
+        if self._actual_context is not None and not force:
+            raise RuntimeError("context has already been set")
+        if method is None and force:
+            self._actual_context = None
+            return
+        self._actual_context = self.get_context(method)
+
+    def get_start_method(self, allow_none: bool = False) -> Any:
+        """The name of the start method in use, which is fixed by asking unless `allow_none` is true."""
+        if self._actual_context is None:
+            if allow_none:
+                return None
+            self._actual_context = self._default_context
+        return self._actual_context.get_start_method()
+
+    def get_all_start_methods(self) -> list[str]:
+        """The names of all start methods."""
+        return list(_concrete_contexts)
+
+
+class ForkProcess(process.OwnedProcess):
+    """A process started by `fork`."""
+
+    _start_method = "fork"
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802
+        from manycore.popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(process.OwnedProcess):
+    """A process started by `spawn`: a fresh interpreter."""
+
+    _start_method = "spawn"
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802
+        from manycore.popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+
+class ForkContext(BaseContext):
+    """Starts processes by `fork`."""
+
+    _name = "fork"
+    Process = ForkProcess  # type: ignore[assignment]
+
+
+class SpawnContext(BaseContext):
+    """Starts processes by `spawn`."""
+
+    _name = "spawn"
+    Process = SpawnProcess  # type: ignore[assignment]
+
+
+_concrete_contexts: dict[str, BaseContext] = {"fork": ForkContext(), "spawn": SpawnContext()}
+
+
+def _first_choice() -> BaseContext:
+    """The running Python's own default, where it is one of ours; else `spawn`, which is as clean."""
+    name = _context._default_context._default_context._name  # type: ignore[attr-defined]
+    return _concrete_contexts.get(name, _concrete_contexts["spawn"])
+
+
+_default_context = DefaultContext(_first_choice())
+
+
+def available_cpus() -> int:
+    """The CPUs that this process may run on: the default size of a pool."""
+    count = getattr(os, "process_cpu_count", None)
+    return (count() if count else os.cpu_count()) or 1

@@ -1,0 +1,106 @@
+"""What can go wrong, as exceptions and warnings.
+
+Where the standard library raises a type, ours is a subclass of it.
+"""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from multiprocessing import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+
+__all__ = [
+    "AuthenticationError",
+    "BufferTooShort",
+    "Corrupted",
+    "HandleError",
+    "HeapFull",
+    "LockOwnerDied",
+    "ProcessError",
+    "ProcessStalled",
+    "TimeoutError",
+    "WorkerDied",
+]
+
+
+class Corrupted(ProcessError):
+    """Shared memory holds what the engine never writes: some native code wrote out of bounds."""
+
+
+class HandleError(ProcessError, ValueError):
+    """A pickled queue, lock or value leads nowhere: it is gone, or of another family of processes."""
+
+
+class HeapFull(ProcessError, MemoryError):
+    """The shared heap may not grow by as much as was asked for."""
+
+
+class WorkerDied(ProcessError, RuntimeError):
+    """A worker of a pool ended while it ran a task. Only that task fails; the pool goes on.
+
+    Attributes:
+        pid: Process id of the worker.
+        exitcode: As `Process.exitcode`: the exit status, or minus the number of the signal.
+        function: Name of the function that it ran, where known.
+    """
+
+    def __init__(self, message: str, pid: int | None = None, exitcode: int | None = None,
+                 function: str | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.function = function
+
+    def __reduce__(self) -> tuple[type[WorkerDied], tuple[object, ...]]:
+        return type(self), (str(self), self.pid, self.exitcode, self.function)
+
+    @classmethod
+    def of(cls, pid: int | None, exitcode: int | None, function: str | None) -> WorkerDied:
+        """The error for a task that died with its worker."""
+        message = (
+            f"worker {pid} {describe_exit(exitcode)} while it ran {function or 'this task'}; "
+            "the task was not run again, the other tasks of the pool go on"
+        )
+        if exitcode == -signal.SIGKILL:
+            message += " (SIGKILL often means that the system ran out of memory)"
+        return cls(message, pid, exitcode, function)
+
+
+class LockOwnerDied(RuntimeWarning):
+    """The last holder of a lock was killed while it held it: what the lock guards may be half-done."""
+
+
+class ProcessStalled(RuntimeWarning):
+    """Another process was stopped inside the engine, and this one waits for it."""
+
+
+def describe_exit(exitcode: int | None) -> str:
+    """An exit code in words, as `Process.exitcode` gives it."""
+    if exitcode is None:
+        return "ended"
+    if exitcode >= 0:
+        return f"exited with status {exitcode}"
+    try:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"
+
+
+def warn_owner_died(pid: int) -> None:
+    """Warns that the caller got a lock whose holder was killed."""
+    warnings.warn(
+        f"process {pid} was killed while it held this lock: check what the lock guards",
+        LockOwnerDied,
+        stacklevel=3,
+    )
+
+
+def warn_stalled(thread: int, state: str) -> None:
+    """Warns that this process waits for one that does not move."""
+    reasons = {"T": "stopped by a signal", "t": "stopped by a debugger", "D": "waiting for a device"}
+    warnings.warn(
+        f"waiting for process {thread}, which is {reasons.get(state, 'not running')} inside a queue "
+        "operation; continue or kill it",
+        ProcessStalled,
+        stacklevel=2,
+    )

@@ -1,0 +1,357 @@
+"""Pools of worker processes: every task gets exactly one answer.
+
+`Pool` is the standard library's, on the engine's rings. Differences: a worker that is killed fails
+only the task it ran, with `WorkerDied`; results are collected by whoever waits for one, so a pool
+has no threads unless callbacks are used; workers may have children.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing import pool as _pool
+from multiprocessing import util
+from multiprocessing.pool import (
+    CLOSE,
+    RUN,
+    TERMINATE,
+    MaybeEncodingError,
+    RemoteTraceback,
+    ThreadPool,
+)
+from typing import Any
+
+from manycore import _engine
+from manycore._functions import Functions
+from manycore._results import (
+    ApplyResult,
+    AsyncResult,
+    IMapIterator,
+    IMapUnorderedIterator,
+    MapResult,
+)
+from manycore._workers import Workers
+from manycore.context import _default_context, available_cpus
+
+__all__ = ["Pool", "ThreadPool"]
+
+AsyncResult = AsyncResult
+MaybeEncodingError = MaybeEncodingError
+RemoteTraceback = RemoteTraceback
+
+_MOST_OPEN = 8192
+"""Tasks of a `map` that are handed out ahead of their answers."""
+
+_AHEAD = 16
+"""Tasks for each worker that a lazy map hands out ahead of what was fetched."""
+
+_LOOK_AFTER = 0.05
+"""Seconds between two looks at whether all workers live."""
+
+
+def _stop(owner: int, workers: Workers, crew: _engine.Crew) -> None:
+    """Ends a pool that nobody uses any more."""
+    if owner != os.getpid():
+        return  # a forked copy of the pool: the workers are not ours
+    workers.terminate()
+    workers.abandon(RuntimeError("the pool was terminated before this task was answered"))
+
+
+class Pool(_pool.Pool):
+    """A pool of worker processes.
+
+    Args:
+        processes: How many workers; by default as many as there are CPUs.
+        initializer: Called in each worker before its first task.
+        initargs: The initializer's arguments.
+        maxtasksperchild: After how many tasks a worker is replaced; by default never.
+        context: The context that starts the workers.
+
+    Raises:
+        ValueError: When a number is below one.
+        TypeError: When the initializer cannot be called.
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        self._state = RUN
+        count = available_cpus() if processes is None else processes
+        if count < 1:
+            raise ValueError(
+                f"Number of processes must be at least 1, not {count}; leave it out for one per CPU"
+            )
+        if maxtasksperchild is not None and (
+            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+        ):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._ctx = context or _default_context.get_context()
+        self._processes = count
+        self._crew = _engine.Crew(2 * count)
+        self._functions = Functions(self._crew)
+        self._workers = Workers(
+            self._ctx, self._crew, count, initializer, tuple(initargs), maxtasksperchild
+        )
+        self._streams: list[IMapIterator] = []
+        self._next_look = 0.0
+        self._collector: threading.Thread | None = None
+        try:
+            self._workers.start()
+        except BaseException:
+            self._workers.terminate()
+            raise
+        self._terminate = util.Finalize(
+            self, _stop, args=(os.getpid(), self._workers, self._crew), exitpriority=15
+        )
+
+    def __del__(self) -> None:
+        if self._state == RUN and "_terminate" in self.__dict__:
+            warnings.warn(
+                f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self
+            )
+            self._terminate()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} state={self._state} pool_size={self._processes}>"
+
+    @property
+    def _pool(self) -> list[Any]:
+        return self._workers.processes
+
+    # ---- calls ------------------------------------------------------------------------------
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> Any:
+        """The result of `func(*args, **kwds)`, run by a worker."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Any:
+        """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
+        head = self._begin(func)
+        result = ApplyResult(self, callback, error_callback)
+        arguments: Any = (tuple(args), dict(kwds)) if kwds else tuple(args)
+        self._crew.call(result._job, head, arguments, bool(kwds))
+        self._need_collector(callback, error_callback)
+        return result
+
+    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+        """The results of `func(item)` for each item, in order."""
+        return self._map(func, iterable, chunksize, star=False)
+
+    def starmap(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[Any]:
+        """The results of `func(*item)` for each item, in order."""
+        return self._map(func, iterable, chunksize, star=True)
+
+    def _map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None, *, star: bool) -> Any:
+        head = self._begin(func)
+        items = iterable if type(iterable) is list else list(iterable)
+        chunk = self._chunk_for(len(items), chunksize)
+        result = MapResult(self, None, None, items=len(items), chunk=chunk)
+        job, crew, sent = result._job, self._crew, 0
+        while sent < len(items):
+            sent = crew.map(job, head, items, sent, chunk, star, _MOST_OPEN)
+            if sent < len(items) and not crew.collect():
+                self._pause(job, crew.open // 2, None)
+        return result.get()
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Any:
+        """As `map`, but returns a `MapResult` at once."""
+        return self._send_all(func, iterable, chunksize, callback, error_callback, star=False)
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Any:
+        """As `starmap`, but returns a `MapResult` at once."""
+        return self._send_all(func, iterable, chunksize, callback, error_callback, star=True)
+
+    def _send_all(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        *,
+        star: bool,
+    ) -> Any:
+        head = self._begin(func)
+        items = list(iterable)
+        chunk = self._chunk_for(len(items), chunksize)
+        result = MapResult(self, callback, error_callback, items=len(items), chunk=chunk)
+        self._crew.map(result._job, head, items, 0, chunk, star, 1 << 62)
+        self._need_collector(callback, error_callback)
+        return result
+
+    def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
+        """A lazy `map`: an iterator over the results, in order.
+
+        At most 16 tasks for each worker are taken ahead of the results that were fetched.
+        """
+        return self._stream(IMapIterator, func, iterable, chunksize)
+
+    def imap_unordered(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
+        """A lazy `map`: an iterator over the results, as they come."""
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize)
+
+    def _stream(self, kind: type[IMapIterator], func: Callable[..., Any], iterable: Iterable[Any], chunksize: int) -> Any:
+        head = self._begin(func)
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        stream = kind(self, head, iterable, chunksize, _AHEAD * self._processes)
+        self._streams.append(stream)
+        return stream
+
+    def _begin(self, func: Callable[..., Any]) -> bytes:
+        self._check_running()
+        if not callable(func):
+            raise TypeError(f"{func!r} is not callable: give the function itself and its arguments apart")
+        return self._functions.head(func)
+
+    def _chunk_for(self, items: int, chunksize: int | None) -> int:
+        if chunksize is None:
+            chunksize, extra = divmod(items, self._processes * 4)
+            chunksize += bool(extra)
+        if chunksize < 0 or (chunksize == 0 and items):
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        return max(chunksize, 1)
+
+    # ---- waiting ----------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        """Collects what is there."""
+        self._crew.collect()
+        if time.monotonic() >= self._next_look:
+            self._look_after()
+
+    def _wait(self, job: _engine.Job, until: float | None) -> bool:
+        """Waits until a job is done; false when `until` came first."""
+        while not job.done:
+            self._crew.collect()
+            if job.done:
+                break
+            if until is not None and time.monotonic() >= until:
+                return False
+            self._pause(job, job.left, until)
+        return True
+
+    def _wait_for_news(self, job: _engine.Job, until: float | None) -> bool:
+        """Waits until a stream has answers to fetch; false when `until` came first."""
+        while True:
+            self._crew.collect()
+            if job.results or job.done:
+                return True
+            if until is not None and time.monotonic() >= until:
+                return False
+            self._pause(job, 1, until)
+
+    def _pause(self, job: _engine.Job | None, want: int, until: float | None) -> None:
+        """Sleeps until there is something to do, and looks after the workers now and then."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._look_after()
+            now = time.monotonic()
+        end = self._next_look if until is None else min(self._next_look, until)
+        seen = job.delivered if job is not None else 0
+        self._crew.wait(job, seen, max(want, 1), max(end - now, 0.0))
+        if self._crew.has_leaving():
+            self._look_after()
+
+    def _look_after(self) -> None:
+        self._next_look = time.monotonic() + _LOOK_AFTER
+        self._workers.look_after(replace=self._state == RUN or self._crew.open > 0)
+
+    def _need_collector(self, *callbacks: Callable[[Any], object] | None) -> None:
+        """Starts the thread that calls callbacks, if there are any and it does not run yet."""
+        if self._collector is None and any(callback is not None for callback in callbacks):
+            self._collector = threading.Thread(target=self._collect, name="manycore-collector", daemon=True)
+            self._collector.start()
+
+    def _collect(self) -> None:
+        while self._state == RUN or (self._state == CLOSE and self._crew.open):
+            self._crew.collect()
+            self._pause(None, 1, None)
+
+    # ---- the end ----------------------------------------------------------------------------
+
+    def _forget_stream(self, stream: IMapIterator) -> None:
+        if stream in self._streams:
+            self._streams.remove(stream)
+
+    def close(self) -> None:
+        """Accepts no more calls; the workers end when all tasks have been answered."""
+        util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            if not self._streams:
+                self._crew.dismiss()
+
+    def terminate(self) -> None:
+        """Ends the workers now; tasks without an answer fail."""
+        util.debug("terminating pool")
+        self._state = TERMINATE
+        self._streams.clear()
+        self._terminate()
+
+    def join(self) -> None:
+        """Waits until the workers have ended. Call `close` or `terminate` before.
+
+        Raises:
+            ValueError: When the pool still runs.
+        """
+        util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        for stream in list(self._streams):
+            stream._feed(float("inf"))
+        while self._crew.open and not self._workers.is_broken():
+            if not self._crew.collect():
+                self._pause(None, self._crew.open, None)
+        self._crew.dismiss()
+        self._workers.join()
+        if self._collector is not None and self._collector is not threading.current_thread():
+            self._collector.join()
+        self._terminate()
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.terminate()
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")

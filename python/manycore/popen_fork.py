@@ -1,0 +1,56 @@
+"""Starting a process by `fork`."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing import popen_fork, util
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from manycore import _engine
+
+__all__ = ["Popen"]
+
+
+class Popen(popen_fork.Popen):
+    """A child made by `fork`.
+
+    Beside the standard library's pipes, the child has a *lifeline*: when this process ends, however it
+    ends, the kernel kills the child.
+    """
+
+    method = "fork"
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        parent_r, child_w = os.pipe()
+        child_r, parent_w = os.pipe()
+        lifeline, self._lifeline = _engine.make_lifeline()
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                os.close(parent_r)
+                os.close(parent_w)
+                _engine.arm_lifeline(lifeline)
+                code = process_obj._bootstrap(parent_sentinel=child_r)  # type: ignore[attr-defined]
+                _engine.leave_family()
+            finally:
+                os._exit(code)
+        for fd in (child_w, child_r, lifeline):
+            os.close(fd)
+        self._keep(parent_r, parent_w)
+
+    def _keep(self, sentinel: int, *others: int) -> None:
+        """Keeps the parent's ends of the child's pipes until this object goes."""
+        self.sentinel = sentinel
+        self.finalizer: Any = util.Finalize(self, util.close_fds, (sentinel, *others))
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, once the child has ended."""
+        if self.returncode is not None:
+            return self.returncode
+        code: int | None = super().poll(flag)  # type: ignore[assignment]
+        if code is not None:
+            _engine.cut_lifeline(self._lifeline)
+            _engine.reap()
+        return code

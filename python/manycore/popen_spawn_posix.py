@@ -1,0 +1,77 @@
+"""Starting a process by `spawn`: a fresh interpreter."""
+
+from __future__ import annotations
+
+import io
+import os
+from multiprocessing import context, reduction, resource_tracker, util
+from multiprocessing.process import BaseProcess
+
+from manycore import _engine, popen_fork, spawn
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """A descriptor that a child inherits under its own number."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        return self.fd
+
+
+class Popen(popen_fork.Popen):
+    """A child that is a fresh interpreter and gets its work through a pipe."""
+
+    method = "spawn"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj: BaseProcess) -> None:
+        self._fds: list[int] = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Has the child inherit a descriptor: called while its work is pickled."""
+        self._fds.append(fd)
+        return fd
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        work, handles = _engine.collect_handles(lambda: self._pickle(process_obj))
+        parent_r, child_w = os.pipe()
+        child_r, parent_w = os.pipe()
+        heap = _engine.heap_fd()
+        lifeline, self._lifeline = _engine.make_lifeline()
+        tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+        self._keep(parent_r, parent_w)
+        _engine.handles_sent(handles)
+        try:
+            command = spawn.get_command_line(
+                pipe_handle=child_r, heap_fd=heap, lifeline_fd=lifeline, tracker_fd=tracker
+            )
+            inherited = [child_r, child_w, heap, lifeline, *self._fds]
+            if tracker is not None:
+                inherited.append(tracker)
+            self.pid = util.spawnv_passfds(  # type: ignore[attr-defined]
+                spawn.get_executable(), command, sorted(set(inherited))
+            )
+        except BaseException:
+            _engine.handles_arrived(handles)
+            _engine.cut_lifeline(self._lifeline)
+            raise
+        finally:
+            for fd in (child_r, child_w, heap, lifeline):
+                os.close(fd)
+        with open(parent_w, "wb", closefd=False) as pipe:
+            pipe.write(spawn.pack(work, handles))
+
+    def _pickle(self, process_obj: BaseProcess) -> bytes:
+        file = io.BytesIO()
+        context.set_spawning_popen(self)  # type: ignore[arg-type]
+        try:
+            reduction.dump(spawn.get_preparation_data(process_obj.name), file)
+            reduction.dump(process_obj, file)
+        finally:
+            context.set_spawning_popen(None)
+        return file.getvalue()

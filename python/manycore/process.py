@@ -1,0 +1,40 @@
+"""Processes: the standard library's `multiprocessing.process`, so that `logging` and others see ours."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing import process as _process
+from multiprocessing.process import (
+    ORIGINAL_DIR,
+    AuthenticationString,
+    BaseProcess,
+    active_children,
+    current_process,
+    parent_process,
+)
+
+__all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
+
+ORIGINAL_DIR = ORIGINAL_DIR
+AuthenticationString = AuthenticationString
+
+
+class OwnedProcess(BaseProcess):
+    """A process that ends when the process that started it does.
+
+    Unlike the standard library's, daemonic processes may have children: none can outlive them.
+    """
+
+    def start(self) -> None:
+        """Starts the process; it calls `run`. To be called at most once."""
+        self._check_closed()  # type: ignore[attr-defined]
+        assert self._popen is None, "cannot start a process twice"  # type: ignore[has-type]
+        assert self._parent_pid == os.getpid(), (  # type: ignore[attr-defined]
+            "can only start a process object created by current process"
+        )
+        _process._cleanup()  # type: ignore[attr-defined]
+        self._popen = self._Popen(self)  # type: ignore[attr-defined]
+        self._sentinel = self._popen.sentinel
+        # The arguments may refer to this object: a cycle that would keep both alive.
+        del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
+        _process._children.add(self)  # type: ignore[attr-defined]

@@ -1,0 +1,90 @@
+"""The child's side of `spawn`, and what the parent tells it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from multiprocessing import process as _process
+from multiprocessing import resource_tracker, spawn, util
+from multiprocessing.spawn import (
+    freeze_support,
+    get_executable,
+    import_main_path,
+    set_executable,
+)
+from typing import Any, BinaryIO
+
+from manycore import _engine
+
+__all__ = [
+    "_main",
+    "freeze_support",
+    "get_command_line",
+    "get_executable",
+    "get_preparation_data",
+    "import_main_path",
+    "set_executable",
+    "spawn_main",
+]
+
+
+def get_command_line(**arguments: object) -> list[str]:
+    """The command line of a child: this interpreter, its flags, and a call of `spawn_main`."""
+    listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    program = f"from manycore.spawn import spawn_main; spawn_main({listed})"
+    flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    executable = os.fsdecode(get_executable())
+    return [executable, *flags, "-c", program, "--multiprocessing-fork"]
+
+
+def get_preparation_data(name: str) -> dict[str, Any]:
+    """What a child needs to look like its parent: name, key, paths, start methods, main module."""
+    from manycore.context import _default_context
+
+    data = spawn.get_preparation_data(name)
+    data["manycore_start_method"] = _default_context.get_start_method(allow_none=True)
+    return data
+
+
+def pack(work: bytes, handles: list[tuple[int, int, int]]) -> bytes:
+    """The bytes for a child's pipe: its handles' list, then its preparation data and work."""
+    return pickle.dumps(handles) + work
+
+
+def spawn_main(
+    pipe_handle: int, heap_fd: int, lifeline_fd: int, tracker_fd: int | None = None
+) -> None:
+    """Runs what the parent sends through a pipe; ends the process."""
+    _engine.arm_lifeline(lifeline_fd)
+    _engine.join_family(heap_fd)
+    if tracker_fd is not None:
+        resource_tracker._resource_tracker._fd = tracker_fd  # type: ignore[attr-defined]
+    parent_sentinel = os.dup(pipe_handle)
+    sys.exit(_main(pipe_handle, parent_sentinel))
+
+
+def _main(fd: int, parent_sentinel: int) -> int:
+    with os.fdopen(fd, "rb", closefd=True) as from_parent:
+        current = _process.current_process()
+        current._inheriting = True  # type: ignore[attr-defined]
+        try:
+            handles = pickle.load(from_parent)
+            work = _load(from_parent)
+        finally:
+            del current._inheriting  # type: ignore[attr-defined]
+    # What the work refers to is held by its objects now.
+    _engine.handles_arrived(handles)
+    code: int = work._bootstrap(parent_sentinel)
+    return code
+
+
+def _load(from_parent: BinaryIO) -> Any:
+    from manycore.context import _default_context
+
+    data = pickle.load(from_parent)
+    method = data.pop("manycore_start_method", None)
+    if method is not None:
+        _default_context.set_start_method(method, force=True)
+    spawn.prepare(data)
+    return pickle.load(from_parent)

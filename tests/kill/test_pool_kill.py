@@ -1,0 +1,247 @@
+"""Workers of a pool that are killed: their one task fails, and nothing else happens."""
+
+import collections
+import functools
+import random
+import signal
+import struct
+
+import manycore
+import pytest
+import targets
+from processes import kill_and_confirm
+
+pytestmark = pytest.mark.beyond_stdlib
+
+TASKS = 1000
+WORKERS = 3
+IN_A_ROW = 20
+
+
+@pytest.fixture
+def pool():
+    with manycore.get_context("fork").Pool(WORKERS) as pool:
+        yield pool
+
+
+class Tally:
+    """Which tasks ran, and how often, as they wrote it down themselves."""
+
+    def __init__(self, folder):
+        self.path = str(folder / "tally")
+
+    def take(self):
+        with open(self.path, "a+b") as records:
+            records.seek(0)
+            data = records.read()
+            records.truncate(0)
+        return collections.Counter(value for (value,) in struct.iter_unpack("<I", data))
+
+
+@pytest.fixture
+def tally(tmp_path):
+    return Tally(tmp_path)
+
+
+def outcome(get, *arguments):
+    """What a call returns, or the WorkerDied that it raises."""
+    try:
+        return get(*arguments)
+    except manycore.WorkerDied as died:
+        return died
+
+
+def drain(iterator):
+    """The outcome of each `next` until the end."""
+    return list(iter(functools.partial(outcome, lambda: next(iterator, None)), None))
+
+
+# Each starts all tasks and gives a function that waits for the outcomes: one of each task where the
+# call tells them apart, else one of the whole.
+WAYS = {
+    "map": lambda pool, func, items: functools.partial(
+        lambda result: [outcome(result.get)], pool.map_async(func, items)
+    ),
+    "map in chunks": lambda pool, func, items: functools.partial(
+        lambda result: [outcome(result.get)], pool.map_async(func, items, 100)
+    ),
+    "starmap": lambda pool, func, items: functools.partial(
+        lambda result: [outcome(result.get)],
+        pool.starmap_async(func, [(item,) for item in items], 1),
+    ),
+    "imap": lambda pool, func, items: functools.partial(drain, pool.imap(func, items)),
+    "imap_unordered": lambda pool, func, items: functools.partial(
+        drain, pool.imap_unordered(func, items)
+    ),
+    "apply_async": lambda pool, func, items: functools.partial(
+        lambda results: [outcome(result.get) for result in results],
+        [pool.apply_async(func, (item,)) for item in items],
+    ),
+}
+all_ways = pytest.mark.parametrize("start", WAYS.values(), ids=WAYS)
+
+
+def deaths(outcomes):
+    return [it for it in outcomes if isinstance(it, manycore.WorkerDied)]
+
+
+def assert_alive(pool, gate):
+    """All places of the pool are filled: as many tasks as it has workers run at the same time."""
+    results = [pool.apply_async(targets.stop_at, (gate, n)) for n in range(WORKERS)]
+    assert len(set(gate.arrived(WORKERS))) == WORKERS
+    gate.let_go(WORKERS)
+    assert [result.get() for result in results] == list(range(WORKERS))
+
+
+@pytest.mark.slow
+@all_ways
+def test_sigkill_in_a_task_fails_that_task_alone(pool, gate, tally, start):
+    for seed in range(IN_A_ROW):
+        chosen = random.Random(seed).randrange(TASKS)
+        task = functools.partial(targets.tally_or_stop, tally.path, gate, chosen)
+        finish = start(pool, task, range(TASKS))
+        (victim,) = gate.arrived()
+        kill_and_confirm(victim)
+        outcomes = finish()
+
+        (died,) = deaths(outcomes)
+        assert (died.pid, died.exitcode) == (victim, -signal.SIGKILL)
+        if len(outcomes) > 1:
+            survivors = {it for it in outcomes if it is not died}
+            assert survivors == set(range(TASKS)) - {chosen}
+        assert tally.take() == collections.Counter(set(range(TASKS)) - {chosen})
+    assert_alive(pool, gate)
+
+
+@pytest.mark.slow
+@all_ways
+def test_sigkill_at_any_instruction_fails_one_task_at_most(pool, gate, tally, start):
+    for seed in range(IN_A_ROW):
+        chosen = random.Random(seed).randrange(TASKS)
+        task = functools.partial(targets.tally_and_pass_by, tally.path, gate, chosen)
+        finish = start(pool, task, range(TASKS))
+        (victim,) = gate.arrived()
+        kill_and_confirm(victim)
+        outcomes = finish()
+
+        dead = deaths(outcomes)
+        assert len(dead) <= 1
+        assert all(died.pid == victim for died in dead)
+        ran = tally.take()
+        assert max(ran.values()) == 1, "a task ran twice"
+        assert len(ran) >= TASKS - len(dead), "a task was lost"
+    assert_alive(pool, gate)
+
+
+@pytest.mark.parametrize("way", ["SIGKILL", "SIGSEGV", "SIGTERM", "os._exit", "os.abort"])
+@all_ways
+def test_every_way_to_die_is_told_by_its_exit_code(pool, gate, tally, start, way):
+    task = functools.partial(targets.tally_or_die, tally.path, 7, way)
+    (died,) = deaths(start(pool, task, range(20))())
+    assert died.exitcode == targets.ENDINGS[way]
+    assert tally.take() == collections.Counter(set(range(20)) - {7})
+    assert_alive(pool, gate)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    ("way", "words"), [("SIGKILL", "SIGKILL"), ("os._exit", "3"), ("os.abort", "SIGABRT")]
+)
+def test_the_error_tells_what_happened_to_whom(method, way, words):
+    with manycore.get_context(method).Pool(1) as pool:
+        pid = pool.apply(targets.own_pid)
+        with pytest.raises(manycore.WorkerDied) as caught:
+            pool.apply(targets.ends_as, (way,))
+        assert (caught.value.pid, caught.value.exitcode) == (pid, targets.ENDINGS[way])
+        for part in (str(pid), words, "ends_as"):
+            assert part in str(caught.value)
+        assert pool.apply(targets.own_pid) != pid
+
+
+def test_a_task_that_exits_fails_and_nothing_hangs(pool, gate):
+    with pytest.raises((manycore.WorkerDied, SystemExit)):
+        pool.apply(targets.ends_as, ("sys.exit",))
+    assert_alive(pool, gate)
+
+
+def test_the_error_callback_is_told_of_the_death(pool):
+    seen = []
+    result = pool.apply_async(
+        targets.ends_as, ("SIGKILL",), callback=seen.append, error_callback=seen.append
+    )
+    with pytest.raises(manycore.WorkerDied):
+        result.get()
+    assert [type(it) for it in seen] == [manycore.WorkerDied]
+
+
+def test_an_idle_worker_that_is_killed_is_replaced_and_fails_nothing(pool, gate):
+    for _ in range(5):
+        victim = pool.apply(targets.own_pid)
+        kill_and_confirm(victim)
+        assert pool.map(targets.square, range(100), 1) == [x * x for x in range(100)]
+        assert_alive(pool, gate)
+
+
+def workers_at_work(pool, gate):
+    """Starts a task in each worker that stops at the gate; the results, and who runs them."""
+    results = [pool.apply_async(targets.stop_at, (gate,)) for _ in range(WORKERS)]
+    return results, gate.arrived(WORKERS)
+
+
+def test_all_idle_workers_may_be_killed(pool, gate):
+    results, victims = workers_at_work(pool, gate)
+    gate.let_go(WORKERS)
+    for result in results:
+        result.get()
+    for victim in victims:
+        kill_and_confirm(victim)
+    assert_alive(pool, gate)
+
+
+def test_all_busy_workers_may_be_killed(pool, gate):
+    results, victims = workers_at_work(pool, gate)
+    waiting = pool.map_async(targets.square, range(100), 1)
+    for victim in victims:
+        kill_and_confirm(victim)
+    assert {outcome(result.get).pid for result in results} == set(victims)
+    assert waiting.get() == [x * x for x in range(100)]
+    assert_alive(pool, gate)
+
+
+def test_a_worker_killed_after_close_fails_its_task_and_join_returns(pool, gate):
+    results, victims = workers_at_work(pool, gate)
+    waiting = pool.map_async(targets.square, range(100), 1)
+    pool.close()
+    for victim in victims:
+        kill_and_confirm(victim)
+    pool.join()
+    assert {outcome(result.get).pid for result in results} == set(victims)
+    assert waiting.get() == [x * x for x in range(100)]
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_a_pool_whose_workers_are_dead_can_be_ended(pool, gate, end):
+    results, victims = workers_at_work(pool, gate)
+    gate.let_go(WORKERS)
+    for result in results:
+        result.get()
+    for victim in victims:
+        kill_and_confirm(victim)
+    getattr(pool, end)()
+    pool.join()
+
+
+def test_the_initializer_runs_in_the_replacement_too():
+    with manycore.Pool(1, targets.remember, ("ready",)) as pool:
+        with pytest.raises(manycore.WorkerDied):
+            pool.apply(targets.ends_as, ("SIGKILL",))
+        assert pool.apply(targets.remembered) == "ready"
+
+
+def test_a_worker_that_dies_with_a_large_argument_or_result_leaves_the_pool_intact(pool, gate):
+    payload = b"x" * (8 << 20)
+    for _ in range(5):
+        result = pool.apply_async(targets.stop_at, (gate, payload))
+        kill_and_confirm(gate.arrived()[0])
+        assert isinstance(outcome(result.get), manycore.WorkerDied)
+        assert pool.apply(targets.identity, (payload,)) == payload
