@@ -59,9 +59,10 @@ def family():
 def leaves_nothing_behind(request, family):
     before = leftovers.Belongings.now()
     yield
-    left = leftovers.since(before)
+    failed = request.node.stash.get(FAILED, False)
+    left = leftovers.Belongings.now() - before if failed else leftovers.since(before)
     leftovers.end(left)
-    if left and not request.node.stash.get(FAILED, False):
+    if left and not failed:
         pytest.fail(f"the test left behind:\n{left}", pytrace=False)
 
 

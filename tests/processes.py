@@ -55,7 +55,8 @@ def kill_and_confirm(pid: int, number: int = signal.SIGKILL) -> None:
 
 def wait_until_asleep(pid: int) -> None:
     """Returns when a process sleeps in the kernel; only for tests that hold if it does not."""
-    while _stat(pid)[0] != "S":
+    while (state := _stat(pid)[0]) != "S":
+        assert state != "Z", "it ended instead"
         os.sched_yield()
 
 

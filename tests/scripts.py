@@ -26,11 +26,14 @@ class Scripts:
 
         One that hangs is made to print its stacks, and fails.
         """
+        others = processes.descendants()
         with self.start(source, *args) as script:
             try:
                 output, errors = script.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
-                script.send_signal(signal.SIGABRT)  # the fault handler prints every stack
+                for pid in sorted(processes.descendants() - others):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGABRT)  # the fault handler prints every stack
                 output, errors = script.communicate()
                 raise AssertionError(f"the script hung\n{output}\n{errors}") from None
         return subprocess.CompletedProcess(script.args, script.returncode, output, errors)

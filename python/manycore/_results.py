@@ -38,6 +38,7 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
         *,
         items: int = 1,
         chunk: int = 1,
+        name: str | None = None,
     ) -> None:
         self._pool = pool
         self._callbacks = (callback, error_callback)
@@ -47,6 +48,8 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
             -(-items // chunk),
             chunk,
             on_done=self._call_back if has_callbacks else None,
+            resend=self._resend,
+            name=name,
         )
         if items == 0 and has_callbacks:
             self._call_back()
@@ -57,6 +60,9 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
             _call(self._callbacks[0], self._value())
         else:
             _call(self._callbacks[1], error)
+
+    def _resend(self, task: int, item: int) -> None:
+        """Hands out what is left of a task whose worker died at an item of it: here nothing is."""
 
     def _value(self) -> Any:
         return self._job.results[0]
@@ -103,6 +109,34 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult):
     """The results of a map, now or later."""
 
+    def __init__(
+        self,
+        pool: Pool,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        head: bytes,
+        items: list[Any],
+        chunk: int,
+        star: bool,
+        name: str | None,
+    ) -> None:
+        self._tasks = (head, items, chunk, star)
+        super().__init__(
+            pool, callback, error_callback, items=len(items), chunk=chunk, name=name
+        )
+
+    def _send(self, start: int, most_open: int) -> int:
+        """Hands out items from `start` on; the first that was not handed out."""
+        head, items, chunk, star = self._tasks
+        return self._pool._crew.map(self._job, head, items, start, chunk, star, most_open)
+
+    def _resend(self, task: int, item: int) -> None:
+        head, items, chunk, star = self._tasks
+        rest = items[task * chunk + item + 1 : (task + 1) * chunk]
+        if chunk > 1 and rest:
+            self._job.extend(1)
+            self._pool._crew.map(self._job, head, rest, 0, chunk, star, 1 << 62)
+
     def _value(self) -> Any:
         return self._job.results
 
@@ -117,14 +151,20 @@ class IMapIterator:
     _ordered = True
 
     def __init__(
-        self, pool: Pool, head: bytes, iterable: Iterable[Any], chunk: int, window: int
+        self,
+        pool: Pool,
+        head: bytes,
+        iterable: Iterable[Any],
+        chunk: int,
+        window: int,
+        name: str | None,
     ) -> None:
         self._pool = pool
         self._head = head
         self._source: Iterator[Any] | None = iter(iterable)
         self._chunk = chunk
         self._window = window
-        self._job = _engine.Job([], 0, stream=True)
+        self._job = _engine.Job([], 0, stream=True, name=name)
         self._sent = 0
         self._fetched = 0
         self._source_error: BaseException | None = None

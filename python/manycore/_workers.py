@@ -100,12 +100,14 @@ class Workers:
     def _bury(self, row: int, process: Any) -> None:
         took_none = self._crew.taken(row) == 0
         self._early_deaths = self._early_deaths + 1 if took_none and process.exitcode else 0
+        item = self._crew.item(row)
         died_with_it = self._crew.bury(row)
         del self._rows[row]
         self._leaving.discard(row)
         if died_with_it is not None:
             job, index = died_with_it
-            job.answer(index, False, WorkerDied.of(process.pid, process.exitcode, None))
+            job.resend_after(index, item)
+            job.answer(index, False, WorkerDied.of(process.pid, process.exitcode, job.name))
             self._crew.ring()
 
     def _give_up(self) -> None:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import pool as _pool
 from multiprocessing import util
@@ -50,6 +51,21 @@ _AHEAD = 16
 
 _LOOK_AFTER = 0.05
 """Seconds between two looks at whether all workers live."""
+
+
+def _name(func: Callable[..., Any]) -> str | None:
+    """How a function is called in messages."""
+    inner = getattr(func, "func", func)  # functools.partial
+    return getattr(inner, "__qualname__", None) or type(inner).__qualname__
+
+
+def _keep(pool_ref: weakref.ref[Pool]) -> None:
+    """What the keeper thread of a pool runs: it does not keep the pool alive."""
+    while True:
+        pool = pool_ref()
+        if pool is None or not pool._keep():
+            return
+        del pool
 
 
 def _stop(owner: int, workers: Workers, crew: _engine.Crew) -> None:
@@ -104,7 +120,8 @@ class Pool(_pool.Pool):
         )
         self._streams: list[IMapIterator] = []
         self._next_look = 0.0
-        self._collector: threading.Thread | None = None
+        self._keeper: threading.Thread | None = None
+        self._has_callbacks = False
         try:
             self._workers.start()
         except BaseException:
@@ -144,10 +161,10 @@ class Pool(_pool.Pool):
     ) -> Any:
         """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
         head = self._begin(func)
-        result = ApplyResult(self, callback, error_callback)
+        result = ApplyResult(self, callback, error_callback, name=_name(func))
         arguments: Any = (tuple(args), dict(kwds)) if kwds else tuple(args)
         self._crew.call(result._job, head, arguments, bool(kwds))
-        self._need_collector(callback, error_callback)
+        self._need_keeper(callback, error_callback)
         return result
 
     def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
@@ -162,10 +179,10 @@ class Pool(_pool.Pool):
         head = self._begin(func)
         items = iterable if type(iterable) is list else list(iterable)
         chunk = self._chunk_for(len(items), chunksize)
-        result = MapResult(self, None, None, items=len(items), chunk=chunk)
+        result = MapResult(self, None, None, head, items, chunk, star, _name(func))
         job, crew, sent = result._job, self._crew, 0
         while sent < len(items):
-            sent = crew.map(job, head, items, sent, chunk, star, _MOST_OPEN)
+            sent = result._send(sent, _MOST_OPEN)
             if sent < len(items) and not crew.collect():
                 self._pause(job, crew.open // 2, None)
         return result.get()
@@ -205,9 +222,11 @@ class Pool(_pool.Pool):
         head = self._begin(func)
         items = list(iterable)
         chunk = self._chunk_for(len(items), chunksize)
-        result = MapResult(self, callback, error_callback, items=len(items), chunk=chunk)
-        self._crew.map(result._job, head, items, 0, chunk, star, 1 << 62)
-        self._need_collector(callback, error_callback)
+        result = MapResult(
+            self, callback, error_callback, head, items, chunk, star, _name(func)
+        )
+        result._send(0, 1 << 62)
+        self._need_keeper(callback, error_callback)
         return result
 
     def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
@@ -225,12 +244,16 @@ class Pool(_pool.Pool):
         head = self._begin(func)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        stream = kind(self, head, iterable, chunksize, _AHEAD * self._processes)
+        ahead = _AHEAD * self._processes
+        stream = kind(self, head, iterable, chunksize, ahead, _name(func))
         self._streams.append(stream)
+        self._need_keeper()
         return stream
 
     def _begin(self, func: Callable[..., Any]) -> bytes:
         self._check_running()
+        if self._crew.seems_dead():
+            self._look_after()
         if not callable(func):
             raise TypeError(f"{func!r} is not callable: give the function itself and its arguments apart")
         return self._functions.head(func)
@@ -288,16 +311,30 @@ class Pool(_pool.Pool):
         self._next_look = time.monotonic() + _LOOK_AFTER
         self._workers.look_after(replace=self._state == RUN or self._crew.open > 0)
 
-    def _need_collector(self, *callbacks: Callable[[Any], object] | None) -> None:
-        """Starts the thread that calls callbacks, if there are any and it does not run yet."""
-        if self._collector is None and any(callback is not None for callback in callbacks):
-            self._collector = threading.Thread(target=self._collect, name="manycore-collector", daemon=True)
-            self._collector.start()
+    def _need_keeper(self, *callbacks: Callable[[Any], object] | None) -> None:
+        """Makes sure that a thread keeps the pool going while nobody waits for its answers."""
+        if not self._has_callbacks and any(callback is not None for callback in callbacks):
+            self._has_callbacks = True
+            self._crew.ring()  # the thread that sleeps shall know
+        if self._keeper is None:
+            self._keeper = threading.Thread(
+                target=_keep, args=(weakref.ref(self),), name="manycore-keeper", daemon=True
+            )
+            self._keeper.start()
 
-    def _collect(self) -> None:
-        while self._state == RUN or (self._state == CLOSE and self._crew.open):
+    def _keep(self) -> bool:
+        """One round of the keeper thread; false when it has nothing left to do, ever."""
+        if self._state == TERMINATE or (self._state == CLOSE and not self._crew.open):
+            return False
+        if self._has_callbacks:
             self._crew.collect()
             self._pause(None, 1, None)
+            return True
+        # Answers are collected by whoever waits for them; workers must live all the same.
+        if time.monotonic() >= self._next_look and self._crew.open:
+            self._look_after()
+        self._crew.wait(None, 0, 1 << 62, _LOOK_AFTER)
+        return True
 
     # ---- the end ----------------------------------------------------------------------------
 
@@ -338,8 +375,8 @@ class Pool(_pool.Pool):
                 self._pause(None, self._crew.open, None)
         self._crew.dismiss()
         self._workers.join()
-        if self._collector is not None and self._collector is not threading.current_thread():
-            self._collector.join()
+        if self._keeper is not None and self._keeper is not threading.current_thread():
+            self._keeper.join()
         self._terminate()
 
     def __enter__(self) -> Pool:

@@ -23,7 +23,7 @@ def _type_of(typecode_or_type: Any) -> Any:
     except TypeError:
         raise TypeError(
             f"{typecode_or_type!r} is no type of shared memory: give a ctypes type, or one of the "
-            f"typecodes {' '.join(typecode_to_type)}"
+            f"typecodes {', '.join(map(repr, typecode_to_type))}"
         ) from None
     return type_
 
@@ -72,7 +72,7 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N
     if isinstance(size_or_initializer, int):
         if size_or_initializer < 0:
             raise ValueError(
-                f"an array of {size_or_initializer} items cannot be: the size must be zero or more"
+                f"length must be >= 0, not {size_or_initializer}: give the number of items, or the items"
             )
         type_ = item * size_or_initializer
         return _lay_over(type_, _engine.Memory(ctypes.sizeof(type_)))

@@ -1,9 +1,10 @@
 """Producers and consumers of one queue, killed at random instructions: nothing is lost.
 
-What "lost" means. An item is lost if its `put` returned and no `get` gives it, with one exception:
-a consumer killed between the commit of its `get` and the entry in its journal takes one item with
-it, which no test can tell from outside. So a killed producer costs nothing, a killed consumer one
-item at most. The one item that a producer was killed over may arrive or not.
+What "lost" means. An item is lost if its `put` returned and no `get` gave it. A consumer writes
+down first that its `get` returned and then what it got, so a journal that breaks off in between
+tells whose the item is. What no test can tell from outside is the item of a consumer killed between
+the commit inside `get` and its return: it may be missing, one for each consumer killed in `get`. A
+killed producer costs nothing; the one item that it was killed over may arrive or not.
 """
 
 import collections
@@ -45,6 +46,10 @@ def identity_of(received):
     return producer << 32 | number if received == item(producer, number) else CORRUPT
 
 
+def numbers(journal):
+    return [what for what, _ in journal.entries()]
+
+
 class Arena:
     """Processes at work on one queue. Those of the killed roles announce that they may be killed."""
 
@@ -81,6 +86,7 @@ class Arena:
 
     def consumer(self, me, journal, announce_at):
         for number, received in enumerate(iter(self.queue.get, None), start=1):
+            journal.begin(number)  # `get` has returned: from here on the item is this consumer's
             journal.done(identity_of(received))
             if number == announce_at:
                 os.write(self.announce, ANNOUNCEMENT.pack(me))
@@ -153,39 +159,59 @@ def test_kills_lose_nothing_corrupt_nothing_and_stop_nobody(killed_roles, maxsiz
         arena.kill_one()
     arena.finish()
 
+    received = what_was_received(arena)
+    missing, put = what_is_missing(arena, received)
+    in_hand, in_get = states_at_death(arena)
+    assert len(missing) <= in_hand + in_get, f"lost: {missing}"
+    assert len(arena.killed) == kills
+    assert queue.empty()
+    if maxsize:
+        assert fills_at(queue) == maxsize
+
+    pauses = list(arena.pauses())
+    print(
+        f"\n{kills} of {'+'.join(killed_roles)} killed, maxsize {maxsize}, {put} items put",
+        f"missing: {len(missing)}; killed with an item in hand {in_hand}, inside get {in_get}",
+        f"first step of a survivor after a confirmed death: {statistics.median(pauses):.2f} ms"
+        f" (median), {max(pauses):.2f} ms (worst)",
+        sep="\n  ",
+    )
+
+
+def what_was_received(arena):
+    """All items that consumers got, each once, whole, and in the order of its producer."""
     received = collections.Counter()
     for journal in arena.journals("consumer").values():
-        theirs = [what for what, _ in journal.entries()]
+        theirs = numbers(journal)
         assert CORRUPT not in theirs
         by_producer = collections.defaultdict(list)
         for what in theirs:
             by_producer[what >> 32].append(what)
-        assert all(numbers == sorted(numbers) for numbers in by_producer.values())
+        assert all(from_one == sorted(from_one) for from_one in by_producer.values())
         received.update(theirs)
     assert set(received.values()) <= {1}, "an item came twice"
+    return set(received)
 
+
+def what_is_missing(arena, received):
+    """The items whose `put` returned and that no consumer wrote down, and how many were put."""
     missing, put = [], 0
     for producer, journal in arena.journals("producer").items():
         finished = len(journal.entries())
         assert journal.begun in (finished, finished + 1)
         expected = {producer << 32 | number for number in range(1, finished + 1)}
-        may_be = expected | {producer << 32 | journal.begun}
-        assert {what for what in received if what >> 32 == producer} <= may_be
-        missing += sorted(expected - received.keys())
+        perhaps = {producer << 32 | journal.begun}
+        assert {what for what in received if what >> 32 == producer} <= expected | perhaps
+        missing += sorted(expected - received)
         put += finished
-    taken_along = sum(number in arena.killed for number in arena.journals("consumer"))
-    assert len(missing) <= taken_along, f"lost: {missing}"
+    return missing, put
 
-    assert len(arena.killed) == kills
-    assert queue.empty()
-    if maxsize:
-        assert fills_at(queue) == maxsize
-    pauses = list(arena.pauses())
-    print(
-        f"\n{kills} of {'+'.join(killed_roles)} killed, maxsize {maxsize}: {put} items put, "
-        f"{len(missing)} with the {taken_along} killed consumers; somebody went on after "
-        f"{statistics.median(pauses):.2f} ms (median), {max(pauses):.2f} ms (worst)"
-    )
+
+def states_at_death(arena):
+    """How many consumers were killed with an item that they had not written down, and in `get`."""
+    killed = [it for number, it in arena.journals("consumer").items() if number in arena.killed]
+    in_hand = sum(journal.begun - len(journal.entries()) for journal in killed)
+    return in_hand, len(killed) - in_hand
 
 
 def fills_at(queue):
@@ -196,10 +222,6 @@ def fills_at(queue):
         except standard_queue.Full:
             assert [queue.get() for _ in range(count)] == list(range(count))
             return count
-
-
-def numbers(journal):
-    return [what for what, _ in journal.entries()]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -11,6 +11,42 @@ use std::sync::Once;
 thread_local! {
     static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
     static DEAD: Cell<bool> = const { Cell::new(false) };
+    static PID: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// The pid under which the calling thread joins a family, if it plays another process.
+pub(crate) fn pretended_pid() -> Option<u32> {
+    PID.get()
+}
+
+/// A process that has ended, and whose number stays taken until this is dropped.
+pub(crate) struct Corpse(std::process::Child);
+
+impl Corpse {
+    pub(crate) fn new() -> Self {
+        let child = std::process::Command::new("true").spawn().expect("runs");
+        let ended = manycore_os::process::open(child.id()).expect("not collected");
+        assert!(manycore_os::process::ended_within(ended, std::time::Duration::from_secs(60)));
+        Self(child)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Runs `operation` as this process did.
+    pub(crate) fn play<R>(&self, operation: impl FnOnce() -> R) -> R {
+        PID.set(Some(self.pid()));
+        let result = operation();
+        PID.set(None);
+        result
+    }
+}
+
+impl Drop for Corpse {
+    fn drop(&mut self) {
+        let _ = self.0.wait();
+    }
 }
 
 /// What unwinds the operation of a dead process.

@@ -61,6 +61,12 @@ pub enum HandleError {
     /// There is no room for one more process.
     #[error("the family has no room for another process: {0} are registered")]
     FamilyFull(u32),
+    /// This process has left the PID namespace of its family.
+    #[error(
+        "this process lives in another PID namespace than the rest of its family, which could not tell whether \
+         it is alive; start processes of a new namespace with a program of their own"
+    )]
+    OtherNamespace,
     /// There is no room for one more object, or its memory.
     #[error(transparent)]
     Alloc(#[from] AllocError),

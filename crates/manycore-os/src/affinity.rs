@@ -1,6 +1,6 @@
 //! How many CPUs there are.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// CPUs in this thread's affinity mask; at least one.
 #[must_use]
@@ -12,10 +12,15 @@ pub fn allowed_cpus() -> u32 {
 /// the same time, so this number, not the affinity mask, says whether looking again can ever pay.
 #[must_use]
 pub fn online_cpus() -> u32 {
-    static COUNT: OnceLock<u32> = OnceLock::new();
-    *COUNT.get_or_init(|| {
-        // SAFETY: a plain query without pointers.
-        let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
-        u32::try_from(online).unwrap_or(1).max(1)
-    })
+    // Zero until asked. Not a `OnceLock`: a fork while another thread asks would leave it locked.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let known = COUNT.load(Relaxed); // a number, and the same whoever asked
+    if known != 0 {
+        return known;
+    }
+    // SAFETY: a plain query without pointers.
+    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    let count = u32::try_from(online).unwrap_or(1).max(1);
+    COUNT.store(count, Relaxed);
+    count
 }

@@ -4,16 +4,20 @@
 //! kernel) or `EINVAL` (an older flag set); that answer is remembered. `MANYCORE_DENY=a,b` (or `all`)
 //! makes features absent from the start, which is how their fallbacks are tested.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use rustix::io::Errno;
 
 /// A feature that has a fallback.
 pub struct Feature {
     name: &'static str,
-    absent: AtomicBool,
+    /// Not a `OnceLock`: a fork while another thread initialises one would leave it locked in the child.
+    state: AtomicU8,
 }
+
+const UNASKED: u8 = 0;
+const PRESENT: u8 = 1;
+const ABSENT: u8 = 2;
 
 /// `madvise(MADV_POPULATE_WRITE)`, Linux 5.14.
 pub static POPULATE_WRITE: Feature = Feature::new("populate_write");
@@ -26,37 +30,54 @@ pub static NOEXEC_SEAL: Feature = Feature::new("noexec_seal");
 
 impl Feature {
     const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            absent: AtomicBool::new(false),
-        }
+        Self { name, state: AtomicU8::new(UNASKED) }
     }
 
     /// Whether the feature may be tried.
     pub fn is_present(&self) -> bool {
-        // Relaxed: the flag only ever turns on, and being late costs one refused call.
-        !self.absent.load(Relaxed) && !denied(self.name)
+        // Relaxed: every thread that asks finds the same, and being late costs one refused call.
+        match self.state.load(Relaxed) {
+            UNASKED => self.ask(),
+            state => state == PRESENT,
+        }
+    }
+
+    #[cold]
+    fn ask(&self) -> bool {
+        let state = if denied(self.name) { ABSENT } else { PRESENT };
+        // A refusal that another thread has noted meanwhile stays.
+        match self.state.compare_exchange(UNASKED, state, Relaxed, Relaxed) {
+            Ok(_) => state == PRESENT,
+            Err(found) => found == PRESENT,
+        }
     }
 
     /// Remembers a refusal; returns whether `error` was one.
     pub fn note(&self, error: Errno) -> bool {
         let refused = matches!(error, Errno::PERM | Errno::NOSYS | Errno::INVAL);
         if refused {
-            self.absent.store(true, Relaxed);
+            self.state.store(ABSENT, Relaxed);
         }
         refused
     }
 }
 
 fn denied(name: &str) -> bool {
-    static LIST: OnceLock<Vec<String>> = OnceLock::new();
-    LIST.get_or_init(|| {
-        let list = std::env::var("MANYCORE_DENY").unwrap_or_default();
-        list.split(',')
-            .map(|word| word.trim().to_owned())
-            .filter(|word| !word.is_empty())
-            .collect()
-    })
-    .iter()
-    .any(|word| word == name || word == "all")
+    let list = std::env::var("MANYCORE_DENY").unwrap_or_default();
+    list.split(',').map(str::trim).any(|word| word == name || word == "all")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_remembered_and_another_error_is_not() {
+        let feature = Feature::new("of this test");
+        assert!(feature.is_present());
+        assert!(!feature.note(Errno::NOMEM));
+        assert!(feature.is_present());
+        assert!(feature.note(Errno::NOSYS));
+        assert!(!feature.is_present());
+    }
 }

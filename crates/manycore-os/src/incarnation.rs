@@ -1,8 +1,8 @@
 //! A page that the kernel wipes in the child of every `fork`, also of one made by a raw `clone` that
 //! runs no hooks. A process that finds its word zero knows that it is a new one.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
@@ -18,31 +18,50 @@ struct Page {
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
+/// The page in use. Not a `OnceLock`: a fork while another thread initialises one would leave it locked
+/// for ever in the child.
+static PAGE_IN_USE: AtomicPtr<Page> = AtomicPtr::new(ptr::null_mut());
+
+#[inline]
 fn page() -> &'static Page {
-    static ADDRESS: OnceLock<&'static Page> = OnceLock::new();
-    ADDRESS.get_or_init(|| {
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
-        let mapped = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                PAGE,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
-        };
-        let Ok(address) = mapped else {
-            return Box::leak(Box::new(Page::new()));
-        };
-        // SAFETY: `address` is a page of ours whose bytes nobody has used; wiping it loses nothing.
-        let wiped = unsafe { madvise(address, PAGE, Advice::LinuxWipeOnFork) };
-        if let Err(error) = wiped {
-            // The fork hook calls `forget`, which does the same for every fork but a raw clone.
-            WIPE_ON_FORK.note(error);
-        }
-        // SAFETY: the mapping is page-aligned, zeroed (a valid `Page`), never unmapped, and touched
-        // through this reference alone.
-        unsafe { &*address.cast::<Page>() }
-    })
+    // Acquire pairs with the Release of the exchange in `first_page`.
+    let page = PAGE_IN_USE.load(Acquire);
+    if page.is_null() {
+        return first_page();
+    }
+    // SAFETY: not null, so it is what `first_page` stored: a zeroed (a valid) `Page` that is never freed.
+    unsafe { &*page }
+}
+
+#[cold]
+fn first_page() -> &'static Page {
+    let mine = map_page().unwrap_or_else(|| Box::leak(Box::new(Page::new())));
+    match PAGE_IN_USE.compare_exchange(ptr::null_mut(), mine, AcqRel, Acquire) {
+        // SAFETY: made two lines up and never freed.
+        Ok(_) => unsafe { &*mine },
+        // SAFETY: as in `page`. Another thread was quicker; a page of address space is lost to that race.
+        Err(other) => unsafe { &*other },
+    }
+}
+
+fn map_page() -> Option<*mut Page> {
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
+    let mapped = unsafe {
+        mmap_anonymous(
+            ptr::null_mut(),
+            PAGE,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )
+    };
+    let address = mapped.ok()?;
+    // SAFETY: `address` is a page of ours whose bytes nobody has used; wiping it loses nothing.
+    let wiped = unsafe { madvise(address, PAGE, Advice::LinuxWipeOnFork) };
+    if let Err(error) = wiped {
+        // The fork hook calls `forget`, which does the same for every fork but a raw clone.
+        WIPE_ON_FORK.note(error);
+    }
+    Some(address.cast())
 }
 
 impl Page {
@@ -76,4 +95,16 @@ fn claim(page: &Page) -> u64 {
 pub fn forget() {
     let page = page();
     page.id.store(0, Relaxed); // a child has one thread here
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_process_keeps_its_number_until_it_forgets_it() {
+        let all: Vec<u64> = (0..4)
+            .map(|_| std::thread::spawn(super::id))
+            .map(|thread| thread.join().expect("no panic"))
+            .collect();
+        assert!(all.iter().all(|&id| id != 0 && id == all[0]));
+    }
 }

@@ -135,19 +135,15 @@ impl Mapping {
         Ok(self.base.as_ptr().wrapping_add(offset).cast())
     }
 
-    /// Reserves memory for a range of pages, so that touching them cannot fail.
+    /// Reserves memory for a range of pages, so that touching them cannot fail. Pages that have memory
+    /// keep it.
     ///
     /// # Errors
-    /// When there is not enough memory.
+    /// When there is not enough memory; a part of the range may have been backed then.
     pub fn back(&self, offset: usize, len: usize) -> io::Result<()> {
         let address = self.range(offset, len)?;
         if let Some(fd) = self.borrow(self.fd.load(Relaxed)) {
-            return Ok(fallocate(
-                fd,
-                FallocateFlags::KEEP_SIZE,
-                offset as u64,
-                len as u64,
-            )?);
+            return back_in_pieces(fd, offset, len);
         }
         // SAFETY: the range lies inside the mapping; populating changes no byte.
         Ok(unsafe { madvise(address, len, Advice::LinuxPopulateWrite) }?)
@@ -209,6 +205,23 @@ impl Mapping {
         })?;
         Ok(fd.as_fd().try_clone_to_owned()?)
     }
+}
+
+/// The kernel undoes an interrupted allocation as a whole, so a long one would never end in a program
+/// with a fast interval timer: pieces of this size end between two signals.
+const PIECE: usize = 2 << 20;
+
+fn back_in_pieces(fd: BorrowedFd<'_>, offset: usize, len: usize) -> io::Result<()> {
+    let (mut at, end) = (offset as u64, (offset + len) as u64);
+    while at < end {
+        let piece = (end - at).min(PIECE as u64);
+        match fallocate(fd, FallocateFlags::KEEP_SIZE, at, piece) {
+            Ok(()) => at += piece,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn memory_file() -> io::Result<OwnedFd> {
@@ -276,6 +289,26 @@ mod tests {
         assert_eq!(map.fd(), None);
         map.back(0, PAGE).expect("populated through the mapping");
         assert!(map.duplicate().is_err());
+    }
+
+    #[test]
+    fn signals_do_not_keep_memory_from_being_backed() {
+        extern "C" fn ignore(_: libc::c_int) {}
+        let interval = |microseconds| libc::itimerval {
+            it_interval: libc::timeval { tv_sec: 0, tv_usec: microseconds },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: microseconds },
+        };
+        let handler: extern "C" fn(libc::c_int) = ignore;
+        // SAFETY: the handler does nothing; no other test of this crate uses the signal.
+        unsafe { libc::signal(libc::SIGALRM, handler as libc::sighandler_t) };
+        // SAFETY: a timer of this process, stopped below.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &interval(500), std::ptr::null_mut()) };
+        let map = Mapping::create(256 << 20).expect("address space");
+        let outcome = map.back(0, 128 << 20);
+        // SAFETY: as above.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &interval(0), std::ptr::null_mut()) };
+        map.punch(0, 128 << 20).expect("memory files have holes");
+        outcome.expect("interrupted, but not for ever");
     }
 
     #[test]

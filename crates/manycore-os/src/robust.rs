@@ -149,10 +149,17 @@ fn ask_kernel() -> Known {
     known
 }
 
-/// Whether a thread with this id exists in this PID namespace (a thread id may have been reused).
+/// Whether the kernel says that no thread with this id runs in this PID namespace: there is none, or
+/// it has ended and only its status is left. `false` also where the kernel does not tell, and when the
+/// id was reused.
 #[must_use]
-pub fn thread_exists(tid: u32) -> bool {
-    std::path::Path::new(&format!("/proc/{tid}/stat")).exists()
+pub fn thread_has_ended(tid: u32) -> bool {
+    let Some(pid) = rustix::process::Pid::from_raw(tid.cast_signed()) else {
+        return true;
+    };
+    // `kill` takes the id of any thread. A missing `/proc` would not do: it says nothing about threads.
+    rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+        || matches!(crate::process::state(tid), Some('Z' | 'X'))
 }
 
 #[cfg(test)]
@@ -191,5 +198,33 @@ mod tests {
         .join()
         .expect("the thread ends by itself");
         assert_ne!(word.load(SeqCst) & TID, 0);
+    }
+
+    #[test]
+    fn a_thread_is_told_from_one_that_ended() {
+        let (tell, hear) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let _ = tell.send(Holder::current().tid());
+            std::thread::park();
+        });
+        let tid = hear.recv().expect("it sends first");
+        assert!(!thread_has_ended(tid), "the id of a thread that is not its process's first");
+        thread.thread().unpark();
+        thread.join().expect("it ends by itself");
+        while !thread_has_ended(tid) {
+            std::hint::spin_loop(); // the join may return a moment before the kernel is done
+        }
+    }
+
+    #[test]
+    fn a_process_of_which_only_the_status_is_left_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().expect("runs");
+        while !thread_has_ended(child.id()) {
+            std::hint::spin_loop();
+        }
+        assert_eq!(crate::process::state(child.id()), Some('Z'), "not collected yet");
+        child.wait().expect("ours");
+        assert!(thread_has_ended(child.id()));
+        assert!(thread_has_ended(0));
     }
 }

@@ -290,6 +290,16 @@ impl Crew {
         self.engine.is_leaving(row)
     }
 
+    /// Whether the kernel has marked any worker as ending: a hint.
+    fn seems_dead(&self) -> bool {
+        self.engine.seems_dead()
+    }
+
+    /// Which item of its task the worker of a row was at.
+    fn item(&self, row: usize) -> u64 {
+        self.engine.item(row)
+    }
+
     /// Whether any worker takes no more tasks, and the owner does not know yet.
     fn has_leaving(&self) -> bool {
         (0..self.engine.rows()).any(|row| self.engine.is_leaving(row))

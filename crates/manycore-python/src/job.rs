@@ -21,19 +21,27 @@ pub struct Job {
     is_done: AtomicBool,
     error: Mutex<Option<Py<PyAny>>>,
     on_done: Option<Py<PyAny>>,
+    resend: Option<Py<PyAny>>,
+    name: Option<String>,
 }
 
 #[pymethods]
 impl Job {
     /// A job of `tasks` tasks. `results` is the list to fill, or, for a stream, to append to.
     #[new]
-    #[pyo3(signature = (results, tasks, chunk=1, *, stream=false, on_done=None))]
+    ///
+    /// `on_done()` is called with the last answer. `resend(task, item)` is called when a worker died at
+    /// an item of a task: to hand out the items after it. `name` is the function's, for messages.
+    #[pyo3(signature = (results, tasks, chunk=1, *, stream=false, on_done=None, resend=None, name=None))]
+    #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn new(
         results: Py<PyList>,
         tasks: usize,
         chunk: usize,
         stream: bool,
         on_done: Option<Py<PyAny>>,
+        resend: Option<Py<PyAny>>,
+        name: Option<String>,
     ) -> Self {
         Self {
             results,
@@ -44,6 +52,8 @@ impl Job {
             is_done: AtomicBool::new(tasks == 0),
             error: Mutex::new(None),
             on_done,
+            resend,
+            name,
         }
     }
 
@@ -81,6 +91,20 @@ impl Job {
     fn extend(&self, tasks: usize) {
         self.left.fetch_add(tasks, Release);
         self.is_done.store(false, Release);
+    }
+
+    /// The name of the function that its tasks call, where known.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Has the items after item number `item` of a task handed out again: nobody has run them.
+    fn resend_after(&self, py: Python<'_>, task: usize, item: u64) -> PyResult<()> {
+        match &self.resend {
+            Some(resend) => resend.call1(py, (task, item)).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Answers one task.
@@ -133,6 +157,9 @@ impl Job {
                 *first = Some(value.unbind());
             }
             return Ok(());
+        }
+        if self.error.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(()); // nobody will see the results
         }
         if self.chunk == 1 {
             return results.set_item(index, value);

@@ -101,14 +101,16 @@ impl Seat {
             }
             Mode::Chunk => {
                 let results = PyList::empty(py);
-                for item in arguments.try_iter()? {
+                for (number, item) in arguments.try_iter()?.enumerate() {
+                    self.engine.at_item(number);
                     results.append(function.call1((item?,))?)?;
                 }
                 Ok(results.into_any())
             }
             Mode::StarChunk => {
                 let results = PyList::empty(py);
-                for item in arguments.try_iter()? {
+                for (number, item) in arguments.try_iter()?.enumerate() {
+                    self.engine.at_item(number);
                     results.append(function.call1(to_tuple(item?)?)?)?;
                 }
                 Ok(results.into_any())

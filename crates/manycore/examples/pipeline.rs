@@ -47,7 +47,9 @@ fn read((file, lines): (Option<String>, Queue<String>)) -> Stage<usize> {
     };
     let mut count = 0;
     for line in source.lines() {
-        lines.send(&line.map_err(text)?).map_err(text::<SendError>)?;
+        lines
+            .send(&line.map_err(text)?)
+            .map_err(text::<SendError>)?;
         count += 1;
     }
     lines.close();
@@ -57,7 +59,9 @@ fn read((file, lines): (Option<String>, Queue<String>)) -> Stage<usize> {
 fn number((lines, numbered): (Queue<String>, Queue<String>)) -> Stage<()> {
     for (line, number) in lines.iter().zip(1..) {
         let line = line.map_err(text::<RecvError>)?;
-        numbered.send(&format!("{number:4}  {line}")).map_err(text::<SendError>)?;
+        numbered
+            .send(&format!("{number:4}  {line}"))
+            .map_err(text::<SendError>)?;
     }
     numbered.close();
     Ok(())

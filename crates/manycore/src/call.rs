@@ -43,7 +43,10 @@ where
 pub(crate) fn run(entry: Entry, arguments: Encoded) -> Result<Encoded, Panic> {
     ARGUMENTS.set(Some(arguments));
     let bytes = panic::catch(|| entry(&[]))?;
-    Ok(Encoded { bytes, holds: RESULT_HOLDS.take() })
+    Ok(Encoded {
+        bytes,
+        holds: RESULT_HOLDS.take(),
+    })
 }
 
 /// The result in an answer, or why there is none.

@@ -53,13 +53,19 @@ pub(crate) fn keep_spare(bytes: Vec<u8>) {
 /// Encodes a value that is about to travel.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
     let (bytes, holds) = handle::collected(|| postcard::to_extend(value, spare()));
-    Ok(Encoded { bytes: bytes.map_err(|error| encode_error::<T>(&error))?, holds })
+    Ok(Encoded {
+        bytes: bytes.map_err(|error| encode_error::<T>(&error))?,
+        holds,
+    })
 }
 
 /// Encodes a value that stays where it is put, so that nothing in it may need to be kept alive.
 pub(crate) fn encode_resting<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, EncodeError> {
     let bytes = handle::refused(|| postcard::to_extend(value, spare()));
-    Ok(Encoded { bytes: bytes.map_err(|error| encode_error::<T>(&error))?, holds: Vec::new() })
+    Ok(Encoded {
+        bytes: bytes.map_err(|error| encode_error::<T>(&error))?,
+        holds: Vec::new(),
+    })
 }
 
 /// Decodes a value. Objects whose handles are in it must be held until this returns.
@@ -69,16 +75,24 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
 
 #[cold]
 fn encode_error<T: ?Sized>(error: &postcard::Error) -> EncodeError {
-    EncodeError { what: std::any::type_name::<T>(), why: reason(error) }
+    EncodeError {
+        what: std::any::type_name::<T>(),
+        why: reason(error),
+    }
 }
 
 #[cold]
 fn decode_error<T: ?Sized>(error: &postcard::Error) -> DecodeError {
-    DecodeError { what: std::any::type_name::<T>(), why: reason(error) }
+    DecodeError {
+        what: std::any::type_name::<T>(),
+        why: reason(error),
+    }
 }
 
 fn reason(error: &postcard::Error) -> String {
-    use postcard::Error::{SerdeDeCustom, SerdeSerCustom, SerializeSeqLengthUnknown, WontImplement};
+    use postcard::Error::{
+        SerdeDeCustom, SerdeSerCustom, SerializeSeqLengthUnknown, WontImplement,
+    };
     let refusal = handle::take_refusal(); // also when it is not the reason: it must not be the next one's
     match error {
         SerdeSerCustom | SerdeDeCustom if refusal.is_some() => refusal.unwrap_or_default(),
@@ -103,7 +117,10 @@ mod tests {
         let value = (7_u8, "text".to_owned(), vec![Some(1.5_f64), None]);
         let encoded = encode(&value).unwrap();
         assert!(encoded.holds.is_empty());
-        assert_eq!(decode::<(u8, String, Vec<Option<f64>>)>(&encoded.bytes).unwrap(), value);
+        assert_eq!(
+            decode::<(u8, String, Vec<Option<f64>>)>(&encoded.bytes).unwrap(),
+            value
+        );
     }
 
     #[test]
@@ -117,6 +134,9 @@ mod tests {
             }
         }
         let error = encode(&Stubborn).unwrap_err().to_string();
-        assert!(error.contains("Stubborn") && error.contains("`Serialize`"), "{error}");
+        assert!(
+            error.contains("Stubborn") && error.contains("`Serialize`"),
+            "{error}"
+        );
     }
 }

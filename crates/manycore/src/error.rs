@@ -32,7 +32,9 @@ pub enum SpawnError {
     )]
     NotInitialised,
     /// The function is in a shared library, which another process may have elsewhere.
-    #[error("the function is in a shared library: only functions of the program itself can be called")]
+    #[error(
+        "the function is in a shared library: only functions of the program itself can be called"
+    )]
     NotInProgram,
     /// See [`EncodeError`].
     #[error("the arguments cannot travel: {0}")]
@@ -162,7 +164,9 @@ pub enum SendError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// More queues and values than one message may have.
-    #[error("{count} queues and values in one message are over the limit of {MOST_HANDLES}: send them in several")]
+    #[error(
+        "{count} queues and values in one message are over the limit of {MOST_HANDLES}: send them in several"
+    )]
     TooManyHandles {
         /// How many there were.
         count: usize,
@@ -256,8 +260,17 @@ mod tests {
     #[test]
     fn an_end_is_told_in_words() {
         let killed = JoinError::Killed { signal: 9 }.to_string();
-        assert!(killed.starts_with("the process was killed by signal 9 (SIGKILL): by"), "{killed}");
-        let panicked = JoinError::Panicked { message: "boom".into(), location: Some("a.rs:1:2".into()) };
-        assert_eq!(panicked.to_string(), "the process panicked at a.rs:1:2: boom");
+        assert!(
+            killed.starts_with("the process was killed by signal 9 (SIGKILL): by"),
+            "{killed}"
+        );
+        let panicked = JoinError::Panicked {
+            message: "boom".into(),
+            location: Some("a.rs:1:2".into()),
+        };
+        assert_eq!(
+            panicked.to_string(),
+            "the process panicked at a.rs:1:2: boom"
+        );
     }
 }

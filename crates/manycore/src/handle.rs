@@ -55,22 +55,38 @@ pub(crate) struct Wire {
 
 /// What is encoded for a held object.
 pub(crate) fn depart<E: ser::Error>(hold: &Hold) -> Result<Wire, E> {
-    let is_message = TRAVELLING
-        .with_borrow_mut(|met| met.as_mut().map(|met| met.push(hold.clone())).is_some());
+    let is_message =
+        TRAVELLING.with_borrow_mut(|met| met.as_mut().map(|met| met.push(hold.clone())).is_some());
     if !is_message {
         let why = "queues and values travel only in the arguments, results and queue messages of \
                    manycore: nowhere else are they kept alive";
         REFUSED.set(Some(why.to_owned()));
         return Err(E::custom(why));
     }
-    let Handle { family, index, generation } = hold.handle();
-    Ok(Wire { family, index, generation })
+    let Handle {
+        family,
+        index,
+        generation,
+    } = hold.handle();
+    Ok(Wire {
+        family,
+        index,
+        generation,
+    })
 }
 
 /// Holds the object that was encoded.
 pub(crate) fn arrive<E: de::Error>(wire: &Wire, kind: Kind) -> Result<Hold, E> {
-    let Wire { family, index, generation } = *wire;
-    let handle = Handle { family, index, generation };
+    let Wire {
+        family,
+        index,
+        generation,
+    } = *wire;
+    let handle = Handle {
+        family,
+        index,
+        generation,
+    };
     let held = match family::existing() {
         Some(family) => family.hold(handle, kind),
         None => Err(HandleError::OtherFamily), // this process has none at all

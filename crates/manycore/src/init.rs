@@ -30,14 +30,22 @@ const NOT_STARTED: i32 = 70;
 /// was called.
 ///
 /// ```
-/// fn main() {
+/// use manycore::Process;
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     manycore::init();
-///     // the program
+///     let other = Process::spawn(|()| std::process::id(), ())?;
+///     assert_ne!(other.join()?, std::process::id());
+///     Ok(())
 /// }
 /// ```
 pub fn init() {
     WAS_CALLED.store(true, Relaxed); // a flag that guards no other memory
-    match std::env::args_os().nth(1).as_deref().and_then(Start::from_argument) {
+    match std::env::args_os()
+        .nth(1)
+        .as_deref()
+        .and_then(Start::from_argument)
+    {
         None => {}
         Some(Some(start)) => serve(start),
         Some(None) => give_up(&"the command line is not one that manycore has written"),
@@ -106,13 +114,21 @@ fn begin(start: Start) -> Result<Beginning, BeginError> {
     let entry = image::resolve(message.header.tag).filter(|_| message.header.kind == kind::CALL);
     let entry = entry.ok_or(BeginError::NoCall)?;
     let bytes = std::mem::take(&mut message.payload);
-    Ok(Beginning { ring, entry, arguments: Encoded { bytes, holds } })
+    Ok(Beginning {
+        ring,
+        entry,
+        arguments: Encoded { bytes, holds },
+    })
 }
 
 impl Beginning {
     /// Calls the function and delivers what came of it; returns the exit status.
     fn serve(self) -> i32 {
-        let Self { ring, entry, arguments } = self;
+        let Self {
+            ring,
+            entry,
+            arguments,
+        } = self;
         match call::run(entry, arguments) {
             Ok(answer) => {
                 deliver_answer(&ring, &answer);
@@ -139,5 +155,12 @@ fn deliver_answer(ring: &Hold, answer: &Encoded) {
 fn deliver(ring: &Hold, kind: u8, message: &Encoded) -> Result<(), SendError> {
     let mut go_on = || true;
     let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
-    transport::send(ring, kind, 0, &message.handles(), &message.bytes, &mut patience)
+    transport::send(
+        ring,
+        kind,
+        0,
+        &message.handles(),
+        &message.bytes,
+        &mut patience,
+    )
 }

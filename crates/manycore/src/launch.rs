@@ -1,4 +1,5 @@
-//! Starting processes and watching them, below the types of the public interface.
+//! Starting processes and watching them, below the types of the public interface. `PROTOCOL.md` beside
+//! this file has the steps of both sides.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -65,11 +66,23 @@ pub(crate) fn launch(entry: Entry, arguments: &Encoded) -> Result<Launched, Spaw
     let mut go_on = || true;
     let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
     let handles = arguments.handles();
-    transport::send(&ring, kind::CALL, place, &handles, &arguments.bytes, &mut patience)?;
+    transport::send(
+        &ring,
+        kind::CALL,
+        place,
+        &handles,
+        &arguments.bytes,
+        &mut patience,
+    )?;
     let (read_end, write_end) = channel::pipe()?;
     let lifeline = keep_lifeline(write_end)?;
     match start(family, &ring, &read_end) {
-        Ok(pid) => Ok(Launched { pid, lifeline, ring, exit: None }),
+        Ok(pid) => Ok(Launched {
+            pid,
+            lifeline,
+            ring,
+            exit: None,
+        }),
         Err(error) => {
             cut_lifeline(lifeline);
             Err(error.into())
@@ -80,8 +93,15 @@ pub(crate) fn launch(entry: Entry, arguments: &Encoded) -> Result<Launched, Spaw
 fn start(family: &Family, ring: &Hold, lifeline: &OwnedFd) -> std::io::Result<u32> {
     let heap = family.heap().mapping().duplicate()?;
     let (heap, lifeline) = (heap.as_raw_fd(), lifeline.as_raw_fd());
-    let start = Start { heap, lifeline, build: image::build_id(), ring: ring.handle() };
-    let name = std::env::args_os().next().unwrap_or_else(|| OsString::from("manycore"));
+    let start = Start {
+        heap,
+        lifeline,
+        build: image::build_id(),
+        ring: ring.handle(),
+    };
+    let name = std::env::args_os()
+        .next()
+        .unwrap_or_else(|| OsString::from("manycore"));
     let program = Path::new("/proc/self/exe");
     spawn::spawn(program, &[name, start.to_argument()], &[heap, lifeline])
 }
@@ -122,7 +142,10 @@ impl Launched {
             Ok(holds) => {
                 let bytes = std::mem::take(&mut message.payload);
                 let kind = message.header.kind;
-                Ok(Some(Left { kind, message: Encoded { bytes, holds } }))
+                Ok(Some(Left {
+                    kind,
+                    message: Encoded { bytes, holds },
+                }))
             }
             Err(transport::RecvError::Heap(error)) => Err(error),
             Err(_) => Ok(None),
@@ -159,7 +182,10 @@ static DETACHED: Mutex<Vec<Launched>> = Mutex::new(Vec::new());
 /// Lets a process go on by itself.
 pub(crate) fn detach(mut launched: Launched) {
     if launched.wait_until(Deadline::PASSED).is_none() {
-        DETACHED.lock().unwrap_or_else(PoisonError::into_inner).push(launched);
+        DETACHED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(launched);
     }
 }
 

@@ -1,7 +1,116 @@
 //! Process-based parallelism that is fast and cannot hang.
+//!
+//! Functions run in processes of their own, which share queues and values. A process that crashes, is
+//! killed or runs out of memory takes nothing along but itself: whoever waits for it is told, and
+//! everybody else goes on. Linux only.
+//!
+//! # The smallest program
+//!
+//! ```
+//! use manycore::Process;
+//!
+//! fn sum(numbers: Vec<u64>) -> u64 {
+//!     numbers.iter().sum()
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     manycore::init(); // first in `main`
+//!     let child = Process::spawn(sum, vec![1, 2, 3])?;
+//!     assert_eq!(child.join()?, 6);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A process that this program starts is another run of it. It begins in `main` as well, and [`init`]
+//! is where it turns off: it calls the function there and never comes back.
+//!
+//! # Concepts
+//!
+//! * A **function** travels by its type, so it is a plain `fn` or a closure that captures nothing.
+//!   What it needs are its **arguments**, one value or a tuple; they and its result are copied, by
+//!   [`serde`]. See [`Process::spawn`].
+//! * A **queue** ([`Queue`]) carries messages from any process or thread to any other, each to one
+//!   receiver. A bounded one holds fast senders up.
+//! * A **value** ([`Value`]) is one that processes read and change in turn.
+//! * Processes that have one another's queues and values are a **family**: the first process and all
+//!   that it has started, and that these have. Queues and values travel wherever other data does inside
+//!   a family: as arguments, as results, through queues.
+//!
+//! ```
+//! use manycore::{Process, Queue, Value};
+//!
+//! fn measure((words, longest): (Queue<String>, Value<usize>)) {
+//!     for word in &words {
+//!         let len = word.expect("words arrive whole").len();
+//!         longest.update(|longest| *longest = len.max(*longest)).expect("a number fits");
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     manycore::init();
+//!     let (words, longest) = (Queue::new()?, Value::new(0)?);
+//!     let children = [0; 2].map(|_| Process::spawn(measure, (words.clone(), longest.clone())));
+//!     for word in ["how", "much", "wood", "would", "a", "woodchuck", "chuck"] {
+//!         words.send(&word.to_owned())?;
+//!     }
+//!     words.close(); // what is in it is still received
+//!     for child in children {
+//!         child?.join()?;
+//!     }
+//!     assert_eq!(longest.get()?, 9);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `examples/pipeline.rs` joins three stages by queues.
+//!
+//! # Failure
+//!
+//! | when a process | then |
+//! |---|---|
+//! | panics | [`Child::join`] returns what it said and where |
+//! | is killed, at any instruction | [`Child::join`] names the signal; a queue that it was using is intact, a value is what it was before the change |
+//! | ends with others waiting for it | who joins it is told; who waits at a queue goes on waiting until somebody closes it |
+//! | ends with children of its own | these are killed, however it ended |
+//! | sends what cannot be encoded | the sender gets the error, the queue is unchanged |
+//! | runs out of shared memory | the operation says so, and what the limit is |
+//!
+//! Nothing is left on disk or in `/dev/shm`: the shared memory has no name, and goes with the last
+//! process that has it.
+//!
+//! ```
+//! use manycore::Process;
+//! use manycore::error::JoinError;
+//!
+//! fn divide((a, b): (u32, u32)) -> u32 {
+//!     a / b
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     manycore::init();
+//!     match Process::spawn(divide, (1, 0))?.join() {
+//!         Err(JoinError::Panicked { message, .. }) => assert!(message.contains("divide by zero")),
+//!         other => panic!("{other:?}"),
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Performance
+//!
+//! Starting a process takes about a millisecond, sending a small message about a tenth of a
+//! microsecond, a round trip between two cores about half of one. A process that waits looks again for
+//! some microseconds before it sleeps, and none for long.
+//!
+//! * Messages of more than 32 KiB are copied into a block of shared memory and out again; few large
+//!   messages are faster than many small ones of the same size together.
+//! * `serde` takes a `Vec<u8>` byte by byte. Wrap large ones by `serde_bytes`, or send a `String`.
+//! * A [`Value`] is decoded and encoded at each update. Let processes collect by themselves and add up
+//!   at the end.
+//! * Shared memory grows as it is needed, and what was freed is given back beyond 64 MiB.
+//!   `MANYCORE_HEAP_LIMIT` sets a limit.
 #![forbid(unsafe_code)]
 
-pub mod pool;
 mod call;
 mod codec;
 pub mod error;
@@ -10,7 +119,7 @@ mod handle;
 mod init;
 mod launch;
 mod panic;
-// pool
+pub mod pool;
 mod process;
 mod queue;
 mod start;

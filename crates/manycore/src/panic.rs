@@ -29,7 +29,10 @@ pub(crate) fn catch<R>(operation: impl FnOnce() -> R) -> Result<R, Panic> {
     // What the operation left half done is dropped with it: the caller only learns that it panicked.
     let outcome = panic::catch_unwind(AssertUnwindSafe(operation));
     IS_CATCHING.set(was_catching);
-    outcome.map_err(|payload| Panic { message: message_of(&*payload), location: LOCATION.take() })
+    outcome.map_err(|payload| Panic {
+        message: message_of(&*payload),
+        location: LOCATION.take(),
+    })
 }
 
 /// The place of a panic is known to the hook only.
@@ -66,7 +69,12 @@ mod tests {
         let line = line!() + 1;
         let caught = catch(|| panic!("number {}", 7)).unwrap_err();
         assert_eq!(caught.message, "number 7");
-        assert!(caught.location.unwrap().contains(&format!("panic.rs:{line}:")));
+        assert!(
+            caught
+                .location
+                .unwrap()
+                .contains(&format!("panic.rs:{line}:"))
+        );
         assert_eq!(catch(|| 1), Ok(1));
     }
 

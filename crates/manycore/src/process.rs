@@ -45,7 +45,7 @@ impl Process {
     ///
     /// A function that captures something does not compile:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0080
     /// # fn main() {
     /// let factor = 3;
     /// let child = manycore::Process::spawn(move |number: u32| number * factor, 14);
@@ -64,7 +64,10 @@ impl Process {
         let _ = (f, image::plain_function::<F>()); // only its type travels; here the error is readable
         let arguments = codec::encode(&arguments)?;
         let launched = launch::launch(call::entry::<F, A, R>(), &arguments)?;
-        Ok(Child { launched: Some(launched), result: PhantomData })
+        Ok(Child {
+            launched: Some(launched),
+            result: PhantomData,
+        })
     }
 }
 
@@ -80,11 +83,15 @@ pub struct Child<R> {
 
 impl<R> Child<R> {
     fn launched(&self) -> &Launched {
-        self.launched.as_ref().expect("taken only by methods that consume the child")
+        self.launched
+            .as_ref()
+            .expect("taken only by methods that consume the child")
     }
 
     fn launched_mut(&mut self) -> &mut Launched {
-        self.launched.as_mut().expect("taken only by methods that consume the child")
+        self.launched
+            .as_mut()
+            .expect("taken only by methods that consume the child")
     }
 
     /// The process id. It is this child's until its end has been seen by a method of this type.
@@ -104,7 +111,9 @@ impl<R> Child<R> {
 
     /// Waits until the process has ended. The result stays for [`Child::join`].
     pub fn wait(&mut self) -> Exit {
-        self.launched_mut().wait_until(Deadline::NEVER).unwrap_or(Exit::Unknown)
+        self.launched_mut()
+            .wait_until(Deadline::NEVER)
+            .unwrap_or(Exit::Unknown)
     }
 
     /// How the process ended, if it has.
@@ -128,10 +137,14 @@ impl<R: DeserializeOwned> Child<R> {
     pub fn join(mut self) -> Result<R, JoinError> {
         let exit = self.wait();
         match self.launched().take_left()? {
-            Some(Left { kind: kind::ANSWER, message }) => {
-                call::result(&message).map_err(|why| JoinError::Undelivered { why })
-            }
-            Some(Left { kind: kind::PANIC, message }) => Err(panicked(&message.bytes)),
+            Some(Left {
+                kind: kind::ANSWER,
+                message,
+            }) => call::result(&message).map_err(|why| JoinError::Undelivered { why }),
+            Some(Left {
+                kind: kind::PANIC,
+                message,
+            }) => Err(panicked(&message.bytes)),
             Some(_) if matches!(exit, Exit::Code(_)) => Err(JoinError::NeverStarted),
             _ => Err(ended_early(exit)),
         }
@@ -141,7 +154,9 @@ impl<R: DeserializeOwned> Child<R> {
 fn panicked(bytes: &[u8]) -> JoinError {
     match codec::decode(bytes) {
         Ok(Panic { message, location }) => JoinError::Panicked { message, location },
-        Err(error) => JoinError::Undelivered { why: error.to_string() },
+        Err(error) => JoinError::Undelivered {
+            why: error.to_string(),
+        },
     }
 }
 
@@ -163,6 +178,8 @@ impl<R> Drop for Child<R> {
 
 impl<R> fmt::Debug for Child<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Child").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("Child")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
     }
 }

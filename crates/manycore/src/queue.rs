@@ -69,12 +69,18 @@ impl<T> Queue<T> {
     /// When `most` is zero.
     #[track_caller]
     pub fn bounded(most: usize) -> Result<Self, CreateError> {
-        assert!(most > 0, "a queue for no message at all can never be sent to");
+        assert!(
+            most > 0,
+            "a queue for no message at all can never be sent to"
+        );
         Self::make(Shape::of_messages(most as u64))
     }
 
     fn make(shape: Shape) -> Result<Self, CreateError> {
-        Ok(Self { ring: family::family()?.make_ring(shape)?, items: PhantomData })
+        Ok(Self {
+            ring: family::family()?.make_ring(shape)?,
+            items: PhantomData,
+        })
     }
 
     fn look<V>(&self, at: impl FnOnce(Ring) -> V) -> Result<V, HandleError> {
@@ -85,7 +91,8 @@ impl<T> Queue<T> {
     #[must_use]
     pub fn len(&self) -> usize {
         // The object is held, so only corrupted memory can hide it; then there is nothing to receive.
-        self.look(|ring| usize::try_from(ring.len()).unwrap_or(usize::MAX)).unwrap_or(0)
+        self.look(|ring| usize::try_from(ring.len()).unwrap_or(usize::MAX))
+            .unwrap_or(0)
     }
 
     /// Whether no message is in the queue.
@@ -134,7 +141,14 @@ impl<T: Serialize> Queue<T> {
         let handles = encoded.handles();
         let mut go_on = || true;
         let mut patience = Patience::new(until, &mut go_on);
-        Ok(transport::send(&self.ring, ITEM, 0, &handles, &encoded.bytes, &mut patience)?)
+        Ok(transport::send(
+            &self.ring,
+            ITEM,
+            0,
+            &handles,
+            &encoded.bytes,
+            &mut patience,
+        )?)
     }
 }
 
@@ -164,7 +178,10 @@ impl<T: DeserializeOwned> Queue<T> {
     pub fn recv_until(&self, until: Deadline) -> Result<T, RecvError> {
         let mut go_on = || true;
         let mut patience = Patience::new(until, &mut go_on);
-        let mut message = Message { payload: codec::spare(), ..Message::default() };
+        let mut message = Message {
+            payload: codec::spare(),
+            ..Message::default()
+        };
         let received = transport::recv(&self.ring, &mut message, None, &mut patience);
         let decoded = match received {
             Ok(_holds) => codec::decode(&message.payload).map_err(RecvError::from),
@@ -210,7 +227,10 @@ impl<'a, T: DeserializeOwned> IntoIterator for &'a Queue<T> {
 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
-        Self { ring: self.ring.clone(), items: PhantomData }
+        Self {
+            ring: self.ring.clone(),
+            items: PhantomData,
+        }
     }
 }
 
@@ -223,12 +243,17 @@ impl<T> Serialize for Queue<T> {
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ring = Deserialize::deserialize(deserializer)?;
-        Ok(Self { ring: handle::arrive(&ring, Kind::Ring)?, items: PhantomData })
+        Ok(Self {
+            ring: handle::arrive(&ring, Kind::Ring)?,
+            items: PhantomData,
+        })
     }
 }
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Queue")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }

@@ -26,8 +26,17 @@ pub(crate) struct Start {
 impl Start {
     /// The argument.
     pub(crate) fn to_argument(self) -> OsString {
-        let Self { heap, lifeline, build, ring } = self;
-        let Handle { family, index, generation } = ring;
+        let Self {
+            heap,
+            lifeline,
+            build,
+            ring,
+        } = self;
+        let Handle {
+            family,
+            index,
+            generation,
+        } = ring;
         format!("{MARKER}{heap}:{lifeline}:{build:x}:{family:x}:{index}:{generation}").into()
     }
 
@@ -62,9 +71,21 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read() {
-        let ring = Handle { family: u64::MAX, index: 7, generation: 9 };
-        let start = Start { heap: 100, lifeline: 4, build: 0xabc, ring };
-        assert_eq!(Start::from_argument(&start.to_argument()), Some(Some(start)));
+        let ring = Handle {
+            family: u64::MAX,
+            index: 7,
+            generation: 9,
+        };
+        let start = Start {
+            heap: 100,
+            lifeline: 4,
+            build: 0xabc,
+            ring,
+        };
+        assert_eq!(
+            Start::from_argument(&start.to_argument()),
+            Some(Some(start))
+        );
     }
 
     #[test]

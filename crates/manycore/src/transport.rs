@@ -64,7 +64,13 @@ pub(crate) fn send(
         return Err(SendError::Full); // who tries does not spin
     }
     family.send(handles)?;
-    let message = Outgoing { kind, tag, blocks: &[], handles, payload: &[] };
+    let message = Outgoing {
+        kind,
+        tag,
+        blocks: &[],
+        handles,
+        payload: &[],
+    };
     let outcome = put(family, &target, message, bytes, patience);
     if outcome.is_err() {
         family.unsend(handles);
@@ -80,13 +86,25 @@ fn put(
     patience: &mut Patience<'_>,
 ) -> Result<(), SendError> {
     if bytes.len() <= MOST_INLINE {
-        return Ok(ring.put(&Outgoing { payload: bytes, ..message }, patience)?);
+        return Ok(ring.put(
+            &Outgoing {
+                payload: bytes,
+                ..message
+            },
+            patience,
+        )?);
     }
     let taken = family.take_block(bytes.len() as u64)?;
     let blocks = family.blocks()?;
     let filled = blocks.fill(&taken, 0, bytes);
     let outcome = filled.map_err(SendError::from).and_then(|()| {
-        Ok(ring.put(&Outgoing { blocks: &[taken.block], ..message }, patience)?)
+        Ok(ring.put(
+            &Outgoing {
+                blocks: &[taken.block],
+                ..message
+            },
+            patience,
+        )?)
     });
     if outcome.is_err() {
         blocks.free(taken.block);
@@ -106,7 +124,11 @@ pub(crate) fn recv(
     if patience.until() == Deadline::PASSED && source.is_empty() {
         // Who tries does not spin. Closed first: what was put before the closing is seen after it.
         let is_over = source.is_closed() && source.is_empty();
-        return Err(if is_over { RecvError::Closed } else { RecvError::Empty });
+        return Err(if is_over {
+            RecvError::Closed
+        } else {
+            RecvError::Empty
+        });
     }
     source.get(into, row, patience)?;
     Ok(unpack(ring.family(), into)?)

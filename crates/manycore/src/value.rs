@@ -131,7 +131,10 @@ fn put(cell: &Cell, bytes: &[u8]) -> Result<(), ValueError> {
     if cell.write(bytes)? {
         return Ok(());
     }
-    Err(ValueError::TooLarge { len: bytes.len(), capacity: cell.capacity() })
+    Err(ValueError::TooLarge {
+        len: bytes.len(),
+        capacity: cell.capacity(),
+    })
 }
 
 impl<T> Value<T> {
@@ -141,7 +144,10 @@ impl<T> Value<T> {
         operation: impl FnOnce(&Cell) -> Result<R, ValueError>,
     ) -> Result<R, ValueError> {
         let _guard = self.acquire()?;
-        operation(&Cell::new(self.memory.family().heap(), self.memory.memory()?)?)
+        operation(&Cell::new(
+            self.memory.family().heap(),
+            self.memory.memory()?,
+        )?)
     }
 
     fn acquire(&self) -> Result<Guard, ValueError> {
@@ -194,7 +200,11 @@ fn this_thread() -> u64 {
 
 impl<T> Clone for Value<T> {
     fn clone(&self) -> Self {
-        Self { lock: self.lock.clone(), memory: self.memory.clone(), value: PhantomData }
+        Self {
+            lock: self.lock.clone(),
+            memory: self.memory.clone(),
+            value: PhantomData,
+        }
     }
 }
 

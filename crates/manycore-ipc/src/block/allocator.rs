@@ -1,14 +1,12 @@
 //! Taking and returning blocks.
-//!
-//! The free lists are a cache of the table: they are thrown away and rebuilt by a walk when the
-//! lock's owner died, and when so much was freed that merging neighbours is worth a walk.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use manycore_os::Deadline;
 use manycore_os::mapping::PAGE;
 
-use super::class::{CLASSES, class_holding, class_within, pages_of};
+use super::class::{CLASSES, class_holding, pages_of};
+use super::lists::{FREE, FRESH, HOLLOW, index_of};
 use super::table::{AllocatorHeader, BlockRef, Entry, MOST_PAGES, Run, State};
 use crate::error::{AllocError, Corrupted};
 use crate::fault;
@@ -16,12 +14,6 @@ use crate::heap::{Bytes, Heap};
 use crate::lock::{Guard, Locked};
 use crate::registry::OwnerId;
 use crate::wait::Patience;
-
-/// The free lists, in the order in which they are searched.
-const LISTED: [State; 3] = [State::Free, State::Fresh, State::Hollow];
-pub(crate) const FREE: usize = 0;
-pub(crate) const FRESH: usize = 1;
-pub(crate) const HOLLOW: usize = 2;
 
 /// The allocator of a heap, on behalf of one process.
 #[derive(Clone, Copy)]
@@ -77,7 +69,7 @@ impl Blocks {
         self.heap.at(layout.table + page as usize * size_of::<Entry>())
     }
 
-    fn run(&self, page: u64) -> Result<Run, Corrupted> {
+    pub(super) fn run(&self, page: u64) -> Result<Run, Corrupted> {
         // Acquire pairs with the Release of whoever brought the run into this state.
         Run::decode(self.entry(page)?.state.load(Acquire))
             .filter(|run| run.pages <= self.heap.layout().pages as u64 - page)
@@ -95,6 +87,7 @@ impl Blocks {
             used: 0,
             limit: MOST_PAGES * PAGE as u64,
         })?;
+        let mut is_merged = false;
         loop {
             let found = self.locked(|this| this.take_listed(class))?;
             if let Some((page, is_fresh)) = found? {
@@ -103,9 +96,14 @@ impl Blocks {
             }
             if self.locked(Self::is_worth_merging)? {
                 self.locked(Self::rebuild)??;
-            } else {
-                self.grow(pages_of(class))?;
+                continue;
             }
+            match self.grow(pages_of(class)) {
+                // What is free, or was given back, in pieces may be enough in one.
+                Err(AllocError::HeapFull { .. }) if !is_merged => self.locked(Self::rebuild)??,
+                grown => grown?,
+            }
+            is_merged = true;
         }
     }
 
@@ -184,124 +182,6 @@ impl Blocks {
         Ok(())
     }
 
-    /// Puts a free run on its list.
-    pub(crate) fn list(&self, list: usize, page: u64, pages: u64) {
-        let header = self.header();
-        let bin = &header.bins[list][class_within(pages)];
-        let Ok(entry) = self.entry(page) else { return };
-        // Relaxed: all of this is under the lock.
-        entry.link.store(u64::from(bin.load(Relaxed)), Relaxed);
-        bin.store(page as u32 + 1, Relaxed);
-        if list == FREE {
-            header.warm.fetch_add(pages, Relaxed);
-        }
-    }
-
-    pub(crate) fn pop(&self, list: usize, class: usize) -> Result<Option<u64>, Corrupted> {
-        let header = self.header();
-        let bin = &header.bins[list][class];
-        let Some(page) = u64::from(bin.load(Relaxed)).checked_sub(1) else { return Ok(None) };
-        let run = self.run(page)?;
-        if run.state != LISTED[list] {
-            return Err(Corrupted::new("a free list leads to a block in use"));
-        }
-        bin.store(self.entry(page)?.link.load(Relaxed) as u32, Relaxed);
-        if list == FREE {
-            header.warm.saturating_sub(run.pages, Relaxed);
-        }
-        Ok(Some(page))
-    }
-
-    /// Lists what was returned since the last time.
-    pub(crate) fn collect_returned(&self) -> Result<(), Corrupted> {
-        let header = self.header();
-        let mut budget = self.heap.layout().pages;
-        loop {
-            // Acquire pairs with the Release in `push_returned`: the entry is linked before it is top.
-            let top = header.returned.load(Acquire);
-            let Some(page) = top.checked_sub(1) else { return Ok(()) };
-            budget = budget.checked_sub(1).ok_or(Corrupted::new("the returned list is a circle"))?;
-            let run = self.run(page)?;
-            let entry = self.entry(page)?;
-            let next = entry.link.load(Relaxed);
-            if run.state == State::Returned {
-                // Before it leaves the stack: a death here leaves a free run for the rebuild.
-                entry.state.store(Run::unowned(State::Free, run.pages).encode(), Release);
-            }
-            // Only the lock's owner pops, so the top can only be covered, never replaced.
-            if header.returned.compare_exchange(top, next, AcqRel, Relaxed).is_err() {
-                continue;
-            }
-            fault::point("block.popped");
-            if matches!(run.state, State::Returned | State::Free) {
-                self.list(FREE, page, run.pages);
-                header.frees.fetch_add(1, Relaxed);
-            }
-        }
-    }
-
-    fn is_worth_merging(&self) -> bool {
-        let header = self.header();
-        header.frees.load(Relaxed) * 8 > header.runs.load(Relaxed) && header.frees.load(Relaxed) > 0
-    }
-
-    /// Throws the lists away and makes them anew from the table, merging neighbours.
-    fn rebuild(&self) -> Result<(), Corrupted> {
-        let header = self.header();
-        for bin in header.bins.iter().flatten() {
-            bin.store(0, Relaxed);
-        }
-        header.warm.store(0, Relaxed);
-        self.collect_returned()?;
-        for bin in header.bins.iter().flatten() {
-            bin.store(0, Relaxed); // what was just collected is found again by the walk
-        }
-        header.warm.store(0, Relaxed);
-        let (mut runs, mut committed) = (0, 0);
-        let mut pending: Option<(u64, Run)> = None;
-        self.walk(|page, run| {
-            runs += 1;
-            if !matches!(run.state, State::Hollow | State::Backing) {
-                committed += run.pages;
-            }
-            pending = self.merged(pending, page, run);
-        })?;
-        if let Some((page, run)) = pending {
-            self.list(index_of(run.state), page, run.pages);
-        }
-        header.runs.store(runs, Relaxed);
-        header.committed.store(committed, Relaxed);
-        header.frees.store(0, Relaxed);
-        Ok(())
-    }
-
-    /// One step of the merging walk: `before` is the free run that ends where `run` begins.
-    fn merged(&self, before: Option<(u64, Run)>, page: u64, run: Run) -> Option<(u64, Run)> {
-        if let Some((start, first)) = before {
-            if first.state == run.state && first.pages + run.pages <= MOST_PAGES {
-                let both = Run { pages: first.pages + run.pages, ..first };
-                if let Ok(entry) = self.entry(start) {
-                    entry.state.store(both.encode(), Release); // as in `split`: one store merges
-                }
-                return Some((start, both));
-            }
-            self.list(index_of(first.state), start, first.pages);
-        }
-        LISTED.contains(&run.state).then_some((page, run))
-    }
-
-    /// Visits every run in order of address. The caller holds the lock.
-    pub(crate) fn walk(&self, mut visit: impl FnMut(u64, Run)) -> Result<(), Corrupted> {
-        let end = (self.heap.layout().pages as u64).min(MOST_PAGES);
-        let mut page = 0;
-        while page < end {
-            let run = self.run(page)?;
-            visit(page, run);
-            page += run.pages;
-        }
-        if page == end { Ok(()) } else { Err(Corrupted::new("the last block reaches outside")) }
-    }
-
     /// Changes a block from one state to another if it is still the block that `block` names.
     /// `from` may look at the run; the new owner is this process, or nobody.
     pub(crate) fn change(
@@ -330,9 +210,15 @@ impl Blocks {
     /// Binds a block to an object, so that it lives as long as the object or its message does.
     pub(crate) fn bind(&self, block: BlockRef, object: u32, place: u64, owner: OwnerId) -> Result<bool, Corrupted> {
         let entry = self.entry(u64::from(block.page))?;
+        let is_mine = |run: Run| run.state == State::Filling && run.owner == self.me;
+        // Nobody else changes a block that this process fills; of any other, these words are not ours.
+        if !is_mine(self.run(u64::from(block.page))?) || entry.generation.load(Relaxed) != block.generation {
+            return Ok(false);
+        }
         entry.link.store(place, Relaxed); // published by the state change below
         entry.object.store(u64::from(object), Relaxed);
-        self.change(block, |run| run.state == State::Filling && run.owner == self.me, State::InFlight, owner)
+        fault::point("block.binding");
+        self.change(block, is_mine, State::InFlight, owner)
     }
 
     /// Frees a block. Takes no lock, so that a deallocator may call it; a block that is not the named
@@ -343,7 +229,11 @@ impl Blocks {
             State::InFlight => true,
             _ => false,
         };
-        if self.change(block, mine, State::Returned, self.me) == Ok(true) {
+        self.give_back(block, mine);
+    }
+
+    fn give_back(&self, block: BlockRef, from: impl Fn(Run) -> bool) {
+        if self.change(block, from, State::Returned, self.me) == Ok(true) {
             fault::point("block.returned");
             self.push_returned(u64::from(block.page));
         }
@@ -351,20 +241,16 @@ impl Blocks {
 
     /// Frees a block that a message would have had, if the message was never committed.
     pub(crate) fn free_if_bound(&self, block: BlockRef, object: u32, place: u64) {
-        if self.is_bound(block, object, |bound| bound == place)
-            && self.change(block, |run| run.state == State::InFlight, State::Returned, self.me) == Ok(true)
-        {
-            self.push_returned(u64::from(block.page));
+        if self.is_bound(block, object, |bound| bound == place) {
+            self.give_back(block, |run| run.state == State::InFlight);
         }
     }
 
     /// Frees the region that a ring has left, unless it is the one that follows the region of `epoch`.
     pub(crate) fn free_region_unless_linked_in(&self, block: BlockRef, object: u32, epoch: u64) {
         let elsewhere = |place: u64| crate::ring::position::Position::from_bits(place).epoch() != epoch;
-        if self.is_bound(block, object, elsewhere)
-            && self.change(block, |run| run.state == State::InFlight, State::Returned, self.me) == Ok(true)
-        {
-            self.push_returned(u64::from(block.page));
+        if self.is_bound(block, object, elsewhere) {
+            self.give_back(block, |run| run.state == State::InFlight);
         }
     }
 
@@ -423,46 +309,5 @@ impl Blocks {
             target.write(at, bytes);
         }
         Ok(())
-    }
-
-    /// What the heap uses: for diagnostics and tests.
-    ///
-    /// # Errors
-    /// When the table is corrupted.
-    pub fn usage(&self) -> Result<Usage, Corrupted> {
-        self.locked(|this| {
-            this.collect_returned()?;
-            let mut usage = Usage::default();
-            this.walk(|_, run| match run.state {
-                State::Hollow | State::Backing => {}
-                State::Fresh | State::Free | State::Returned | State::Punching => {
-                    usage.free_pages += run.pages;
-                }
-                State::Filling | State::InFlight | State::Held => {
-                    usage.used_pages += run.pages;
-                    usage.used_blocks += 1;
-                }
-            })?;
-            Ok(usage)
-        })?
-    }
-}
-
-/// What the heap uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Blocks in use.
-    pub used_blocks: u64,
-    /// Their pages.
-    pub used_pages: u64,
-    /// Pages that are backed by memory and free.
-    pub free_pages: u64,
-}
-
-fn index_of(state: State) -> usize {
-    match state {
-        State::Fresh => FRESH,
-        State::Hollow => HOLLOW,
-        _ => FREE,
     }
 }

@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use manycore_os::limits;
 use manycore_os::mapping::PAGE;
 
-use super::allocator::{Blocks, FREE, FRESH, HOLLOW};
+use super::allocator::Blocks;
 use super::class::{CLASSES, class_holding, pages_of};
+use super::lists::{FREE, FRESH, HOLLOW};
 use super::table::{BlockRef, Entry, Run, State};
 use crate::error::{AllocError, Corrupted};
 use crate::fault;
@@ -22,23 +23,47 @@ const KEEP_WARM: u64 = (64 << 20) / PAGE as u64;
 /// Runs shorter than this are not worth a system call: 1 MiB.
 const LEAST_PUNCH: u64 = (1 << 20) / PAGE as u64;
 
+/// What came of the search for a hollow run.
+enum Hollow {
+    /// It starts at this page and is in state `Backing` now.
+    Taken(u64),
+    /// The table entry after it has no memory yet.
+    BeyondTable,
+    /// There is none.
+    Missing,
+}
+
 impl Blocks {
-    /// Backs `pages` more pages, or a chunk if that is more, and lists them as fresh.
+    /// Backs `pages` more pages, or a chunk if that is more and there is one, and lists them as fresh.
     pub(crate) fn grow(&self, pages: u64) -> Result<(), AllocError> {
-        let wanted = match self.check_limit(pages.max(CHUNK)) {
-            Ok(()) => pages.max(CHUNK),
-            Err(_) => self.check_limit(pages).map(|()| pages)?,
-        };
-        self.back_table(wanted)?;
-        let Some(page) = self.locked(|this| this.take_hollow(wanted))?? else {
-            return Err(self.full(pages));
+        let chunk = pages.max(CHUNK);
+        if chunk > pages && self.check_limit(chunk).is_ok() && self.grow_by(chunk)? {
+            return Ok(());
+        }
+        self.check_limit(pages)?;
+        if self.grow_by(pages)? { Ok(()) } else { Err(self.full(pages)) }
+    }
+
+    /// Backs a hollow run; `false` when there is none of that length, or no memory for it.
+    fn grow_by(&self, pages: u64) -> Result<bool, AllocError> {
+        let page = loop {
+            self.back_table(pages)?;
+            match self.locked(|this| this.take_hollow(pages))?? {
+                Hollow::Taken(page) => break page,
+                Hollow::Missing => return Ok(false),
+                Hollow::BeyondTable => {} // another process took the run that the table was backed for
+            }
         };
         fault::point("block.backing");
-        let layout = self.heap.layout();
-        let offset = layout.payload + page as usize * PAGE;
-        let backed = self.heap.mapping().back(offset, wanted as usize * PAGE);
-        self.locked(|this| this.settle_backing(page, wanted, backed.is_ok()))??;
-        backed.map_err(|_| self.full(pages))
+        let offset = self.heap.layout().payload + page as usize * PAGE;
+        let backed = self.heap.mapping().back(offset, pages as usize * PAGE).is_ok();
+        if !backed {
+            // A part of it may have memory now, which nobody would count.
+            let _ = self.heap.mapping().punch(offset, pages as usize * PAGE);
+        }
+        fault::point("block.backed");
+        self.locked(|this| this.settle_backing(page, pages, backed))??;
+        Ok(backed)
     }
 
     /// Makes sure that the entry after the next hollow run of `pages` pages can be written.
@@ -76,20 +101,20 @@ impl Blocks {
         Ok(0)
     }
 
-    fn take_hollow(&self, pages: u64) -> Result<Option<u64>, Corrupted> {
-        let Some(class) = class_holding(pages) else { return Ok(None) };
+    fn take_hollow(&self, pages: u64) -> Result<Hollow, Corrupted> {
+        let Some(class) = class_holding(pages) else { return Ok(Hollow::Missing) };
         for larger in class..CLASSES {
             let Some(page) = self.pop(HOLLOW, larger)? else { continue };
             if page + pages >= self.header().table_backed.load(Relaxed) {
                 let run = Run::decode(self.entry(page)?.state.load(Relaxed));
                 self.list(HOLLOW, page, run.map_or(1, |run| run.pages));
-                return Ok(None);
+                return Ok(Hollow::BeyondTable);
             }
             let head = Run { state: State::Backing, owner: self.me, pages };
             self.split(page, pages, head, State::Hollow)?;
-            return Ok(Some(page));
+            return Ok(Hollow::Taken(page));
         }
-        Ok(None)
+        Ok(Hollow::Missing)
     }
 
     fn settle_backing(&self, page: u64, pages: u64, is_backed: bool) -> Result<(), Corrupted> {
@@ -103,24 +128,27 @@ impl Blocks {
     }
 
     fn check_limit(&self, pages: u64) -> Result<(), AllocError> {
-        let used = self.header().committed.load(Relaxed) * PAGE as u64; // a hint: growth is checked again
+        let used = self.used_bytes(); // a hint: growth is checked again
         let wanted = pages * PAGE as u64;
         let set = self.heap.header().limit();
-        if set != 0 && used + wanted > set {
+        if set != 0 && used.saturating_add(wanted) > set {
             return Err(AllocError::HeapFull { wanted, used, limit: set });
         }
         let memory = limits::memory();
         let spare = memory.available.saturating_sub(memory.total / 20);
         if wanted > spare {
-            return Err(AllocError::HeapFull { wanted, used, limit: used + spare });
+            return Err(AllocError::HeapFull { wanted, used, limit: used.saturating_add(spare) });
         }
         Ok(())
     }
 
     fn full(&self, pages: u64) -> AllocError {
-        let used = self.header().committed.load(Relaxed) * PAGE as u64;
         let reserved = (self.heap.layout().pages * PAGE) as u64;
-        AllocError::HeapFull { wanted: pages * PAGE as u64, used, limit: reserved }
+        AllocError::HeapFull { wanted: pages * PAGE as u64, used: self.used_bytes(), limit: reserved }
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.header().committed.load(Relaxed).saturating_mul(PAGE as u64) // a statistic, changed under the lock
     }
 
     /// Gives memory back while more than 64 MiB of free pages are kept. Never called with a lock held.
@@ -128,7 +156,11 @@ impl Blocks {
     /// # Errors
     /// When the table is corrupted.
     pub fn trim(&self) -> Result<(), Corrupted> {
-        while self.header().warm.load(Relaxed) > KEEP_WARM {
+        self.trim_to(KEEP_WARM)
+    }
+
+    pub(crate) fn trim_to(&self, most_warm: u64) -> Result<(), Corrupted> {
+        while self.header().warm.load(Relaxed) > most_warm {
             let Some((page, pages)) = self.locked(Self::take_largest_warm)?? else { return Ok(()) };
             fault::point("block.punching");
             let offset = self.heap.layout().payload + page as usize * PAGE;
@@ -224,20 +256,27 @@ impl Blocks {
                 }
             })?,
             State::Backing | State::Punching => {
-                let offset = self.heap.layout().payload + page as usize * PAGE;
-                // Idempotent: what was half backed or half punched has no memory afterwards.
-                let punched = self.heap.mapping().punch(offset, run.pages as usize * PAGE).is_ok();
-                self.locked(|this| {
-                    if entry.state.load(Relaxed) == word {
-                        this.settle_punching(page, run.pages, punched)
-                    } else {
-                        Ok(())
-                    }
-                })??;
+                // Taken over first: once it is settled, another process may use these pages.
+                let mine = Run { owner: self.me, ..run };
+                if entry.state.compare_exchange(word, mine.encode(), Release, Relaxed).is_ok() {
+                    fault::point("block.taken_over");
+                    self.empty(page, mine)?;
+                }
             }
             State::Hollow | State::Fresh | State::Free | State::InFlight => {}
         }
         Ok(())
+    }
+
+    /// Makes a run hollow whose backing or punching a death has interrupted: what was half backed or half
+    /// punched has no memory afterwards.
+    fn empty(&self, page: u64, run: Run) -> Result<(), Corrupted> {
+        let offset = self.heap.layout().payload + page as usize * PAGE;
+        let is_punched = self.heap.mapping().punch(offset, run.pages as usize * PAGE).is_ok();
+        self.locked(|this| match run.state {
+            State::Backing => this.settle_backing(page, run.pages, false),
+            _ => this.settle_punching(page, run.pages, is_punched),
+        })?
     }
 
     /// Touches the pages of a block, so that writing them under a lock takes no page fault.

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`table`] | the side table of state words: the truth about every block |
 //! | [`class`] | sizes in pages, four to a doubling |
-//! | [`allocator`] | taking and returning blocks; its free lists are a cache of the table |
+//! | [`allocator`] | taking and returning blocks |
+//! | [`lists`] | the free lists: a cache of the table |
 //! | [`growth`] | backing pages with memory, and giving memory back |
 //!
 //! `PROTOCOL.md` beside this file says what a death between any two steps leaves behind.
@@ -12,7 +13,12 @@
 pub mod allocator;
 pub mod class;
 pub mod growth;
+pub mod lists;
 pub mod table;
 
+#[cfg(test)]
+mod tests;
+
 pub use allocator::{Blocks, initialise};
+pub use lists::Usage;
 pub use table::{BlockRef, State};

@@ -48,6 +48,16 @@ impl Header {
         self.family.load(Relaxed) // written once, before the heap is shared
     }
 
+    /// The PID namespace of the family's processes; zero where it could not be read.
+    pub(crate) fn pid_namespace(&self) -> u64 {
+        self.pid_namespace.load(Relaxed) // as `family`
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pretend_pid_namespace(&self, number: u64) {
+        self.pid_namespace.store(number, Relaxed);
+    }
+
     /// The most bytes that may be backed by memory; zero when only the machine sets a limit.
     #[must_use]
     pub fn limit(&self) -> u64 {

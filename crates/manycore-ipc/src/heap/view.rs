@@ -112,6 +112,10 @@ impl Bytes {
             debug_assert!(false, "write of {} bytes at {at} into {} bytes", from.len(), self.len);
             return;
         }
+        #[cfg(test)]
+        if crate::crash::is_dead_at_store() {
+            return;
+        }
         let to = self.address().wrapping_add(at);
         // SAFETY: `at .. at + len` lies inside this range (checked above) and so inside the mapping;
         // `from` is private memory of this process, so the two do not overlap. By protocol nobody else
@@ -122,6 +126,10 @@ impl Bytes {
 
     /// Sets all bytes to zero.
     pub fn clear(&self) {
+        #[cfg(test)]
+        if crate::crash::is_dead_at_store() {
+            return;
+        }
         // SAFETY: the range lies inside the mapping (checked when it was made); as in `write`, nobody
         // else uses it now by protocol.
         unsafe { self.address().write_bytes(0, self.len) };

@@ -9,16 +9,17 @@
 //! | 1       | 0          | t    | held; `release` must wake one                                |
 //! | *       | 1          | 0    | its owner died (stored by the kernel, or by who found it out) |
 //! | *       | 1          | t    | held by t, who has not yet repaired what the dead owner left |
-//! | 1       | 0          | 0    | never stored: `release` clears all bits together             |
+//! | 1       | 0          | 0    | free; a waiter set the bit just as the owner released        |
 //!
 //! While it is held, the kernel knows the word as this thread's pending operation, see
 //! [`manycore_os::robust`]. Nothing else of the holder is stored in shared memory.
 
+use std::cell::Cell;
 use std::hint::spin_loop;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use manycore_os::futex;
+use manycore_os::futex::{self, Slept};
 use manycore_os::robust::{self, Holder, OWNER_DIED, TID, WAITERS};
 
 use crate::wait::{GaveUp, Patience};
@@ -45,10 +46,11 @@ pub enum Locked<'a> {
     OwnerDied(Guard<'a>),
 }
 
-/// Releases the lock when dropped.
+/// Releases the lock when dropped. What was not repaired is passed on as such.
 pub struct Guard<'a> {
     lock: &'a EngineLock,
     holder: Holder,
+    is_damaged: Cell<bool>,
 }
 
 impl EngineLock {
@@ -59,7 +61,8 @@ impl EngineLock {
         holder.announce(self.0.as_futex());
         // Acquire pairs with the Release in `release`, and with the kernel's when an owner died.
         if self.0.compare_exchange(0, holder.tid(), Acquire, Relaxed).is_ok() {
-            return Some(Locked::Clean(Guard { lock: self, holder }));
+            let is_damaged = Cell::new(false);
+            return Some(Locked::Clean(Guard { lock: self, holder, is_damaged }));
         }
         self.try_lock_slow(holder)
     }
@@ -93,15 +96,21 @@ impl EngineLock {
                 return Ok(self.locked(holder, died));
             }
             let word = self.0.fetch_or(WAITERS, Relaxed) | WAITERS; // ordered by the CAS that takes it
-            let slice = patience.slice();
-            let woken = word & TID != 0
-                && futex::wait(self.0.as_futex(), word, slice) == futex::Slept::Woken;
-            holder.retract();
-            if !woken && word & TID != 0 {
-                slept += slice;
-                self.examine_owner(word & TID, slept);
-                patience.check()?;
+            if word & TID == 0 {
+                holder.retract();
+                continue; // it was released meanwhile, and whoever takes it next sees the bit
             }
+            let slice = patience.slice();
+            let outcome = futex::wait(self.0.as_futex(), word, slice);
+            holder.retract();
+            if outcome == Slept::Woken {
+                continue; // without a look at the time: who takes a wake-up must not leave with it
+            }
+            if outcome == Slept::TimedOut {
+                slept += slice;
+            }
+            self.examine_owner(word & TID, holder.tid(), slept);
+            patience.check()?;
         }
     }
 
@@ -118,29 +127,31 @@ impl EngineLock {
     }
 
     fn locked(&self, holder: Holder, died: bool) -> Locked<'_> {
-        let guard = Guard { lock: self, holder };
+        let guard = Guard { lock: self, holder, is_damaged: Cell::new(died) };
         if died { Locked::OwnerDied(guard) } else { Locked::Clean(guard) }
     }
 
     /// A last resort where the kernel did not mark the word (no robust lists in this sandbox, or a
-    /// process made by a raw `clone`): a thread id that names no thread is no owner.
-    fn examine_owner(&self, tid: u32, slept: Duration) {
-        if !robust::thread_exists(tid) {
-            let word = self.0.load(Relaxed);
-            if word & TID == tid {
-                // Release pairs with the Acquire of who takes the lock next.
-                let dead = (word & WAITERS) | OWNER_DIED;
-                let _ = self.0.compare_exchange(word, dead, Release, Relaxed);
-            }
+    /// process made by a raw `clone`): a thread id that names no thread is no owner, nor is one that
+    /// names the waiting thread itself.
+    fn examine_owner(&self, tid: u32, own: u32, slept: Duration) {
+        let word = self.0.load(Relaxed); // before the kernel is asked, so that its answer is about this owner
+        if word & TID != tid {
+            return;
+        }
+        if tid == own || robust::thread_has_ended(tid) {
+            // Release pairs with the Acquire of who takes the lock next.
+            let dead = (word & WAITERS) | OWNER_DIED;
+            let _ = self.0.compare_exchange(word, dead, Release, Relaxed);
         } else if slept >= STALL {
             crate::stall::report(tid);
         }
     }
 
     #[inline]
-    fn release(&self) {
+    fn release(&self, left: u32) {
         // Release pairs with the Acquire in `try_lock` and `try_take`.
-        if self.0.swap(0, Release) & WAITERS != 0 {
+        if self.0.swap(left, Release) & WAITERS != 0 {
             futex::wake(self.0.as_futex(), 1);
         }
     }
@@ -149,6 +160,7 @@ impl EngineLock {
 impl Guard<'_> {
     /// Says that what the dead owner left has been repaired.
     pub fn repaired(&self) {
+        self.is_damaged.set(false);
         self.lock.0.fetch_and(!OWNER_DIED, Relaxed); // only this thread, as the owner, changes the bit
     }
 }
@@ -156,21 +168,32 @@ impl Guard<'_> {
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
+        let left = if self.is_damaged.get() { OWNER_DIED } else { 0 };
         #[cfg(test)]
-        if let Err(death) = crate::crash::releasing(|| self.lock.release()) {
+        if let Err(death) = crate::crash::releasing(|| self.lock.release(left)) {
             // What the kernel does for a thread that died holding this lock.
             self.holder.retract();
             self.lock.die_as_owner();
             return death.go_on();
         }
         #[cfg(not(test))]
-        self.lock.release();
+        self.lock.release(left);
         self.holder.retract();
     }
 }
 
 #[cfg(test)]
 impl EngineLock {
+    /// Whether somebody waits for it.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.0.load(Relaxed) & WAITERS != 0
+    }
+
+    /// Whether its last owner is known to have died.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.0.load(Relaxed) & OWNER_DIED != 0
+    }
+
     fn die_as_owner(&self) {
         use std::sync::atomic::Ordering::SeqCst;
         let word = self.0.as_futex();
@@ -252,11 +275,46 @@ mod tests {
         assert!(word.try_lock().is_some());
     }
 
+    /// Marks the lock as held by a thread and takes it; whether that thread was found dead.
+    fn is_found_dead(tid: u32) -> Option<bool> {
+        let word = EngineLock::default();
+        word.0.store(tid, Relaxed);
+        let until = Deadline::after(Duration::from_millis(200));
+        lock(&word, until, |locked| matches!(locked, Locked::OwnerDied(_)))
+    }
+
     #[test]
     fn an_owner_that_no_longer_exists_is_found_out_without_the_kernels_mark() {
+        assert_eq!(is_found_dead(TID - 1), Some(true), "no such thread");
+        assert_eq!(is_found_dead(Holder::current().tid()), Some(true), "an earlier thread's id is ours now");
+        assert_eq!(is_found_dead(std::process::id()), None, "a thread that lives");
+        let mut child = std::process::Command::new("true").spawn().expect("runs");
+        while manycore_os::process::state(child.id()) != Some('Z') {
+            spin_loop();
+        }
+        assert_eq!(is_found_dead(child.id()), Some(true), "only its status is left");
+        child.wait().expect("ours");
+    }
+
+    #[test]
+    fn what_was_not_repaired_is_not_handed_on_as_clean() {
         let word = EngineLock::default();
-        word.0.store(TID - 1, Relaxed); // no such thread
-        let died = lock(&word, Deadline::NEVER, |locked| matches!(locked, Locked::OwnerDied(_)));
-        assert_eq!(died, Some(true));
+        word.0.store(OWNER_DIED, Relaxed);
+        for repair in [false, true] {
+            lock(&word, Deadline::NEVER, |locked| match locked {
+                Locked::OwnerDied(guard) if repair => guard.repaired(),
+                Locked::OwnerDied(guard) => drop(guard), // the repair failed
+                Locked::Clean(_) => panic!("nobody has repaired it"),
+            });
+        }
+        lock(&word, Deadline::NEVER, |locked| assert!(matches!(locked, Locked::Clean(_))));
+    }
+
+    #[test]
+    fn a_bit_set_on_a_free_word_keeps_nobody_out() {
+        let word = EngineLock::default();
+        word.0.store(WAITERS, Relaxed); // a waiter died right after its `fetch_or`
+        drop(word.try_lock().expect("nobody owns it"));
+        assert_eq!(word.0.load(Relaxed), 0);
     }
 }

@@ -10,5 +10,8 @@
 pub mod engine;
 pub mod user;
 
+#[cfg(test)]
+mod tests;
+
 pub use engine::{EngineLock, Guard, Locked};
 pub use user::{Acquired, UserLock};

@@ -14,6 +14,10 @@
 //! and leaves its pid in `dead`, which the next owner takes out and reports. What a process holds when
 //! it leaves in order stays held, as with the standard library.
 //!
+//! A hand-over is one compare-and-swap of the word, and anyone who knows that the holder has ended may make
+//! it: what a recursive lock keeps beside the word bears the name of the owner it is about, so that
+//! nothing of a dead owner has to be cleared.
+//!
 //! The word has 31 bits for the holder: the slot, and 19 bits of its generation. A slot would have to
 //! change hands 524,288 times while a lock stays held for two holders to look the same.
 
@@ -21,12 +25,16 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use manycore_os::futex;
 
+use crate::fault;
 use crate::registry::OwnerId;
 use crate::wait::{GaveUp, Patience, spin};
 use crate::word::{Word32, Word64};
 
 const WAITERS: u32 = 0x8000_0000;
 const HOLDER: u32 = !WAITERS;
+/// Where the holder lies in `depth`, and the bits below it.
+const TAG: u32 = 32;
+const TIMES: u64 = (1 << TAG) - 1;
 
 /// How a lock was acquired.
 #[must_use]
@@ -44,8 +52,9 @@ pub struct UserLock {
     word: Word32,
     /// Pid of a holder that was killed, until the next owner has taken notice.
     dead: Word32,
-    /// Of a recursive lock: the owning thread, and how often it has acquired.
+    /// Of a recursive lock: the owning thread.
     thread: Word64,
+    /// `holder:32 | times:32`: how often the owning thread of that holder has acquired.
     depth: Word64,
     spare: [Word64; 5],
 }
@@ -93,6 +102,7 @@ impl UserLock {
                 return Ok(acquired);
             }
         }
+        let mut is_last_look = false;
         loop {
             let word = self.word.load(Relaxed);
             if word & HOLDER == 0 {
@@ -107,17 +117,18 @@ impl UserLock {
             if word != waited && self.word.compare_exchange(word, waited, Relaxed, Relaxed).is_err() {
                 continue;
             }
+            if is_last_look {
+                return Err(GaveUp::TimedOut); // with WAITERS set: a wake-up that came here is made up for
+            }
             match futex::wait(self.word.as_futex(), waited, patience.slice()) {
                 futex::Slept::Woken => {}
                 futex::Slept::Interrupted => patience.tick()?,
                 futex::Slept::TimedOut => {
                     check_holder(waited & HOLDER);
-                    patience.check()?;
+                    patience.tick()?;
                 }
             }
-            if patience.until().has_passed() {
-                return self.try_acquire(me).ok_or(GaveUp::TimedOut);
-            }
+            is_last_look = patience.until().has_passed();
         }
     }
 
@@ -145,8 +156,9 @@ impl UserLock {
     /// Notes the owning thread of a recursive lock that was just acquired.
     #[inline]
     pub fn enter(&self, thread: u64) {
+        let holder = self.word.load(Relaxed) & HOLDER; // this process, since it was just acquired
         self.thread.store(thread, Relaxed); // only the owner's own thread finds its own number here
-        self.depth.store(1, Relaxed);
+        self.depth.store(u64::from(holder) << TAG | 1, Relaxed);
     }
 
     /// Leaves a recursive lock once; `None` when this thread does not have it, else whether that was
@@ -155,7 +167,7 @@ impl UserLock {
         if !self.is_held_by(me, thread) {
             return None;
         }
-        let left = self.depth.saturating_sub(1, Relaxed) <= 1;
+        let left = self.depth.saturating_sub(1, Relaxed) & TIMES <= 1;
         if left {
             self.thread.store(0, Relaxed);
             self.release();
@@ -166,7 +178,10 @@ impl UserLock {
     /// Whether this thread of this process has the recursive lock.
     #[must_use]
     pub fn is_held_by(&self, me: OwnerId, thread: u64) -> bool {
-        self.word.load(Relaxed) & HOLDER == me.bits() & HOLDER && self.thread.load(Relaxed) == thread
+        let name = Self::name_of(me);
+        self.word.load(Relaxed) & HOLDER == name
+            && self.thread.load(Relaxed) == thread
+            && self.depth.load(Relaxed) >> TAG == u64::from(name)
     }
 
     /// The holder, as far as its word tells: compare with [`UserLock::name_of`].
@@ -181,7 +196,7 @@ impl UserLock {
     /// How often the owner has acquired a recursive lock.
     #[must_use]
     pub fn depth(&self) -> u64 {
-        self.depth.load(Relaxed)
+        self.depth.load(Relaxed) & TIMES
     }
 
     /// What a lock's word holds while this process has it.
@@ -190,20 +205,41 @@ impl UserLock {
         owner.bits() & HOLDER
     }
 
-    /// Gives a killed holder's lock to whoever comes next. May be done twice.
+    /// Gives a killed holder's lock to whoever comes next. May be done twice, and by several at once.
     pub fn hand_over(&self, dead: OwnerId, pid: u32) {
-        let word = self.word.load(Acquire);
-        if word & HOLDER != Self::name_of(dead) {
-            return;
+        let mut is_noted = false;
+        loop {
+            let word = self.word.load(Acquire);
+            if word & HOLDER != Self::name_of(dead) {
+                if is_noted {
+                    // Another process was quicker, so the note is not for the present owner.
+                    let _ = self.dead.compare_exchange(pid, 0, Relaxed, Relaxed);
+                }
+                return;
+            }
+            self.dead.store(pid, Relaxed); // published by the exchange
+            is_noted = true;
+            fault::point("lock.noted");
+            // Fails when a waiter set its bit meanwhile.
+            if self.word.compare_exchange(word, 0, AcqRel, Relaxed).is_ok() {
+                fault::point("lock.handed");
+                futex::wake(self.word.as_futex(), u32::MAX);
+                return;
+            }
         }
-        self.dead.store(pid, Relaxed); // published by the exchange
-        self.thread.store(0, Relaxed);
-        self.depth.store(0, Relaxed);
-        if self.word.compare_exchange(word, 0, AcqRel, Relaxed).is_ok() {
-            futex::wake(self.word.as_futex(), u32::MAX);
-        } else {
-            self.hand_over(dead, pid); // a waiter set its bit meanwhile
-        }
+    }
+}
+
+#[cfg(test)]
+impl UserLock {
+    pub(super) fn for_test() -> Self {
+        let word = || Word64::new(0);
+        let (free, nobody) = (Word32::new(0), Word32::new(0));
+        Self { word: free, dead: nobody, thread: word(), depth: word(), spare: Default::default() }
+    }
+
+    pub(super) fn has_waiters(&self) -> bool {
+        self.word.load(Relaxed) & WAITERS != 0
     }
 }
 
@@ -214,13 +250,7 @@ mod tests {
     use super::*;
 
     fn lock() -> UserLock {
-        UserLock {
-            word: Word32::new(0),
-            dead: Word32::new(0),
-            thread: Word64::new(0),
-            depth: Word64::new(0),
-            spare: Default::default(),
-        }
+        UserLock::for_test()
     }
 
     const ME: u32 = 0x1001;

@@ -56,7 +56,11 @@ pub struct Row {
     pub taken: Word64,
     /// One while a worker that will not take another task is on its way out.
     pub leaving: Word64,
-    spare: [Word64; 4],
+    /// Slot of the worker's process; zero until it has taken its seat.
+    pub worker: Word64,
+    /// Of a task that is a list of items: the item that the worker is at.
+    pub item: Word64,
+    spare: [Word64; 2],
 }
 
 /// A task that was taken.
@@ -73,7 +77,7 @@ impl Row {
     pub fn write(&self, taking: Taking) {
         self.tag.store(0, Relaxed); // void while the rest is written
         self.place.store(taking.place, Relaxed);
-        let taken = self.taken.load(Relaxed) + 1; // only the row's worker counts
+        let taken = self.taken.load(Relaxed).wrapping_add(1); // only the row's worker counts
         self.taken.store(taken, Relaxed);
         self.tag.store(taking.tag, Release); // pairs with the Acquire in `read`
     }

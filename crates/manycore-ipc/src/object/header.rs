@@ -38,10 +38,12 @@ pub enum Phase {
     Making = 1,
     /// In use.
     Live = 2,
-    /// Nobody holds it; the owner is putting it on the list of the buried.
+    /// Nobody seems to hold it; the owner looks once more. Who attaches it now makes it live again.
     Buried = 3,
     /// The owner is freeing it.
     Freeing = 4,
+    /// Nobody holds it, and nobody will; the owner is putting it on the list of those to be freed.
+    Condemned = 5,
 }
 
 /// The state word, decoded: `generation:24 | owner:32 | kind:4 | phase:4`.
@@ -51,7 +53,8 @@ pub struct Stage {
     pub phase: Phase,
     /// See [`Kind`]; `None` for a slot that was never used.
     pub kind: Option<Kind>,
-    /// Who is changing it.
+    /// Who is changing it. While it is `Buried`: the slot of who buries it and, in place of a
+    /// generation, the number of that burial.
     pub owner: OwnerId,
     /// Grows with every object that lived here.
     pub generation: u32,
@@ -77,6 +80,7 @@ impl Stage {
             2 => Phase::Live,
             3 => Phase::Buried,
             4 => Phase::Freeing,
+            5 => Phase::Condemned,
             _ => return None,
         };
         let kind = Kind::decode((word >> 4) & 0xf);
@@ -97,7 +101,9 @@ pub struct Object {
     pub in_flight: Word64,
     /// Index + 1 of the next object on the list that this one is on.
     pub next: Word64,
-    pub(crate) spare: [Word64; 5],
+    /// How often its burial was begun: tells one burial from the next.
+    pub(crate) burials: Word64,
+    pub(crate) spare: [Word64; 4],
     /// One bit for each process slot that holds the object.
     pub holders: [Word64; SLOTS / 64],
     /// What the kind makes of it.
@@ -119,7 +125,7 @@ pub struct ObjectsHeader {
     /// Object slots that were ever given a kind.
     pub used: Word32,
     pub(crate) spare: [Word32; 8],
-    /// Index + 1 of the object that was buried last. Anyone pushes, the lock's owner pops.
+    /// Index + 1 of the object that was condemned last. Anyone pushes, the lock's owner pops.
     pub buried: Word64,
     pub(crate) spare_line: [Word64; 7],
 }

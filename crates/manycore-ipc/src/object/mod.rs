@@ -3,18 +3,25 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`header`] | an object's slot: state, generation, holders, body |
-//! | [`table`] | making objects, freeing them |
+//! | [`table`] | the object table: taking slots and returning them |
+//! | [`holders`] | who holds an object |
+//! | [`burial`] | from the last letting-go to the freeing |
 //! | [`holding`] | which objects this process holds, and how often |
 //! | [`memory`] | the body of a piece of shared memory (`Value`, `Array`) |
 //! | [`cell`] | a value in shared memory, never seen half-written |
 //! | [`group`] | the body of a group of workers (a pool): one bell and a row for each worker |
 
+mod burial;
 pub mod cell;
 pub mod group;
 pub mod header;
+mod holders;
 pub mod holding;
 pub mod memory;
 pub mod table;
+
+#[cfg(test)]
+mod tests;
 
 pub use header::{Handle, Kind};
 pub use holding::Holdings;

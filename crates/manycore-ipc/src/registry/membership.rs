@@ -1,5 +1,6 @@
 //! Joining, leaving, and being forked.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use manycore_os::process::{self, Identity};
@@ -11,6 +12,11 @@ use crate::fault;
 use crate::heap::Heap;
 use crate::heap::layout::SLOTS;
 use crate::lock::UserLock;
+
+/// The slots of members.
+const USUAL: Range<usize> = 1..SLOTS - 8;
+/// The slots of those that have to make room first.
+const SPARE: Range<usize> = USUAL.end..SLOTS;
 
 /// The registry of a heap.
 #[derive(Clone, Copy)]
@@ -51,7 +57,7 @@ impl Registry {
     }
 
     /// Numbers of all slots that were ever used.
-    pub fn used(&self) -> std::ops::Range<usize> {
+    pub fn used(&self) -> Range<usize> {
         1..(self.header().high.load(Acquire) as usize).min(SLOTS)
     }
 
@@ -60,16 +66,39 @@ impl Registry {
     /// # Errors
     /// When all are taken.
     pub fn join(&self) -> Result<OwnerId, HandleError> {
-        let id = Identity::of_self();
-        let owner = self.take(|generation| Tenancy {
-            status: Status::Alive,
-            by: 0,
-            generation,
-            pid: id.pid,
-        })?;
+        self.join_in(USUAL)
+    }
+
+    /// Takes one of the slots that are kept for a process that finds all others taken. It has to clean
+    /// up behind the dead and [`Registry::vacate`] the slot.
+    ///
+    /// # Errors
+    /// When those are taken too.
+    pub(crate) fn join_spare(&self) -> Result<OwnerId, HandleError> {
+        self.join_in(SPARE)
+    }
+
+    fn join_in(&self, slots: Range<usize>) -> Result<OwnerId, HandleError> {
+        self.check_namespace()?;
+        let id = identity_of_self();
+        let alive = |generation| Tenancy { status: Status::Alive, by: 0, generation, pid: id.pid };
+        let owner = self.take(slots, alive)?;
         fault::point("registry.taken");
-        self.slot(owner.slot())?.start.store(id.start, Release);
+        self.slot(owner.slot())?.set_start(owner.generation(), id.start);
         Ok(owner)
+    }
+
+    /// A place for a process with this pid, for tests.
+    #[cfg(test)]
+    pub(crate) fn join_as(&self, pid: u32) -> Result<OwnerId, HandleError> {
+        self.take(USUAL, |generation| Tenancy { status: Status::Alive, by: 0, generation, pid })
+    }
+
+    /// A pid says nothing to processes of another PID namespace: they would take this one for dead.
+    fn check_namespace(&self) -> Result<(), HandleError> {
+        let (theirs, own) = (self.heap.header().pid_namespace(), process::pid_namespace());
+        // Zero: one side could not read it, and the system is not that of the other side only then.
+        if theirs == own || theirs == 0 || own == 0 { Ok(()) } else { Err(HandleError::OtherNamespace) }
     }
 
     /// Takes a free slot for a child that `parent` is about to fork.
@@ -77,16 +106,16 @@ impl Registry {
     /// # Errors
     /// When all are taken.
     pub fn reserve(&self, parent: OwnerId) -> Result<OwnerId, HandleError> {
-        self.take(|generation| Tenancy {
-            status: Status::Reserved,
-            by: parent.slot(),
-            generation,
-            pid: 0,
-        })
+        let by = parent.slot();
+        self.take(USUAL, |generation| Tenancy { status: Status::Reserved, by, generation, pid: 0 })
     }
 
-    fn take(&self, tenancy: impl Fn(u32) -> Tenancy) -> Result<OwnerId, HandleError> {
-        for number in 1..SLOTS {
+    fn take(
+        &self,
+        slots: Range<usize>,
+        tenancy: impl Fn(u32) -> Tenancy,
+    ) -> Result<OwnerId, HandleError> {
+        for number in slots {
             let slot = self.slot(number)?;
             let word = slot.state.load(Acquire);
             let Some(Tenancy { status: Status::Free, generation, .. }) = Tenancy::decode(word) else {
@@ -96,12 +125,12 @@ impl Registry {
             if slot.state.compare_exchange(word, next.encode(), AcqRel, Relaxed).is_err() {
                 continue;
             }
-            slot.start.store(0, Relaxed); // until the process says when it started
+            slot.parent.store(0, Relaxed); // what follows is for who looks, and nobody acts on it
             slot.has_life.store(0, Relaxed);
             self.raise_high(number);
             return Ok(OwnerId::new(number, next.generation));
         }
-        Err(HandleError::FamilyFull(SLOTS as u32 - 1))
+        Err(HandleError::FamilyFull(USUAL.len() as u32))
     }
 
     fn raise_high(&self, number: usize) {
@@ -122,23 +151,36 @@ impl Registry {
     /// # Errors
     /// When the slot is not reserved for it.
     pub fn adopt(&self, owner: OwnerId) -> Result<(), HandleError> {
+        self.check_namespace()?;
         let slot = self.slot(owner.slot())?;
         let reserved = self.tenancy(owner.slot())?;
         if reserved.status != Status::Reserved || reserved.generation != owner.generation() {
             return Err(HandleError::Gone);
         }
-        let id = Identity::of_self();
-        slot.parent.store(reserved.by as u32, Relaxed); // published by the exchange
-        slot.start.store(id.start, Relaxed);
+        let id = identity_of_self();
         let alive = Tenancy { status: Status::Alive, by: 0, generation: reserved.generation, pid: id.pid };
         let taken = slot.state.compare_exchange(reserved.encode(), alive.encode(), AcqRel, Relaxed);
-        taken.map(|_| ()).map_err(|_| HandleError::Gone)
+        taken.map_err(|_| HandleError::Gone)?;
+        fault::point("registry.adopted");
+        // Not before: the slot may have changed hands, if the parent died.
+        slot.set_start(reserved.generation, id.start);
+        slot.parent.store(reserved.by as u32, Relaxed); // for who looks
+        Ok(())
+    }
+
+    /// Gives up a slot in which the calling process holds nothing and is doing nothing.
+    pub(crate) fn vacate(&self, owner: OwnerId) {
+        let Ok(tenancy) = self.tenancy(owner.slot()) else { return };
+        if tenancy.generation == owner.generation() && tenancy.status == Status::Alive {
+            self.free(owner.slot(), tenancy);
+        }
     }
 
     /// Links the slot's life word to the calling thread, which must be the process's main thread.
     pub fn link_life(&self, owner: OwnerId) {
         if let Ok(slot) = self.slot(owner.slot()) {
-            if slot.life.link() {
+            // Once: a word that is linked twice makes a circle of the thread's robust list.
+            if slot.has_life.load(Relaxed) == 0 && slot.life.link() {
                 slot.has_life.store(1, Release); // pairs with the Acquire in `seems_dead`
             }
         }
@@ -151,6 +193,7 @@ impl Registry {
             let left = Tenancy { status: Status::Left, ..tenancy };
             if let Ok(slot) = self.slot(owner.slot()) {
                 let _ = slot.state.compare_exchange(tenancy.encode(), left.encode(), AcqRel, Relaxed);
+                fault::point("registry.left");
             }
         }
     }
@@ -214,24 +257,37 @@ impl Registry {
         Ok(won.is_ok().then_some((dead, status == Status::Killed)))
     }
 
-    /// Whether the process in slot `by` (a parent or a reaper) is not there any more.
+    /// Whether the process in slot `by` (a parent or a reaper) is not there any more. The slot is not
+    /// used again before all that names it has been taken over, see [`Registry::is_left_by`].
     fn is_orphan(&self, by: usize) -> bool {
         match self.tenancy(by) {
-            Ok(Tenancy { status: Status::Alive | Status::Left, pid, .. }) => {
-                let Ok(slot) = self.slot(by) else { return true };
-                process::has_ended(Identity { pid, start: slot.start.load(Acquire) })
+            Ok(tenancy @ Tenancy { status: Status::Alive | Status::Left, .. }) => {
+                self.slot(by).is_ok_and(|slot| process::has_ended(slot.identity(tenancy)))
             }
             _ => true,
         }
     }
 
-    /// Ends the cleaning up: the slot may be used again, by another generation.
-    pub fn release(&self, dead: OwnerId) {
-        let (Ok(slot), Ok(tenancy)) = (self.slot(dead.slot()), self.tenancy(dead.slot())) else { return };
-        if tenancy.generation == dead.generation() && tenancy.status != Status::Free {
-            let generation = tenancy.generation.wrapping_add(1);
-            let free = Tenancy { status: Status::Free, by: 0, generation, pid: 0 };
-            // Fails when another reaper was quicker.
+    /// Whether the slot was reserved, or claimed, by the process in slot `by`.
+    pub(crate) fn is_left_by(&self, number: usize, by: usize) -> bool {
+        self.tenancy(number).is_ok_and(|tenancy| {
+            tenancy.by == by && matches!(tenancy.status, Status::Reserved | Status::Killed | Status::Gone)
+        })
+    }
+
+    /// Ends the cleaning up that `me` has claimed: the slot may be used again, by another generation.
+    pub(crate) fn release(&self, dead: OwnerId, me: OwnerId) {
+        let Ok(tenancy) = self.tenancy(dead.slot()) else { return };
+        let is_mine = matches!(tenancy.status, Status::Killed | Status::Gone) && tenancy.by == me.slot();
+        if is_mine && tenancy.generation == dead.generation() {
+            self.free(dead.slot(), tenancy);
+        }
+    }
+
+    fn free(&self, number: usize, tenancy: Tenancy) {
+        let generation = tenancy.generation.wrapping_add(1);
+        let free = Tenancy { status: Status::Free, by: 0, generation, pid: 0 };
+        if let Ok(slot) = self.slot(number) {
             let _ = slot.state.compare_exchange(tenancy.encode(), free.encode(), AcqRel, Relaxed);
         }
     }
@@ -243,9 +299,18 @@ impl Registry {
     }
 }
 
+fn identity_of_self() -> Identity {
+    #[cfg(test)]
+    if let Some(pid) = crate::crash::pretended_pid() {
+        return Identity { pid, start: 0 };
+    }
+    Identity::of_self()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crash::run_until_death;
     use crate::heap::header::create_with;
     use crate::heap::layout::LEAST;
 
@@ -267,24 +332,70 @@ mod tests {
         let registry = registry();
         let me = registry.join().expect("room");
         let mut child = std::process::Command::new("true").spawn().expect("runs");
-        let other = registry.take(|generation| Tenancy {
-            status: Status::Alive,
-            by: 0,
-            generation,
-            pid: child.id(),
-        });
-        let other = other.expect("room");
+        let other = registry.join_as(child.id()).expect("room");
         child.wait().expect("ours");
         assert!(registry.has_ended(other));
         assert_eq!(registry.claim_dead(other.slot(), me), Ok(Some((other, true))));
         assert_eq!(registry.claim_dead(other.slot(), me), Ok(None), "the claimer lives");
-        registry.release(other);
+        registry.release(other, other);
+        assert!(!registry.is_left_by(other.slot(), other.slot()));
+        assert_eq!(registry.tenancy(other.slot()).map(|t| t.status), Ok(Status::Killed), "not its to release");
+        registry.release(other, me);
         let next = registry.join().expect("room");
         assert_eq!(next.slot(), other.slot());
         assert_ne!(next, other);
         assert!(registry.has_ended(other));
         assert!(registry.has_holder_ended(UserLock::name_of(other)));
         assert!(!registry.has_holder_ended(UserLock::name_of(me)));
+    }
+
+    #[test]
+    fn a_process_is_not_taken_for_dead_by_the_start_of_an_earlier_tenant() {
+        let registry = registry();
+        let me = registry.join().expect("room");
+        let earlier = registry.join().expect("room");
+        registry.slot(earlier.slot()).expect("its slot").set_start(earlier.generation(), 1);
+        assert!(registry.has_ended(earlier), "a later process has its pid");
+        registry.vacate(earlier);
+        // Stopped right after it took the slot, before it could say when it started.
+        assert_eq!(run_until_death(1, || registry.join()), None);
+        let next = OwnerId::new(earlier.slot(), earlier.generation() + 1);
+        assert!(!registry.has_ended(next), "it lives");
+        assert_eq!(registry.claim_dead(next.slot(), me), Ok(None));
+    }
+
+    #[test]
+    fn a_child_that_comes_too_late_does_not_touch_the_next_tenant() {
+        let registry = registry();
+        let me = registry.join().expect("room");
+        let child = registry.reserve(me).expect("room");
+        let reserved = registry.tenancy(child.slot()).expect("sound");
+        registry.free(child.slot(), reserved); // as after the death of its parent
+        let next = registry.join().expect("room");
+        assert_eq!(next.slot(), child.slot());
+        assert_eq!(registry.adopt(child), Err(HandleError::Gone));
+        assert!(!registry.has_ended(next));
+    }
+
+    #[test]
+    fn a_process_of_another_pid_namespace_is_refused() {
+        let registry = registry();
+        let me = registry.join().expect("room");
+        let child = registry.reserve(me).expect("room");
+        registry.heap.header().pretend_pid_namespace(1);
+        assert_eq!(registry.join(), Err(HandleError::OtherNamespace));
+        assert_eq!(registry.adopt(child), Err(HandleError::OtherNamespace));
+    }
+
+    #[test]
+    fn the_last_slots_are_kept_for_those_that_make_room() {
+        let registry = registry();
+        while registry.join_as(1).is_ok() {}
+        assert!(matches!(registry.join(), Err(HandleError::FamilyFull(_))));
+        let usher = registry.join_spare().expect("kept");
+        assert!(registry.used().contains(&usher.slot()), "a dead one is found");
+        registry.vacate(usher);
+        assert!(registry.has_ended(usher));
     }
 
     #[test]

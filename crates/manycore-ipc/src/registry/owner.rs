@@ -25,7 +25,7 @@ impl OwnerId {
 
     /// From a shared word.
     #[must_use]
-    pub fn from_bits(bits: u32) -> Self {
+    pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 

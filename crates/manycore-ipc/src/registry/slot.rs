@@ -14,6 +14,8 @@
 //! A dead reaper is itself found dead, and the next one takes over: every step of cleaning up may be
 //! done twice.
 
+use std::sync::atomic::Ordering::{Acquire, Release};
+
 use manycore_os::life::LifeWord;
 use manycore_os::process::Identity;
 
@@ -87,8 +89,9 @@ pub struct Slot {
     pub life: LifeWord,
     /// A [`Tenancy`].
     pub state: Word64,
-    /// Start time of the process; zero until it has been written.
-    pub start: Word64,
+    /// When the process started: `generation:20 | ticks:44`. It counts only for the tenancy of that
+    /// generation, so the start of an earlier tenant is never taken for the present one's.
+    start: Word64,
     /// The slot of the process that started it.
     pub parent: Word32,
     /// One when `life` is linked to a thread that lives as long as the process.
@@ -102,11 +105,19 @@ pub struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 256);
 
+const TICKS: u64 = (1 << 44) - 1;
+
 impl Slot {
-    /// The process that the kernel is asked about.
+    /// The process that the kernel is asked about. Its start is zero, for unknown, until it is written.
     pub(crate) fn identity(&self, tenancy: Tenancy) -> Identity {
-        use std::sync::atomic::Ordering::Acquire;
-        Identity { pid: tenancy.pid, start: self.start.load(Acquire) } // pairs with the Release in `join`
+        let start = self.start.load(Acquire); // pairs with the Release in `set_start`
+        let is_its_own = start >> 44 == u64::from(tenancy.generation);
+        Identity { pid: tenancy.pid, start: if is_its_own { start & TICKS } else { 0 } }
+    }
+
+    /// Says when the tenant of a generation started. By that tenant only, once it has the slot.
+    pub(crate) fn set_start(&self, generation: u32, ticks: u64) {
+        self.start.store(u64::from(generation) << 44 | (ticks & TICKS), Release);
     }
 }
 

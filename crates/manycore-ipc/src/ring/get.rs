@@ -9,6 +9,7 @@ use crate::block::{BlockRef, State};
 use crate::error::Corrupted;
 use crate::fault;
 use crate::lock::{Guard, Locked};
+use crate::object::Handle;
 use crate::object::group::{Row, Taking};
 use crate::wait::{GaveUp, Patience};
 
@@ -112,7 +113,14 @@ impl Ring {
                     }
                     return Ok(());
                 }
-                Get::Empty if self.is_closed() && self.is_empty() => return Err(GetError::Closed),
+                Get::Empty if self.is_closed() => {
+                    // A producer that found the ring open may still be about to commit.
+                    let locked = self.body.put.lock.lock(&mut patience.for_lock())?;
+                    drop(self.repaired_put(locked)?);
+                    if self.is_empty() {
+                        return Err(GetError::Closed);
+                    }
+                }
                 Get::Empty => {
                     slept |= self
                         .items_bell()
@@ -137,6 +145,9 @@ impl Ring {
             if header.kind != LINK {
                 break (region, header.check(available.min(region.capacity()))?);
             }
+            if available != u64::MAX {
+                return Err(Corrupted::new("a ring's last region leads to another one"));
+            }
             head = self.follow(head, &region)?;
         };
         self.copy_out(head, &region, header, into)?;
@@ -145,7 +156,7 @@ impl Ring {
         }
         fault::point("ring.get.copied");
         let next = head.after_message(header.record_len());
-        get.count[next.parity()].store(get.messages(head) + 1, Relaxed); // counts once `next` is stored
+        get.count_to(next, get.messages(head).wrapping_add(1));
         // Release: the commit. Pairs with the Acquire in `fits`: the bytes were read before they are reused.
         get.position.store(next.bits(), Release);
         fault::point("ring.get.committed");
@@ -235,8 +246,10 @@ impl Ring {
             return;
         }
         let most = self.body.max_messages.load(Relaxed); // set once
-        let few = most == 0 || self.len() * 4 <= most * 3;
-        if self.is_empty() || (few && self.has_quarter_free()) {
+        let few = most == 0 || self.len().saturating_mul(4) <= most.saturating_mul(3);
+        // The producers of a growing ring wait for a number of messages only.
+        let is_roomy = self.body.grows.load(Relaxed) != 0 || self.has_quarter_free();
+        if self.is_empty() || (few && is_roomy) {
             bell.ring_all();
         }
     }
@@ -291,6 +304,11 @@ impl Ring {
     /// or the death of the next worker would be blamed on that record's task.
     fn void_rows(&self, place: u64) {
         let Some(index) = self.body.group.load(Relaxed).checked_sub(1) else { return };
+        let generation = self.body.group_generation.load(Relaxed); // both set once
+        let group = Handle { family: 0, index, generation };
+        if self.objects.check(group).is_err() {
+            return; // without its group nobody reads rows, and their memory may be another's
+        }
         for row in self.objects.rows(index, &self.blocks).unwrap_or_default() {
             if row.read().is_some_and(|taking| taking.place == place) {
                 row.void();

@@ -64,7 +64,9 @@ pub struct RingBody {
     pub finished: Bell,
     /// Index + 1 of the group whose workers consume here and keep rows; zero for none.
     pub group: Word32,
-    pub(crate) spare: [Word32; 2],
+    /// Which of the groups at that index.
+    pub(crate) group_generation: Word32,
+    pub(crate) spare: [Word32; 1],
 }
 
 const _: () = assert!(size_of::<RingBody>() <= crate::object::header::BODY_WORDS * 8);

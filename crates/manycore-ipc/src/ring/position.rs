@@ -89,6 +89,14 @@ impl Position {
         Self((self.0 & !(BYTES | 0xf)) | moved | ((self.0 & PARITY) ^ PARITY))
     }
 
+    /// A place in the region before this one's: where the link to this region would lie.
+    #[inline]
+    #[must_use]
+    pub fn before_region(self) -> u64 {
+        let epoch = self.epoch().wrapping_sub(1) << EPOCH_SHIFT; // wraps by itself
+        epoch | self.bytes()
+    }
+
     /// After a link of this many bytes: the first place of the next region.
     #[inline]
     #[must_use]
@@ -119,6 +127,14 @@ mod tests {
         let next = here.after_link(32);
         assert_eq!((next.epoch(), next.bytes(), next.parity()), (1, 48, 1));
         assert_eq!(next.region_index(), 1);
+    }
+
+    #[test]
+    fn the_region_before_the_first_is_the_last() {
+        let start = Position::from_bits(0).after_message(64);
+        assert_eq!(Position::from_bits(start.before_region()).epoch(), 0xffff);
+        assert_eq!(Position::from_bits(start.after_link(32).before_region()).epoch(), 0);
+        assert_ne!(start.before_region(), u64::MAX);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::LARGEST;
 use super::position::Position;
-use super::record::{HEADER, Header, LINK, LINK_BYTES};
+use super::record::{HEADER, Header, LINK, LINK_BYTES, MOST_BLOCKS, MOST_HANDLES, MOST_INLINE};
 use super::region::{Region, Ring};
 use crate::block::BlockRef;
 use crate::block::allocator::Taken;
@@ -58,6 +58,14 @@ pub enum PutError {
     /// The ring was closed.
     #[error("the queue is closed")]
     Closed,
+    /// The message does not fit into this ring, however long one waits.
+    #[error("a message of {len} bytes is larger than this queue can hold at all ({max} bytes)")]
+    TooLarge {
+        /// Bytes of its record.
+        len: u64,
+        /// Bytes that there is room for.
+        max: u64,
+    },
     /// No memory for a larger region.
     #[error(transparent)]
     Alloc(#[from] AllocError),
@@ -79,6 +87,15 @@ impl From<GaveUp> for PutError {
 }
 
 impl Outgoing<'_> {
+    /// What a receiver would refuse must not be sent: it would stay at the head of the ring for ever.
+    fn check(&self) -> Result<(), Corrupted> {
+        let sane = self.payload.len() <= MOST_INLINE
+            && self.blocks.len() <= MOST_BLOCKS
+            && self.handles.len() <= MOST_HANDLES
+            && self.kind != LINK;
+        if sane { Ok(()) } else { Err(Corrupted::new("a message over the limits of a record was to be sent")) }
+    }
+
     fn header(&self) -> Header {
         Header {
             len: self.payload.len() as u32,
@@ -98,12 +115,13 @@ impl Ring {
     /// When the ring's bytes make no sense.
     #[inline]
     pub fn try_put(&self, message: &Outgoing<'_>, region: &mut Option<Taken>) -> Result<Put, Corrupted> {
+        message.check()?;
         let Some(locked) = self.body.put.lock.try_lock() else { return Ok(Put::Busy) };
         let guard = self.repaired_put(locked)?;
         let outcome = self.put_locked(message, region)?;
         drop(guard);
         if outcome == Put::Done {
-            self.items_bell().ring();
+            self.announce();
             fault::point("ring.put.rung");
         }
         Ok(outcome)
@@ -122,7 +140,7 @@ impl Ring {
         outcome
     }
 
-    fn put_with(
+    pub(super) fn put_with(
         &self,
         message: &Outgoing<'_>,
         region: &mut Option<Taken>,
@@ -132,9 +150,16 @@ impl Ring {
             match self.try_put(message, region)? {
                 Put::Done => return Ok(()),
                 Put::Closed => return Err(PutError::Closed),
-                Put::NeedsRegion(bytes) => *region = Some(self.take_region(bytes)?),
+                Put::NeedsRegion(bytes) => {
+                    // Others may have grown the ring since a region was taken that is too small now.
+                    if let Some(small) = region.take() {
+                        self.blocks.free(small.block);
+                    }
+                    *region = Some(self.take_region(bytes)?);
+                }
                 Put::Full => {
                     let need = message.header().record_len();
+                    self.check_capacity(need)?;
                     self.space_bell().wait(patience, || self.has_room(need) || self.is_closed())?;
                 }
                 Put::Busy => drop(self.lock_put(patience)?),
@@ -152,6 +177,15 @@ impl Ring {
         taken.block.len = bytes;
         self.blocks.populate(taken.block);
         Ok(taken)
+    }
+
+    fn check_capacity(&self, need: u64) -> Result<(), PutError> {
+        if self.body.grows.load(Relaxed) != 0 {
+            return Ok(()); // full by number
+        }
+        let tail = Position::from_bits(self.body.put.position.load(Acquire));
+        let max = self.region(&self.body.put, tail)?.capacity() - LINK_BYTES; // at least that, see `region`
+        if need <= max { Ok(()) } else { Err(PutError::TooLarge { len: need, max }) }
     }
 
     /// Whether a record of `need` bytes seems to fit now.
@@ -191,12 +225,20 @@ impl Ring {
         }
         self.write_record(tail, &current, header, message)?;
         let next = tail.after_message(need);
-        put.count[next.parity()].store(count + 1, Relaxed); // counts once `next` is stored
+        put.count_to(next, count.wrapping_add(1));
         fault::point("ring.put.written");
         // Release: the commit. Pairs with the Acquire loads of the position in `get`.
         put.position.store(next.bits(), Release);
         fault::point("ring.put.committed");
         Ok(Put::Done)
+    }
+
+    /// Puts under a lock that the test holds.
+    #[cfg(test)]
+    pub(super) fn put_inside(&self, message: &Outgoing<'_>) {
+        self.body.closed.store(0, Relaxed);
+        assert_eq!(self.put_locked(message, &mut None), Ok(Put::Done));
+        self.body.closed.store(1, Release);
     }
 
     fn is_over_count(&self, count: u64) -> bool {

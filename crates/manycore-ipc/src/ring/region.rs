@@ -1,6 +1,6 @@
 //! The bytes of a ring: a block, addressed in a circle.
 
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::{RegionWords, RingBody, Shape, Side};
 use super::position::Position;
@@ -12,6 +12,9 @@ use crate::heap::Bytes;
 use crate::object::Objects;
 use crate::registry::OwnerId;
 use crate::wait::Bell;
+
+/// Bytes of the smallest region: a power of two that holds a message and a link.
+const LEAST_CAPACITY: u64 = 128;
 
 /// A ring, on behalf of one process.
 #[derive(Clone, Copy)]
@@ -110,7 +113,14 @@ impl RegionWords {
 
 impl Side {
     pub(crate) fn messages(&self, at: Position) -> u64 {
-        self.count[at.parity()].load(Relaxed) // ordered by the load of the position
+        // Acquire pairs with the Release in `count_to`, so that `messages_of` sees the position that
+        // came before the counter was used again.
+        self.count[at.parity()].load(Acquire)
+    }
+
+    /// Says how many messages have passed once the position is `next`.
+    pub(crate) fn count_to(&self, next: Position, messages: u64) {
+        self.count[next.parity()].store(messages, Release);
     }
 }
 
@@ -129,9 +139,14 @@ impl Ring {
     /// When there is no memory for the region.
     pub fn initialise(&self, shape: Shape) -> Result<(), AllocError> {
         let body = self.body;
+        // Both sides stay where the last ring in this object ended: they are at the same place, always, so
+        // that a death at any of these stores leaves an empty ring, and no place is ever named twice.
+        let start = Position::from_bits(body.put.position.load(Relaxed));
+        if !start.is_at(Position::from_bits(body.get.position.load(Relaxed))) {
+            return Err(Corrupted::new("a new ring is not empty").into());
+        }
         for side in [&body.put, &body.get] {
-            side.position.store(0, Relaxed); // published with the object
-            side.peer.store(0, Relaxed);
+            side.peer.store(start.bits(), Relaxed); // all of it is published with the object
             side.peer_count.store(0, Relaxed);
             side.count[0].store(0, Relaxed);
             side.count[1].store(0, Relaxed);
@@ -142,15 +157,24 @@ impl Ring {
         body.space_at.store(shape.space_at, Relaxed);
         body.max_messages.store(shape.max_messages, Relaxed);
         body.unfinished.store(0, Relaxed);
-        body.group.store(shape.group.map_or(0, |index| index + 1), Relaxed);
-        let Taken { block, .. } = self.blocks.take(shape.capacity.next_power_of_two())?;
-        let block = BlockRef { len: shape.capacity.next_power_of_two(), ..block };
+        let group = shape.group.map(|index| Ok::<_, Corrupted>((index, self.objects.stage(index)?)));
+        if let Some((index, stage)) = group.transpose()? {
+            body.group_generation.store(stage.generation, Relaxed);
+            body.group.store(index + 1, Relaxed);
+        } else {
+            body.group.store(0, Relaxed);
+        }
+        let capacity = shape.capacity.next_power_of_two().max(LEAST_CAPACITY);
+        let Taken { block, .. } = self.blocks.take(capacity)?;
+        let block = BlockRef { len: capacity, ..block };
         self.blocks.populate(block);
-        body.put.region[0].set(block, 0);
-        body.get.region[0].set(block, 0);
-        // The place of a first region is in no epoch that the ring can be in next.
-        let place = Position::from_bits(u64::MAX).place();
-        self.blocks.bind(block, self.index, place, self.blocks.me)?;
+        // Named before it is bound: a bound block is found through these words.
+        for side in [&body.put, &body.get] {
+            if let Some(words) = side.region.get(start.region_index()) {
+                words.set(block, start.bytes());
+            }
+        }
+        self.blocks.bind(block, self.index, start.before_region(), self.blocks.me)?;
         Ok(())
     }
 
@@ -178,6 +202,17 @@ impl Ring {
         self.bell_at(self.body.items_at.load(Relaxed), &self.body.items) // set once
     }
 
+    /// Wakes a consumer. Where it sleeps among those that wait for other things, all are woken: one
+    /// that waits for something else would keep the news to itself.
+    #[inline]
+    pub(crate) fn announce(&self) {
+        if self.body.items_at.load(Relaxed) == 0 {
+            self.body.items.ring(); // set once
+        } else {
+            self.items_bell().ring_all();
+        }
+    }
+
     /// Where producers sleep.
     #[inline]
     #[must_use]
@@ -196,7 +231,6 @@ impl Ring {
 
     /// How many messages have passed a side.
     pub(crate) fn messages_of(&self, side: &Side) -> u64 {
-        use std::sync::atomic::Ordering::Acquire;
         let mut seen = side.position.load(Acquire); // pairs with the Release of a commit
         for _ in 0..100 {
             let count = side.messages(Position::from_bits(seen));
@@ -214,7 +248,6 @@ impl Ring {
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        use std::sync::atomic::Ordering::Acquire;
         let head = Position::from_bits(self.body.get.position.load(Acquire));
         head.is_at(Position::from_bits(self.body.put.position.load(Acquire)))
     }
@@ -243,7 +276,7 @@ impl Ring {
     #[inline]
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.body.closed.load(std::sync::atomic::Ordering::Acquire) != 0
+        self.body.closed.load(Acquire) != 0
     }
 
     /// The shared words, for what a queue keeps beside its ring.

@@ -102,25 +102,22 @@ impl Bell {
         patience: &mut Patience<'_>,
         mut ready: impl FnMut() -> bool,
     ) -> Result<bool, GaveUp> {
+        let mut slept = None;
         loop {
+            // At every turn, also the last one: the ringer cleared the flag, and others may still sleep.
             let word = self.0.fetch_or(WAITING, SeqCst) | WAITING;
             fence(SeqCst); // pairs with the fence in `ring_for`: the flag is set before the condition is read
             if ready() {
                 return Ok(true);
             }
-            let slept = futex::wait(self.0.as_futex(), word, patience.slice());
-            if ready() {
-                self.0.fetch_or(WAITING, SeqCst); // the ringer cleared it; others may still sleep
-                return Ok(true);
-            }
             match slept {
-                Slept::Woken => {}
-                Slept::Interrupted => patience.tick()?,
-                Slept::TimedOut => patience.check()?,
+                None => {}
+                Some(Slept::Interrupted) => patience.tick()?,
+                Some(Slept::TimedOut) => patience.check()?,
+                Some(Slept::Woken) if patience.until().has_passed() => return Err(GaveUp::TimedOut),
+                Some(Slept::Woken) => {}
             }
-            if patience.until().has_passed() {
-                return Err(GaveUp::TimedOut);
-            }
+            slept = Some(futex::wait(self.0.as_futex(), word, patience.slice()));
         }
     }
 }
@@ -150,6 +147,23 @@ mod tests {
             let mut patience = Patience::new(Deadline::NEVER, &mut tick);
             assert_eq!(bell.wait(&mut patience, || flag.load(Acquire)), Ok(true));
         });
+    }
+
+    #[test]
+    fn who_gives_up_leaves_the_flag_to_those_that_still_sleep() {
+        let bell = Bell::default();
+        let mut looks = 0;
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+        let gave_up = bell.sleep(&mut patience, || {
+            looks += 1;
+            if looks == 1 {
+                bell.ring(); // the one wake-up of this burst goes to the thread that gives up
+            }
+            false
+        });
+        assert_eq!(gave_up, Err(GaveUp::TimedOut));
+        assert!(bell.has_sleepers(), "the next ringer must look for the others");
     }
 
     #[test]

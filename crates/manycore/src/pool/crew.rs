@@ -1,6 +1,6 @@
 //! The owner's side of a pool.
 
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manycore_ipc::block::BlockRef;
 use manycore_ipc::object::group::Row;
@@ -15,6 +15,7 @@ pub struct Crew {
     group: Hold,
     tasks: Hold,
     answers: Vec<Hold>,
+    rows: Vec<&'static Row>,
 }
 
 /// The handles that a worker needs to take its seat.
@@ -41,7 +42,8 @@ impl Crew {
         let tasks = family.make_ring(shape)?;
         let answers =
             (0..rows).map(|_| family.make_ring(Shape::unbounded())).collect::<Result<_, _>>()?;
-        Ok(Self { family, group, tasks, answers })
+        let rows = group.rows()?;
+        Ok(Self { family, group, tasks, answers, rows })
     }
 
     /// The family.
@@ -77,7 +79,7 @@ impl Crew {
     }
 
     fn row(&self, row: usize) -> Option<&'static Row> {
-        self.group.rows().ok()?.get(row).copied()
+        self.rows.get(row).copied()
     }
 
     /// Keeps bytes for the workers, until [`Crew::discard`] or the end of the crew.
@@ -142,14 +144,13 @@ impl Crew {
         mut done: impl FnMut() -> bool,
     ) -> Result<(), GaveUp> {
         let Ok(group) = self.group.group() else { return Ok(()) };
-        let rows = self.group.rows().unwrap_or_default();
         let answers: Vec<Ring> = (0..self.answers.len()).filter_map(|row| self.answers_of(row)).collect();
         let each = (want / answers.len().max(1) as u64).clamp(1, u64::from(u32::MAX)) as u32;
         group.wake_each.store(each, Relaxed); // a hint: workers without tasks ring anyway
         let ready = || {
             done()
                 || answers.iter().map(Ring::len).sum::<u64>() >= want
-                || rows.iter().any(|row| row.leaving.load(Relaxed) == 1)
+                || self.rows.iter().any(|row| row.leaving.load(Relaxed) == 1)
         };
         let outcome = if open < u64::from(online_cpus()) {
             group.bell.wait(patience, ready)
@@ -181,6 +182,20 @@ impl Crew {
         self.row(row).is_some_and(|row| row.leaving.load(Relaxed) == 1)
     }
 
+    /// Whether the kernel has marked any worker as ending: a hint, for the price of a few loads.
+    #[must_use]
+    pub fn seems_dead(&self) -> bool {
+        let registry = self.family.registry();
+        let slots = self.rows.iter().map(|row| row.worker.load(Acquire) as usize);
+        slots.filter(|&slot| slot != 0).any(|slot| registry.seems_dead(slot))
+    }
+
+    /// Which item of its task the worker in a row was at.
+    #[must_use]
+    pub fn item(&self, row: usize) -> u64 {
+        self.row(row).map_or(0, |row| row.item.load(Relaxed))
+    }
+
     /// Notes that the owner knows that the worker in a row is leaving.
     pub fn note_leaving(&self, row: usize) {
         if let Some(row) = self.row(row) {
@@ -200,6 +215,8 @@ impl Crew {
             row.void();
             row.leaving.store(0, Relaxed); // the new worker does not exist yet
             row.taken.store(0, Relaxed);
+            row.worker.store(0, Relaxed);
+            row.item.store(0, Relaxed);
         }
     }
 

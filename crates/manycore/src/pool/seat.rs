@@ -31,6 +31,7 @@ impl Seat {
         let answers_hold = family.hold(handles.answers, Kind::Ring)?;
         let row = group.rows()?.get(handles.row).copied().ok_or(HandleError::Gone)?;
         let (tasks, answers) = (tasks_hold.ring()?, answers_hold.ring()?);
+        row.worker.store(family.me()?.slot() as u64, Release); // pairs with the Acquire in `Crew::seems_dead`
         Ok(Self { group, _tasks_hold: tasks_hold, _answers_hold: answers_hold, tasks, answers, row })
     }
 
@@ -74,6 +75,12 @@ impl Seat {
     #[must_use]
     pub fn answers(&self) -> &Ring {
         &self.answers
+    }
+
+    /// Notes which item of its task this worker is at.
+    #[inline]
+    pub fn at_item(&self, item: usize) {
+        self.row.item.store(item as u64, Relaxed); // read only after this process has ended
     }
 
     /// Tells the owner of answers, if it waits for as many as there are.

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Command, ExitCode};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// A test and its name.
 pub(crate) type Test = (&'static str, fn());
+
+/// A list of tests, each with the name of its function.
+macro_rules! tests {
+    ($($test:ident,)*) => { [$((stringify!($test), $test as fn()),)*] };
+}
+pub(crate) use tests;
 
 /// A test that takes longer than this hangs.
 const HANGS: Duration = Duration::from_secs(120);
@@ -47,7 +53,10 @@ fn passes(name: &str, test: fn()) -> bool {
         test();
         before.assert_same_as_now();
     }));
-    println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
+    println!(
+        "test {name} ... {}",
+        if outcome.is_ok() { "ok" } else { "FAILED" }
+    );
     outcome.is_ok()
 }
 
@@ -62,7 +71,9 @@ impl Watchdog {
     }
 
     fn watch(&self, name: &str) {
-        self.0.send(name.to_owned()).expect("the watchdog lives as long as this");
+        self.0
+            .send(name.to_owned())
+            .expect("the watchdog lives as long as this");
     }
 
     fn guard(watched: &Receiver<String>) {
@@ -82,7 +93,7 @@ impl Watchdog {
 
 /// What a test must not leave behind.
 #[derive(Debug, PartialEq, Eq)]
-struct Belongings {
+pub(crate) struct Belongings {
     children: Vec<String>,
     descriptors: BTreeMap<String, String>,
     blocks: u64,
@@ -90,11 +101,15 @@ struct Belongings {
 }
 
 impl Belongings {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let family = manycore::family::family().unwrap();
         family.free_buried().unwrap();
         let mut objects = 0;
-        family.objects().unwrap().for_each_live(|_, _| objects += 1).unwrap();
+        family
+            .objects()
+            .unwrap()
+            .for_each_live(|_, _| objects += 1)
+            .unwrap();
         Self {
             children: children(),
             descriptors: descriptors(),
@@ -105,7 +120,21 @@ impl Belongings {
 
     fn assert_same_as_now(&self) {
         let now = Self::now();
-        assert!(*self == now, "something is left\n before: {self:?}\n after:  {now:?}");
+        assert!(
+            *self == now,
+            "something is left\n before: {self:?}\n after:  {now:?}"
+        );
+    }
+
+    /// A death may leave a handle counted that is in no message, and so an object and its block.
+    pub(crate) fn assert_at_most_one_message_is_left(&self) {
+        let now = Self::now();
+        let is_same = (&self.children, &self.descriptors) == (&now.children, &now.descriptors);
+        let lost = (now.objects - self.objects, now.blocks - self.blocks);
+        assert!(
+            is_same && lost.0 <= 1 && lost.1 <= 1,
+            "before: {self:?}\n after: {now:?}"
+        );
     }
 }
 
@@ -120,7 +149,10 @@ fn children() -> Vec<String> {
 }
 
 fn descriptors() -> BTreeMap<String, String> {
-    let entries: Vec<_> = std::fs::read_dir("/proc/self/fd").unwrap().flatten().collect();
+    let entries: Vec<_> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .flatten()
+        .collect();
     let name = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     entries // without the directory itself, which is closed by now
         .iter()
@@ -137,8 +169,15 @@ const SCENARIO: &str = "--scenario=";
 pub(crate) fn scenario() -> Option<Scenario> {
     let argument = std::env::args().nth(1)?;
     let name = argument.strip_prefix(SCENARIO)?;
-    let scenarios = [crate::owners::SCENARIOS, crate::values::SCENARIOS];
-    let found = scenarios.into_iter().flatten().find(|(known, _)| *known == name);
+    let scenarios = [
+        crate::owners::SCENARIOS,
+        crate::values::SCENARIOS,
+        crate::deaths::SCENARIOS,
+    ];
+    let found = scenarios
+        .into_iter()
+        .flatten()
+        .find(|(known, _)| *known == name);
     Some(found.unwrap_or_else(|| panic!("no scenario {name}")).1)
 }
 
@@ -151,21 +190,9 @@ pub(crate) fn play(name: &str) -> Command {
 
 /// Whether this run was started for this scenario.
 pub(crate) fn is_scenario(name: &str) -> bool {
-    std::env::args().nth(1).is_some_and(|argument| argument == format!("{SCENARIO}{name}"))
-}
-
-/// The next line of what a run of this program prints.
-pub(crate) fn line_of(run: &mut Child) -> String {
-    use std::io::Read;
-    let mut line = String::new();
-    let printed = run.stdout.as_mut().expect("piped");
-    for byte in printed.bytes() {
-        match byte.unwrap() {
-            b'\n' => break,
-            byte => line.push(char::from(byte)),
-        }
-    }
-    line
+    std::env::args()
+        .nth(1)
+        .is_some_and(|argument| argument == format!("{SCENARIO}{name}"))
 }
 
 /// Looks again until something is so. The watchdog ends it otherwise.
@@ -173,4 +200,9 @@ pub(crate) fn until(mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         std::thread::yield_now();
     }
+}
+
+/// Waits until a process has ended, whether or not it was collected yet.
+pub(crate) fn until_ended(pid: u32) {
+    until(|| matches!(manycore_os::process::state(pid), None | Some('Z' | 'X')));
 }

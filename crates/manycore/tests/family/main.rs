@@ -1,6 +1,8 @@
 //! Tests across processes. They have a `main` of their own, because every process that they start is
 //! another run of this program.
+#![allow(clippy::unwrap_used)] // all of this is a test, though not one that clippy knows as such
 
+mod deaths;
 mod house;
 mod owners;
 mod processes;
@@ -17,5 +19,11 @@ fn main() -> ExitCode {
     if let Some(scenario) = house::scenario() {
         return scenario();
     }
-    house::run(&[processes::TESTS, queues::TESTS, values::TESTS, owners::TESTS])
+    house::run(&[
+        processes::TESTS,
+        queues::TESTS,
+        values::TESTS,
+        owners::TESTS,
+        deaths::TESTS,
+    ])
 }

@@ -1,19 +1,18 @@
 //! Processes and the one that started them.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
 use manycore::Process;
 use manycore::error::{JoinError, SpawnError};
-use manycore_os::process;
 
-use crate::house::{Scenario, Test, is_scenario, line_of, play, until};
+use crate::house::{Scenario, Test, is_scenario, play, tests, until_ended};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("children_die_with_their_owner", children_die_with_their_owner),
-    ("a_program_without_init_starts_nothing", a_program_without_init_starts_nothing),
-    ("a_program_that_hides_init_is_told", a_program_that_hides_init_is_told),
-    ("a_forged_command_line_is_refused", a_forged_command_line_is_refused),
+pub(crate) const TESTS: &[Test] = &tests![
+    children_die_with_their_owner,
+    a_program_without_init_starts_nothing,
+    a_program_that_hides_init_is_told,
+    a_forged_command_line_is_refused,
 ];
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
@@ -46,14 +45,16 @@ fn park() {
 }
 
 fn children_die_with_their_owner() {
-    let mut owner = play("own-two-generations").stdout(Stdio::piped()).spawn().unwrap();
-    let family: Vec<u32> = (0..2).map(|_| line_of(&mut owner).parse().unwrap()).collect();
-    let open: Vec<_> = family.into_iter().map(|pid| process::open(pid).unwrap()).collect();
+    let mut owner = play("own-two-generations")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let printed = BufReader::new(owner.stdout.take().unwrap());
+    let ids = printed.lines().take(2);
+    let family: Vec<u32> = ids.map(|id| id.unwrap().parse().unwrap()).collect();
     owner.kill().unwrap();
     owner.wait().unwrap();
-    for pidfd in open {
-        until(|| process::ended_within(&pidfd, Duration::from_secs(1)));
-    }
+    family.into_iter().for_each(until_ended);
 }
 
 const WITHOUT_INIT: &str = "without-init";
@@ -65,13 +66,19 @@ pub(crate) fn is_asked_to_forget_init() -> bool {
 }
 
 fn is_child() -> bool {
-    std::env::args().nth(1).is_some_and(|argument| argument.starts_with("--manycore-child="))
+    std::env::args()
+        .nth(1)
+        .is_some_and(|argument| argument.starts_with("--manycore-child="))
 }
 
 /// Succeeds when nothing can be started.
 pub(crate) fn spawn_without_init() -> ExitCode {
     let refused = matches!(Process::spawn(|()| (), ()), Err(SpawnError::NotInitialised));
-    if refused { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if refused {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn a_program_without_init_starts_nothing() {
@@ -86,15 +93,25 @@ fn a_program_that_hides_init_is_told() {
 /// Starts a process that does not reach `init`.
 fn start_one() -> ExitCode {
     let error = Process::spawn(|()| (), ()).unwrap().join();
-    if error == Err(JoinError::NeverStarted) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if error == Err(JoinError::NeverStarted) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn a_forged_command_line_is_refused() {
     for forged in ["", "1:2:3", "100000:100001:0:0:0:0"] {
         let mut run = Command::new(std::env::current_exe().unwrap());
-        let output = run.arg(format!("--manycore-child={forged}")).output().unwrap();
+        let output = run
+            .arg(format!("--manycore-child={forged}"))
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(70));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("manycore: cannot start this process: "), "{said}");
+        assert!(
+            said.contains("manycore: cannot start this process: "),
+            "{said}"
+        );
     }
 }

@@ -4,22 +4,22 @@ use manycore::error::JoinError;
 use manycore::{Deadline, Exit, Process, Queue};
 use serde::{Deserialize, Serialize};
 
-use crate::house::Test;
+use crate::house::{Test, tests, until_ended};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_function_and_a_closure_return_their_results", a_function_and_a_closure_return_their_results),
-    ("a_panic_is_delivered_with_message_and_place", a_panic_is_delivered_with_message_and_place),
-    ("a_killed_process_is_told_by_its_signal", a_killed_process_is_told_by_its_signal),
-    ("an_exit_is_told_by_its_status", an_exit_is_told_by_its_status),
-    ("large_arguments_and_results_arrive", large_arguments_and_results_arrive),
-    ("a_result_that_cannot_be_encoded_says_so", a_result_that_cannot_be_encoded_says_so),
-    ("arguments_that_cannot_be_decoded_say_so", arguments_that_cannot_be_decoded_say_so),
-    ("waiting_keeps_the_result", waiting_keeps_the_result),
-    ("a_dropped_child_goes_on", a_dropped_child_goes_on),
-    ("a_dropped_child_is_collected_by_the_next_start", a_dropped_child_is_collected_by_the_next_start),
-    ("a_child_may_have_children", a_child_may_have_children),
-    ("a_result_outlives_the_kill_that_came_too_late", a_result_outlives_the_kill_that_came_too_late),
-    ("a_child_inherits_only_what_it_needs", a_child_inherits_only_what_it_needs),
+pub(crate) const TESTS: &[Test] = &tests![
+    a_function_and_a_closure_return_their_results,
+    a_panic_is_delivered_with_message_and_place,
+    a_killed_process_is_told_by_its_signal,
+    an_exit_is_told_by_its_status,
+    large_arguments_and_results_arrive,
+    a_result_that_cannot_be_encoded_says_so,
+    arguments_that_cannot_be_decoded_say_so,
+    waiting_keeps_the_result,
+    a_dropped_child_goes_on,
+    a_dropped_child_is_collected_by_the_next_start,
+    a_child_may_have_children,
+    a_result_outlives_the_kill_that_came_too_late,
+    a_child_inherits_only_what_it_needs,
 ];
 
 fn double(number: u64) -> u64 {
@@ -35,7 +35,10 @@ fn park_forever(ready: Queue<()>) {
 
 fn a_function_and_a_closure_return_their_results() {
     let function = Process::spawn(double, 21).unwrap();
-    let closure = Process::spawn(|(a, b): (String, char)| format!("{a}{b}"), ("x".into(), 'y'));
+    let closure = Process::spawn(
+        |(a, b): (String, char)| format!("{a}{b}"),
+        ("x".into(), 'y'),
+    );
     assert_eq!(function.join(), Ok(42));
     assert_eq!(closure.unwrap().join(), Ok("xy".to_owned()));
     assert_eq!(Process::spawn(|()| (), ()).unwrap().join(), Ok(()));
@@ -46,9 +49,14 @@ fn a_panic_is_delivered_with_message_and_place() {
     let child = Process::spawn(|number: u32| assert!(number != 7, "not {number}"), 7).unwrap();
     let error = child.join().unwrap_err();
     let text = error.to_string();
-    let JoinError::Panicked { message, location } = error else { panic!("{text}") };
+    let JoinError::Panicked { message, location } = error else {
+        panic!("{text}")
+    };
     assert_eq!(message, "not 7");
-    assert!(location.unwrap().contains(&format!("processes.rs:{line}:")), "{text}");
+    assert!(
+        location.unwrap().contains(&format!("processes.rs:{line}:")),
+        "{text}"
+    );
 }
 
 fn a_killed_process_is_told_by_its_signal() {
@@ -58,7 +66,9 @@ fn a_killed_process_is_told_by_its_signal() {
     assert_eq!(child.try_wait(), None);
     child.kill().unwrap();
     assert_eq!(child.wait(), Exit::Signal(9));
-    child.kill().expect("a process that has ended is left alone");
+    child
+        .kill()
+        .expect("a process that has ended is left alone");
     let error = child.join().unwrap_err();
     assert_eq!(error, JoinError::Killed { signal: 9 });
     assert!(error.to_string().contains("SIGKILL"));
@@ -93,10 +103,15 @@ impl Serialize for Local {
 
 fn a_result_that_cannot_be_encoded_says_so() {
     let child = Process::spawn(|()| Local(std::process::id()), ()).unwrap();
-    let Err(error) = child.join() else { panic!("it was delivered") };
+    let Err(error) = child.join() else {
+        panic!("it was delivered")
+    };
     let text = error.to_string();
     assert!(matches!(error, JoinError::Undelivered { .. }), "{text}");
-    assert!(text.contains("Local") && text.contains("`Serialize`"), "{text}");
+    assert!(
+        text.contains("Local") && text.contains("`Serialize`"),
+        "{text}"
+    );
     assert!(Process::spawn(|_: Local| (), Local(std::process::id())).is_err());
 }
 
@@ -118,7 +133,10 @@ impl<'de> Deserialize<'de> for Short {
 fn arguments_that_cannot_be_decoded_say_so() {
     let child = Process::spawn(|_: Short| (), Short).unwrap();
     let text = child.join().unwrap_err().to_string();
-    assert!(text.contains("arguments") && text.contains("Short"), "{text}");
+    assert!(
+        text.contains("arguments") && text.contains("Short"),
+        "{text}"
+    );
 }
 
 fn waiting_keeps_the_result() {
@@ -155,10 +173,7 @@ fn a_dropped_child_is_collected_by_the_next_start() {
 
 /// Waits for the end of a detached process; the start of another collects it.
 fn collect(id: u32) {
-    let pidfd = manycore_os::process::open(id).unwrap();
-    crate::house::until(|| {
-        manycore_os::process::ended_within(&pidfd, std::time::Duration::from_secs(1))
-    });
+    until_ended(id);
     assert_eq!(Process::spawn(double, 1).unwrap().join(), Ok(2));
 }
 
@@ -181,14 +196,21 @@ fn a_child_inherits_only_what_it_needs() {
         let open: Vec<String> = descriptors
             .filter_map(|it| Some(std::fs::read_link(it.path()).ok()?.to_str()?.to_owned()))
             .collect();
-        let variables: Vec<String> =
-            std::env::vars().map(|(name, _)| name).filter(|it| it.contains("MANYCORE")).collect();
+        let variables: Vec<String> = std::env::vars()
+            .map(|(name, _)| name)
+            .filter(|it| it.contains("MANYCORE"))
+            .collect();
         (open, variables, std::env::args().next())
     };
     let (open, variables, name) = Process::spawn(look, ()).unwrap().join().unwrap();
-    assert!(open.iter().any(|it| it.contains("manycore-heap")), "{open:?}");
+    assert!(
+        open.iter().any(|it| it.contains("manycore-heap")),
+        "{open:?}"
+    );
     assert!(!open.iter().any(|it| it == "/dev/zero"), "{open:?}");
-    let mine = std::env::vars().filter(|(name, _)| name.contains("MANYCORE")).count();
+    let mine = std::env::vars()
+        .filter(|(name, _)| name.contains("MANYCORE"))
+        .count();
     assert_eq!(variables.len(), mine, "{variables:?}");
     assert_eq!(name, std::env::args().next());
 }

@@ -8,27 +8,27 @@ use manycore::{Deadline, Process, Queue, Value};
 use manycore_os::process;
 use serde::{Deserialize, Serialize};
 
-use crate::house::{Test, until};
+use crate::house::{Test, tests, until};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("messages_arrive_in_order_until_the_queue_is_closed", messages_arrive_in_order),
-    ("who_tries_does_not_wait", who_tries_does_not_wait),
-    ("a_bounded_queue_holds_its_sender_up", a_bounded_queue_holds_its_sender_up),
-    ("every_message_is_received_once", every_message_is_received_once),
-    ("large_messages_leave_no_memory_taken", large_messages_leave_no_memory_taken),
-    ("a_queue_travels_in_a_message", a_queue_travels_in_a_message),
-    ("a_queue_lives_in_a_message_alone", a_queue_lives_in_a_message_alone),
-    ("a_queue_travels_in_a_result", a_queue_travels_in_a_result),
-    ("queues_nest_in_collections", queues_nest_in_collections),
-    ("a_queue_does_not_travel_outside_messages", a_queue_does_not_travel_outside_messages),
-    ("too_many_queues_in_a_message_are_refused", too_many_queues_in_a_message_are_refused),
-    ("closing_wakes_a_receiver_in_another_process", closing_wakes_a_receiver),
-    ("closing_wakes_a_sender_in_another_process", closing_wakes_a_sender),
-    ("a_killed_receiver_takes_nothing_along", a_killed_receiver_takes_nothing_along),
-    ("a_message_that_cannot_be_decoded_is_lost_alone", a_message_that_cannot_be_decoded_is_lost_alone),
+pub(crate) const TESTS: &[Test] = &tests![
+    messages_arrive_in_order_until_the_queue_is_closed,
+    who_tries_does_not_wait,
+    a_bounded_queue_holds_its_sender_up,
+    every_message_is_received_once,
+    large_messages_leave_no_memory_taken,
+    a_queue_travels_in_a_message,
+    a_queue_lives_in_a_message_alone,
+    a_queue_travels_in_a_result,
+    queues_nest_in_collections,
+    a_queue_does_not_travel_outside_messages,
+    too_many_queues_in_a_message_are_refused,
+    closing_wakes_a_receiver_in_another_process,
+    closing_wakes_a_sender_in_another_process,
+    a_killed_receiver_takes_nothing_along,
+    a_message_that_cannot_be_decoded_is_lost_alone,
 ];
 
-fn messages_arrive_in_order() {
+fn messages_arrive_in_order_until_the_queue_is_closed() {
     let queue = Queue::new().unwrap();
     let count = |queue: Queue<u32>| {
         for number in 0..10_000 {
@@ -82,7 +82,11 @@ fn a_bounded_queue_holds_its_sender_up() {
         if number < 3 {
             until_it_sleeps(child.id());
         }
-        assert_eq!((queue.len(), sent.get().unwrap()), (1, number), "it does not overtake");
+        assert_eq!(
+            (queue.len(), sent.get().unwrap()),
+            (1, number),
+            "it does not overtake"
+        );
         assert_eq!(queue.recv(), Ok(number));
     }
     child.join().unwrap();
@@ -99,17 +103,25 @@ fn every_message_is_received_once() {
         received.send(&mine.unwrap()).unwrap();
     };
     let producers = [0, EACH].map(|from| Process::spawn(produce, (queue.clone(), from)).unwrap());
-    let consumers = [0; 2].map(|_| Process::spawn(consume, (queue.clone(), received.clone())).unwrap());
-    producers.into_iter().for_each(|child| child.join().unwrap());
+    let consumers =
+        [0; 2].map(|_| Process::spawn(consume, (queue.clone(), received.clone())).unwrap());
+    producers
+        .into_iter()
+        .for_each(|child| child.join().unwrap());
     queue.close();
-    consumers.into_iter().for_each(|child| child.join().unwrap());
+    consumers
+        .into_iter()
+        .for_each(|child| child.join().unwrap());
     let all = [received.recv().unwrap(), received.recv().unwrap()].concat();
     assert_eq!(all.len(), 2 * EACH as usize);
     assert_eq!(BTreeSet::from_iter(all), (0..2 * EACH).collect());
 }
 
 fn large_messages_leave_no_memory_taken() {
-    let (there, back) = (Queue::<String>::new().unwrap(), Queue::<String>::new().unwrap());
+    let (there, back) = (
+        Queue::<String>::new().unwrap(),
+        Queue::<String>::new().unwrap(),
+    );
     let echo = |(there, back): (Queue<String>, Queue<String>)| {
         for text in there.iter() {
             back.send(&text.unwrap()).unwrap();
@@ -135,7 +147,7 @@ fn a_queue_travels_in_a_message() {
         }
     };
     let child = Process::spawn(serve, requests.clone()).unwrap();
-    for number in 0..50 {
+    for number in 0..500 {
         let reply = Queue::new().unwrap();
         requests.send(&(number, reply.clone())).unwrap();
         assert_eq!(reply.recv(), Ok(number + 1));
@@ -173,7 +185,10 @@ fn queues_nest_in_collections() {
             queue.send(&number).unwrap();
         }
     };
-    Process::spawn(fill, queues.clone()).unwrap().join().unwrap();
+    Process::spawn(fill, queues.clone())
+        .unwrap()
+        .join()
+        .unwrap();
     assert!(queues.iter().map(|queue| queue.recv().unwrap()).eq(1..=3));
 }
 
@@ -181,17 +196,23 @@ fn a_queue_does_not_travel_outside_messages() {
     let queue = Queue::<u8>::new().unwrap();
     assert!(postcard::to_stdvec(&queue).is_err());
     let error = Value::new(queue).unwrap_err().to_string();
-    assert!(error.contains("queues and values travel only in"), "{error}");
+    assert!(
+        error.contains("queues and values travel only in"),
+        "{error}"
+    );
 }
 
 fn too_many_queues_in_a_message_are_refused() {
     let outer = Queue::new().unwrap();
     let inner = Queue::<u8>::new().unwrap();
-    assert_eq!(outer.send(&vec![inner; 1001]), Err(SendError::TooManyHandles { count: 1001 }));
+    assert_eq!(
+        outer.send(&vec![inner; 1001]),
+        Err(SendError::TooManyHandles { count: 1001 })
+    );
     assert!(outer.is_empty());
 }
 
-fn closing_wakes_a_receiver() {
+fn closing_wakes_a_receiver_in_another_process() {
     let queue = Queue::<u8>::new().unwrap();
     let child = Process::spawn(|queue: Queue<u8>| queue.iter().count(), queue.clone()).unwrap();
     until_it_sleeps(child.id());
@@ -199,7 +220,7 @@ fn closing_wakes_a_receiver() {
     assert_eq!(child.join(), Ok(0));
 }
 
-fn closing_wakes_a_sender() {
+fn closing_wakes_a_sender_in_another_process() {
     let queue = Queue::bounded(1).unwrap();
     queue.send(&0_u8).unwrap();
     let send = |queue: Queue<u8>| queue.send(&1) == Err(SendError::Closed);

@@ -6,21 +6,22 @@ use manycore::error::{CreateError, JoinError, ValueError};
 use manycore::{Process, Queue, Value};
 use manycore_os::process;
 
-use crate::house::{Scenario, Test, play};
+use crate::house::{Scenario, Test, play, tests};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("four_processes_update_a_value_without_loss", four_processes_update_a_value_without_loss),
-    ("threads_share_a_value_too", threads_share_a_value_too),
-    ("a_value_survives_a_killed_updater", a_value_survives_a_killed_updater),
-    ("a_value_survives_death_between_write_and_switch", a_value_survives_death_between_write_and_switch),
-    ("a_value_survives_an_exit_during_an_update", a_value_survives_an_exit_during_an_update),
-    ("a_panic_in_an_update_changes_nothing", a_panic_in_an_update_changes_nothing),
-    ("an_update_within_an_update_is_refused", an_update_within_an_update_is_refused),
-    ("a_value_that_does_not_fit_is_refused", a_value_that_does_not_fit_is_refused),
-    ("a_value_travels_in_messages_and_results", a_value_travels_in_messages_and_results),
+pub(crate) const TESTS: &[Test] = &tests![
+    four_processes_update_a_value_without_loss,
+    threads_share_a_value_too,
+    a_value_survives_a_killed_updater,
+    a_value_survives_death_between_write_and_switch,
+    a_value_survives_an_exit_during_an_update,
+    a_panic_in_an_update_changes_nothing,
+    an_update_within_an_update_is_refused,
+    a_value_that_does_not_fit_is_refused,
+    a_value_travels_in_messages_and_results,
 ];
 
-pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[("die-before-the-switch", die_before_the_switch)];
+pub(crate) const SCENARIOS: &[(&str, Scenario)] =
+    &[("die-before-the-switch", die_before_the_switch)];
 
 fn four_processes_update_a_value_without_loss() {
     let total = Value::new((0_u64, String::new())).unwrap();
@@ -71,7 +72,10 @@ fn a_value_survives_death_between_write_and_switch() {
     // Every process of that run dies at its second write, until one has.
     let once = std::env::temp_dir().join(format!("manycore-once-{}", std::process::id()));
     let mut run = play("die-before-the-switch");
-    run.env("MANYCORE_FAULT", format!("cell.written:2+{}", once.display()));
+    run.env(
+        "MANYCORE_FAULT",
+        format!("cell.written:2+{}", once.display()),
+    );
     let status = run.status().unwrap();
     std::fs::remove_file(&once).expect("a process has died there");
     assert!(status.success());
@@ -85,9 +89,16 @@ fn die_before_the_switch() -> ExitCode {
     };
     let child = Process::spawn(set_twice, value.clone()).unwrap();
     assert_eq!(child.join(), Err(JoinError::Killed { signal: 9 }));
-    assert_eq!(value.get(), Ok(2), "the second value was written but never counted");
+    assert_eq!(
+        value.get(),
+        Ok(2),
+        "the second value was written but never counted"
+    );
     value.set(&4).unwrap();
-    Process::spawn(set_twice, value.clone()).unwrap().join().unwrap();
+    Process::spawn(set_twice, value.clone())
+        .unwrap()
+        .join()
+        .unwrap();
     assert_eq!(value.get(), Ok(3));
     ExitCode::SUCCESS
 }
@@ -106,7 +117,10 @@ fn a_value_survives_an_exit_during_an_update() {
         });
         entered.recv().unwrap();
     };
-    Process::spawn(leave_amid, value.clone()).unwrap().join().unwrap();
+    Process::spawn(leave_amid, value.clone())
+        .unwrap()
+        .join()
+        .unwrap();
     assert_eq!(value.update(|number| *number += 1), Ok(()));
     assert_eq!(value.get(), Ok(6));
 }
@@ -134,7 +148,10 @@ fn an_update_within_an_update_is_refused() {
         other.update(|ten| *number += *ten).unwrap();
         (value.get(), value.set(&9))
     });
-    assert_eq!(inner, Ok((Err(ValueError::Updating), Err(ValueError::Updating))));
+    assert_eq!(
+        inner,
+        Ok((Err(ValueError::Updating), Err(ValueError::Updating)))
+    );
     assert_eq!(value.get(), Ok(11));
 }
 
@@ -142,7 +159,13 @@ fn a_value_that_does_not_fit_is_refused() {
     let value = Value::new("x".repeat(100)).unwrap();
     value.set(&"y".repeat(200)).unwrap();
     let error = value.set(&"z".repeat(300)).unwrap_err();
-    assert_eq!(error, ValueError::TooLarge { len: 302, capacity: 202 });
+    assert_eq!(
+        error,
+        ValueError::TooLarge {
+            len: 302,
+            capacity: 202
+        }
+    );
     let grown = value.update(|text| text.push_str(&"z".repeat(100)));
     assert!(matches!(grown, Err(ValueError::TooLarge { .. })));
     assert_eq!(value.get().unwrap(), "y".repeat(200));
@@ -150,7 +173,10 @@ fn a_value_that_does_not_fit_is_refused() {
     large.set(&"z".repeat(1 << 19)).unwrap();
     assert_eq!(large.get().unwrap().len(), 1 << 19);
     let held = Value::new(Queue::<u8>::new().unwrap());
-    assert!(matches!(held, Err(CreateError::Value(ValueError::Encode(_)))));
+    assert!(matches!(
+        held,
+        Err(CreateError::Value(ValueError::Encode(_)))
+    ));
 }
 
 fn a_value_travels_in_messages_and_results() {

@@ -1,60 +1,10 @@
-//! Sequences against a simple model, threads against each other, and death at every store.
-
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use manycore_os::Deadline;
 use proptest::prelude::*;
 
-use super::record::MOST_INLINE;
+use super::super::record::MOST_INLINE;
 use super::*;
-use crate::block::BlockRef;
-use crate::block::Blocks;
-use crate::crash::run_until_death;
-use crate::family::Family;
-use crate::heap::layout::LEAST;
-use crate::object::Objects;
-use crate::registry::OwnerId;
-use crate::wait::Patience;
-
-const DEAD: u32 = 0x77_0005;
-
-fn family() -> &'static Family {
-    Family::create_with(LEAST * 4).expect("a small heap")
-}
-
-/// The same ring on behalf of another, imaginary process.
-fn on_behalf_of(ring: &Ring, owner: OwnerId) -> Ring {
-    let heap = ring.blocks.heap;
-    Ring::new(ring.index, Blocks::new(heap, owner), Objects::new(heap, owner)).expect("it exists")
-}
-
-fn put(ring: &Ring, tag: u64, payload: &[u8], blocks: &[BlockRef]) -> Result<(), PutError> {
-    let mut tick = || true;
-    let message = Outgoing { kind: 1, tag, blocks, handles: &[], payload };
-    ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
-}
-
-fn get(ring: &Ring) -> Option<Message> {
-    let mut tick = || true;
-    let mut message = Message::default();
-    ring.get(&mut message, None, &mut Patience::new(Deadline::PASSED, &mut tick)).ok()?;
-    Some(message)
-}
-
-fn block_with(ring: &Ring, bytes: &[u8]) -> BlockRef {
-    let taken = ring.blocks.take(bytes.len() as u64).expect("memory");
-    ring.blocks.fill(&taken, 0, bytes).expect("a good block");
-    taken.block
-}
-
-fn read_block(ring: &Ring, block: BlockRef) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let view = ring.blocks.bytes(block).expect("a good block");
-    view.append_to(0, view.len(), &mut bytes).expect("in range");
-    ring.blocks.free(block);
-    bytes
-}
 
 #[test]
 fn messages_come_out_in_order_also_across_larger_regions() {
@@ -141,74 +91,6 @@ fn threads_lose_and_double_nothing() {
         sums = consumers.into_iter().map(|c| c.join().expect("no panic")).collect();
     });
     assert_eq!(sums.iter().sum::<u64>(), (1..=2 * EACH).sum());
-}
-
-#[test]
-fn a_producer_that_dies_at_any_store_leaves_a_whole_message_or_none() {
-    for with_growth in [false, true] {
-        for stores in 0.. {
-            let family = family();
-            let hold = family.make_ring(Shape::unbounded()).expect("room");
-            let ring = hold.ring().expect("a ring");
-            let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
-            put(&ring, 1, b"before", &[]).expect("room");
-            if with_growth {
-                put(&ring, 2, &[0; 7_900], &[]).expect("nearly fills the first region");
-            }
-            let big = vec![9_u8; 40_000];
-            let finished = run_until_death(stores, || {
-                let block = block_with(&dead, &big);
-                put(&dead, 3, &[3; 300], &[block]).expect("room");
-            });
-            // The next producer and consumer meet whatever was left.
-            put(&ring, 4, b"after", &[]).expect("the survivor can put");
-            ring.blocks.sweep(dead.me(), |_| ring.settle()).expect("sound");
-            let mut tags = Vec::new();
-            while let Some(message) = get(&ring) {
-                tags.push(message.header.tag);
-                for block in message.blocks {
-                    assert_eq!(read_block(&ring, block), big);
-                }
-            }
-            tags.retain(|&tag| tag != 2);
-            assert!(tags == [1, 4] || tags == [1, 3, 4], "after {stores} stores: {tags:?}");
-            let usage = ring.blocks.usage().expect("sound");
-            assert_eq!(usage.used_blocks, 1, "after {stores} stores: {usage:?}");
-            if finished.is_some() {
-                assert_eq!(tags, [1, 3, 4]);
-                break;
-            }
-        }
-    }
-}
-
-#[test]
-fn a_consumer_that_dies_at_any_store_takes_the_message_or_leaves_it_whole() {
-    for stores in 0.. {
-        let hold = family().make_ring(Shape::unbounded()).expect("room");
-        let ring = hold.ring().expect("a ring");
-        let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
-        let big = vec![5_u8; 40_000];
-        put(&ring, 1, &[0; 8_000], &[]).expect("fills the first region");
-        put(&ring, 2, b"in the next region", &[block_with(&ring, &big)]).expect("grows");
-        put(&ring, 3, b"last", &[]).expect("room");
-        get(&ring).expect("the first");
-        let finished = run_until_death(stores, || get(&dead).map(|message| message.header.tag));
-        ring.blocks.sweep(dead.me(), |_| ring.settle()).expect("sound");
-        let mut tags = Vec::new();
-        while let Some(message) = get(&ring) {
-            tags.push(message.header.tag);
-            for block in message.blocks {
-                assert_eq!(read_block(&ring, block), big);
-            }
-        }
-        assert!(tags == [2, 3] || tags == [3], "after {stores} stores: {tags:?}");
-        assert_eq!(ring.blocks.usage().expect("sound").used_blocks, 1, "after {stores} stores");
-        if finished.is_some() {
-            assert_eq!(tags, [3]);
-            break;
-        }
-    }
 }
 
 #[test]

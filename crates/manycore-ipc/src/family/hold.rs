@@ -1,0 +1,170 @@
+//! A reference to an object that keeps it alive.
+
+use super::Family;
+use crate::block::Blocks;
+use crate::error::HandleError;
+use crate::heap::Bytes;
+use crate::heap::shared::Shared;
+use crate::lock::{Acquired, UserLock};
+use crate::object::Objects;
+use crate::object::group::{GroupBody, Row};
+use crate::object::header::{Handle, Kind, Object};
+use crate::object::holding::count_up;
+use crate::object::memory::MemoryBody;
+use crate::registry::OwnerId;
+use crate::ring::Ring;
+use crate::wait::{GaveUp, Patience};
+
+/// A reference to a shared object that keeps it alive. Cloning and dropping take no engine lock.
+pub struct Hold {
+    pub(super) family: &'static Family,
+    pub(super) handle: Handle,
+    pub(super) kind: Kind,
+}
+
+impl Hold {
+    /// How the object is named in messages.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The family.
+    #[must_use]
+    pub fn family(&self) -> &'static Family {
+        self.family
+    }
+
+    fn body<T: Shared>(&self, kind: Kind) -> Result<&'static T, HandleError> {
+        if self.kind != kind {
+            return Err(HandleError::OtherKind);
+        }
+        Ok(self.objects()?.body(self.handle.index)?)
+    }
+
+    /// The object table, once it is clear that the object is there: a process made by a raw `clone`
+    /// comes too late for what its parent let go meanwhile.
+    #[inline]
+    fn objects(&self) -> Result<Objects, HandleError> {
+        let objects = self.family.objects()?;
+        objects.check(self.handle)?;
+        Ok(objects)
+    }
+
+    /// The object as a ring.
+    ///
+    /// # Errors
+    /// When it is none.
+    #[inline]
+    pub fn ring(&self) -> Result<Ring, HandleError> {
+        if self.kind != Kind::Ring {
+            return Err(HandleError::OtherKind);
+        }
+        let objects = self.objects()?;
+        let blocks = Blocks::new(self.family.heap, objects.me());
+        Ok(Ring::new(self.handle.index, blocks, objects)?)
+    }
+
+    /// The object as a lock.
+    ///
+    /// # Errors
+    /// When it is none.
+    #[inline]
+    pub fn lock(&self) -> Result<&'static UserLock, HandleError> {
+        self.body(Kind::Lock)
+    }
+
+    /// Acquires the object as a lock. A holder that was killed is noticed within a slice.
+    ///
+    /// # Errors
+    /// When it is none, or the patience ends.
+    pub fn acquire(&self, patience: &mut Patience<'_>) -> Result<Result<Acquired, GaveUp>, HandleError> {
+        let (family, me, lock) = (self.family, self.family.me()?, self.lock()?);
+        Ok(lock.acquire(me, patience, |holder| {
+            let number = OwnerId::from_bits(holder).slot();
+            let _ = family.reap(number); // does nothing unless that process is confirmed dead
+            family.hand_over_if_killed(lock, number);
+        }))
+    }
+
+    /// The object as a group.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn group(&self) -> Result<&'static GroupBody, HandleError> {
+        self.body(Kind::Group)
+    }
+
+    /// Where the group's bell lies, for the rings that shall ring it.
+    ///
+    /// # Errors
+    /// When the object is no group.
+    pub fn bell_offset(&self) -> Result<u64, HandleError> {
+        self.group()?;
+        let body = self.family.objects()?.offset_of(self.handle.index) + std::mem::offset_of!(Object, body);
+        Ok((body + std::mem::offset_of!(GroupBody, bell)) as u64)
+    }
+
+    /// The rows of the group's workers.
+    ///
+    /// # Errors
+    /// When the object is no group.
+    pub fn rows(&self) -> Result<Vec<&'static Row>, HandleError> {
+        self.group()?;
+        Ok(self.family.objects()?.rows(self.handle.index, &self.family.blocks()?)?)
+    }
+
+    /// The object as shared memory.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn memory(&self) -> Result<Bytes, HandleError> {
+        let body: &MemoryBody = self.body(Kind::Memory)?;
+        match body.block() {
+            Some(block) => Ok(self.family.blocks()?.bytes(block)?),
+            None => {
+                let objects = self.family.objects()?;
+                Ok(self.family.inline_bytes(&objects, self.handle.index, body.len())?)
+            }
+        }
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        count_up(&mut self.family.holdings.lock(), self.handle.index, self.handle.generation);
+        Self { family: self.family, handle: self.handle, kind: self.kind }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut counts = self.family.holdings.lock();
+        let Some(holding) = counts.get_mut(&self.handle.index) else { return };
+        if holding.generation != self.handle.generation {
+            return;
+        }
+        holding.count -= 1;
+        if holding.count > 0 {
+            return;
+        }
+        counts.remove(&self.handle.index);
+        // Under the lock: another thread that attaches the same object now sets the bit afterwards. Not
+        // through `me`, which may register: who is not registered has no bit.
+        if let Some(me) = self.family.member() {
+            let _ = Objects::new(self.family.heap, me).clear_holder(self.handle.index, me);
+        }
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {}.{}", self.kind, self.handle.index, self.handle.generation)
+    }
+}

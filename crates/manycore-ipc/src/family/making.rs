@@ -1,0 +1,125 @@
+//! Making objects.
+
+use super::{Family, Hold};
+use crate::block::BlockRef;
+use crate::error::{Corrupted, HandleError};
+use crate::heap::Bytes;
+use crate::lock::UserLock;
+use crate::object::Objects;
+use crate::object::group::{GroupBody, Row};
+use crate::object::header::{Handle, Kind, Object};
+use crate::object::holding::count_up;
+use crate::object::memory::{INLINE, MemoryBody};
+use crate::registry::OwnerId;
+use crate::ring::{Ring, Shape};
+
+impl Family {
+    fn make(
+        &'static self,
+        kind: Kind,
+        fill: impl FnOnce(&Objects, Handle) -> Result<(), HandleError>,
+    ) -> Result<Hold, HandleError> {
+        self.free_buried()?;
+        let objects = self.objects()?;
+        let handle = objects.make(kind)?;
+        if let Err(error) = fill(&objects, handle) {
+            objects.freed(handle.index)?;
+            return Err(error);
+        }
+        // Under the lock, so that a fork finds the count and the bit together.
+        let mut counts = self.holdings.lock();
+        objects.publish(handle)?;
+        count_up(&mut counts, handle.index, handle.generation);
+        Ok(Hold { family: self, handle, kind })
+    }
+
+    /// Makes a ring.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn make_ring(&'static self, shape: Shape) -> Result<Hold, HandleError> {
+        let blocks = self.blocks()?;
+        self.make(Kind::Ring, |objects, handle| {
+            Ok(Ring::new(handle.index, blocks, *objects)?.initialise(shape)?)
+        })
+    }
+
+    /// Makes a lock of the user's.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn make_lock(&'static self) -> Result<Hold, HandleError> {
+        self.make(Kind::Lock, |objects, handle| {
+            objects.body::<UserLock>(handle.index)?.initialise();
+            Ok(())
+        })
+    }
+
+    /// Makes `len` bytes of shared memory, all zero.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn make_memory(&'static self, len: u64) -> Result<Hold, HandleError> {
+        self.make(Kind::Memory, |objects, handle| {
+            let body: &MemoryBody = objects.body(handle.index)?;
+            if len as usize <= INLINE {
+                body.set(len, None);
+                self.inline_bytes(objects, handle.index, len)?.clear();
+                return Ok(());
+            }
+            let block = self.take_zeroed(len)?;
+            body.set(len, Some(block)); // before it is bound: a bound block is found through the body
+            self.bind(handle.index, block)
+        })
+    }
+
+    /// Makes a group of up to `rows` workers.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn make_group(&'static self, rows: u32) -> Result<Hold, HandleError> {
+        self.make(Kind::Group, |objects, handle| {
+            let len = u64::from(rows.max(1)) * size_of::<Row>() as u64;
+            let block = self.take_zeroed(len)?;
+            objects.body::<GroupBody>(handle.index)?.set(rows.max(1), block);
+            self.bind(handle.index, block)
+        })
+    }
+
+    fn take_zeroed(&self, len: u64) -> Result<BlockRef, HandleError> {
+        let taken = self.take_block(len)?;
+        self.blocks()?.bytes(taken.block)?.clear();
+        Ok(taken.block)
+    }
+
+    /// Lets a block live as long as an object does.
+    fn bind(&self, object: u32, block: BlockRef) -> Result<(), HandleError> {
+        self.blocks()?.bind(block, object, u64::MAX, OwnerId::NOBODY)?;
+        Ok(())
+    }
+
+    /// Keeps bytes for as long as an object lives, or until [`Family::discard`].
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn store(&self, object: &Hold, bytes: &[u8]) -> Result<BlockRef, HandleError> {
+        let taken = self.take_block(bytes.len().max(1) as u64)?;
+        let blocks = self.blocks()?;
+        blocks.fill(&taken, 0, bytes)?;
+        let block = BlockRef { len: bytes.len() as u64, ..taken.block };
+        self.bind(object.handle.index, block)?;
+        Ok(block)
+    }
+
+    /// Frees what [`Family::store`] kept.
+    pub fn discard(&self, block: BlockRef) {
+        if let Ok(blocks) = self.blocks() {
+            blocks.free(block);
+        }
+    }
+
+    pub(super) fn inline_bytes(&self, objects: &Objects, index: u32, len: u64) -> Result<Bytes, Corrupted> {
+        let body = objects.offset_of(index) + std::mem::offset_of!(Object, body);
+        self.heap.bytes(body + std::mem::offset_of!(MemoryBody, inline), (len as usize).min(INLINE))
+    }
+}

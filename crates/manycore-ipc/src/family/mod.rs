@@ -1,0 +1,26 @@
+//! A family from the point of view of one process: everything that the layers above need.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`member`] | founding a family, joining it, leaving it |
+//! | [`making`] | making objects |
+//! | [`handles`] | handles that travel, and objects that nobody holds any more |
+//! | [`hold`] | a reference to an object that keeps it alive |
+//! | [`reaping`] | cleaning up after dead processes |
+//! | [`forking`] | what happens around a fork |
+//!
+//! `PROTOCOL.md` in the folder of the registry says what a death between any two steps leaves behind.
+
+pub mod forking;
+pub mod handles;
+pub mod hold;
+pub mod making;
+pub mod member;
+pub mod reaping;
+
+#[cfg(test)]
+mod tests;
+
+pub use hold::Hold;
+pub use member::Family;
+pub use reaping::Reaped;

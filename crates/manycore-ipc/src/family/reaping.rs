@@ -1,0 +1,106 @@
+//! Cleaning up after dead processes.
+
+use super::Family;
+use crate::block::Blocks;
+use crate::error::HandleError;
+use crate::fault;
+use crate::lock::UserLock;
+use crate::object::Objects;
+use crate::object::header::{Kind, Phase};
+use crate::registry::slot::Tenancy;
+use crate::registry::{OwnerId, Status};
+use crate::ring::Ring;
+
+/// A process that was found dead and cleaned up after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reaped {
+    /// Who it was.
+    pub owner: OwnerId,
+    /// Its pid.
+    pub pid: u32,
+    /// Whether it went without goodbye.
+    pub was_killed: bool,
+}
+impl Family {
+    /// Looks for dead processes and cleans up after them: those that the kernel has marked, or, when
+    /// `thoroughly`, every one that is confirmed to have ended. Returns whom it found.
+    pub fn reap_dead(&self, thoroughly: bool) -> Vec<Reaped> {
+        let registry = self.registry();
+        let mut found = Vec::new();
+        let Ok(me) = self.me() else { return found };
+        for number in registry.used() {
+            if thoroughly || registry.seems_dead(number) {
+                self.reap_as(me, number, &mut found);
+            }
+        }
+        found
+    }
+
+    /// Cleans up after the process in a slot, if it is confirmed to have ended.
+    pub fn reap(&self, number: usize) -> Option<Reaped> {
+        let mut found = Vec::new();
+        self.reap_as(self.me().ok()?, number, &mut found);
+        found.into_iter().find(|reaped| reaped.owner.slot() == number)
+    }
+
+    pub(super) fn reap_as(&self, me: OwnerId, number: usize, found: &mut Vec<Reaped>) {
+        let registry = self.registry();
+        if number == me.slot() {
+            return;
+        }
+        let Ok(Some((dead, was_killed))) = registry.claim_dead(number, me) else { return };
+        let pid = registry.tenancy(number).map_or(0, |tenancy| tenancy.pid);
+        if self.recover(dead, pid, was_killed, me).is_err() {
+            return; // the slot stays claimed: what could not be understood is not reused
+        }
+        // While the slot still names the dead: what it had reserved, or begun to clean up, names it by its
+        // slot alone, and would seem to belong to the next process there.
+        for other in registry.used() {
+            if registry.is_left_by(other, number) {
+                self.reap_as(me, other, found);
+            }
+        }
+        fault::point("recover.done");
+        registry.release(dead, me);
+        found.push(Reaped { owner: dead, pid, was_killed });
+    }
+
+    /// Everything that a dead process may have left. Each step may be done twice.
+    pub(super) fn recover(&self, dead: OwnerId, pid: u32, was_killed: bool, me: OwnerId) -> Result<(), HandleError> {
+        let (objects, blocks) = (Objects::new(self.heap, me), Blocks::new(self.heap, me));
+        if was_killed {
+            objects.for_each_live(|index, stage| {
+                if stage.kind == Some(Kind::Lock) {
+                    if let Ok(lock) = objects.body::<UserLock>(index) {
+                        lock.hand_over(dead, pid);
+                    }
+                }
+            })?;
+        }
+        fault::point("recover.locks");
+        blocks.sweep(dead, |index| self.settle(index, blocks, objects))?;
+        fault::point("recover.blocks");
+        for (index, kind) in objects.sweep(dead)? {
+            self.free_object(&objects, index, kind)?;
+        }
+        fault::point("recover.objects");
+        Ok(())
+    }
+
+    /// Hands a lock over while another process is still cleaning up after its holder: that one may have
+    /// been stopped.
+    pub(super) fn hand_over_if_killed(&self, lock: &UserLock, number: usize) {
+        if let Ok(Tenancy { status: Status::Killed, generation, pid, .. }) = self.registry().tenancy(number) {
+            lock.hand_over(OwnerId::new(number, generation), pid);
+        }
+    }
+
+    fn settle(&self, index: u32, blocks: Blocks, objects: Objects) {
+        let is_ring = objects
+            .stage(index)
+            .is_ok_and(|stage| stage.kind == Some(Kind::Ring) && stage.phase != Phase::Free);
+        if let (true, Ok(ring)) = (is_ring, Ring::new(index, blocks, objects)) {
+            ring.settle();
+        }
+    }
+}

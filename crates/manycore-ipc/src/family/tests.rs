@@ -1,0 +1,452 @@
+//! What a dead process leaves behind is found and repaired, whatever it was doing, and whoever dies
+//! over the repair.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use manycore_os::Deadline;
+
+use super::Family;
+use crate::crash::{Corpse, run_until_death};
+use crate::error::HandleError;
+use crate::heap::layout::LEAST;
+use crate::lock::{Acquired, UserLock};
+use crate::object::{Handle, Kind};
+use crate::registry::{OwnerId, Status};
+use crate::ring::{Get, Message, Outgoing, Ring, Shape};
+use crate::wait::Patience;
+
+/// A family as seen by this process, and ways to play processes that die.
+struct World {
+    me: &'static Family,
+    corpse: Corpse,
+}
+
+impl World {
+    fn new() -> Self {
+        let me = Family::create_with(LEAST * 4).expect("a small heap");
+        me.me().expect("room");
+        Self { me, corpse: Corpse::new() }
+    }
+
+    /// Plays a process that has just started, until it dies in place of a store.
+    fn play<R>(&self, stores: u64, operation: impl FnOnce(&'static Family) -> R) -> Option<R> {
+        let family = Family::on(self.me.heap());
+        self.corpse.play(|| run_until_death(stores, || operation(family)))
+    }
+
+    /// The same with a process that has joined already.
+    fn play_member<R>(&self, stores: u64, operation: impl FnOnce(&'static Family) -> R) -> Option<R> {
+        let family = Family::on(self.me.heap());
+        let _ = self.corpse.play(|| family.me().expect("room"));
+        self.corpse.play(|| run_until_death(stores, || operation(family)))
+    }
+
+    /// Cleans up and checks that only what this process holds is left.
+    fn check(&self, objects: usize, blocks: usize, what: &str) {
+        self.me.reap_dead(true);
+        self.me.free_buried().expect("sound");
+        let registry = self.me.registry();
+        let own = self.me.me().expect("registered");
+        for number in registry.used() {
+            let status = registry.tenancy(number).expect("sound").status;
+            let expected = if number == own.slot() { Status::Alive } else { Status::Free };
+            assert_eq!(status, expected, "slot {number} {what}");
+        }
+        assert_eq!(self.me.objects().expect("registered").audit().len(), objects, "objects {what}");
+        let left = self.me.blocks().expect("registered").audit();
+        assert_eq!(left.len(), blocks, "blocks {what}: {left:?}");
+    }
+}
+
+fn put(ring: &Ring, tag: u64, bytes: usize, handles: &[Handle]) {
+    let mut tick = || true;
+    let message = Outgoing { kind: 1, tag, blocks: &[], handles, payload: &vec![tag as u8; bytes] };
+    ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick)).expect("room");
+}
+
+fn get(ring: &Ring) -> Option<Message> {
+    let mut message = Message::default();
+    (ring.try_get(&mut message, None) == Ok(Get::Done)).then_some(message)
+}
+
+#[test]
+fn who_dies_while_it_joins_or_leaves_gives_its_slot_back() {
+    let world = World::new();
+    for stores in 0.. {
+        let left = world.play(stores, |family| {
+            family.me().expect("room");
+            family.leave();
+        });
+        world.check(0, 0, &format!("after {stores} stores"));
+        if left.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn who_dies_while_it_makes_something_leaves_nothing() {
+    let makers: [fn(&'static Family) -> Result<super::Hold, HandleError>; 5] = [
+        |family| family.make_ring(Shape::unbounded()),
+        |family| family.make_lock(),
+        |family| family.make_memory(100),
+        |family| family.make_memory(100_000),
+        |family| family.make_group(40),
+    ];
+    let world = World::new();
+    // Slots that were used before: a half-made object must not be taken for the one that lived there.
+    for make in makers {
+        let hold = make(world.me).expect("room");
+        if let Ok(ring) = hold.ring() {
+            put(&ring, 1, 5_000, &[]);
+            put(&ring, 1, 5_000, &[]);
+            assert!(get(&ring).is_some());
+        }
+    }
+    world.check(0, 0, "before");
+    let others = world.me.make_ring(Shape::unbounded()).expect("room");
+    put(&others.ring().expect("a ring"), 7, 3_000, &[]); // in the memory of the ring that was
+    for (n, make) in makers.into_iter().enumerate() {
+        for stores in 0.. {
+            let made = world.play_member(stores, |family| drop(make(family).expect("room")));
+            world.check(1, 1, &format!("of maker {n} after {stores} stores"));
+            if made.is_some() {
+                break;
+            }
+        }
+    }
+    assert_eq!(get(&others.ring().expect("a ring")).map(|message| message.header.tag), Some(7));
+}
+
+#[test]
+fn who_dies_while_it_frees_a_ring_leaves_nothing() {
+    let world = World::new();
+    for stores in 0.. {
+        let inner = world.me.make_lock().expect("room");
+        let hold = world.me.make_ring(Shape::unbounded()).expect("room");
+        let ring = hold.ring().expect("a ring");
+        world.me.send(&[inner.handle()]).expect("held");
+        put(&ring, 1, 5_000, &[inner.handle()]);
+        let block = world.me.take_block(50_000).expect("room").block;
+        let mut tick = || true;
+        let large = Outgoing { kind: 1, tag: 2, blocks: &[block], handles: &[], payload: &[1; 5_000] };
+        ring.put(&large, &mut Patience::new(Deadline::PASSED, &mut tick)).expect("grows");
+        drop((hold, inner));
+        let freed = world.play_member(stores, |family| family.free_buried());
+        // What was taken out of the ring, and not counted yet when it died, stays counted too high.
+        let objects = world.me.objects().expect("registered");
+        world.me.reap_dead(true);
+        world.me.free_buried().expect("sound");
+        for_every_leaked_count(world.me, |index| objects.arrived(index).expect("sound"));
+        world.check(0, 0, &format!("after {stores} stores"));
+        if freed.is_some() {
+            break;
+        }
+    }
+}
+
+/// Visits living objects that nobody holds: a count that a death has left too high keeps them.
+fn for_every_leaked_count(family: &Family, mut visit: impl FnMut(u32)) {
+    let objects = family.objects().expect("registered");
+    for index in objects.audit() {
+        let object = objects.object(index).expect("inside");
+        let is_counted_only = object.holders.iter().all(|word| word.load(Relaxed) == 0);
+        if is_counted_only {
+            visit(index);
+        }
+    }
+}
+
+#[test]
+fn a_ring_whose_users_died_inside_is_freed_whole() {
+    let world = World::new();
+    for stores in 0.. {
+        let hold = world.me.make_ring(Shape::unbounded()).expect("room");
+        let handle = hold.handle();
+        put(&hold.ring().expect("a ring"), 1, 7_000, &[]);
+        let done = world.play_member(stores, |family| {
+            let hold = family.hold(handle, Kind::Ring).expect("held by another");
+            let ring = hold.ring().expect("a ring");
+            let block = family.take_block(40_000).expect("room").block;
+            let mut tick = || true;
+            let message = Outgoing { kind: 1, tag: 2, blocks: &[block], handles: &[], payload: &[2; 4_000] };
+            ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick)).expect("grows");
+            get(&ring).expect("the first");
+            let message = get(&ring).expect("the second, in another region");
+            message.blocks.iter().for_each(|&block| family.discard(block));
+        });
+        drop(hold); // before anybody has looked for the dead
+        world.check(0, 0, &format!("after {stores} stores"));
+        if done.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn handles_that_travel_are_held_whoever_dies() {
+    let world = World::new();
+    let hold = world.me.make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    for stores in 0.. {
+        let lock = world.me.make_lock().expect("room");
+        let (handle, queue) = (lock.handle(), hold.handle());
+        world.me.send(&[handle]).expect("held");
+        put(&ring, 1, 10, &[handle]);
+        let done = world.play_member(stores, |family| {
+            let hold = family.hold(queue, Kind::Ring).expect("held by another");
+            let ring = hold.ring().expect("a ring");
+            let message = get(&ring).expect("there");
+            let received = family.receive(&message.handles).expect("in flight");
+            family.send(&[received[0].handle()]).expect("held");
+            put(&ring, 2, 10, &[received[0].handle()]);
+        });
+        world.me.reap_dead(true);
+        assert!(lock.lock().is_ok(), "held by this process all the time");
+        drop(lock);
+        world.me.free_buried().expect("sound");
+        while let Some(message) = get(&ring) {
+            let received = world.me.receive(&message.handles).expect("never freed early");
+            assert!(received[0].lock().is_ok(), "after {stores} stores");
+        }
+        world.me.free_buried().expect("sound");
+        let objects = world.me.objects().expect("registered");
+        for_every_leaked_count(world.me, |index| objects.arrived(index).expect("sound"));
+        world.check(1, 1, &format!("after {stores} stores"));
+        if done.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_message_with_a_handle_that_leads_nowhere_lets_go_of_the_others() {
+    let world = World::new();
+    let lock = world.me.make_lock().expect("room");
+    let Handle { index, generation, .. } = lock.handle();
+    world.me.send(&[lock.handle(), lock.handle()]).expect("held");
+    let received = world.me.receive(&[(index, generation), (index, generation + 1), (index, generation)]);
+    assert_eq!(received.map(|holds| holds.len()), Err(HandleError::Gone));
+    let unsent = Handle { index: u32::MAX, ..lock.handle() };
+    assert!(world.me.send(&[lock.handle(), unsent]).is_err());
+    drop(lock);
+    world.check(0, 0, "at the end");
+}
+
+#[test]
+fn who_dies_while_it_forks_or_right_after_leaves_nothing() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    let handle = hold.handle();
+    for stores in 0.. {
+        let forked = world.play_member(stores, |parent| {
+            let _held = parent.hold(handle, Kind::Lock).expect("held by another");
+            let child = Family::on(parent.heap());
+            {
+                let counts = parent.prepare_fork();
+                assert_eq!(counts.len(), 1);
+                child.reserved.store(parent.reserved.load(Relaxed), Relaxed);
+            }
+            child.adopt_fork();
+            let me = child.me().expect("adopted");
+            child.objects().expect("adopted").clear_holder(handle.index, me).expect("held for it");
+        });
+        world.check(1, 0, &format!("after {stores} stores"));
+        if forked.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_process_held_is_handed_over_whoever_dies_over_it() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    let handle = hold.handle();
+    let lock = hold.lock().expect("a lock");
+    let me = world.me.me().expect("registered");
+    for second in 0.. {
+        let _ = world.play_member(u64::MAX, |family| {
+            let held = family.hold(handle, Kind::Lock).expect("held by another");
+            let _ = held.lock().expect("a lock").try_acquire(family.me().expect("registered"));
+            std::mem::forget(held);
+        });
+        assert!(lock.holder().is_some_and(|holder| holder != UserLock::name_of(me)));
+        let reaped = world.play_member(second, |family| family.reap_dead(true).len());
+        let mut tick = || true;
+        let acquired = hold.acquire(&mut Patience::new(Deadline::NEVER, &mut tick));
+        assert_eq!(acquired, Ok(Ok(Acquired::HolderDied(world.corpse.pid()))), "after {second} stores");
+        lock.release();
+        world.check(1, 0, &format!("after {second} stores"));
+        if reaped.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_lock_is_handed_over_although_the_reaper_of_its_holder_does_not_move() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    let lock = hold.lock().expect("a lock");
+    let dead = world.me.registry().join_as(world.corpse.pid()).expect("room");
+    let _ = lock.try_acquire(dead);
+    let stopped = world.me.registry().join().expect("room"); // lives
+    let claimed = world.me.registry().claim_dead(dead.slot(), stopped);
+    assert_eq!(claimed, Ok(Some((dead, true))));
+    let mut tick = || true;
+    let acquired = hold.acquire(&mut Patience::new(Deadline::NEVER, &mut tick));
+    assert_eq!(acquired, Ok(Ok(Acquired::HolderDied(world.corpse.pid()))));
+}
+
+/// Processes that died in the middle of everything, all unreaped.
+fn litter(world: &World, lock: Handle, queue: Handle) {
+    let in_the_middle: [(u64, fn(&'static Family, Handle, Handle)); 6] = [
+        (9, |family, _, _| drop(family.make_ring(Shape::unbounded()))),
+        (12, |family, _, _| drop(family.make_memory(70_000))),
+        (u64::MAX, |family, lock, _| {
+            let held = family.hold(lock, Kind::Lock).expect("held");
+            let _ = held.lock().expect("a lock").try_acquire(family.me().expect("registered"));
+            let taken = family.take_block(1).expect("room");
+            std::mem::forget((held, taken));
+        }),
+        (24, |family, _, queue| {
+            let held = family.hold(queue, Kind::Ring).expect("held");
+            let ring = held.ring().expect("a ring");
+            put(&ring, 3, 9_000, &[]);
+        }),
+        (6, |family, _, queue| {
+            let held = family.hold(queue, Kind::Ring).expect("held");
+            let _ = get(&held.ring().expect("a ring"));
+        }),
+        (u64::MAX, |family, lock, _| {
+            let held = family.hold(lock, Kind::Lock).expect("held");
+            drop(family.prepare_fork());
+            std::mem::forget(held);
+        }),
+    ];
+    for (stores, operation) in in_the_middle {
+        let _ = world.play_member(stores, |family| operation(family, lock, queue));
+    }
+}
+
+#[test]
+fn who_dies_while_it_cleans_up_is_cleaned_up_after() {
+    let world = World::new();
+    let lock = world.me.make_lock().expect("room");
+    let queue = world.me.make_ring(Shape::unbounded()).expect("room");
+    put(&queue.ring().expect("a ring"), 1, 10, &[]);
+    let mut step = 1;
+    let mut second = 0;
+    loop {
+        litter(&world, lock.handle(), queue.handle());
+        let reaped = world.play_member(second, |family| {
+            family.reap_dead(true);
+            family.free_buried()
+        });
+        let mut tick = || true;
+        let acquired = lock.acquire(&mut Patience::new(Deadline::NEVER, &mut tick));
+        assert!(matches!(acquired, Ok(Ok(_))), "after {second} stores: {acquired:?}");
+        lock.lock().expect("a lock").release();
+        while get(&queue.ring().expect("a ring")).is_some() {}
+        world.check(2, 1, &format!("after {second} stores"));
+        put(&queue.ring().expect("a ring"), 1, 10, &[]);
+        if reaped.is_some() {
+            return;
+        }
+        // Every store of the beginning, and a different choice of the rest in each round.
+        step = if second < 60 { 1 } else { step % 3 + 1 };
+        second += step;
+    }
+}
+
+#[test]
+fn what_a_dead_reaper_had_claimed_is_not_forgotten_with_its_slot() {
+    let world = World::new();
+    let registry = world.me.registry();
+    let me = world.me.me().expect("registered");
+    let reaper = registry.join_as(world.corpse.pid()).expect("room");
+    let victim = registry.join_as(world.corpse.pid()).expect("room");
+    let reserved = registry.reserve(reaper).expect("room");
+    assert_eq!(registry.claim_dead(victim.slot(), reaper), Ok(Some((victim, true))));
+    // Only the reaper is looked for, as by who waits for a lock of its; its slot is soon another's.
+    let reaped = world.me.reap(reaper.slot()).expect("dead");
+    assert_eq!((reaped.owner, reaped.was_killed), (reaper, true));
+    let next = registry.join().expect("room");
+    assert_eq!(next.slot(), reaper.slot());
+    for left in [victim, reserved] {
+        assert!(registry.has_ended(left));
+        assert_eq!(registry.tenancy(left.slot()).map(|tenancy| tenancy.status), Ok(Status::Free));
+    }
+    assert!(!registry.has_ended(me) && !registry.has_ended(next));
+}
+
+#[test]
+fn a_full_registry_is_no_obstacle_when_its_members_are_dead() {
+    let world = World::new();
+    while world.me.registry().join_as(world.corpse.pid()).is_ok() {}
+    let newcomer = Family::on(world.me.heap());
+    newcomer.me().expect("room was made");
+    newcomer.registry().leave(newcomer.me().expect("registered"));
+    assert!(world.me.registry().deaths() > 4_000);
+}
+
+#[test]
+fn a_full_registry_is_no_obstacle_to_a_fork() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    while world.me.registry().join_as(world.corpse.pid()).is_ok() {}
+    drop(world.me.prepare_fork());
+    let child = OwnerId::from_bits(world.me.reserved.load(Relaxed) as u32);
+    assert!(!child.is_nobody());
+    let objects = world.me.objects().expect("registered");
+    drop(hold);
+    assert!(objects.is_held(0).expect("inside"), "by the child");
+}
+
+/// What a process that was made by a raw `clone` finds: the memory of its parent, and nobody's name.
+fn forget_who_we_are(family: &Family) {
+    family.member.store(1 << 63 | family.member.load(Relaxed), Relaxed);
+}
+
+#[test]
+fn a_process_without_a_name_takes_one_whatever_it_is_asked_for() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    let parent = world.me.me().expect("registered");
+    // An object to be freed, so that cleaning up takes every path.
+    let _ = world.play_member(2, |family| drop(family.make_lock()));
+    forget_who_we_are(world.me);
+    let again = world.me.hold(hold.handle(), Kind::Lock).expect("still there");
+    assert_ne!(world.me.me().expect("registered"), parent);
+    drop((hold, again));
+    let objects = world.me.objects().expect("registered");
+    assert!(objects.is_held(0).expect("inside"), "by the parent");
+}
+
+#[test]
+fn what_the_parent_let_go_before_the_child_had_a_name_is_gone() {
+    let world = World::new();
+    let [gone, kept] = [0; 2].map(|_| world.me.make_lock().expect("room"));
+    let objects = world.me.objects().expect("registered");
+    // The parent's values end, the child's copies of them live on.
+    objects.clear_holder(gone.handle().index, objects.me()).expect("sound");
+    world.me.free_buried().expect("sound");
+    forget_who_we_are(world.me);
+    let other = Family::on(world.me.heap());
+    let new = other.make_lock().expect("room");
+    assert_eq!(new.handle().index, gone.handle().index);
+    assert_eq!(gone.lock().map(|_| ()), Err(HandleError::Gone));
+    assert!(kept.lock().is_ok());
+    drop(new);
+    other.free_buried().expect("sound");
+    assert!(!objects.is_held(gone.handle().index).expect("inside"), "the child does not hold what came after");
+}
+
+#[test]
+fn leaving_a_family_that_was_never_joined_does_nothing() {
+    let world = World::new();
+    let high = world.me.registry().used().len();
+    Family::on(world.me.heap()).leave();
+    assert_eq!(world.me.registry().used().len(), high);
+}

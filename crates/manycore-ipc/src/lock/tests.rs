@@ -1,0 +1,118 @@
+//! The user's lock when holders, waiters and reapers die or meet.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use manycore_os::Deadline;
+
+use super::{Acquired, UserLock};
+use crate::crash::run_until_death;
+use crate::registry::OwnerId;
+use crate::wait::{GaveUp, Patience};
+
+const ME: OwnerId = OwnerId::from_bits(0x1001);
+const DEAD: OwnerId = OwnerId::from_bits(0x1002);
+const OTHER: OwnerId = OwnerId::from_bits(0x1003);
+const PID: u32 = 77;
+
+fn lock() -> UserLock {
+    let lock = UserLock::for_test();
+    lock.initialise();
+    lock
+}
+
+fn acquire(lock: &UserLock, until: Deadline, check: impl FnMut(u32)) -> Result<Acquired, GaveUp> {
+    let mut tick = || true;
+    lock.acquire(ME, &mut Patience::new(until, &mut tick), check)
+}
+
+#[test]
+fn a_holder_that_dies_at_any_store_leaves_a_lock_that_the_next_one_gets() {
+    for stores in 0.. {
+        let lock = lock();
+        let finished = run_until_death(stores, || {
+            let _ = lock.try_acquire(DEAD);
+            lock.enter(1);
+            assert!(lock.reenter(DEAD, 1));
+            lock.leave(DEAD, 1);
+            lock.leave(DEAD, 1)
+        });
+        let held = lock.holder() == Some(UserLock::name_of(DEAD));
+        lock.hand_over(DEAD, PID);
+        let expected = if held { Acquired::HolderDied(PID) } else { Acquired::Clean };
+        assert_eq!(acquire(&lock, Deadline::PASSED, |_| ()), Ok(expected), "after {stores} stores");
+        assert!(!lock.is_held_by(ME, 1), "what the dead one noted about its thread is not about this one");
+        lock.enter(2);
+        assert_eq!((lock.depth(), lock.leave(ME, 2)), (1, Some(true)));
+        assert_eq!(lock.try_acquire(OTHER), Some(Acquired::Clean), "reported once");
+        if finished.is_some() {
+            assert!(!held);
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_reaper_that_dies_at_any_store_leaves_a_lock_that_the_next_one_hands_over() {
+    for stores in 0.. {
+        let lock = lock();
+        let _ = lock.try_acquire(DEAD);
+        let finished = run_until_death(stores, || lock.hand_over(DEAD, PID));
+        lock.hand_over(DEAD, PID);
+        assert_eq!(lock.try_acquire(ME), Some(Acquired::HolderDied(PID)), "after {stores} stores");
+        if finished.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn hands_that_give_a_lock_over_late_do_not_take_it_from_its_new_owner() {
+    const ROUNDS: u64 = 3_000;
+    let (lock, turn) = (lock(), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for owner in [ME, OTHER] {
+            let (lock, turn) = (&lock, &turn);
+            scope.spawn(move || {
+                let thread = u64::from(owner.bits());
+                for round in 0..ROUNDS {
+                    // Both meet the lock of a dead holder, hand it over, and then take it themselves.
+                    if owner == ME {
+                        while lock.holder().is_some() {}
+                        let _ = lock.try_acquire(DEAD);
+                        turn.fetch_add(1, Relaxed);
+                    }
+                    while turn.load(Relaxed) < 3 * round + 1 {}
+                    lock.hand_over(DEAD, PID);
+                    while lock.try_acquire(owner).is_none() {}
+                    lock.enter(thread);
+                    assert!(lock.is_held_by(owner, thread));
+                    assert_eq!(lock.leave(owner, thread), Some(true), "its own, in round {round}");
+                    turn.fetch_add(1, Relaxed);
+                    while turn.load(Relaxed) < 3 * round + 3 {}
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn who_gives_up_after_a_wake_up_leaves_the_bit_to_those_that_still_sleep() {
+    let lock = lock();
+    let _ = lock.try_acquire(DEAD);
+    // While this process looks after the holder, the lock is released (which wakes one) and taken anew.
+    let gave_up = acquire(&lock, Deadline::PASSED, |_| {
+        assert!(lock.release());
+        let _ = lock.try_acquire(OTHER);
+    });
+    assert_eq!(gave_up, Err(GaveUp::TimedOut));
+    assert!(lock.has_waiters(), "the next release must wake another");
+}
+
+#[test]
+fn a_lock_that_is_free_at_the_deadline_is_taken() {
+    let lock = lock();
+    let _ = lock.try_acquire(DEAD);
+    let acquired = acquire(&lock, Deadline::PASSED, |_| lock.hand_over(DEAD, PID));
+    assert_eq!(acquired, Ok(Acquired::HolderDied(PID)));
+    assert!(lock.has_waiters(), "others may have slept beside this one");
+}

@@ -1,0 +1,338 @@
+//! Nothing that is held is freed, nothing that nobody holds stays, whoever died.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use crate::crash::run_until_death;
+use crate::error::HandleError;
+use crate::heap::header::create_with;
+use crate::heap::layout::LEAST;
+use crate::object::header::{Handle, KINDS, Phase};
+use crate::object::{Kind, Objects};
+use crate::registry::{OwnerId, Registry};
+
+impl Objects {
+    /// Checks that nothing is half made or half freed, and that the lists name every free object once.
+    /// Returns the living.
+    pub(crate) fn audit(&self) -> Vec<u32> {
+        let audited = self.locked(|this| {
+            let (mut free, mut living) = (HashSet::new(), Vec::new());
+            for index in 0..this.used() {
+                let stage = this.stage(index).expect("sound");
+                match stage.phase {
+                    Phase::Free => assert!(free.insert((stage.kind.map(|kind| kind as usize), index))),
+                    Phase::Live => living.push(index),
+                    phase => panic!("object {index} is left {phase:?}"),
+                }
+            }
+            for kind in 0..KINDS {
+                let mut at = this.header().free[kind].load(Relaxed);
+                while let Some(index) = at.checked_sub(1) {
+                    assert!(free.remove(&(Some(kind), index)), "{index} is listed wrongly or twice");
+                    at = this.object(index).expect("inside").next.load(Relaxed) as u32;
+                }
+            }
+            assert!(free.is_empty(), "free, but on no list: {free:?}");
+            assert_eq!(this.header().buried.load(Relaxed), 0);
+            living
+        });
+        audited.expect("sound")
+    }
+
+    /// Frees, as the layer above does, what needs no emptying.
+    pub(crate) fn free_all(&self, orphans: Vec<(u32, Kind)>) {
+        for (index, _) in orphans {
+            self.freed(index).expect("sound");
+        }
+        while let Some((index, _)) = self.pop_buried().expect("sound") {
+            self.freed(index).expect("sound");
+        }
+    }
+
+    fn sweep_all(&self, dead: OwnerId) {
+        self.free_all(self.sweep(dead).expect("sound"));
+    }
+
+    fn make_live(&self) -> Handle {
+        let handle = self.make(Kind::Lock).expect("room");
+        self.publish(handle).expect("just made");
+        handle
+    }
+}
+
+/// The same table on behalf of three imaginary processes.
+fn three() -> [Objects; 3] {
+    let heap = create_with(LEAST).expect("a small heap");
+    [0x1001, 0x1002, 0x1003].map(|owner| Objects::new(heap, OwnerId::from_bits(owner)))
+}
+
+/// Kills a process in place of each of an operation's stores, and a second one in place of each store
+/// of the cleaning up. `setting` makes an object that only the first one holds.
+fn for_every_two_deaths(
+    setting: impl Fn(&Objects, &Objects) -> Handle,
+    operation: impl Fn(&Objects, Handle),
+    check: impl Fn(&Objects, Handle),
+) {
+    let [me, dead, later] = three();
+    for stores in 0.. {
+        let mut finished = None;
+        for second in 0.. {
+            let handle = setting(&me, &dead);
+            finished = run_until_death(stores, || operation(&dead, handle));
+            let swept = run_until_death(second, || later.sweep_all(dead.me()));
+            me.sweep_all(dead.me());
+            me.sweep_all(later.me());
+            check(&me, handle);
+            me.free_all(Vec::new());
+            assert_eq!(me.audit(), [], "after {stores} stores and {second} of the cleaning up");
+            assert!(me.used() <= 1, "a slot is lost after {stores} stores");
+            if swept.is_some() {
+                break;
+            }
+        }
+        if finished.is_some() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn who_dies_while_it_makes_an_object_leaves_a_free_one() {
+    let nothing = |_: &Objects, dead: &Objects| Handle { family: dead.heap.header().family(), index: 0, generation: 0 };
+    let make = |dead: &Objects, _: Handle| {
+        dead.make_live();
+    };
+    for_every_two_deaths(nothing, make, |_, _| ());
+}
+
+#[test]
+fn who_dies_while_it_lets_go_or_frees_leaves_a_free_object() {
+    let held_by_the_dead = |_: &Objects, dead: &Objects| dead.make_live();
+    let let_go = |dead: &Objects, handle: Handle| {
+        dead.clear_holder(handle.index, dead.me()).expect("sound");
+        dead.free_all(Vec::new());
+    };
+    for_every_two_deaths(held_by_the_dead, let_go, |_, _| ());
+}
+
+#[test]
+fn who_dies_while_it_comes_and_goes_does_not_take_the_object_from_others() {
+    let held_by_me = |me: &Objects, _: &Objects| me.make_live();
+    let come_and_go = |dead: &Objects, handle: Handle| {
+        dead.attach(handle, Kind::Lock).expect("held by another");
+        dead.clear_holder(handle.index, dead.me()).expect("sound");
+        dead.free_all(Vec::new());
+    };
+    for_every_two_deaths(held_by_me, come_and_go, |me, handle| {
+        assert_eq!(me.check(handle), Ok(()), "held all the time");
+        me.clear_holder(handle.index, me.me()).expect("sound");
+    });
+}
+
+#[test]
+fn who_dies_with_a_handle_in_flight_leaves_a_count_too_high_or_none() {
+    let [me, dead, _] = three();
+    for stores in 0.. {
+        let handle = me.make_live();
+        me.send(handle.index).expect("sound"); // on its way to the dead
+        let received = run_until_death(stores, || {
+            dead.attach(handle, Kind::Lock).expect("in flight");
+            dead.arrived(handle.index).expect("sound");
+            dead.send(handle.index).expect("sound"); // on its way back
+            dead.clear_holder(handle.index, dead.me()).expect("sound");
+        });
+        me.sweep_all(dead.me());
+        assert_eq!(me.check(handle), Ok(()), "held by this process all the time");
+        me.clear_holder(handle.index, me.me()).expect("sound");
+        let in_flight = me.object(handle.index).expect("inside").in_flight.load(Relaxed);
+        assert!(in_flight <= 1, "after {stores} stores: {in_flight}");
+        assert_eq!(me.check(handle).is_ok(), in_flight == 1, "lives as long as it is counted");
+        if received.is_some() {
+            assert_eq!(in_flight, 1);
+            break;
+        }
+        // The message that it was in is drained.
+        while me.object(handle.index).expect("inside").in_flight.load(Relaxed) > 0 {
+            me.arrived(handle.index).expect("sound");
+        }
+        me.free_all(Vec::new());
+        assert_eq!(me.audit(), []);
+    }
+}
+
+/// Lets go of an object and dies before the second look.
+fn bury_and_die(objects: &Objects, handle: Handle) {
+    for stores in 0.. {
+        objects.set_holder(handle.index, objects.me()).expect("inside");
+        let finished = run_until_death(stores, || objects.clear_holder(handle.index, objects.me()));
+        assert!(finished.is_none(), "it dies before the burial is decided");
+        if objects.stage(handle.index).expect("sound").phase == Phase::Buried {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_burial_is_called_off_by_who_attaches_also_when_the_burier_died_or_was_stopped() {
+    let [me, dead, _] = three();
+    for burier in [&dead, &me] {
+        let handle = burier.make_live();
+        bury_and_die(burier, handle);
+        assert_eq!(me.attach(handle, Kind::Lock), Ok(()), "it was not decided yet");
+        me.sweep_all(dead.me());
+        assert_eq!(me.check(handle), Ok(()), "and is held now");
+        me.clear_holder(handle.index, me.me()).expect("sound");
+        me.free_all(Vec::new());
+        assert_eq!(me.audit(), []);
+    }
+}
+
+#[test]
+fn a_burial_that_was_stopped_does_not_end_a_later_life() {
+    let [me, stopped, later] = three();
+    let handle = stopped.make_live();
+    bury_and_die(&stopped, handle);
+    let first = stopped.object(handle.index).expect("inside").state.load(SeqCst);
+    me.attach(handle, Kind::Lock).expect("undecided");
+    me.clear_holder(handle.index, me.me()).expect("sound"); // condemned by this one
+    let second = stopped.object(handle.index).expect("inside").state.load(SeqCst);
+    assert_ne!(first, second);
+    me.free_all(Vec::new());
+    let next = stopped.make_live();
+    bury_and_die(&stopped, next);
+    later.attach(next, Kind::Lock).expect("undecided");
+    later.clear_holder(next.index, later.me()).expect("sound");
+    assert_eq!(next.index, handle.index);
+    me.free_all(Vec::new());
+    assert_eq!(me.audit(), []);
+}
+
+#[test]
+fn what_was_marked_but_not_taken_off_the_list_hides_nothing_under_it() {
+    let [me, dead, _] = three();
+    for stores in 0..3 {
+        let (below, top) = (me.make_live(), me.make_live());
+        me.clear_holder(below.index, me.me()).expect("sound");
+        me.clear_holder(top.index, me.me()).expect("sound");
+        let _ = run_until_death(stores, || dead.pop_buried());
+        me.sweep_all(dead.me());
+        assert_eq!(me.audit(), [], "after {stores} stores");
+    }
+}
+
+#[test]
+fn an_old_handle_does_not_touch_the_object_that_lives_there_now() {
+    let [me, other, _] = three();
+    let old = me.make_live();
+    me.clear_holder(old.index, me.me()).expect("sound");
+    me.free_all(Vec::new());
+    let new = other.make_live();
+    assert_eq!(new.index, old.index);
+    assert_eq!(me.attach(old, Kind::Lock), Err(HandleError::Gone));
+    assert_eq!(me.check(old), Err(HandleError::Gone));
+    assert_eq!(me.attach(new, Kind::Ring), Err(HandleError::OtherKind));
+    assert_eq!(me.attach(Handle { family: 0, ..new }, Kind::Lock), Err(HandleError::OtherFamily));
+    other.clear_holder(new.index, other.me()).expect("sound");
+    me.free_all(Vec::new());
+    assert_eq!(me.audit(), [], "nobody but its maker has held it");
+}
+
+#[test]
+fn threads_that_attach_and_let_go_lose_no_object_and_free_none_that_is_held() {
+    let all = three();
+    for _ in 0..200 {
+        let handle = all[0].make_live();
+        std::thread::scope(|scope| {
+            for objects in &all[1..] {
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        match objects.attach(handle, Kind::Lock) {
+                            Ok(()) => {
+                                std::hint::spin_loop();
+                                assert_eq!(objects.check(handle), Ok(()), "freed while it was held");
+                                objects.clear_holder(handle.index, objects.me()).expect("sound");
+                            }
+                            Err(error) => {
+                                assert_eq!(error, HandleError::Gone);
+                                return;
+                            }
+                        }
+                    }
+                });
+            }
+            all[0].clear_holder(handle.index, all[0].me()).expect("sound");
+        });
+        all[0].free_all(Vec::new());
+        assert_eq!(all[0].audit(), []);
+    }
+}
+
+#[test]
+fn scribbled_words_are_refused_and_never_followed() {
+    let scribbles: [fn(&Objects); 6] = [
+        |objects| objects.header().buried.store(u64::MAX, Relaxed),
+        |objects| objects.header().buried.store(1, Relaxed),
+        |objects| objects.header().free.iter().for_each(|head| head.store(u32::MAX, Relaxed)),
+        |objects| objects.header().used.store(u32::MAX, Relaxed),
+        |objects| objects.header().backed.store(u32::MAX, Relaxed),
+        |objects| objects.object(0).expect("inside").state.store(u64::MAX, Relaxed),
+    ];
+    for scribble in scribbles {
+        let [me, ..] = three();
+        let handle = me.make_live();
+        scribble(&me);
+        // Whatever comes of it comes as an answer.
+        let _ = me.attach(handle, Kind::Lock);
+        let _ = me.clear_holder(handle.index, me.me());
+        let _ = me.pop_buried();
+        let _ = me.make(Kind::Lock);
+        let _ = me.sweep(me.me());
+    }
+}
+
+/// Objects of a round; a small heap has room for 256.
+const OBJECTS: usize = 100;
+
+#[test]
+fn an_object_that_two_let_go_at_once_is_buried_once() {
+    let heap = create_with(LEAST).expect("a small heap");
+    let owners = [(); 2].map(|()| Registry::new(heap).join().expect("room"));
+    let objects = owners.map(|owner| Objects::new(heap, owner));
+    for _ in 0..40 {
+        let made: Vec<_> = (0..OBJECTS)
+            .map(|_| {
+                let handle = objects[0].make(Kind::Lock).expect("room");
+                objects[0].publish(handle).expect("just made");
+                objects[1].attach(handle, Kind::Lock).expect("held");
+                handle.index
+            })
+            .collect();
+        let arrived = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for (owner, objects) in owners.into_iter().zip(objects) {
+                let (made, arrived) = (&made, &arrived);
+                scope.spawn(move || {
+                    for (round, &index) in made.iter().enumerate() {
+                        // No barrier: both go on in the same hundred nanoseconds.
+                        arrived.fetch_add(1, SeqCst);
+                        let mut looks = 0;
+                        while arrived.load(SeqCst) < 2 * (round + 1) {
+                            looks += 1;
+                            if looks > 1_000 {
+                                std::thread::yield_now(); // there may be one core only
+                            }
+                        }
+                        objects.clear_holder(index, owner).expect("a sane table");
+                    }
+                });
+            }
+        });
+        let mut buried = 0;
+        while let Some((index, _)) = objects[0].pop_buried().expect("a sane list") {
+            objects[0].freed(index).expect("a sane table");
+            buried += 1;
+        }
+        assert_eq!(buried, OBJECTS);
+    }
+}
