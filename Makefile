@@ -32,7 +32,7 @@ SOAK_LIMIT ?= 30m
 
 BIN := .venv/bin
 # Folders count too: their time changes when a file is added or removed.
-SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE-MIT LICENSE-APACHE \
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE-MIT LICENSE-APACHE \
     $(shell find crates python -name __pycache__ -prune -o \( -type d -o -name '*.rs' \
         -o -name '*.py' -o -name '*.pyi' -o -name '*.toml' -o -name py.typed \) -print)
 
@@ -63,7 +63,7 @@ test-rust: ## run the tests of the Rust crates (manycore-python has none)
 	$(CARGO) test $(CARGO_FLAGS)
 
 .PHONY: test-python
-test-python: .venv/.stamp-wheel .venv/.stamp-test ## run the Python tests; PYTEST_ARGS are passed on
+test-python: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-demo ## run the Python tests; PYTEST_ARGS are passed on
 	@printf '\n== pytest on %s: all tests\n' "$$($(BIN)/python --version)"
 	$(BIN)/pytest $(PYTEST_ARGS)
 
@@ -200,7 +200,7 @@ $(foreach group,build test lint demo bench,$(eval $(call group_rule,$(group))))
 dist/.built: $(SOURCES) | .venv/.stamp-build
 	$(call heading,'release wheel')
 	@command -v $(CARGO) >/dev/null \
-	    || { echo 'manycore: cargo was not found; install Rust 1.85 or newer' >&2; exit 1; }
+	    || { echo 'manycore: cargo was not found; install Rust 1.87 or newer' >&2; exit 1; }
 	@mkdir -p dist && touch dist/.begun && rm -f dist/*.whl
 	PYO3_PYTHON=$(CURDIR)/$(BIN)/python $(BIN)/maturin build --release $(CARGO_FLAGS) --out dist
 	@mv dist/.begun $@

@@ -18,7 +18,9 @@ class Gate:
         for path in (self._arrivals, self._releases):
             os.mkfifo(path)
         # Both directions, so that neither opening nor reading depends on anybody's being there.
-        self._ends = [os.open(p, os.O_RDWR | os.O_CLOEXEC) for p in (self._arrivals, self._releases)]
+        self._ends = [
+            os.open(p, os.O_RDWR | os.O_CLOEXEC) for p in (self._arrivals, self._releases)
+        ]
 
     def __getstate__(self):
         return {"_arrivals": self._arrivals, "_releases": self._releases}

@@ -5,10 +5,10 @@ import time
 
 
 class Journal:
-    """Memory shared across `fork`; each fact is one store of eight bytes, so it is never half there.
+    """Memory shared across `fork`; each fact is one store of eight bytes, so never half there.
 
-    One process writes: `begin` before it does something, `done` afterwards. The test reads when that
-    process has ended. A journal that is full raises IndexError in the writer.
+    One process writes: `begin` before it does something, `done` afterwards. The test reads when
+    that process has ended. A journal that is full raises IndexError in the writer.
     """
 
     def __init__(self, capacity: int = 1 << 16):

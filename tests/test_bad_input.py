@@ -1,11 +1,12 @@
-"""Mistakes: what they raise, that the message says what to do, and that things go on afterwards."""
+"""Mistakes: what they raise, that the message helps, and that things go on afterwards."""
 
 import ctypes
 import pickle
 import threading
 
-import manycore
 import pytest
+
+import manycore
 import targets
 
 beyond_stdlib = pytest.mark.beyond_stdlib
@@ -25,7 +26,11 @@ def pool():
         ({"processes": "2"}, TypeError, "int"),
         ({"processes": 1.5}, TypeError, "integer"),
         ({"processes": 1, "initializer": 3}, TypeError, "initializer must be a callable"),
-        ({"processes": 1, "maxtasksperchild": 0}, ValueError, "maxtasksperchild must be a positive"),
+        (
+            {"processes": 1, "maxtasksperchild": 0},
+            ValueError,
+            "maxtasksperchild must be a positive",
+        ),
         ({"processes": 1, "maxtasksperchild": "x"}, ValueError, "maxtasksperchild must be a pos"),
     ],
 )

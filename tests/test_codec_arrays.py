@@ -4,8 +4,9 @@ import array
 import datetime
 import pickle
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from processes import forked, running
 

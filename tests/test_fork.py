@@ -4,8 +4,9 @@ import os
 import queue as standard_queue
 import threading
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from processes import forked, running
 
@@ -125,8 +126,9 @@ def test_a_child_works_though_other_threads_put_and_got_during_the_fork(maxsize)
             busy.put(b"x" * 100)
         busy.put(None)
 
-    threads = [threading.Thread(target=put)] + [
-        threading.Thread(target=lambda: [None for _ in iter(busy.get, None)])
+    threads = [
+        threading.Thread(target=put),
+        threading.Thread(target=lambda: [None for _ in iter(busy.get, None)]),
     ]
     for thread in threads:
         thread.start()

@@ -12,7 +12,7 @@ import sys as _sys
 if not _sys.platform.startswith("linux"):
     raise ImportError("manycore runs on Linux only: it is built on memfd, futex and pidfd")
 
-from multiprocessing import SUBDEBUG, SUBWARNING
+from multiprocessing import SUBDEBUG, SUBWARNING  # type: ignore[attr-defined]
 
 from manycore import _engine, context
 from manycore import process as _process
@@ -115,5 +115,6 @@ __all__ = [
     "set_start_method",
 ]
 
-# Registered first, so it runs last: what the program's own exit functions release counts as released.
+# Registered first, so it runs last: what the program's own exit functions release counts as
+# released.
 _atexit.register(_engine.leave_family)

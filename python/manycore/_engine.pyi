@@ -1,6 +1,9 @@
+import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, final
+
+from typing_extensions import disjoint_base
 
 __all__ = [
     "Crew",
@@ -43,8 +46,10 @@ class Memory:
     @property
     def address(self) -> int: ...
     def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):  # before, the buffer protocol has no name in Python
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@disjoint_base
 class RingQueue:
     def __new__(cls, maxsize: int = 0, *, handle: _Handle | None = None) -> Self: ...
     @property
@@ -64,6 +69,7 @@ class RingQueue:
     def _count_unfinished(self, delta: int) -> bool: ...
     def _wait_finished(self) -> None: ...
 
+@disjoint_base
 class PlainLock:
     def __new__(cls, *, handle: _Handle | None = None) -> Self: ...
     @property
@@ -80,6 +86,7 @@ class PlainLock:
     ) -> None: ...
     def _holder(self) -> tuple[int | None, int]: ...
 
+@disjoint_base
 class RecursiveLock:
     def __new__(cls, *, handle: _Handle | None = None) -> Self: ...
     @property

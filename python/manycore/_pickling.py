@@ -11,7 +11,7 @@ import io
 import pickle
 import threading
 from collections.abc import Callable
-from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError
+from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError  # type: ignore[attr-defined]
 from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -56,7 +56,7 @@ class _Encoder(threading.local):
     def renew(self, table: dict[type, Any]) -> None:
         self.table = table
         self.pickler = pickle.Pickler(self.file, 5, buffer_callback=self.keep_inside)
-        self.pickler.dispatch_table = table  # type: ignore[assignment]
+        self.pickler.dispatch_table = table
 
     def keep_inside(self, buffer: pickle.PickleBuffer) -> bool:
         """Whether a buffer stays inside the pickle; otherwise it is noted."""
@@ -145,6 +145,6 @@ def dumps_all(obj: object) -> bytes:
     """A pickle with everything inside."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5)
-    pickler.dispatch_table = _reducers.table()  # type: ignore[assignment]
+    pickler.dispatch_table = _reducers.table()
     pickler.dump(obj)
     return file.getvalue()

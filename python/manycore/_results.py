@@ -121,9 +121,7 @@ class MapResult(ApplyResult):
         name: str | None,
     ) -> None:
         self._tasks = (head, items, chunk, star)
-        super().__init__(
-            pool, callback, error_callback, items=len(items), chunk=chunk, name=name
-        )
+        super().__init__(pool, callback, error_callback, items=len(items), chunk=chunk, name=name)
 
     def _send(self, start: int, most_open: int) -> int:
         """Hands out items from `start` on; the first that was not handed out."""

@@ -113,8 +113,8 @@ class Workers:
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""
         error = WorkerDied(
-            f"the last {self._early_deaths} workers ended before they could take a task; look at what "
-            "they printed, and at the initializer"
+            f"the last {self._early_deaths} workers ended before they could take a task; look at "
+            "what they printed, and at the initializer"
         )
         self.abandon(error)
 

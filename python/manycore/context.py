@@ -31,41 +31,41 @@ __all__ = [
 class BaseContext(_context.BaseContext):
     """What every context can make.
 
-    `Semaphore`, `Condition`, `Event`, `Barrier` and `Manager` are the standard library's, made for this
-    context; all else is the engine's.
+    `Semaphore`, `Condition`, `Event`, `Barrier` and `Manager` are the standard library's, made for
+    this context; all else is the engine's.
     """
 
-    def Lock(self) -> Any:  # noqa: N802
+    def Lock(self) -> Any:
         """A lock that any thread of any process may release."""
         from manycore.synchronize import Lock
 
         return Lock(ctx=self.get_context())
 
-    def RLock(self) -> Any:  # noqa: N802
+    def RLock(self) -> Any:
         """A lock that its owner may acquire again."""
         from manycore.synchronize import RLock
 
         return RLock(ctx=self.get_context())
 
-    def Queue(self, maxsize: int = 0) -> Any:  # noqa: N802
+    def Queue(self, maxsize: int = 0) -> Any:
         """A queue of at most `maxsize` items."""
         from manycore.queues import Queue
 
         return Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> Any:  # noqa: N802
+    def JoinableQueue(self, maxsize: int = 0) -> Any:
         """A queue whose producers can wait until its items are done."""
         from manycore.queues import JoinableQueue
 
         return JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> Any:  # noqa: N802
+    def SimpleQueue(self) -> Any:
         """A queue with `put`, `get` and `empty` only."""
         from manycore.queues import SimpleQueue
 
         return SimpleQueue(ctx=self.get_context())
 
-    def Pool(  # noqa: N802
+    def Pool(
         self,
         processes: int | None = None,
         initializer: Any = None,
@@ -77,25 +77,25 @@ class BaseContext(_context.BaseContext):
 
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
 
-    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A shared ctypes object without a lock."""
         from manycore.sharedctypes import RawValue
 
         return RawValue(typecode_or_type, *args)
 
-    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N802
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
         """A shared ctypes array without a lock."""
         from manycore.sharedctypes import RawArray
 
         return RawArray(typecode_or_type, size_or_initializer)
 
-    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:  # noqa: N802
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A shared ctypes object with a lock."""
         from manycore.sharedctypes import Value
 
         return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
-    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:  # noqa: N802
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         """A shared ctypes array with a lock."""
         from manycore.sharedctypes import Array
 
@@ -113,7 +113,9 @@ class BaseContext(_context.BaseContext):
             context = _concrete_contexts[method]
         except KeyError:
             known = ", ".join(repr(name) for name in _concrete_contexts)
-            raise ValueError(f"cannot find context for {method!r}: the start methods are {known}") from None
+            raise ValueError(
+                f"cannot find context for {method!r}: the start methods are {known}"
+            ) from None
         return context
 
     def get_start_method(self, allow_none: bool = False) -> Any:
@@ -131,14 +133,14 @@ class Process(process.OwnedProcess):
     _start_method: str | None = None
 
     @staticmethod
-    def _Popen(process_obj: Any) -> Any:  # noqa: N802
+    def _Popen(process_obj: Any) -> Any:
         return _default_context.get_context().Process._Popen(process_obj)
 
 
 class DefaultContext(BaseContext):
     """The context that the package's own functions use. Its start method can be set once."""
 
-    Process = Process  # type: ignore[assignment]
+    Process = Process
 
     def __init__(self, context: BaseContext) -> None:
         self._default_context = context
@@ -166,7 +168,7 @@ class DefaultContext(BaseContext):
         self._actual_context = self.get_context(method)
 
     def get_start_method(self, allow_none: bool = False) -> Any:
-        """The name of the start method in use, which is fixed by asking unless `allow_none` is true."""
+        """The name of the start method in use, fixed by asking unless `allow_none` is true."""
         if self._actual_context is None:
             if allow_none:
                 return None
@@ -184,7 +186,7 @@ class ForkProcess(process.OwnedProcess):
     _start_method = "fork"
 
     @staticmethod
-    def _Popen(process_obj: Any) -> Any:  # noqa: N802
+    def _Popen(process_obj: Any) -> Any:
         from manycore.popen_fork import Popen
 
         return Popen(process_obj)
@@ -196,7 +198,7 @@ class SpawnProcess(process.OwnedProcess):
     _start_method = "spawn"
 
     @staticmethod
-    def _Popen(process_obj: Any) -> Any:  # noqa: N802
+    def _Popen(process_obj: Any) -> Any:
         from manycore.popen_spawn_posix import Popen
 
         return Popen(process_obj)
@@ -206,21 +208,21 @@ class ForkContext(BaseContext):
     """Starts processes by `fork`."""
 
     _name = "fork"
-    Process = ForkProcess  # type: ignore[assignment]
+    Process = ForkProcess
 
 
 class SpawnContext(BaseContext):
     """Starts processes by `spawn`."""
 
     _name = "spawn"
-    Process = SpawnProcess  # type: ignore[assignment]
+    Process = SpawnProcess
 
 
 _concrete_contexts: dict[str, BaseContext] = {"fork": ForkContext(), "spawn": SpawnContext()}
 
 
 def _first_choice() -> BaseContext:
-    """The running Python's own default, where it is one of ours; else `spawn`, which is as clean."""
+    """The running Python's own default, if it is one of ours; else `spawn`, which is as clean."""
     name = _context._default_context._default_context._name  # type: ignore[attr-defined]
     return _concrete_contexts.get(name, _concrete_contexts["spawn"])
 

@@ -28,7 +28,7 @@ class Corrupted(ProcessError):
 
 
 class HandleError(ProcessError, ValueError):
-    """A pickled queue, lock or value leads nowhere: it is gone, or of another family of processes."""
+    """A pickled queue, lock or value leads nowhere: gone, or of another family of processes."""
 
 
 class HeapFull(ProcessError, MemoryError):
@@ -44,8 +44,13 @@ class WorkerDied(ProcessError, RuntimeError):
         function: Name of the function that it ran, where known.
     """
 
-    def __init__(self, message: str, pid: int | None = None, exitcode: int | None = None,
-                 function: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        pid: int | None = None,
+        exitcode: int | None = None,
+        function: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.pid = pid
         self.exitcode = exitcode
@@ -67,7 +72,7 @@ class WorkerDied(ProcessError, RuntimeError):
 
 
 class LockOwnerDied(RuntimeWarning):
-    """The last holder of a lock was killed while it held it: what the lock guards may be half-done."""
+    """The last holder of a lock was killed while it held it: what it guards may be half-done."""
 
 
 class ProcessStalled(RuntimeWarning):
@@ -97,10 +102,14 @@ def warn_owner_died(pid: int) -> None:
 
 def warn_stalled(thread: int, state: str) -> None:
     """Warns that this process waits for one that does not move."""
-    reasons = {"T": "stopped by a signal", "t": "stopped by a debugger", "D": "waiting for a device"}
+    reasons = {
+        "T": "stopped by a signal",
+        "t": "stopped by a debugger",
+        "D": "waiting for a device",
+    }
     warnings.warn(
-        f"waiting for process {thread}, which is {reasons.get(state, 'not running')} inside a queue "
-        "operation; continue or kill it",
+        f"waiting for process {thread}, which is {reasons.get(state, 'not running')} inside a "
+        "queue operation; continue or kill it",
         ProcessStalled,
         stacklevel=2,
     )

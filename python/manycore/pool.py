@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import pool as _pool
 from multiprocessing import util
-from multiprocessing.pool import (
+from multiprocessing.pool import (  # type: ignore[attr-defined]
     CLOSE,
     RUN,
     TERMINATE,
@@ -48,6 +48,9 @@ _MOST_OPEN = 8192
 
 _AHEAD = 16
 """Tasks for each worker that a lazy map hands out ahead of what was fetched."""
+
+_MOMENT = 0.0005
+"""Seconds that a lazy map waits for more than one answer."""
 
 _LOOK_AFTER = 0.05
 """Seconds between two looks at whether all workers live."""
@@ -106,7 +109,7 @@ class Pool(_pool.Pool):
                 f"Number of processes must be at least 1, not {count}; leave it out for one per CPU"
             )
         if maxtasksperchild is not None and (
-            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0  # type: ignore[redundant-expr]
         ):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
@@ -134,12 +137,16 @@ class Pool(_pool.Pool):
     def __del__(self) -> None:
         if self._state == RUN and "_terminate" in self.__dict__:
             warnings.warn(
-                f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self
+                f"unclosed running multiprocessing pool {self!r}",
+                ResourceWarning,
+                stacklevel=1,
+                source=self,
             )
             self._terminate()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__qualname__} state={self._state} pool_size={self._processes}>"
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        return f"<{name} state={self._state} pool_size={self._processes}>"
 
     @property
     def _pool(self) -> list[Any]:
@@ -147,7 +154,12 @@ class Pool(_pool.Pool):
 
     # ---- calls ------------------------------------------------------------------------------
 
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> Any:
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+    ) -> Any:
         """The result of `func(*args, **kwds)`, run by a worker."""
         return self.apply_async(func, args, kwds).get()
 
@@ -167,15 +179,29 @@ class Pool(_pool.Pool):
         self._need_keeper(callback, error_callback)
         return result
 
-    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
         """The results of `func(item)` for each item, in order."""
         return self._map(func, iterable, chunksize, star=False)
 
-    def starmap(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[Any]:
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[Any]:
         """The results of `func(*item)` for each item, in order."""
         return self._map(func, iterable, chunksize, star=True)
 
-    def _map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None, *, star: bool) -> Any:
+    def _map(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        *,
+        star: bool,
+    ) -> list[Any]:
         head = self._begin(func)
         items = iterable if type(iterable) is list else list(iterable)
         chunk = self._chunk_for(len(items), chunksize)
@@ -185,7 +211,8 @@ class Pool(_pool.Pool):
             sent = result._send(sent, _MOST_OPEN)
             if sent < len(items) and not crew.collect():
                 self._pause(job, crew.open // 2, None)
-        return result.get()
+        results: list[Any] = result.get()
+        return results
 
     def map_async(
         self,
@@ -222,25 +249,34 @@ class Pool(_pool.Pool):
         head = self._begin(func)
         items = list(iterable)
         chunk = self._chunk_for(len(items), chunksize)
-        result = MapResult(
-            self, callback, error_callback, head, items, chunk, star, _name(func)
-        )
+        result = MapResult(self, callback, error_callback, head, items, chunk, star, _name(func))
         result._send(0, 1 << 62)
         self._need_keeper(callback, error_callback)
         return result
 
-    def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
+    # Typeshed has `int | None`, but None fails in the standard library, too.
+    def imap(  # type: ignore[override]
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Any:
         """A lazy `map`: an iterator over the results, in order.
 
         At most 16 tasks for each worker are taken ahead of the results that were fetched.
         """
         return self._stream(IMapIterator, func, iterable, chunksize)
 
-    def imap_unordered(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
+    def imap_unordered(  # type: ignore[override]
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Any:
         """A lazy `map`: an iterator over the results, as they come."""
         return self._stream(IMapUnorderedIterator, func, iterable, chunksize)
 
-    def _stream(self, kind: type[IMapIterator], func: Callable[..., Any], iterable: Iterable[Any], chunksize: int) -> Any:
+    def _stream(
+        self,
+        kind: type[IMapIterator],
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+    ) -> Any:
         head = self._begin(func)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -255,7 +291,9 @@ class Pool(_pool.Pool):
         if self._crew.seems_dead():
             self._look_after()
         if not callable(func):
-            raise TypeError(f"{func!r} is not callable: give the function itself and its arguments apart")
+            raise TypeError(
+                f"{func!r} is not callable: give the function itself and its arguments apart"
+            )
         return self._functions.head(func)
 
     def _chunk_for(self, items: int, chunksize: int | None) -> int:
@@ -279,7 +317,7 @@ class Pool(_pool.Pool):
         while not job.done:
             self._crew.collect()
             if job.done:
-                break
+                break  # type: ignore[unreachable]  # mypy does not see that `collect` may end it
             if until is not None and time.monotonic() >= until:
                 return False
             self._pause(job, job.left, until)
@@ -287,13 +325,20 @@ class Pool(_pool.Pool):
 
     def _wait_for_news(self, job: _engine.Job, until: float | None) -> bool:
         """Waits until a stream has answers to fetch; false when `until` came first."""
+        # First for a handful of answers, for a moment: waking up for each costs more than a tiny task.
+        handful = min(8, self._crew.open // 4)
         while True:
             self._crew.collect()
             if job.results or job.done:
                 return True
-            if until is not None and time.monotonic() >= until:
+            now = time.monotonic()
+            if until is not None and now >= until:
                 return False
-            self._pause(job, 1, until)
+            if handful > 1:
+                self._crew.wait(job, job.delivered, handful, _MOMENT)
+                handful = 0
+            else:
+                self._pause(job, 1, until)
 
     def _pause(self, job: _engine.Job | None, want: int, until: float | None) -> None:
         """Sleeps until there is something to do, and looks after the workers now and then."""

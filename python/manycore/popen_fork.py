@@ -15,8 +15,8 @@ __all__ = ["Popen"]
 class Popen(popen_fork.Popen):
     """A child made by `fork`.
 
-    Beside the standard library's pipes, the child has a *lifeline*: when this process ends, however it
-    ends, the kernel kills the child.
+    Beside the standard library's pipes, the child has a *lifeline*: when this process ends, however
+    it ends, the kernel kills the child.
     """
 
     method = "fork"
@@ -43,13 +43,14 @@ class Popen(popen_fork.Popen):
     def _keep(self, sentinel: int, *others: int) -> None:
         """Keeps the parent's ends of the child's pipes until this object goes."""
         self.sentinel = sentinel
-        self.finalizer: Any = util.Finalize(self, util.close_fds, (sentinel, *others))
+        close_fds = util.close_fds  # type: ignore[attr-defined]
+        self.finalizer: Any = util.Finalize(self, close_fds, (sentinel, *others))
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, once the child has ended."""
         if self.returncode is not None:
             return self.returncode
-        code: int | None = super().poll(flag)  # type: ignore[assignment]
+        code = super().poll(flag)
         if code is not None:
             _engine.cut_lifeline(self._lifeline)
             _engine.reap()

@@ -6,6 +6,7 @@ import io
 import os
 from multiprocessing import context, reduction, resource_tracker, util
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from manycore import _engine, popen_fork, spawn
 
@@ -53,9 +54,8 @@ class Popen(popen_fork.Popen):
             inherited = [child_r, child_w, heap, lifeline, *self._fds]
             if tracker is not None:
                 inherited.append(tracker)
-            self.pid = util.spawnv_passfds(  # type: ignore[attr-defined]
-                spawn.get_executable(), command, sorted(set(inherited))
-            )
+            executable: Any = spawn.get_executable()  # str or bytes, as it was set
+            self.pid = util.spawnv_passfds(executable, command, sorted(set(inherited)))
         except BaseException:
             _engine.handles_arrived(handles)
             _engine.cut_lifeline(self._lifeline)

@@ -1,10 +1,10 @@
-"""Processes: the standard library's `multiprocessing.process`, so that `logging` and others see ours."""
+"""Processes: the standard library's `multiprocessing.process`, so `logging` and others see ours."""
 
 from __future__ import annotations
 
 import os
 from multiprocessing import process as _process
-from multiprocessing.process import (
+from multiprocessing.process import (  # type: ignore[attr-defined]
     ORIGINAL_DIR,
     AuthenticationString,
     BaseProcess,
@@ -33,8 +33,9 @@ class OwnedProcess(BaseProcess):
             "can only start a process object created by current process"
         )
         _process._cleanup()  # type: ignore[attr-defined]
-        self._popen = self._Popen(self)  # type: ignore[attr-defined]
-        self._sentinel = self._popen.sentinel
+        popen = self._Popen(self)  # type: ignore[attr-defined]
+        self._popen = popen
+        self._sentinel = popen.sentinel
         # The arguments may refer to this object: a cycle that would keep both alive.
         del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
         _process._children.add(self)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from queue import Empty, Full
 from types import GenericAlias
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from manycore import _engine
 
@@ -35,9 +35,9 @@ class Queue(_engine.RingQueue):
         handle: For unpickling.
     """
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
-    def __new__(cls, maxsize: int = 0, *, ctx: object = None, handle: Handle | None = None) -> Any:
+    def __new__(cls, maxsize: int = 0, *, ctx: object = None, handle: Handle | None = None) -> Self:
         """Makes the queue in the heap, or leads to one that exists."""
         return super().__new__(cls, maxsize, handle=handle)
 
@@ -89,9 +89,9 @@ class JoinableQueue(Queue):
 class SimpleQueue(_engine.RingQueue):
     """A queue with `put`, `get` and `empty` only."""
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
-    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Any:
+    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Self:
         """Makes the queue in the heap, or leads to one that exists."""
         return super().__new__(cls, 0, handle=handle)
 

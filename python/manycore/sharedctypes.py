@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from multiprocessing import sharedctypes as _sharedctypes
 from multiprocessing.reduction import ForkingPickler
-from multiprocessing.sharedctypes import typecode_to_type
+from multiprocessing.sharedctypes import typecode_to_type  # type: ignore[attr-defined]
 from typing import Any
 
 from manycore import _engine
@@ -38,9 +38,10 @@ def _lay_over(type_: Any, memory: _engine.Memory) -> Any:
 
 def _spec(obj: Any) -> tuple[Any, int | None]:
     """The type of a ctypes object in a form that can be pickled: arrays by item type and length."""
+    type_: Any = type(obj)
     if isinstance(obj, ctypes.Array):
-        return type(obj)._type_, type(obj)._length_
-    return type(obj), None
+        return type_._type_, type_._length_
+    return type_, None
 
 
 def _reduce_raw(obj: Any) -> tuple[Any, ...]:
@@ -54,7 +55,7 @@ def _rebuild_raw(type_: Any, length: int | None, handle: Handle) -> Any:
     return _lay_over(type_ if length is None else type_ * length, _engine.Memory(handle=handle))
 
 
-def RawValue(typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802
+def RawValue(typecode_or_type: Any, *args: Any) -> Any:
     """A ctypes object in shared memory, without a lock."""
     type_ = _type_of(typecode_or_type)
     obj = _lay_over(type_, _engine.Memory(ctypes.sizeof(type_)))
@@ -62,7 +63,7 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802
     return obj
 
 
-def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N802
+def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
     """A ctypes array in shared memory, without a lock.
 
     Raises:
@@ -72,7 +73,8 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N
     if isinstance(size_or_initializer, int):
         if size_or_initializer < 0:
             raise ValueError(
-                f"length must be >= 0, not {size_or_initializer}: give the number of items, or the items"
+                f"length must be >= 0, not {size_or_initializer}: "
+                "give the number of items, or the items"
             )
         type_ = item * size_or_initializer
         return _lay_over(type_, _engine.Memory(ctypes.sizeof(type_)))
@@ -83,7 +85,7 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N
     return obj
 
 
-def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:  # noqa: N802
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
     """A ctypes object in shared memory, with a lock unless `lock` is false.
 
     Args:
@@ -95,7 +97,9 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) 
     return _guarded(RawValue(typecode_or_type, *args), lock)
 
 
-def Array(typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:  # noqa: N802
+def Array(
+    typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None
+) -> Any:
     """A ctypes array in shared memory, with a lock unless `lock` is false."""
     return _guarded(RawArray(typecode_or_type, size_or_initializer), lock)
 
@@ -127,11 +131,11 @@ class _Shared:
         return _rebuild, (*_spec(self._obj), self._obj._wrapper.handle, self._lock)
 
 
-class Synchronized(_Shared, _sharedctypes.Synchronized):  # type: ignore[type-arg, misc]
+class Synchronized(_Shared, _sharedctypes.Synchronized):  # type: ignore[type-arg]
     """A guarded simple value."""
 
 
-class SynchronizedArray(_Shared, _sharedctypes.SynchronizedArray):  # type: ignore[type-arg, misc]
+class SynchronizedArray(_Shared, _sharedctypes.SynchronizedArray):  # type: ignore[type-arg]
     """A guarded array."""
 
 
@@ -139,7 +143,7 @@ class SynchronizedString(_Shared, _sharedctypes.SynchronizedString):
     """A guarded array of characters."""
 
 
-class SynchronizedBase(_Shared, _sharedctypes.SynchronizedBase):  # type: ignore[type-arg, misc]
+class SynchronizedBase(_Shared, _sharedctypes.SynchronizedBase):  # type: ignore[type-arg]
     """A guarded structure."""
 
 
@@ -147,11 +151,11 @@ _structures: dict[type, type] = {}
 
 
 def _class_for(obj: Any) -> Any:
+    type_: Any = type(obj)
     if isinstance(obj, ctypes._SimpleCData):
         return Synchronized
     if isinstance(obj, ctypes.Array):
-        return SynchronizedString if type(obj)._type_ is ctypes.c_char else SynchronizedArray
-    type_ = type(obj)
+        return SynchronizedString if type_._type_ is ctypes.c_char else SynchronizedArray
     if type_ not in _structures:
         names = [field[0] for field in type_._fields_]
         properties = {name: _sharedctypes.make_property(name) for name in names}  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Self
 
 from manycore import _engine
 from manycore.process import current_process
@@ -35,7 +35,7 @@ class Lock(_engine.PlainLock):
         handle: For unpickling.
     """
 
-    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Any:
+    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Self:
         """Makes the lock in the heap, or leads to one that exists."""
         return super().__new__(cls, handle=handle)
 
@@ -59,7 +59,7 @@ class RLock(_engine.RecursiveLock):
         handle: For unpickling.
     """
 
-    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Any:
+    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Self:
         """Makes the lock in the heap, or leads to one that exists."""
         return super().__new__(cls, handle=handle)
 

@@ -5,8 +5,9 @@ import os
 import select
 import threading
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from processes import running
 
@@ -157,7 +158,7 @@ def test_send_bytes_can_send_a_part(pipe, arguments, sent):
 
 @pytest.mark.parametrize("arguments", [(7,), (-1,), (2, 9), (0, -1)])
 def test_send_bytes_refuses_a_part_that_is_not_there(pipe, arguments):
-    with pytest.raises(ValueError, match="offset|size"):
+    with pytest.raises(ValueError, match=r"offset|size"):
         pipe[0].send_bytes(b"abcdef", *arguments)
 
 

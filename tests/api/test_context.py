@@ -3,8 +3,9 @@
 import multiprocessing
 import os
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from processes import running
 

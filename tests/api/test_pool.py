@@ -7,11 +7,12 @@ import os
 import pickle
 import re
 import threading
+from multiprocessing.pool import MaybeEncodingError
+
+import pytest
 
 import manycore
-import pytest
 import targets
-from multiprocessing.pool import MaybeEncodingError
 
 beyond_stdlib = pytest.mark.beyond_stdlib
 

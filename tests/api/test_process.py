@@ -6,8 +6,9 @@ import select
 import signal
 import threading
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from processes import running
 
@@ -90,7 +91,9 @@ def test_the_child_knows_itself_and_its_parent(ctx):
         assert ours.recv() == (True, "Fred", True, process.pid, os.getpid())
 
 
-@pytest.mark.parametrize(("method", "prefix"), [("fork", "ForkProcess-"), ("spawn", "SpawnProcess-")])
+@pytest.mark.parametrize(
+    ("method", "prefix"), [("fork", "ForkProcess-"), ("spawn", "SpawnProcess-")]
+)
 def test_default_names_tell_the_start_method(method, prefix):
     context = manycore.get_context(method)
     first, second = context.Process(), context.Process()
@@ -110,9 +113,11 @@ def test_the_name_can_be_changed_until_and_after_the_start():
 def test_daemon_is_inherited_given_or_set_before_the_start():
     assert manycore.Process().daemon is False
     assert manycore.Process(daemon=True).daemon is True
-    with running(manycore, targets.nothing) as process:
-        with pytest.raises(AssertionError, match="already started"):
-            process.daemon = True
+    with (
+        running(manycore, targets.nothing) as process,
+        pytest.raises(AssertionError, match="already started"),
+    ):
+        process.daemon = True
 
 
 @pytest.mark.parametrize("subclass", [targets.ForkAnnouncer, targets.SpawnAnnouncer])

@@ -7,8 +7,9 @@ import signal
 import threading
 import time
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from processes import running
 
@@ -83,9 +84,7 @@ def test_each_item_arrives_exactly_once(kind, producers, consumers):
 def test_threads_of_one_process_share_a_queue(kind):
     queue = getattr(manycore, kind)()
     got = []
-    getters = [
-        threading.Thread(target=lambda: got.extend(iter(queue.get, None))) for _ in range(3)
-    ]
+    getters = [threading.Thread(target=lambda: got.extend(iter(queue.get, None))) for _ in range(3)]
     putters = [
         threading.Thread(target=targets.put_range, args=(queue, n * 500, 500)) for n in range(3)
     ]
@@ -200,9 +199,7 @@ def test_a_waiting_put_is_woken_by_a_get_of_another_process(ctx):
 
 def test_every_waiting_process_is_served():
     queue, answers = manycore.Queue(), manycore.Queue()
-    waiting = [
-        manycore.Process(target=targets.get_from, args=(queue, answers)) for _ in range(5)
-    ]
+    waiting = [manycore.Process(target=targets.get_from, args=(queue, answers)) for _ in range(5)]
     for process in waiting:
         process.start()
     targets.put_range(queue, 0, 5)

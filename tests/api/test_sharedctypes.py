@@ -4,8 +4,9 @@ import ctypes
 import pickle
 import threading
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from processes import running
 
@@ -16,7 +17,7 @@ UNSIGNED = "BHILQ"
 
 
 class Point(ctypes.Structure):
-    _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_double)]  # noqa: RUF012
+    _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_double)]
 
 
 @pytest.mark.parametrize("lock", [True, False])

@@ -4,8 +4,9 @@ import pickle
 import threading
 import time
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from processes import running
 
@@ -82,9 +83,7 @@ def test_a_timeout_is_not_over_too_early():
 @both_kinds
 def test_only_one_process_at_a_time_is_inside(ctx, kind):
     lock, counter = getattr(ctx, kind)(), ctx.Value("i", 0, lock=False)
-    processes = [
-        ctx.Process(target=targets.count_up, args=(lock, counter, 2000)) for _ in range(4)
-    ]
+    processes = [ctx.Process(target=targets.count_up, args=(lock, counter, 2000)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:

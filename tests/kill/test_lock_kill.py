@@ -5,8 +5,9 @@ import os
 import random
 import struct
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from journal import Journal
 from processes import kill_and_confirm, running, wait_until_asleep
@@ -43,7 +44,11 @@ def taken_in_a_child(ctx, lock):
 
 @pytest.mark.parametrize(
     "take",
-    [lambda lock: lock.acquire(), lambda lock: lock.acquire(True, 100), lambda lock: lock.__enter__()],
+    [
+        lambda lock: lock.acquire(),
+        lambda lock: lock.acquire(True, 100),
+        lambda lock: lock.__enter__(),
+    ],
     ids=["acquire", "timeout", "with"],
 )
 def test_the_next_to_take_it_is_warned_and_has_it(ctx, gate, lock, take):

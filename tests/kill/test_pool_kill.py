@@ -6,8 +6,9 @@ import random
 import signal
 import struct
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from processes import kill_and_confirm
 

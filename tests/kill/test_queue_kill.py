@@ -17,8 +17,9 @@ import struct
 import time
 import zlib
 
-import manycore
 import pytest
+
+import manycore
 import targets
 from journal import Journal
 from processes import kill_and_confirm, running, wait_until_asleep
@@ -51,7 +52,7 @@ def numbers(journal):
 
 
 class Arena:
-    """Processes at work on one queue. Those of the killed roles announce that they may be killed."""
+    """Processes at work on one queue; those of the killed roles say that they may be killed."""
 
     def __init__(self, queue, seed, killed_roles):
         self.queue = queue

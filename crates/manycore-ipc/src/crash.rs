@@ -26,7 +26,10 @@ impl Corpse {
     pub(crate) fn new() -> Self {
         let child = std::process::Command::new("true").spawn().expect("runs");
         let ended = manycore_os::process::open(child.id()).expect("not collected");
-        assert!(manycore_os::process::ended_within(ended, std::time::Duration::from_secs(60)));
+        assert!(manycore_os::process::ended_within(
+            ended,
+            std::time::Duration::from_secs(60)
+        ));
         Self(child)
     }
 

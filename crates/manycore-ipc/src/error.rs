@@ -5,7 +5,9 @@ use thiserror::Error;
 /// Bytes in the heap are not what this engine writes there: another process scribbled on them, or
 /// runs another version. The operation changed nothing.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("shared memory is corrupted: {what}; restart the program, and look for native code that writes out of bounds")]
+#[error(
+    "shared memory is corrupted: {what}; restart the program, and look for native code that writes out of bounds"
+)]
 pub struct Corrupted {
     /// What was found to be wrong.
     pub what: &'static str,

@@ -26,7 +26,11 @@ fn plan() -> Option<&'static Plan> {
             None => (text, None),
         };
         let (place, count) = text.rsplit_once(':').unwrap_or((&text, "1"));
-        Some(Plan { place: place.to_owned(), count: count.parse().unwrap_or(1), once })
+        Some(Plan {
+            place: place.to_owned(),
+            count: count.parse().unwrap_or(1),
+            once,
+        })
     })
     .as_ref()
 }

@@ -21,6 +21,9 @@ pub fn on_stall(hook: fn(Stalled)) {
 
 pub(crate) fn report(tid: u32) {
     if let Some(hook) = HOOK.get() {
-        hook(Stalled { tid, state: manycore_os::process::state(tid).unwrap_or('?') });
+        hook(Stalled {
+            tid,
+            state: manycore_os::process::state(tid).unwrap_or('?'),
+        });
     }
 }

@@ -116,7 +116,12 @@ macro_rules! word {
     };
 }
 
-word!(Word32, AtomicU32, u32, "A shared 32-bit word, as the kernel's futex calls want it.");
+word!(
+    Word32,
+    AtomicU32,
+    u32,
+    "A shared 32-bit word, as the kernel's futex calls want it."
+);
 word!(Word64, AtomicU64, u64, "A shared 64-bit word.");
 
 impl Word32 {

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// CPUs in this thread's affinity mask; at least one.
 #[must_use]
 pub fn allowed_cpus() -> u32 {
-    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count()).max(1)
+    rustix::thread::sched_getaffinity(None)
+        .map_or(1, |set| set.count())
+        .max(1)
 }
 
 /// CPUs that are online on this machine. Two processes that are pinned to one CPU each may still run at

@@ -30,7 +30,10 @@ pub static NOEXEC_SEAL: Feature = Feature::new("noexec_seal");
 
 impl Feature {
     const fn new(name: &'static str) -> Self {
-        Self { name, state: AtomicU8::new(UNASKED) }
+        Self {
+            name,
+            state: AtomicU8::new(UNASKED),
+        }
     }
 
     /// Whether the feature may be tried.
@@ -46,7 +49,10 @@ impl Feature {
     fn ask(&self) -> bool {
         let state = if denied(self.name) { ABSENT } else { PRESENT };
         // A refusal that another thread has noted meanwhile stays.
-        match self.state.compare_exchange(UNASKED, state, Relaxed, Relaxed) {
+        match self
+            .state
+            .compare_exchange(UNASKED, state, Relaxed, Relaxed)
+        {
             Ok(_) => state == PRESENT,
             Err(found) => found == PRESENT,
         }
@@ -64,7 +70,9 @@ impl Feature {
 
 fn denied(name: &str) -> bool {
     let list = std::env::var("MANYCORE_DENY").unwrap_or_default();
-    list.split(',').map(str::trim).any(|word| word == name || word == "all")
+    list.split(',')
+        .map(str::trim)
+        .any(|word| word == name || word == "all")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::ffi::c_void;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 /// A function that takes encoded arguments and returns an encoded result.
 pub type Entry = fn(&[u8]) -> Vec<u8>;
@@ -52,7 +53,7 @@ pub fn plain_function<F: Copy + 'static>() -> F {
 /// A number for this executable: a hash of its GNU build id, else of the file's identity.
 #[must_use]
 pub fn build_id() -> u64 {
-    let note = main_program().and_then(|main| main.build_id);
+    let note = main_program().and_then(|main| main.build_id.clone());
     let bytes = note.unwrap_or_else(|| {
         let meta = std::fs::metadata("/proc/self/exe").ok();
         meta.map_or_else(Vec::new, |m| {
@@ -79,12 +80,17 @@ impl Program {
     }
 }
 
-fn main_program() -> Option<Program> {
-    let mut found: Option<Program> = None;
-    // SAFETY: `first` matches the expected signature and gets the pointer to `found` back, which
-    // outlives the call.
-    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut found).cast()) };
-    found
+/// The main program; it stays where it was loaded.
+fn main_program() -> Option<&'static Program> {
+    static MAIN: OnceLock<Option<Program>> = OnceLock::new();
+    MAIN.get_or_init(|| {
+        let mut found: Option<Program> = None;
+        // SAFETY: `first` matches the expected signature and gets the pointer to `found` back, which
+        // outlives the call.
+        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut found).cast()) };
+        found
+    })
+    .as_ref()
 }
 
 /// Describes the first object of the list, which is the main program, and stops there.

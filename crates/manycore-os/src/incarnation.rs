@@ -2,7 +2,9 @@
 //! runs no hooks. A process that finds its word zero knows that it is a new one.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
@@ -66,7 +68,9 @@ fn map_page() -> Option<*mut Page> {
 
 impl Page {
     const fn new() -> Self {
-        Self { id: AtomicU64::new(0) }
+        Self {
+            id: AtomicU64::new(0),
+        }
     }
 }
 

@@ -203,7 +203,7 @@ impl Mapping {
         let fd = self.borrow(self.fd.load(Relaxed)).ok_or_else(|| {
             io::Error::other("the descriptor of the shared heap was closed by this program")
         })?;
-        Ok(fd.as_fd().try_clone_to_owned()?)
+        fd.as_fd().try_clone_to_owned()
     }
 }
 
@@ -241,8 +241,9 @@ fn memory_file() -> io::Result<OwnedFd> {
 fn above_standard(fd: OwnedFd) -> OwnedFd {
     // SAFETY: a plain fcntl on an open descriptor.
     let moved = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 100) };
-    // SAFETY: the kernel has just made this descriptor for us.
     if moved >= 0 {
+        // SAFETY: `moved` is no error (checked above), so it is a descriptor that the kernel has just
+        // opened for this call: nothing else owns it.
         unsafe { OwnedFd::from_raw_fd(moved) }
     } else {
         fd
@@ -266,11 +267,9 @@ mod tests {
         }
         assert_eq!(&seen, b"hello");
         a.punch(0, PAGE).expect("memory files have holes");
-        // SAFETY: as above.
-        assert_eq!(
-            unsafe { b.base().as_ptr().wrapping_add(8).read_volatile() },
-            0
-        );
+        // SAFETY: as above; a hole reads as zeros.
+        let byte = unsafe { b.base().as_ptr().wrapping_add(8).read_volatile() };
+        assert_eq!(byte, 0);
     }
 
     #[test]
@@ -295,8 +294,14 @@ mod tests {
     fn signals_do_not_keep_memory_from_being_backed() {
         extern "C" fn ignore(_: libc::c_int) {}
         let interval = |microseconds| libc::itimerval {
-            it_interval: libc::timeval { tv_sec: 0, tv_usec: microseconds },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: microseconds },
+            it_interval: libc::timeval {
+                tv_sec: 0,
+                tv_usec: microseconds,
+            },
+            it_value: libc::timeval {
+                tv_sec: 0,
+                tv_usec: microseconds,
+            },
         };
         let handler: extern "C" fn(libc::c_int) = ignore;
         // SAFETY: the handler does nothing; no other test of this crate uses the signal.

@@ -36,7 +36,10 @@ impl Identity {
 /// The calling thread's id; that of a process's main thread is the process id.
 #[must_use]
 pub fn current_thread() -> u32 {
-    rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
+    rustix::thread::gettid()
+        .as_raw_nonzero()
+        .get()
+        .cast_unsigned()
 }
 
 /// One-letter state (`R`, `S`, `T`, `t`, `D`, `Z` ...) of a process or thread.

@@ -208,7 +208,10 @@ mod tests {
             std::thread::park();
         });
         let tid = hear.recv().expect("it sends first");
-        assert!(!thread_has_ended(tid), "the id of a thread that is not its process's first");
+        assert!(
+            !thread_has_ended(tid),
+            "the id of a thread that is not its process's first"
+        );
         thread.thread().unpark();
         thread.join().expect("it ends by itself");
         while !thread_has_ended(tid) {
@@ -222,7 +225,11 @@ mod tests {
         while !thread_has_ended(child.id()) {
             std::hint::spin_loop();
         }
-        assert_eq!(crate::process::state(child.id()), Some('Z'), "not collected yet");
+        assert_eq!(
+            crate::process::state(child.id()),
+            Some('Z'),
+            "not collected yet"
+        );
         child.wait().expect("ours");
         assert!(thread_has_ended(child.id()));
         assert!(thread_has_ended(0));

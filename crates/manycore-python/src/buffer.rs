@@ -12,19 +12,25 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
 use crate::errors::Error;
-use crate::family;
+use crate::family::{self, Parts};
 
 /// Takes over a descriptor by its number.
 pub fn owned_fd(fd: i32) -> PyResult<OwnedFd> {
     if fd < 0 {
-        return Err(PyValueError::new_err(format!("{fd} is not a file descriptor")));
+        return Err(PyValueError::new_err(format!(
+            "{fd} is not a file descriptor"
+        )));
     }
     // SAFETY: not -1; the Python caller hands over a descriptor that it opened or inherited for this.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Runs `read` with the bytes of a contiguous buffer.
-pub fn with_bytes<R>(buffer: &PyBuffer<u8>, py: Python<'_>, read: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
+pub fn with_bytes<R>(
+    buffer: &PyBuffer<u8>,
+    py: Python<'_>,
+    read: impl FnOnce(&[u8]) -> R,
+) -> PyResult<R> {
     if !buffer.is_c_contiguous() && !buffer.is_fortran_contiguous() {
         return Err(PyBufferError::new_err("a buffer is not contiguous"));
     }
@@ -35,7 +41,8 @@ pub fn with_bytes<R>(buffer: &PyBuffer<u8>, py: Python<'_>, read: impl FnOnce(&[
     // SAFETY: the export keeps `len_bytes` bytes at `buf_ptr` alive and in place until it is released;
     // it is contiguous (checked above). Native code that writes them from another thread without the
     // interpreter would be a race in any program that copies the buffer.
-    let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) };
+    let bytes =
+        unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) };
     Ok(read(bytes))
 }
 
@@ -71,7 +78,7 @@ impl Memory {
     /// `size` bytes of new shared memory, all zero; or, with `handle`, memory that exists.
     #[new]
     #[pyo3(signature = (size=0, *, handle=None))]
-    fn new(size: u64, handle: Option<(u64, u32, u32)>) -> Result<Self, Error> {
+    fn new(size: u64, handle: Option<Parts>) -> Result<Self, Error> {
         let hold = match handle {
             Some(parts) => family::hold(parts, Kind::Memory)?,
             None => family::family()?.make_memory(size)?,
@@ -82,7 +89,7 @@ impl Memory {
 
     /// Family, index and generation: what a pickle of this memory consists of.
     #[getter]
-    fn handle(&self) -> (u64, u32, u32) {
+    fn handle(&self) -> Parts {
         crate::message::note_handle(self.hold.handle())
     }
 
@@ -109,6 +116,10 @@ impl Memory {
         let rc = unsafe {
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), memory.address().cast(), len, 0, flags)
         };
-        if rc == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(slf.py()))
+        }
     }
 }

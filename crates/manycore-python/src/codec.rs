@@ -40,11 +40,15 @@ pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<(), Unsuppo
     }
     if let Ok(tuple) = value.cast_exact::<PyTuple>() {
         begin(TUPLE, tuple.len(), out)?;
-        return tuple.iter_borrowed().try_for_each(|item| item_of(&item, out, &mut seen));
+        return tuple
+            .iter_borrowed()
+            .try_for_each(|item| item_of(&item, out, &mut seen));
     }
     if let Ok(list) = value.cast_exact::<PyList>() {
         begin(LIST, list.len(), out)?;
-        return list.iter().try_for_each(|item| item_of(&item, out, &mut seen));
+        return list
+            .iter()
+            .try_for_each(|item| item_of(&item, out, &mut seen));
     }
     if let Ok(dict) = value.cast_exact::<PyDict>() {
         begin(DICT, dict.len(), out)?;
@@ -67,7 +71,11 @@ fn begin(tag: u8, len: usize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
 
 #[inline]
 fn item_of(item: &Bound<'_, PyAny>, out: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Unsupported> {
-    if encode_scalar(item, out, seen)? { Ok(()) } else { Err(Unsupported) }
+    if encode_scalar(item, out, seen)? {
+        Ok(())
+    } else {
+        Err(Unsupported)
+    }
 }
 
 /// Objects whose identity pickle would keep.
@@ -101,12 +109,16 @@ fn encode_scalar(
     seen: &mut Seen,
 ) -> Result<bool, Unsupported> {
     if let Ok(int) = value.cast_exact::<PyInt>() {
-        let Ok(number) = int.extract::<i64>() else { return Err(Unsupported) };
+        let Ok(number) = int.extract::<i64>() else {
+            return Err(Unsupported);
+        };
         out.push(INT);
         out.extend_from_slice(&number.to_le_bytes());
     } else if let Ok(text) = value.cast_exact::<PyString>() {
         seen.first_time(value)?;
-        let Ok(text) = text.to_str() else { return Err(Unsupported) }; // lone surrogates
+        let Ok(text) = text.to_str() else {
+            return Err(Unsupported);
+        }; // lone surrogates
         sized(STR, text.as_bytes(), out)?;
     } else if let Ok(float) = value.cast_exact::<PyFloat>() {
         out.push(FLOAT);
@@ -125,13 +137,14 @@ fn encode_scalar(
 }
 
 fn sized(tag: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unsupported> {
-    let Ok(len) = u32::try_from(bytes.len()) else { return Err(Unsupported) };
+    let Ok(len) = u32::try_from(bytes.len()) else {
+        return Err(Unsupported);
+    };
     out.push(tag);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
     Ok(())
 }
-
 
 /// Builds the value that `bytes` encode.
 ///
@@ -140,7 +153,11 @@ fn sized(tag: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unsupported> {
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let mut reader = Reader { bytes };
     let value = reader.value(py)?;
-    if reader.bytes.is_empty() { Ok(value) } else { Err(damaged()) }
+    if reader.bytes.is_empty() {
+        Ok(value)
+    } else {
+        Err(damaged())
+    }
 }
 
 fn damaged() -> PyErr {
@@ -210,7 +227,9 @@ impl<'a> Reader<'a> {
     #[inline]
     fn scalar<'py>(&mut self, py: Python<'py>, tag: u8) -> PyResult<Bound<'py, PyAny>> {
         Ok(match tag {
-            INT => i64::from_le_bytes(self.array()?).into_pyobject(py)?.into_any(),
+            INT => i64::from_le_bytes(self.array()?)
+                .into_pyobject(py)?
+                .into_any(),
             FLOAT => PyFloat::new(py, f64::from_le_bytes(self.array()?)).into_any(),
             NONE => py.None().into_bound(py),
             TRUE => PyBool::new(py, true).to_owned().into_any(),

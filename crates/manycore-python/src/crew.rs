@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::errors::{self, Error};
-use crate::family;
+use crate::family::{self, Parts};
 use crate::job::Job;
 use crate::message::{self, Encoded};
 use crate::queue::with_message;
@@ -39,7 +39,7 @@ pub struct Crew {
     waiting: AtomicUsize,
 }
 
-type SeatParts = ((u64, u32, u32), (u64, u32, u32), (u64, u32, u32), usize);
+type SeatParts = (Parts, Parts, Parts, usize);
 
 impl Crew {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -59,9 +59,13 @@ impl Crew {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
         encoded.object(arguments)?;
-        let open = Open { job: job.clone().unbind(), index };
+        let open = Open {
+            job: job.clone().unbind(),
+            index,
+        };
         let tag = self.state().ledger.open(open);
-        let tag = tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
+        let tag =
+            tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
         let sent = self.send(py, encoded, tag);
         if sent.is_err() {
             let closed = self.state().ledger.close(tag);
@@ -74,13 +78,20 @@ impl Crew {
     fn send(&self, py: Python<'_>, encoded: Encoded, tag: u64) -> PyResult<()> {
         let ring = self.engine.tasks().map_err(Error::from)?;
         if encoded.is_plain() {
-            let task = Outgoing { kind: encoded.kind, tag, payload: &encoded.payload, ..Outgoing::default() };
+            let task = Outgoing {
+                kind: encoded.kind,
+                tag,
+                payload: &encoded.payload,
+                ..Outgoing::default()
+            };
             if ring.try_put(&task, &mut None).map_err(Error::from)? == Put::Done {
                 return Ok(());
             }
         }
         let ready = encoded.ready(py, self.engine.family())?;
-        let (result, raised) = detached(py, deadline(true, None), |patience| ready.put(&ring, tag, 0, patience));
+        let (result, raised) = detached(py, deadline(true, None), |patience| {
+            ready.put(&ring, tag, 0, patience)
+        });
         result.map_err(|error| errors::from_put(error, raised))
     }
 
@@ -107,10 +118,19 @@ impl Crew {
     fn deliver(&self, py: Python<'_>, message: &Message) -> PyResult<()> {
         let value = message::decode(py, self.engine.family(), message, 0);
         let closed = self.state().ledger.close(message.header.tag);
-        let Some(Open { job, index }) = closed else { return Ok(()) }; // stale
+        let Some(Open { job, index }) = closed else {
+            return Ok(());
+        }; // stale
         match value {
-            Ok(value) => job.get().deliver(py, index, message.header.kind & ERROR == 0, value),
-            Err(error) => job.get().deliver(py, index, false, error.into_value(py).into_bound(py).into_any()),
+            Ok(value) => job
+                .get()
+                .deliver(py, index, message.header.kind & ERROR == 0, value),
+            Err(error) => job.get().deliver(
+                py,
+                index,
+                false,
+                error.into_value(py).into_bound(py).into_any(),
+            ),
         }
     }
 }
@@ -121,8 +141,15 @@ impl Crew {
     #[new]
     fn new(rows: usize) -> Result<Self, Error> {
         let engine = Engine::new(family::family()?, rows)?;
-        let state = Mutex::new(State { ledger: Ledger::default(), cursor: 0 });
-        Ok(Self { engine, state, waiting: AtomicUsize::new(0) })
+        let state = Mutex::new(State {
+            ledger: Ledger::default(),
+            cursor: 0,
+        });
+        Ok(Self {
+            engine,
+            state,
+            waiting: AtomicUsize::new(0),
+        })
     }
 
     /// How many rows there are.
@@ -133,16 +160,32 @@ impl Crew {
 
     /// What the worker of a row needs to take its seat.
     fn seat(&self, row: usize) -> PyResult<SeatParts> {
-        let seat = self.engine.seat(row).ok_or_else(|| PyValueError::new_err("no such row"))?;
+        let seat = self
+            .engine
+            .seat(row)
+            .ok_or_else(|| PyValueError::new_err("no such row"))?;
         let parts = message::note_handle;
-        Ok((parts(seat.group), parts(seat.tasks), parts(seat.answers), row))
+        Ok((
+            parts(seat.group),
+            parts(seat.tasks),
+            parts(seat.answers),
+            row,
+        ))
     }
 
     /// Keeps a pickled function for the workers; returns the head of its tasks. With `keep`, workers
     /// keep the unpickled function for later tasks.
-    fn store<'py>(&self, py: Python<'py>, pickled: &[u8], keep: bool) -> PyResult<Bound<'py, PyBytes>> {
+    fn store<'py>(
+        &self,
+        py: Python<'py>,
+        pickled: &[u8],
+        keep: bool,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let function = self.engine.store(pickled).map_err(Error::from)?;
-        Ok(PyBytes::new(py, &Head { function, keep }.to_bytes(Mode::Call)))
+        Ok(PyBytes::new(
+            py,
+            &Head { function, keep }.to_bytes(Mode::Call),
+        ))
     }
 
     /// Frees the function of a head.
@@ -160,7 +203,11 @@ impl Crew {
         arguments: &Bound<'_, PyAny>,
         has_keywords: bool,
     ) -> PyResult<()> {
-        let mode = if has_keywords { Mode::CallWithKeywords } else { Mode::Call };
+        let mode = if has_keywords {
+            Mode::CallWithKeywords
+        } else {
+            Mode::Call
+        };
         let head = Head::from_bytes(head)?.0.to_bytes(mode);
         self.hand_out_or_answer(py, job, 0, &head, arguments)
     }
@@ -198,7 +245,13 @@ impl Crew {
             if chunk == 1 {
                 self.hand_out_or_answer(py, job, next, &head, &items.get_item(next)?)?;
             } else {
-                self.hand_out_or_answer(py, job, next / chunk, &head, items.get_slice(next, end).as_any())?;
+                self.hand_out_or_answer(
+                    py,
+                    job,
+                    next / chunk,
+                    &head,
+                    items.get_slice(next, end).as_any(),
+                )?;
             }
             next = end;
         }
@@ -227,7 +280,9 @@ impl Crew {
             let received = with_message(|message| {
                 let received = {
                     let state = &mut *self.state();
-                    self.engine.try_receive(&mut state.cursor, message).map_err(Error::from)?
+                    self.engine
+                        .try_receive(&mut state.cursor, message)
+                        .map_err(Error::from)?
                 };
                 if received {
                     self.deliver(py, message)?;
@@ -247,7 +302,14 @@ impl Crew {
 
     /// Sleeps until `want` answers are there, or `job` is done or has more than `seen` answers, or a
     /// worker is leaving, at most `timeout` seconds.
-    fn wait(&self, py: Python<'_>, job: Option<&Bound<'_, Job>>, seen: usize, want: u64, timeout: f64) -> PyResult<()> {
+    fn wait(
+        &self,
+        py: Python<'_>,
+        job: Option<&Bound<'_, Job>>,
+        seen: usize,
+        want: u64,
+        timeout: f64,
+    ) -> PyResult<()> {
         let open = self.state().ledger.len() as u64;
         let job = job.map(|job| job.get());
         self.waiting.fetch_add(1, SeqCst);
@@ -258,7 +320,9 @@ impl Crew {
         });
         self.waiting.fetch_sub(1, SeqCst);
         match result {
-            Err(GaveUp::Interrupted) => Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))),
+            Err(GaveUp::Interrupted) => {
+                Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
+            }
             Ok(()) | Err(GaveUp::TimedOut) => Ok(()),
         }
     }
@@ -335,6 +399,9 @@ impl Crew {
     fn abandon(&self) -> PyResult<Vec<(Py<Job>, usize)>> {
         self.engine.drop_tasks().map_err(Error::from)?;
         let open = self.state().ledger.drain();
-        Ok(open.into_iter().map(|open| (open.job, open.index)).collect())
+        Ok(open
+            .into_iter()
+            .map(|open| (open.job, open.index))
+            .collect())
     }
 }

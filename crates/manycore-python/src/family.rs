@@ -11,6 +11,9 @@ use pyo3::prelude::*;
 
 use crate::errors::Error;
 
+/// A handle as Python has it: family, index and generation.
+pub type Parts = (u64, u32, u32);
+
 /// The family; founded at the first call.
 pub fn family() -> Result<&'static Family, Error> {
     Ok(engine::family()?)
@@ -49,10 +52,15 @@ pub fn leave_family() {
 /// Cleans up after family members that have ended; their pids and whether they were killed.
 #[pyfunction]
 pub fn reap() -> Vec<(u32, bool)> {
-    let Some(family) = engine::existing() else { return Vec::new() };
+    let Some(family) = engine::existing() else {
+        return Vec::new();
+    };
     let found = family.reap_dead(true);
     let _ = family.free_buried(); // damage shows again when the objects are used
-    found.into_iter().map(|dead| (dead.pid, dead.was_killed)).collect()
+    found
+        .into_iter()
+        .map(|dead| (dead.pid, dead.was_killed))
+        .collect()
 }
 
 /// A lifeline for a child: the number of the read end for the child, and of the write end that this
@@ -91,23 +99,35 @@ pub fn heap_usage() -> Result<(u64, u64, u64, u32), Error> {
     let usage = family.blocks()?.usage()?;
     let page = manycore_os::mapping::PAGE as u64;
     let deaths = family.registry().deaths();
-    Ok((usage.used_blocks, usage.used_pages * page, usage.free_pages * page, deaths))
+    Ok((
+        usage.used_blocks,
+        usage.used_pages * page,
+        usage.free_pages * page,
+        deaths,
+    ))
 }
 
 /// Numbers of the descriptors that the family keeps open in this process for its whole life.
 #[pyfunction]
 pub fn permanent_fds() -> Vec<i32> {
-    engine::existing().and_then(|family| family.heap().mapping().fd()).into_iter().collect()
+    engine::existing()
+        .and_then(|family| family.heap().mapping().fd())
+        .into_iter()
+        .collect()
 }
 
-/// Looks up what is at the other end of a handle without holding it: whether it is alive.
-pub fn handle_of(parts: (u64, u32, u32)) -> Handle {
-    Handle { family: parts.0, index: parts.1, generation: parts.2 }
+/// A handle of these parts.
+pub fn handle_of(parts: Parts) -> Handle {
+    Handle {
+        family: parts.0,
+        index: parts.1,
+        generation: parts.2,
+    }
 }
 
 /// Takes over handles that came outside a message, in the arguments of a spawned process.
 #[pyfunction]
-pub fn handles_arrived(handles: Vec<(u64, u32, u32)>) -> Result<(), Error> {
+pub fn handles_arrived(handles: Vec<Parts>) -> Result<(), Error> {
     let family = family()?;
     let objects = family.objects()?;
     for handle in handles {
@@ -118,7 +138,7 @@ pub fn handles_arrived(handles: Vec<(u64, u32, u32)>) -> Result<(), Error> {
 
 /// Counts handles that will travel outside a message.
 #[pyfunction]
-pub fn handles_sent(handles: Vec<(u64, u32, u32)>) -> Result<(), Error> {
+pub fn handles_sent(handles: Vec<Parts>) -> Result<(), Error> {
     let handles: Vec<_> = handles.into_iter().map(handle_of).collect();
     Ok(family()?.send(&handles)?)
 }
@@ -138,6 +158,6 @@ pub fn initialise() {
 }
 
 /// Holds an object by its parts.
-pub fn hold(parts: (u64, u32, u32), kind: Kind) -> Result<manycore_ipc::Hold, Error> {
+pub fn hold(parts: Parts, kind: Kind) -> Result<manycore_ipc::Hold, Error> {
     Ok(family()?.hold(handle_of(parts), kind)?)
 }

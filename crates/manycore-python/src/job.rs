@@ -78,7 +78,11 @@ impl Job {
     /// The first error, if a task failed.
     #[getter]
     fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|e| e.clone_ref(py))
+        self.error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|e| e.clone_ref(py))
     }
 
     /// The results so far.
@@ -108,7 +112,13 @@ impl Job {
     }
 
     /// Answers one task.
-    fn answer(&self, py: Python<'_>, index: usize, succeeded: bool, value: Bound<'_, PyAny>) -> PyResult<()> {
+    fn answer(
+        &self,
+        py: Python<'_>,
+        index: usize,
+        succeeded: bool,
+        value: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         self.deliver(py, index, succeeded, value)
     }
 }
@@ -145,7 +155,13 @@ impl Job {
         stored
     }
 
-    fn store(&self, py: Python<'_>, index: usize, succeeded: bool, value: Bound<'_, PyAny>) -> PyResult<()> {
+    fn store(
+        &self,
+        py: Python<'_>,
+        index: usize,
+        succeeded: bool,
+        value: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let results = self.results.bind(py);
         if self.is_stream {
             let triple = (index, succeeded, value).into_pyobject(py)?;
@@ -158,7 +174,12 @@ impl Job {
             }
             return Ok(());
         }
-        if self.error.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self
+            .error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+        {
             return Ok(()); // nobody will see the results
         }
         if self.chunk == 1 {

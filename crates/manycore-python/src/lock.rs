@@ -8,11 +8,11 @@ use pyo3::exceptions::{PyAssertionError, PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::Error;
-use crate::family;
+use crate::family::{self, Parts};
 use crate::message;
 use crate::wait::{deadline, detached};
 
-fn make(handle: Option<(u64, u32, u32)>) -> Result<Hold, Error> {
+fn make(handle: Option<Parts>) -> Result<Hold, Error> {
     Ok(match handle {
         Some(parts) => family::hold(parts, Kind::Lock)?,
         None => family::family()?.make_lock()?,
@@ -27,7 +27,9 @@ fn acquire(py: Python<'_>, hold: &Hold, block: bool, timeout: Option<f64>) -> Py
         Some(acquired) => acquired,
         None if !block => return Ok(false),
         None => {
-            let (result, raised) = detached(py, deadline(block, timeout), |patience| hold.acquire(patience));
+            let (result, raised) = detached(py, deadline(block, timeout), |patience| {
+                hold.acquire(patience)
+            });
             match result.map_err(Error::from)? {
                 Ok(acquired) => acquired,
                 Err(GaveUp::TimedOut) => return Ok(false),
@@ -64,13 +66,15 @@ impl PlainLock {
     /// A new lock; or, with `handle`, one that exists.
     #[new]
     #[pyo3(signature = (*, handle=None))]
-    fn new(handle: Option<(u64, u32, u32)>) -> Result<Self, Error> {
-        Ok(Self { hold: make(handle)? })
+    fn new(handle: Option<Parts>) -> Result<Self, Error> {
+        Ok(Self {
+            hold: make(handle)?,
+        })
     }
 
     /// Family, index and generation: what a pickle of this lock consists of.
     #[getter]
-    fn handle(&self) -> (u64, u32, u32) {
+    fn handle(&self) -> Parts {
         message::note_handle(self.hold.handle())
     }
 
@@ -86,7 +90,9 @@ impl PlainLock {
         if self.hold.lock().map_err(Error::from)?.release() {
             Ok(())
         } else {
-            Err(PyValueError::new_err("semaphore or lock released too many times: nobody holds this lock"))
+            Err(PyValueError::new_err(
+                "semaphore or lock released too many times: nobody holds this lock",
+            ))
         }
     }
 
@@ -99,7 +105,12 @@ impl PlainLock {
         acquire(py, &self.hold, true, None)
     }
 
-    fn __exit__(&self, _kind: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _trace: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __exit__(
+        &self,
+        _kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         self.release()
     }
 
@@ -120,13 +131,15 @@ impl RecursiveLock {
     /// A new lock; or, with `handle`, one that exists.
     #[new]
     #[pyo3(signature = (*, handle=None))]
-    fn new(handle: Option<(u64, u32, u32)>) -> Result<Self, Error> {
-        Ok(Self { hold: make(handle)? })
+    fn new(handle: Option<Parts>) -> Result<Self, Error> {
+        Ok(Self {
+            hold: make(handle)?,
+        })
     }
 
     /// Family, index and generation: what a pickle of this lock consists of.
     #[getter]
-    fn handle(&self) -> (u64, u32, u32) {
+    fn handle(&self) -> Parts {
         message::note_handle(self.hold.handle())
     }
 
@@ -152,7 +165,9 @@ impl RecursiveLock {
         let lock = self.hold.lock().map_err(Error::from)?;
         match lock.leave(me, u64::from(current_thread())) {
             Some(_) => Ok(()),
-            None => Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread")),
+            None => Err(PyAssertionError::new_err(
+                "attempt to release recursive lock not owned by thread",
+            )),
         }
     }
 
@@ -165,7 +180,12 @@ impl RecursiveLock {
         self.acquire(py, true, None)
     }
 
-    fn __exit__(&self, _kind: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _trace: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __exit__(
+        &self,
+        _kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         self.release()
     }
 

@@ -21,6 +21,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use crate::buffer;
 use crate::codec;
 use crate::errors::{self, Error};
+use crate::family::Parts;
 
 /// The payload is in the native encoding.
 pub const NATIVE: u8 = 1;
@@ -44,7 +45,7 @@ thread_local! {
 }
 
 /// Notes that a handle is being pickled.
-pub fn note_handle(handle: Handle) -> (u64, u32, u32) {
+pub fn note_handle(handle: Handle) -> Parts {
     COLLECTING.with_borrow_mut(|collecting| {
         if let Some(handles) = collecting {
             handles.push(handle);
@@ -57,9 +58,12 @@ pub fn note_handle(handle: Handle) -> (u64, u32, u32) {
 #[pyfunction]
 pub fn collect_handles<'py>(
     function: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyAny>, Vec<(u64, u32, u32)>)> {
+) -> PyResult<(Bound<'py, PyAny>, Vec<Parts>)> {
     let (result, handles) = collecting(|| function.call0());
-    let handles = handles.into_iter().map(|h| (h.family, h.index, h.generation)).collect();
+    let handles = handles
+        .into_iter()
+        .map(|h| (h.family, h.index, h.generation))
+        .collect();
     Ok((result?, handles))
 }
 
@@ -85,7 +89,12 @@ impl Encoded {
     pub fn new() -> Self {
         let mut payload = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         payload.clear();
-        Self { kind: NATIVE, payload, buffers: Vec::new(), handles: Vec::new() }
+        Self {
+            kind: NATIVE,
+            payload,
+            buffers: Vec::new(),
+            handles: Vec::new(),
+        }
     }
 
     /// Appends an object.
@@ -103,7 +112,9 @@ impl Encoded {
     }
 
     fn large_bytes(&mut self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Ok(bytes) = object.cast_exact::<PyBytes>() else { return Ok(false) };
+        let Ok(bytes) = object.cast_exact::<PyBytes>() else {
+            return Ok(false);
+        };
         if bytes.as_bytes().len() < OUT_OF_BAND {
             return Ok(false);
         }
@@ -138,7 +149,13 @@ impl Encoded {
 
     /// Copies what travels out of band into blocks, and counts the handles.
     pub fn ready(mut self, py: Python<'_>, family: &'static Family) -> Result<Ready, Error> {
-        let mut ready = Ready { family, kind: self.kind, payload: Vec::new(), blocks: Vec::new(), handles: Vec::new() };
+        let mut ready = Ready {
+            family,
+            kind: self.kind,
+            payload: Vec::new(),
+            blocks: Vec::new(),
+            handles: Vec::new(),
+        };
         for buffer in &self.buffers {
             buffer::with_bytes(buffer, py, |bytes| ready.add_block(bytes))??;
         }
@@ -193,7 +210,13 @@ impl Ready {
     }
 
     /// Sends it.
-    pub fn put(mut self, ring: &Ring, tag: u64, flags: u8, patience: &mut Patience<'_>) -> Result<(), PutError> {
+    pub fn put(
+        mut self,
+        ring: &Ring,
+        tag: u64,
+        flags: u8,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), PutError> {
         let message = Outgoing {
             kind: self.kind | flags,
             tag,
@@ -246,15 +269,26 @@ fn decode_slow<'py>(
     let parts = take_blocks(py, family, message);
     let (_held, mut buffers) = (held?, parts?);
     let kind = message.header.kind;
-    let outside = if kind & IN_BLOCK != 0 { buffers.pop() } else { None };
+    let outside = if kind & IN_BLOCK != 0 {
+        buffers.pop()
+    } else {
+        None
+    };
     let start = if outside.is_some() { skip } else { 0 };
     let payload = match &outside {
         Some(bytes) => PyBuffer::get(bytes)?,
-        None => PyBuffer::get(&PyBytes::new(py, message.payload.get(skip..).unwrap_or_default()))?,
+        None => PyBuffer::get(&PyBytes::new(
+            py,
+            message.payload.get(skip..).unwrap_or_default(),
+        ))?,
     };
     match kind & KIND {
-        BYTES => buffers.pop().ok_or_else(|| errors::corrupted("a message has lost its block")),
-        NATIVE => buffer::with_bytes(&payload, py, |bytes| codec::decode(py, bytes.get(start..).unwrap_or_default()))?,
+        BYTES => buffers
+            .pop()
+            .ok_or_else(|| errors::corrupted("a message has lost its block")),
+        NATIVE => buffer::with_bytes(&payload, py, |bytes| {
+            codec::decode(py, bytes.get(start..).unwrap_or_default())
+        })?,
         PICKLE => {
             static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
             let loads = LOADS.import(py, "pickle", "loads")?;
@@ -282,13 +316,16 @@ fn take_blocks<'py>(
     let mut large = false;
     for &block in &message.blocks {
         large |= block.len >= 1 << 20;
-        let part = blocks.bytes(block).map_err(|e| Error::from(e).into()).and_then(|bytes| {
-            if whole_bytes {
-                Ok(buffer::to_bytes(py, bytes)?.into_any())
-            } else {
-                Ok(buffer::to_bytearray(py, bytes)?.into_any())
-            }
-        });
+        let part = blocks
+            .bytes(block)
+            .map_err(|e| Error::from(e).into())
+            .and_then(|bytes| {
+                if whole_bytes {
+                    Ok(buffer::to_bytes(py, bytes)?.into_any())
+                } else {
+                    Ok(buffer::to_bytearray(py, bytes)?.into_any())
+                }
+            });
         blocks.free(block);
         match part {
             Ok(part) => parts.push(part),

@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::{self, Error};
-use crate::family;
+use crate::family::{self, Parts};
 use crate::message::{self, Encoded};
 use crate::wait::{deadline, detached};
 
@@ -73,23 +73,33 @@ impl RingQueue {
     /// exists.
     #[new]
     #[pyo3(signature = (maxsize=0, *, handle=None))]
-    fn new(maxsize: i64, handle: Option<(u64, u32, u32)>) -> Result<Self, Error> {
+    fn new(maxsize: i64, handle: Option<Parts>) -> Result<Self, Error> {
         let hold = match handle {
             Some(parts) => family::hold(parts, Kind::Ring)?,
-            None => family::family()?.make_ring(Shape::of_messages(u64::try_from(maxsize).unwrap_or(0)))?,
+            None => family::family()?
+                .make_ring(Shape::of_messages(u64::try_from(maxsize).unwrap_or(0)))?,
         };
-        Ok(Self { hold, closed: AtomicBool::new(false) })
+        Ok(Self {
+            hold,
+            closed: AtomicBool::new(false),
+        })
     }
 
     /// Family, index and generation: what a pickle of this queue consists of.
     #[getter]
-    fn handle(&self) -> (u64, u32, u32) {
+    fn handle(&self) -> Parts {
         message::note_handle(self.hold.handle())
     }
 
     /// Puts `obj`. Waits for room if the queue is bounded and full.
     #[pyo3(signature = (obj, block=true, timeout=None))]
-    fn put(&self, py: Python<'_>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+    fn put(
+        &self,
+        py: Python<'_>,
+        obj: &Bound<'_, PyAny>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
         let ring = self.ring()?;
         let mut encoded = Encoded::new();
         encoded.object(obj)?;
@@ -110,7 +120,12 @@ impl RingQueue {
 
     /// Takes the next item. Waits for one if the queue is empty.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn get<'py>(&self, py: Python<'py>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         with_message(|message| {
             self.receive(py, message, deadline(block, timeout))?;
             message::decode(py, self.hold.family(), message, 0)
@@ -168,10 +183,13 @@ impl RingQueue {
     /// Waits until every item of a joinable queue is done.
     fn _wait_finished(&self, py: Python<'_>) -> PyResult<()> {
         let ring = self.ring()?;
-        let (result, raised) = detached(py, Deadline::NEVER, |patience| ring.wait_finished(patience));
+        let (result, raised) =
+            detached(py, Deadline::NEVER, |patience| ring.wait_finished(patience));
         match result {
             Ok(()) | Err(GaveUp::TimedOut) => Ok(()),
-            Err(GaveUp::Interrupted) => Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))),
+            Err(GaveUp::Interrupted) => {
+                Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
+            }
         }
     }
 }

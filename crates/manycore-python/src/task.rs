@@ -67,9 +67,17 @@ impl Head {
     /// From a task's bytes.
     pub fn from_bytes(bytes: &[u8]) -> PyResult<(Self, Mode)> {
         let damaged = || errors::corrupted("a task's head is damaged");
-        let (block, rest) = bytes.split_first_chunk::<{ BlockRef::SIZE }>().ok_or_else(damaged)?;
+        let (block, rest) = bytes
+            .split_first_chunk::<{ BlockRef::SIZE }>()
+            .ok_or_else(damaged)?;
         let byte = *rest.first().ok_or_else(damaged)?;
         let mode = Mode::decode(byte & !KEEP).ok_or_else(damaged)?;
-        Ok((Self { function: BlockRef::from_bytes(*block), keep: byte & KEEP != 0 }, mode))
+        Ok((
+            Self {
+                function: BlockRef::from_bytes(*block),
+                keep: byte & KEEP != 0,
+            },
+            mode,
+        ))
     }
 }

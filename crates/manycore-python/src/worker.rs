@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use manycore::pool::crew::SeatHandles;
 use manycore::pool::Seat as Engine;
+use manycore::pool::crew::SeatHandles;
 use manycore_ipc::ring::{GetError, Message, Outgoing, Put};
 use manycore_os::Deadline;
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
@@ -12,13 +12,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::errors::{self, Error};
-use crate::family::{family, handle_of};
+use crate::family::{Parts, family, handle_of};
 use crate::message::{self, Encoded};
 use crate::queue::with_message;
 use crate::task::{ERROR, HEAD, Head, Mode};
 use crate::wait::detached;
-
-type Parts = (u64, u32, u32);
 
 /// A worker's place in a pool.
 #[pyclass(frozen, unsendable, module = "manycore._engine")]
@@ -38,7 +36,10 @@ impl Seat {
             answers: handle_of(answers),
             row,
         };
-        Ok(Self { engine: Engine::new(family()?, handles)?, functions: RefCell::default() })
+        Ok(Self {
+            engine: Engine::new(family()?, handles)?,
+            functions: RefCell::default(),
+        })
     }
 
     /// Runs tasks until the pool is closed, or `most` have been run; returns how many.
@@ -66,7 +67,9 @@ impl Seat {
         let tag = message.header.tag;
         match self.execute(py, message) {
             Ok(value) => self.answer(py, tag, &value),
-            Err(error) if error.is_instance_of::<PyException>(py) => self.answer_error(py, tag, error),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                self.answer_error(py, tag, error)
+            }
             // SystemExit and KeyboardInterrupt end the worker, and with it the task.
             Err(error) => Err(error),
         }?;
@@ -77,11 +80,15 @@ impl Seat {
     #[cold]
     fn take(&self, py: Python<'_>, message: &mut Message) -> PyResult<bool> {
         let engine = &self.engine;
-        let (result, raised) = detached(py, Deadline::NEVER, |patience| engine.take(message, patience));
+        let (result, raised) = detached(py, Deadline::NEVER, |patience| {
+            engine.take(message, patience)
+        });
         match result {
             Ok(()) => Ok(true),
             Err(GetError::Closed) => Ok(false),
-            Err(GetError::Interrupted) => Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))),
+            Err(GetError::Interrupted) => {
+                Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
+            }
             Err(error) => Err(errors::from_get(error, raised)),
         }
     }
@@ -119,18 +126,39 @@ impl Seat {
     }
 
     #[inline]
-    fn decode<'py>(&self, py: Python<'py>, message: &Message) -> PyResult<(Head, Mode, Bound<'py, PyAny>)> {
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        message: &Message,
+    ) -> PyResult<(Head, Mode, Bound<'py, PyAny>)> {
         if message.header.kind & message::IN_BLOCK == 0 {
             let (head, mode) = Head::from_bytes(&message.payload)?;
-            return Ok((head, mode, message::decode(py, self.engine.family(), message, HEAD)?));
+            return Ok((
+                head,
+                mode,
+                message::decode(py, self.engine.family(), message, HEAD)?,
+            ));
         }
         // The head went into the block with the rest.
-        let block = message.blocks.last().ok_or_else(|| errors::corrupted("a task has lost its block"))?;
-        let bytes = self.engine.family().blocks().map_err(Error::from)?.bytes(*block).map_err(Error::from)?;
+        let block = message
+            .blocks
+            .last()
+            .ok_or_else(|| errors::corrupted("a task has lost its block"))?;
+        let bytes = self
+            .engine
+            .family()
+            .blocks()
+            .map_err(Error::from)?
+            .bytes(*block)
+            .map_err(Error::from)?;
         let mut head = [0; HEAD];
         bytes.read(0, &mut head).map_err(Error::from)?;
         let (head, mode) = Head::from_bytes(&head)?;
-        Ok((head, mode, message::decode(py, self.engine.family(), message, HEAD)?))
+        Ok((
+            head,
+            mode,
+            message::decode(py, self.engine.family(), message, HEAD)?,
+        ))
     }
 
     /// The function of a task: kept from an earlier one, or unpickled now.
@@ -146,7 +174,9 @@ impl Seat {
         let loads = py.import("manycore._pickling")?.getattr("loads_function")?;
         let function = loads.call1((PyBytes::new(py, &pickled),))?.unbind();
         if head.keep {
-            self.functions.borrow_mut().insert(key, function.clone_ref(py));
+            self.functions
+                .borrow_mut()
+                .insert(key, function.clone_ref(py));
         }
         Ok(function)
     }
@@ -173,7 +203,13 @@ impl Seat {
         self.answer_value(py, tag, &wrapped, ERROR)
     }
 
-    fn answer_value(&self, py: Python<'_>, tag: u64, value: &Bound<'_, PyAny>, flags: u8) -> PyResult<()> {
+    fn answer_value(
+        &self,
+        py: Python<'_>,
+        tag: u64,
+        value: &Bound<'_, PyAny>,
+        flags: u8,
+    ) -> PyResult<()> {
         let mut encoded = Encoded::new();
         encoded.object(value)?;
         self.send(py, encoded, tag, flags)
@@ -194,8 +230,9 @@ impl Seat {
             }
         }
         let ready = encoded.ready(py, self.engine.family())?;
-        let (result, raised) =
-            detached(py, Deadline::NEVER, |patience| ready.put(ring, tag, flags, patience));
+        let (result, raised) = detached(py, Deadline::NEVER, |patience| {
+            ready.put(ring, tag, flags, patience)
+        });
         result.map_err(|error| errors::from_put(error, raised))
     }
 }
@@ -204,6 +241,12 @@ fn to_tuple(arguments: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
     let py = arguments.py();
     match arguments.cast_into::<PyTuple>() {
         Ok(tuple) => Ok(tuple),
-        Err(error) => PyTuple::new(py, error.into_inner().try_iter()?.collect::<PyResult<Vec<_>>>()?),
+        Err(error) => PyTuple::new(
+            py,
+            error
+                .into_inner()
+                .try_iter()?
+                .collect::<PyResult<Vec<_>>>()?,
+        ),
     }
 }

@@ -36,6 +36,16 @@ where
     call::<F, A, R>
 }
 
+/// The entry that calls this function.
+pub(crate) fn entry_of<F, A, R>(_: F) -> Entry
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    entry::<F, A, R>()
+}
+
 /// Calls an entry of this program; returns the encoded answer.
 ///
 /// # Errors
@@ -86,15 +96,6 @@ fn answered<R: Serialize>(answer: &Answer<R>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entry_of<F, A, R>(_: F) -> Entry
-    where
-        F: Fn(A) -> R + Copy + 'static,
-        A: DeserializeOwned,
-        R: Serialize,
-    {
-        entry::<F, A, R>()
-    }
 
     fn length(text: String) -> usize {
         text.len()

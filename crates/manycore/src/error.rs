@@ -2,7 +2,9 @@
 
 use manycore_ipc::ring::record::MOST_HANDLES;
 use manycore_ipc::{FamilyError, HandleError};
+use manycore_os::process::Exit;
 
+use crate::pool::ledger::MOST_OPEN;
 use crate::transport;
 
 /// A value could not be turned into bytes.
@@ -130,6 +132,115 @@ fn hint_about(signal: i32) -> &'static str {
         4 | 7 | 8 | 11 => ": `unsafe` or foreign code in it went wrong",
         _ => "",
     }
+}
+
+/// Why there is no pool. Nothing was started, or it was ended again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// A pool of no workers was asked for.
+    #[error(
+        "a pool of 0 workers would never run a task: ask for at least 1, or for one for each CPU by \
+         `Pool::with_available_cpus`"
+    )]
+    NoWorkers,
+    /// There is no shared memory.
+    #[error(transparent)]
+    Family(#[from] FamilyError),
+    /// There is no room in shared memory.
+    #[error(transparent)]
+    Heap(#[from] HandleError),
+    /// A worker could not be started.
+    #[error("a worker of the pool: {0}")]
+    Spawn(#[from] SpawnError),
+}
+
+/// Why a task has no result. No other task is affected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// Its function panicked. The panic was printed to the worker's standard error, too; the worker
+    /// lives.
+    #[error("the task panicked{}: {message}", at(location.as_deref()))]
+    Panicked {
+        /// What the panic said.
+        message: String,
+        /// `file:line:column`, unless the program replaced the panic hook.
+        location: Option<String>,
+    },
+    /// A signal ended the worker that ran it.
+    #[error("the worker of this task was killed by signal {}{}", name_of(*signal), hint_about(*signal))]
+    Killed {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The worker that ran it exited.
+    #[error("the worker of this task exited with status {code} before the function returned")]
+    Exited {
+        /// The exit status.
+        code: i32,
+    },
+    /// The worker that ran it ended, and other code of this program has collected its exit status.
+    #[error("the worker of this task ended; its exit status was collected by somebody else")]
+    Vanished,
+    /// Its arguments could not be put where a worker would find them: it was not run.
+    #[error("the task was not run: its arguments cannot travel: {0}")]
+    Unsent(#[from] SendError),
+    /// Its function is in a shared library, which another process may have elsewhere: it was not run.
+    #[error(
+        "the task was not run: its function is in a shared library, and only functions of the program \
+         itself can be called"
+    )]
+    NotInProgram,
+    /// More tasks are open than a pool can count: it was not run.
+    #[error(
+        "the task was not run: {MOST_OPEN} tasks of this pool have no answer yet: join some of them first"
+    )]
+    TooMany,
+    /// Its function returned, but the result could not be brought here, or its arguments did not
+    /// arrive there.
+    #[error("the task's result was not delivered: {why}")]
+    Undelivered {
+        /// The reason.
+        why: String,
+    },
+    /// The workers end before they can take a task, one after the other.
+    #[error("the pool has no workers: {why}")]
+    NoWorkers {
+        /// Why the last one ended, or none was started.
+        why: String,
+    },
+    /// The pool was dropped before the task had its answer.
+    #[error(
+        "the pool was dropped before this task was answered: join the task first, or the pool by \
+         `Pool::join`"
+    )]
+    Dropped,
+    /// The shared memory is corrupted.
+    #[error(transparent)]
+    Heap(#[from] HandleError),
+}
+
+impl TaskError {
+    /// What ended the worker ended its task.
+    pub(crate) fn died(exit: Exit) -> Self {
+        match exit {
+            Exit::Code(code) => Self::Exited { code },
+            Exit::Signal(signal) => Self::Killed { signal },
+            Exit::Unknown => Self::Vanished,
+        }
+    }
+}
+
+/// Which item of a [`Pool::map`](crate::Pool::map) failed first, in the order of the items, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("item {index}: {error}")]
+pub struct MapError {
+    /// The number of the item, from zero.
+    pub index: usize,
+    /// Why it has no result.
+    #[source]
+    pub error: TaskError,
 }
 
 /// Why a queue or a value could not be made.

@@ -45,7 +45,9 @@ pub fn existing() -> Option<&'static Family> {
 /// When it is no heap of this version, or this process has a family already.
 pub fn join(heap: OwnedFd) -> Result<&'static Family, FamilyError> {
     if FAMILY.get().is_some() {
-        return Err(FamilyError::Foreign("this process already belongs to a family"));
+        return Err(FamilyError::Foreign(
+            "this process already belongs to a family",
+        ));
     }
     found(|| Family::attach(heap))
 }
@@ -63,7 +65,11 @@ fn found(
         family.link_life()?;
     }
     let _ = FAMILY.set(family);
-    fork::install(Hooks { prepare, parent, child });
+    fork::install(Hooks {
+        prepare,
+        parent,
+        child,
+    });
     Ok(family)
 }
 
@@ -75,7 +81,10 @@ fn is_main_thread() -> bool {
 fn prepare() {
     if let Some(family) = existing() {
         let lifelines = lifelines();
-        let across = AcrossFork { _counts: family.prepare_fork(), lifelines };
+        let across = AcrossFork {
+            _counts: family.prepare_fork(),
+            lifelines,
+        };
         ACROSS_FORK.with_borrow_mut(|slot| *slot = Some(across));
     }
 }

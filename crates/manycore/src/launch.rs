@@ -157,13 +157,13 @@ fn wait_for(pid: u32, until: Deadline) -> Option<Exit> {
     if until == Deadline::NEVER {
         return collect(pid, true);
     }
-    let pidfd = process::open(pid).ok();
+    let mut pidfd = None;
     loop {
         let exit = collect(pid, false);
         if exit.is_some() || until.has_passed() {
             return exit;
         }
-        match &pidfd {
+        match pidfd.get_or_insert_with(|| process::open(pid).ok()) {
             Some(pidfd) => {
                 process::ended_within(pidfd, until.remaining_within(Duration::from_secs(1)));
             }

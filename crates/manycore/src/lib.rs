@@ -129,6 +129,7 @@ mod value;
 pub use init::init;
 pub use manycore_os::Deadline;
 pub use manycore_os::process::Exit;
+pub use pool::{Pool, Task};
 pub use process::{Child, Process};
 pub use queue::{Iter, Queue};
 pub use value::Value;

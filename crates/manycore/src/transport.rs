@@ -53,10 +53,27 @@ pub(crate) fn send(
     bytes: &[u8],
     patience: &mut Patience<'_>,
 ) -> Result<(), SendError> {
+    let message = Outgoing {
+        kind,
+        tag,
+        handles,
+        ..Outgoing::default()
+    };
+    send_through(ring.family(), &ring.ring()?, message, bytes, patience)
+}
+
+/// As [`send`], through a ring that somebody holds; `bytes` become the payload of `message`.
+pub(crate) fn send_through(
+    family: &'static Family,
+    target: &Ring,
+    message: Outgoing<'_>,
+    bytes: &[u8],
+    patience: &mut Patience<'_>,
+) -> Result<(), SendError> {
+    let handles = message.handles;
     if handles.len() > MOST_HANDLES {
         return Err(SendError::TooManyHandles(handles.len()));
     }
-    let (family, target) = (ring.family(), ring.ring()?);
     if target.is_closed() {
         return Err(SendError::Closed); // before a block is filled; looked at again under the lock
     }
@@ -64,14 +81,7 @@ pub(crate) fn send(
         return Err(SendError::Full); // who tries does not spin
     }
     family.send(handles)?;
-    let message = Outgoing {
-        kind,
-        tag,
-        blocks: &[],
-        handles,
-        payload: &[],
-    };
-    let outcome = put(family, &target, message, bytes, patience);
+    let outcome = put(family, target, message, bytes, patience);
     if outcome.is_err() {
         family.unsend(handles);
     }

@@ -30,11 +30,18 @@ pub fn initialise(heap: &'static Heap) -> Result<(), std::io::Error> {
     let layout = heap.layout();
     heap.mapping().back(layout.table, PAGE)?;
     let header = &heap.header().allocator;
-    header.table_backed.store((PAGE / size_of::<Entry>()) as u64, Relaxed);
-    let blocks = Blocks { heap, me: OwnerId::NOBODY };
+    header
+        .table_backed
+        .store((PAGE / size_of::<Entry>()) as u64, Relaxed);
+    let blocks = Blocks {
+        heap,
+        me: OwnerId::NOBODY,
+    };
     let pages = (layout.pages as u64).min(MOST_PAGES);
     if let Ok(entry) = blocks.entry(0) {
-        entry.state.store(Run::unowned(State::Hollow, pages).encode(), Release);
+        entry
+            .state
+            .store(Run::unowned(State::Hollow, pages).encode(), Release);
     }
     blocks.list(HOLLOW, 0, pages);
     Ok(())
@@ -64,9 +71,12 @@ impl Blocks {
     pub(crate) fn entry(&self, page: u64) -> Result<&'static Entry, Corrupted> {
         let layout = self.heap.layout();
         if page > layout.pages as u64 {
-            return Err(Corrupted::new("a block reference points outside the payload area"));
+            return Err(Corrupted::new(
+                "a block reference points outside the payload area",
+            ));
         }
-        self.heap.at(layout.table + page as usize * size_of::<Entry>())
+        self.heap
+            .at(layout.table + page as usize * size_of::<Entry>())
     }
 
     pub(super) fn run(&self, page: u64) -> Result<Run, Corrupted> {
@@ -92,7 +102,14 @@ impl Blocks {
             let found = self.locked(|this| this.take_listed(class))?;
             if let Some((page, is_fresh)) = found? {
                 let generation = self.entry(page)?.generation.load(Relaxed); // ours since `take_listed`
-                return Ok(Taken { block: BlockRef { page: page as u32, len, generation }, is_fresh });
+                return Ok(Taken {
+                    block: BlockRef {
+                        page: page as u32,
+                        len,
+                        generation,
+                    },
+                    is_fresh,
+                });
             }
             if self.locked(Self::is_worth_merging)? {
                 self.locked(Self::rebuild)??;
@@ -148,7 +165,16 @@ impl Blocks {
 
     /// Takes the first `pages` pages of an unlisted run and lists the rest.
     fn claim(&self, page: u64, pages: u64, state: State) -> Result<(), Corrupted> {
-        self.split(page, pages, Run { state: State::Filling, owner: self.me, pages }, state)?;
+        self.split(
+            page,
+            pages,
+            Run {
+                state: State::Filling,
+                owner: self.me,
+                pages,
+            },
+            state,
+        )?;
         fault::point("block.claimed");
         Ok(())
     }
@@ -169,7 +195,9 @@ impl Blocks {
         let rest = whole.pages - pages;
         if rest > 0 {
             // Relaxed: nobody looks at this entry before the store to the head's word below.
-            self.entry(page + pages)?.state.store(Run::unowned(state, rest).encode(), Relaxed);
+            self.entry(page + pages)?
+                .state
+                .store(Run::unowned(state, rest).encode(), Relaxed);
         }
         let entry = self.entry(page)?;
         entry.generation.fetch_add(1, Relaxed); // published by the next line
@@ -201,18 +229,36 @@ impl Blocks {
             return Ok(false);
         }
         if block.len > run.pages * PAGE as u64 {
-            return Err(Corrupted::new("a message claims more bytes than its block has"));
+            return Err(Corrupted::new(
+                "a message claims more bytes than its block has",
+            ));
         }
-        let next = Run { state: to, owner, pages: run.pages }.encode();
-        Ok(entry.state.compare_exchange(word, next, AcqRel, Relaxed).is_ok())
+        let next = Run {
+            state: to,
+            owner,
+            pages: run.pages,
+        }
+        .encode();
+        Ok(entry
+            .state
+            .compare_exchange(word, next, AcqRel, Relaxed)
+            .is_ok())
     }
 
     /// Binds a block to an object, so that it lives as long as the object or its message does.
-    pub(crate) fn bind(&self, block: BlockRef, object: u32, place: u64, owner: OwnerId) -> Result<bool, Corrupted> {
+    pub(crate) fn bind(
+        &self,
+        block: BlockRef,
+        object: u32,
+        place: u64,
+        owner: OwnerId,
+    ) -> Result<bool, Corrupted> {
         let entry = self.entry(u64::from(block.page))?;
         let is_mine = |run: Run| run.state == State::Filling && run.owner == self.me;
         // Nobody else changes a block that this process fills; of any other, these words are not ours.
-        if !is_mine(self.run(u64::from(block.page))?) || entry.generation.load(Relaxed) != block.generation {
+        if !is_mine(self.run(u64::from(block.page))?)
+            || entry.generation.load(Relaxed) != block.generation
+        {
             return Ok(false);
         }
         entry.link.store(place, Relaxed); // published by the state change below
@@ -248,7 +294,8 @@ impl Blocks {
 
     /// Frees the region that a ring has left, unless it is the one that follows the region of `epoch`.
     pub(crate) fn free_region_unless_linked_in(&self, block: BlockRef, object: u32, epoch: u64) {
-        let elsewhere = |place: u64| crate::ring::position::Position::from_bits(place).epoch() != epoch;
+        let elsewhere =
+            |place: u64| crate::ring::position::Position::from_bits(place).epoch() != epoch;
         if self.is_bound(block, object, elsewhere) {
             self.give_back(block, |run| run.state == State::InFlight);
         }
@@ -258,23 +305,35 @@ impl Blocks {
     pub(crate) fn put_back(&self, block: BlockRef, object: u32, place: u64) {
         if self.is_bound(block, object, |bound| bound == place) {
             // Fails only if the block is not held, which is as it should be.
-            let _ = self.change(block, |run| run.state == State::Held, State::InFlight, OwnerId::NOBODY);
+            let _ = self.change(
+                block,
+                |run| run.state == State::Held,
+                State::InFlight,
+                OwnerId::NOBODY,
+            );
         }
     }
 
     fn is_bound(&self, block: BlockRef, object: u32, place: impl Fn(u64) -> bool) -> bool {
-        let Ok(entry) = self.entry(u64::from(block.page)) else { return false };
+        let Ok(entry) = self.entry(u64::from(block.page)) else {
+            return false;
+        };
         // Ordered by the state change that follows: these words change only before a block is bound.
         entry.object.load(Relaxed) == u64::from(object) && place(entry.link.load(Relaxed))
     }
 
     pub(crate) fn push_returned(&self, page: u64) {
-        let (Ok(entry), header) = (self.entry(page), self.header()) else { return };
+        let (Ok(entry), header) = (self.entry(page), self.header()) else {
+            return;
+        };
         let mut top = header.returned.load(Relaxed); // the exchange below checks it
         loop {
             entry.link.store(top, Relaxed); // published by the exchange
             // Release pairs with the Acquire in `collect_returned`.
-            match header.returned.compare_exchange(top, page + 1, Release, Relaxed) {
+            match header
+                .returned
+                .compare_exchange(top, page + 1, Release, Relaxed)
+            {
                 Ok(_) => return,
                 #[cfg(test)]
                 Err(_) if crate::crash::is_dead() => return,
@@ -288,11 +347,16 @@ impl Blocks {
     /// # Errors
     /// When the reference makes no sense.
     pub fn bytes(&self, block: BlockRef) -> Result<Bytes, Corrupted> {
-        let len = usize::try_from(block.len).map_err(|_| Corrupted::new("a block is longer than memory"))?;
-        if u64::from(block.page) + block.len.div_ceil(PAGE as u64) > self.heap.layout().pages as u64 {
-            return Err(Corrupted::new("a block reference points outside the payload area"));
+        let len = usize::try_from(block.len)
+            .map_err(|_| Corrupted::new("a block is longer than memory"))?;
+        if u64::from(block.page) + block.len.div_ceil(PAGE as u64) > self.heap.layout().pages as u64
+        {
+            return Err(Corrupted::new(
+                "a block reference points outside the payload area",
+            ));
         }
-        self.heap.bytes(self.heap.layout().payload + block.page as usize * PAGE, len)
+        self.heap
+            .bytes(self.heap.layout().payload + block.page as usize * PAGE, len)
     }
 
     /// Writes the payload of a block that was just taken; fresh pages are filled by the kernel.
@@ -303,7 +367,9 @@ impl Blocks {
         let target = self.bytes(taken.block)?;
         let by_kernel = taken.is_fresh
             && bytes.len() >= 16 * PAGE
-            && at.checked_add(bytes.len()).is_some_and(|end| end <= target.len())
+            && at
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= target.len())
             && self.heap.mapping().write_fresh(target.offset() + at, bytes);
         if !by_kernel {
             target.write(at, bytes);

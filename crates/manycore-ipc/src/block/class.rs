@@ -24,7 +24,9 @@ pub fn class_holding(pages: u64) -> Option<usize> {
 /// The largest class whose blocks have at most `pages` pages: where a free run of that length is listed.
 #[must_use]
 pub fn class_within(pages: u64) -> usize {
-    (0..CLASSES).rfind(|&class| pages_of(class) <= pages.max(1)).unwrap_or(0)
+    (0..CLASSES)
+        .rfind(|&class| pages_of(class) <= pages.max(1))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -33,10 +35,16 @@ mod tests {
 
     #[test]
     fn classes_grow_by_a_quarter_at_most() {
-        assert_eq!((0..12).map(pages_of).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16]);
+        assert_eq!(
+            (0..12).map(pages_of).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16]
+        );
         for class in 4..CLASSES {
             let (small, large) = (pages_of(class - 1), pages_of(class));
-            assert!(large > small && (large - small) * 4 <= small.max(4), "{small} {large}");
+            assert!(
+                large > small && (large - small) * 4 <= small.max(4),
+                "{small} {large}"
+            );
         }
         assert!(pages_of(CLASSES - 1) >= 1 << 28);
     }

@@ -41,7 +41,11 @@ impl Blocks {
             return Ok(());
         }
         self.check_limit(pages)?;
-        if self.grow_by(pages)? { Ok(()) } else { Err(self.full(pages)) }
+        if self.grow_by(pages)? {
+            Ok(())
+        } else {
+            Err(self.full(pages))
+        }
     }
 
     /// Backs a hollow run; `false` when there is none of that length, or no memory for it.
@@ -56,7 +60,11 @@ impl Blocks {
         };
         fault::point("block.backing");
         let offset = self.heap.layout().payload + page as usize * PAGE;
-        let backed = self.heap.mapping().back(offset, pages as usize * PAGE).is_ok();
+        let backed = self
+            .heap
+            .mapping()
+            .back(offset, pages as usize * PAGE)
+            .is_ok();
         if !backed {
             // A part of it may have memory now, which nobody would count.
             let _ = self.heap.mapping().punch(offset, pages as usize * PAGE);
@@ -78,7 +86,10 @@ impl Blocks {
             }
             let bytes = ((end + 1) as usize * size_of::<Entry>()).next_multiple_of(16 * PAGE);
             let bytes = bytes.min(layout.payload - layout.table);
-            self.heap.mapping().back(layout.table, bytes).map_err(|_| self.full(pages))?;
+            self.heap
+                .mapping()
+                .back(layout.table, bytes)
+                .map_err(|_| self.full(pages))?;
             self.locked(|_| {
                 let entries = (bytes / size_of::<Entry>()) as u64;
                 if entries > header.table_backed.load(Relaxed) {
@@ -90,7 +101,9 @@ impl Blocks {
 
     /// Where a hollow run of `pages` pages would end if it were taken now.
     fn end_of_hollow(&self, pages: u64) -> Result<u64, Corrupted> {
-        let Some(class) = class_holding(pages) else { return Ok(0) };
+        let Some(class) = class_holding(pages) else {
+            return Ok(0);
+        };
         for larger in class..CLASSES {
             if let Some(page) = self.pop(HOLLOW, larger)? {
                 let run = Run::decode(self.entry(page)?.state.load(Relaxed)); // under the lock
@@ -102,15 +115,23 @@ impl Blocks {
     }
 
     fn take_hollow(&self, pages: u64) -> Result<Hollow, Corrupted> {
-        let Some(class) = class_holding(pages) else { return Ok(Hollow::Missing) };
+        let Some(class) = class_holding(pages) else {
+            return Ok(Hollow::Missing);
+        };
         for larger in class..CLASSES {
-            let Some(page) = self.pop(HOLLOW, larger)? else { continue };
+            let Some(page) = self.pop(HOLLOW, larger)? else {
+                continue;
+            };
             if page + pages >= self.header().table_backed.load(Relaxed) {
                 let run = Run::decode(self.entry(page)?.state.load(Relaxed));
                 self.list(HOLLOW, page, run.map_or(1, |run| run.pages));
                 return Ok(Hollow::BeyondTable);
             }
-            let head = Run { state: State::Backing, owner: self.me, pages };
+            let head = Run {
+                state: State::Backing,
+                owner: self.me,
+                pages,
+            };
             self.split(page, pages, head, State::Hollow)?;
             return Ok(Hollow::Taken(page));
         }
@@ -118,8 +139,14 @@ impl Blocks {
     }
 
     fn settle_backing(&self, page: u64, pages: u64, is_backed: bool) -> Result<(), Corrupted> {
-        let (state, list) = if is_backed { (State::Fresh, FRESH) } else { (State::Hollow, HOLLOW) };
-        self.entry(page)?.state.store(Run::unowned(state, pages).encode(), Release);
+        let (state, list) = if is_backed {
+            (State::Fresh, FRESH)
+        } else {
+            (State::Hollow, HOLLOW)
+        };
+        self.entry(page)?
+            .state
+            .store(Run::unowned(state, pages).encode(), Release);
         self.list(list, page, pages);
         if is_backed {
             self.header().committed.fetch_add(pages, Relaxed); // under the lock
@@ -132,23 +159,38 @@ impl Blocks {
         let wanted = pages * PAGE as u64;
         let set = self.heap.header().limit();
         if set != 0 && used.saturating_add(wanted) > set {
-            return Err(AllocError::HeapFull { wanted, used, limit: set });
+            return Err(AllocError::HeapFull {
+                wanted,
+                used,
+                limit: set,
+            });
         }
         let memory = limits::memory();
         let spare = memory.available.saturating_sub(memory.total / 20);
         if wanted > spare {
-            return Err(AllocError::HeapFull { wanted, used, limit: used.saturating_add(spare) });
+            return Err(AllocError::HeapFull {
+                wanted,
+                used,
+                limit: used.saturating_add(spare),
+            });
         }
         Ok(())
     }
 
     fn full(&self, pages: u64) -> AllocError {
         let reserved = (self.heap.layout().pages * PAGE) as u64;
-        AllocError::HeapFull { wanted: pages * PAGE as u64, used: self.used_bytes(), limit: reserved }
+        AllocError::HeapFull {
+            wanted: pages * PAGE as u64,
+            used: self.used_bytes(),
+            limit: reserved,
+        }
     }
 
     fn used_bytes(&self) -> u64 {
-        self.header().committed.load(Relaxed).saturating_mul(PAGE as u64) // a statistic, changed under the lock
+        self.header()
+            .committed
+            .load(Relaxed)
+            .saturating_mul(PAGE as u64) // a statistic, changed under the lock
     }
 
     /// Gives memory back while more than 64 MiB of free pages are kept. Never called with a lock held.
@@ -161,10 +203,16 @@ impl Blocks {
 
     pub(crate) fn trim_to(&self, most_warm: u64) -> Result<(), Corrupted> {
         while self.header().warm.load(Relaxed) > most_warm {
-            let Some((page, pages)) = self.locked(Self::take_largest_warm)?? else { return Ok(()) };
+            let Some((page, pages)) = self.locked(Self::take_largest_warm)?? else {
+                return Ok(());
+            };
             fault::point("block.punching");
             let offset = self.heap.layout().payload + page as usize * PAGE;
-            let punched = self.heap.mapping().punch(offset, pages as usize * PAGE).is_ok();
+            let punched = self
+                .heap
+                .mapping()
+                .punch(offset, pages as usize * PAGE)
+                .is_ok();
             self.locked(|this| this.settle_punching(page, pages, punched))??;
             if !punched {
                 return Ok(());
@@ -174,11 +222,18 @@ impl Blocks {
     }
 
     fn take_largest_warm(&self) -> Result<Option<(u64, u64)>, Corrupted> {
-        for class in (0..CLASSES).rev().take_while(|&class| pages_of(class) >= LEAST_PUNCH) {
+        for class in (0..CLASSES)
+            .rev()
+            .take_while(|&class| pages_of(class) >= LEAST_PUNCH)
+        {
             if let Some(page) = self.pop(FREE, class)? {
                 let entry = self.entry(page)?;
                 let pages = Run::decode(entry.state.load(Relaxed)).map_or(1, |run| run.pages);
-                let run = Run { state: State::Punching, owner: self.me, pages };
+                let run = Run {
+                    state: State::Punching,
+                    owner: self.me,
+                    pages,
+                };
                 entry.state.store(run.encode(), Release);
                 return Ok(Some((page, pages)));
             }
@@ -187,8 +242,14 @@ impl Blocks {
     }
 
     fn settle_punching(&self, page: u64, pages: u64, is_punched: bool) -> Result<(), Corrupted> {
-        let (state, list) = if is_punched { (State::Hollow, HOLLOW) } else { (State::Free, FREE) };
-        self.entry(page)?.state.store(Run::unowned(state, pages).encode(), Release);
+        let (state, list) = if is_punched {
+            (State::Hollow, HOLLOW)
+        } else {
+            (State::Free, FREE)
+        };
+        self.entry(page)?
+            .state
+            .store(Run::unowned(state, pages).encode(), Release);
         self.list(list, page, pages);
         if is_punched {
             self.header().committed.saturating_sub(pages, Relaxed);
@@ -204,11 +265,13 @@ impl Blocks {
     /// When the table is corrupted.
     pub fn sweep(&self, dead: OwnerId, mut settle: impl FnMut(u32)) -> Result<(), Corrupted> {
         let mut found = Vec::new();
-        self.locked(|this| this.walk(|page, run| {
-            if run.owner == dead {
-                found.push((page, run));
-            }
-        }))??;
+        self.locked(|this| {
+            this.walk(|page, run| {
+                if run.owner == dead {
+                    found.push((page, run));
+                }
+            })
+        })??;
         for (page, run) in found {
             let entry = self.entry(page)?;
             if matches!(run.state, State::InFlight | State::Held) {
@@ -232,7 +295,11 @@ impl Blocks {
         for (page, run) in found {
             let entry = self.entry(page)?;
             let generation = entry.generation.load(Relaxed); // a block in flight does not change it
-            let block = BlockRef { page: page as u32, len: run.pages, generation };
+            let block = BlockRef {
+                page: page as u32,
+                len: run.pages,
+                generation,
+            };
             self.free_if_bound(block, object, u64::MAX);
         }
         Ok(())
@@ -242,8 +309,17 @@ impl Blocks {
         let word = run.encode();
         match run.state {
             State::Filling | State::Held => {
-                let returned = Run { state: State::Returned, owner: self.me, ..run }.encode();
-                if entry.state.compare_exchange(word, returned, Release, Relaxed).is_ok() {
+                let returned = Run {
+                    state: State::Returned,
+                    owner: self.me,
+                    ..run
+                }
+                .encode();
+                if entry
+                    .state
+                    .compare_exchange(word, returned, Release, Relaxed)
+                    .is_ok()
+                {
                     self.push_returned(page);
                 }
             }
@@ -251,14 +327,23 @@ impl Blocks {
                 // Pushed ones became `Free` when they were collected; this one never was pushed.
                 let collected = this.collect_returned().is_ok();
                 if collected && entry.state.load(Relaxed) == word {
-                    entry.state.store(Run::unowned(State::Free, run.pages).encode(), Release);
+                    entry
+                        .state
+                        .store(Run::unowned(State::Free, run.pages).encode(), Release);
                     this.list(FREE, page, run.pages);
                 }
             })?,
             State::Backing | State::Punching => {
                 // Taken over first: once it is settled, another process may use these pages.
-                let mine = Run { owner: self.me, ..run };
-                if entry.state.compare_exchange(word, mine.encode(), Release, Relaxed).is_ok() {
+                let mine = Run {
+                    owner: self.me,
+                    ..run
+                };
+                if entry
+                    .state
+                    .compare_exchange(word, mine.encode(), Release, Relaxed)
+                    .is_ok()
+                {
                     fault::point("block.taken_over");
                     self.empty(page, mine)?;
                 }
@@ -272,7 +357,11 @@ impl Blocks {
     /// punched has no memory afterwards.
     fn empty(&self, page: u64, run: Run) -> Result<(), Corrupted> {
         let offset = self.heap.layout().payload + page as usize * PAGE;
-        let is_punched = self.heap.mapping().punch(offset, run.pages as usize * PAGE).is_ok();
+        let is_punched = self
+            .heap
+            .mapping()
+            .punch(offset, run.pages as usize * PAGE)
+            .is_ok();
         self.locked(|this| match run.state {
             State::Backing => this.settle_backing(page, run.pages, false),
             _ => this.settle_punching(page, run.pages, is_punched),
@@ -282,6 +371,8 @@ impl Blocks {
     /// Touches the pages of a block, so that writing them under a lock takes no page fault.
     pub fn populate(&self, block: BlockRef) {
         let offset = self.heap.layout().payload + block.page as usize * PAGE;
-        self.heap.mapping().populate(offset, (block.len as usize).next_multiple_of(PAGE));
+        self.heap
+            .mapping()
+            .populate(offset, (block.len as usize).next_multiple_of(PAGE));
     }
 }

@@ -36,7 +36,9 @@ impl Blocks {
     pub(crate) fn pop(&self, list: usize, class: usize) -> Result<Option<u64>, Corrupted> {
         let header = self.header();
         let bin = &header.bins[list][class];
-        let Some(page) = u64::from(bin.load(Relaxed)).checked_sub(1) else { return Ok(None) };
+        let Some(page) = u64::from(bin.load(Relaxed)).checked_sub(1) else {
+            return Ok(None);
+        };
         let run = self.run(page)?;
         if run.state != LISTED[list] {
             return Err(Corrupted::new("a free list leads to a block in use"));
@@ -55,17 +57,27 @@ impl Blocks {
         loop {
             // Acquire pairs with the Release in `push_returned`: the entry is linked before it is top.
             let top = header.returned.load(Acquire);
-            let Some(page) = top.checked_sub(1) else { return Ok(()) };
-            budget = budget.checked_sub(1).ok_or(Corrupted::new("the returned list is a circle"))?;
+            let Some(page) = top.checked_sub(1) else {
+                return Ok(());
+            };
+            budget = budget
+                .checked_sub(1)
+                .ok_or(Corrupted::new("the returned list is a circle"))?;
             let run = self.run(page)?;
             let entry = self.entry(page)?;
             let next = entry.link.load(Relaxed);
             if run.state == State::Returned {
                 // Before it leaves the stack: a death here leaves a free run for the rebuild.
-                entry.state.store(Run::unowned(State::Free, run.pages).encode(), Release);
+                entry
+                    .state
+                    .store(Run::unowned(State::Free, run.pages).encode(), Release);
             }
             // Only the lock's owner pops, so the top can only be covered, never replaced.
-            if header.returned.compare_exchange(top, next, AcqRel, Relaxed).is_err() {
+            if header
+                .returned
+                .compare_exchange(top, next, AcqRel, Relaxed)
+                .is_err()
+            {
                 continue;
             }
             fault::point("block.popped");
@@ -116,7 +128,10 @@ impl Blocks {
     fn merged(&self, before: Option<(u64, Run)>, page: u64, run: Run) -> Option<(u64, Run)> {
         if let Some((start, first)) = before {
             if first.state == run.state && first.pages + run.pages <= MOST_PAGES {
-                let both = Run { pages: first.pages + run.pages, ..first };
+                let both = Run {
+                    pages: first.pages + run.pages,
+                    ..first
+                };
                 if let Ok(entry) = self.entry(start) {
                     entry.state.store(both.encode(), Release); // as in `split`: one store merges
                 }
@@ -136,7 +151,11 @@ impl Blocks {
             visit(page, run);
             page += run.pages;
         }
-        if page == end { Ok(()) } else { Err(Corrupted::new("the last block reaches outside")) }
+        if page == end {
+            Ok(())
+        } else {
+            Err(Corrupted::new("the last block reaches outside"))
+        }
     }
 
     /// What the heap uses: for diagnostics and tests.

@@ -51,9 +51,11 @@ pub enum State {
 impl State {
     fn decode(bits: u64) -> Option<Self> {
         use State::{Backing, Filling, Free, Fresh, Held, Hollow, InFlight, Punching, Returned};
-        [Hollow, Backing, Fresh, Free, Filling, InFlight, Held, Returned, Punching]
-            .into_iter()
-            .find(|state| *state as u64 == bits)
+        [
+            Hollow, Backing, Fresh, Free, Filling, InFlight, Held, Returned, Punching,
+        ]
+        .into_iter()
+        .find(|state| *state as u64 == bits)
     }
 }
 
@@ -78,14 +80,20 @@ impl Run {
     /// A run without an owner.
     #[must_use]
     pub fn unowned(state: State, pages: u64) -> Self {
-        Self { state, owner: OwnerId::NOBODY, pages }
+        Self {
+            state,
+            owner: OwnerId::NOBODY,
+            pages,
+        }
     }
 
     /// The word.
     #[must_use]
     pub fn encode(self) -> u64 {
         debug_assert!(self.pages >= 1 && self.pages <= MOST_PAGES);
-        (self.pages << PAGES_SHIFT) | (u64::from(self.owner.bits()) << OWNER_SHIFT) | self.state as u64
+        (self.pages << PAGES_SHIFT)
+            | (u64::from(self.owner.bits()) << OWNER_SHIFT)
+            | self.state as u64
     }
 
     /// What a word says, if it says anything.
@@ -94,7 +102,11 @@ impl Run {
         let state = State::decode(word & 0xf)?;
         let owner = OwnerId::from_bits((word >> OWNER_SHIFT) as u32);
         let pages = word >> PAGES_SHIFT;
-        (pages > 0).then_some(Self { state, owner, pages })
+        (pages > 0).then_some(Self {
+            state,
+            owner,
+            pages,
+        })
     }
 }
 
@@ -172,7 +184,11 @@ impl BlockRef {
             word.copy_from_slice(&bytes[at..at + 8]);
             u64::from_le_bytes(word)
         };
-        Self { page: word(0) as u32, len: word(8), generation: word(16) }
+        Self {
+            page: word(0) as u32,
+            len: word(8),
+            generation: word(16),
+        }
     }
 }
 
@@ -184,7 +200,11 @@ mod tests {
     fn a_state_word_says_what_was_stored() {
         let owner = OwnerId::from_bits(0xdead_beef);
         for state in [State::Hollow, State::Held, State::Punching] {
-            let run = Run { state, owner, pages: MOST_PAGES };
+            let run = Run {
+                state,
+                owner,
+                pages: MOST_PAGES,
+            };
             assert_eq!(Run::decode(run.encode()), Some(run));
         }
         assert_eq!(Run::decode(0), None);
@@ -193,7 +213,11 @@ mod tests {
 
     #[test]
     fn a_reference_survives_its_bytes() {
-        let block = BlockRef { page: 7, len: 1 << 40, generation: u64::MAX };
+        let block = BlockRef {
+            page: 7,
+            len: 1 << 40,
+            generation: u64::MAX,
+        };
         assert_eq!(BlockRef::from_bytes(block.to_bytes()), block);
     }
 }

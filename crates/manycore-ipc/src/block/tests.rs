@@ -24,7 +24,11 @@ impl Blocks {
             let (mut free, mut others, mut warm) = (HashMap::new(), Vec::new(), 0);
             this.walk(|page, run| match run.state {
                 State::Free | State::Fresh | State::Hollow => {
-                    warm += if run.state == State::Free { run.pages } else { 0 };
+                    warm += if run.state == State::Free {
+                        run.pages
+                    } else {
+                        0
+                    };
                     free.insert(page, (index_of(run.state), class_within(run.pages)));
                 }
                 _ => others.push((page, run)),
@@ -34,7 +38,11 @@ impl Blocks {
                 for (class, bin) in bins.iter().enumerate() {
                     let mut at = u64::from(bin.load(Relaxed));
                     while let Some(page) = at.checked_sub(1) {
-                        assert_eq!(free.remove(&page), Some((list, class)), "page {page} is listed wrongly or twice");
+                        assert_eq!(
+                            free.remove(&page),
+                            Some((list, class)),
+                            "page {page} is listed wrongly or twice"
+                        );
                         at = this.entry(page).expect("inside").link.load(Relaxed);
                     }
                 }
@@ -47,7 +55,9 @@ impl Blocks {
     }
 
     fn collect_returned_now(&self) {
-        self.locked(Self::collect_returned).expect("sound").expect("sound");
+        self.locked(Self::collect_returned)
+            .expect("sound")
+            .expect("sound");
     }
 
     /// Gives everything back that is free, so that the next who needs it has to grow the heap anew.
@@ -71,7 +81,10 @@ impl Blocks {
 }
 
 fn blocks() -> Blocks {
-    Blocks::new(create_with(LEAST).expect("a small heap"), OwnerId::from_bits(ME))
+    Blocks::new(
+        create_with(LEAST).expect("a small heap"),
+        OwnerId::from_bits(ME),
+    )
 }
 
 fn on_behalf_of(blocks: &Blocks, owner: u32) -> Blocks {
@@ -91,7 +104,11 @@ fn for_every_two_deaths(setting: impl Fn(&Blocks), operation: impl Fn(&Blocks)) 
             let swept = run_until_death(second, || later.sweep_all(dead.me));
             blocks.sweep_all(dead.me);
             blocks.sweep_all(later.me);
-            assert_eq!(blocks.audit(), [], "after {stores} stores and {second} of the cleaning up");
+            assert_eq!(
+                blocks.audit(),
+                [],
+                "after {stores} stores and {second} of the cleaning up"
+            );
             if swept.is_some() {
                 break;
             }
@@ -105,7 +122,9 @@ fn for_every_two_deaths(setting: impl Fn(&Blocks), operation: impl Fn(&Blocks)) 
 #[test]
 fn who_dies_while_it_takes_or_frees_a_block_leaves_all_free() {
     let free_of_many_sizes = |blocks: &Blocks| {
-        let taken: Vec<_> = [1, 5, 40_000, 9_000].map(|len| blocks.take(len).expect("room")).into();
+        let taken: Vec<_> = [1, 5, 40_000, 9_000]
+            .map(|len| blocks.take(len).expect("room"))
+            .into();
         taken.iter().for_each(|taken| blocks.free(taken.block));
     };
     for_every_two_deaths(free_of_many_sizes, |blocks| {
@@ -119,10 +138,9 @@ fn who_dies_while_it_takes_or_frees_a_block_leaves_all_free() {
 
 #[test]
 fn who_dies_while_it_makes_the_heap_grow_leaves_all_free() {
-    for_every_two_deaths(
-        Blocks::make_hollow,
-        |blocks| blocks.grow(pages_of(32)).expect("room"),
-    );
+    for_every_two_deaths(Blocks::make_hollow, |blocks| {
+        blocks.grow(pages_of(32)).expect("room")
+    });
 }
 
 #[test]
@@ -146,7 +164,10 @@ fn what_was_backed_in_vain_is_not_counted_as_used() {
     let used = committed();
     for stores in 0.. {
         let grown = run_until_death(stores, || dead.grow(300)).is_some();
-        let was_backing = blocks.audit().iter().any(|(_, run)| run.state == State::Backing);
+        let was_backing = blocks
+            .audit()
+            .iter()
+            .any(|(_, run)| run.state == State::Backing);
         blocks.sweep_all(dead.me);
         if was_backing {
             assert_eq!(committed(), used, "after {stores} stores");
@@ -154,14 +175,20 @@ fn what_was_backed_in_vain_is_not_counted_as_used() {
         if grown {
             break;
         }
-        blocks.locked(Blocks::rebuild).expect("sound").expect("sound");
+        blocks
+            .locked(Blocks::rebuild)
+            .expect("sound")
+            .expect("sound");
     }
     blocks.free(before.block);
 }
 
 #[test]
 fn pieces_that_were_given_back_make_a_whole_again() {
-    let blocks = Blocks::new(create_with(LEAST * 2).expect("a small heap"), OwnerId::from_bits(ME));
+    let blocks = Blocks::new(
+        create_with(LEAST * 2).expect("a small heap"),
+        OwnerId::from_bits(ME),
+    );
     let piece = 2_u64 << 20;
     let mut taken = Vec::new();
     while let Ok(one) = blocks.take(piece) {
@@ -171,7 +198,9 @@ fn pieces_that_were_given_back_make_a_whole_again() {
     taken.iter().for_each(|&block| blocks.free(block));
     blocks.collect_returned_now();
     blocks.trim_to(0).expect("sound");
-    let whole = blocks.take(piece * (taken.len() as u64 - 2)).expect("it is all there, in pieces");
+    let whole = blocks
+        .take(piece * (taken.len() as u64 - 2))
+        .expect("it is all there, in pieces");
     blocks.free(whole.block);
     assert_eq!(blocks.audit(), []);
 }
@@ -202,7 +231,11 @@ fn threads_that_take_and_free_share_nothing() {
                     let mark = (u64::from(owner) << 32 | n).to_le_bytes();
                     blocks.fill(&taken, 0, &mark[..1]).expect("inside");
                     let mut seen = [0];
-                    blocks.bytes(taken.block).expect("inside").read(0, &mut seen).expect("inside");
+                    blocks
+                        .bytes(taken.block)
+                        .expect("inside")
+                        .read(0, &mut seen)
+                        .expect("inside");
                     assert_eq!(seen, mark[..1]);
                     blocks.free(taken.block);
                 }
@@ -216,15 +249,41 @@ fn threads_that_take_and_free_share_nothing() {
 fn a_block_that_is_not_this_process_s_is_left_alone() {
     let blocks = blocks();
     let other = on_behalf_of(&blocks, DEAD);
-    let (theirs, freed) = (other.take(1).expect("room").block, blocks.take(1).expect("room").block);
+    let (theirs, freed) = (
+        other.take(1).expect("room").block,
+        blocks.take(1).expect("room").block,
+    );
     blocks.free(freed);
     blocks.free(freed);
     blocks.free(theirs);
-    for block in [theirs, freed, BlockRef { generation: 0, ..theirs }] {
+    for block in [
+        theirs,
+        freed,
+        BlockRef {
+            generation: 0,
+            ..theirs
+        },
+    ] {
         assert_eq!(blocks.bind(block, 1, 0, blocks.me), Ok(false));
     }
-    assert!(blocks.bind(BlockRef { page: u32::MAX, ..theirs }, 1, 0, blocks.me).is_err());
-    assert_eq!(blocks.audit().len(), 1, "a refused binding has not touched the lists");
+    assert!(
+        blocks
+            .bind(
+                BlockRef {
+                    page: u32::MAX,
+                    ..theirs
+                },
+                1,
+                0,
+                blocks.me
+            )
+            .is_err()
+    );
+    assert_eq!(
+        blocks.audit().len(),
+        1,
+        "a refused binding has not touched the lists"
+    );
     other.free(theirs);
     assert_eq!(blocks.audit(), []);
 }
@@ -233,12 +292,37 @@ fn a_block_that_is_not_this_process_s_is_left_alone() {
 fn scribbled_words_are_refused_and_never_followed() {
     let scribbles: [fn(&Blocks); 5] = [
         |blocks| blocks.header().returned.store(u64::MAX, Relaxed),
-        |blocks| blocks.header().bins.iter().flatten().for_each(|bin| bin.store(u32::MAX, Relaxed)),
-        |blocks| blocks.entry(0).expect("inside").state.store(u64::MAX, Relaxed),
-        |blocks| blocks.entry(0).expect("inside").state.store(u64::MAX << 36 | 4, Relaxed),
+        |blocks| {
+            blocks
+                .header()
+                .bins
+                .iter()
+                .flatten()
+                .for_each(|bin| bin.store(u32::MAX, Relaxed))
+        },
+        |blocks| {
+            blocks
+                .entry(0)
+                .expect("inside")
+                .state
+                .store(u64::MAX, Relaxed)
+        },
+        |blocks| {
+            blocks
+                .entry(0)
+                .expect("inside")
+                .state
+                .store(u64::MAX << 36 | 4, Relaxed)
+        },
         |blocks| {
             let header = blocks.header();
-            for word in [&header.committed, &header.frees, &header.runs, &header.warm, &header.table_backed] {
+            for word in [
+                &header.committed,
+                &header.frees,
+                &header.runs,
+                &header.warm,
+                &header.table_backed,
+            ] {
                 word.store(u64::MAX, Relaxed);
             }
         },

@@ -20,7 +20,11 @@ impl Family {
         let mut counts = self.holdings.lock();
         objects.attach(handle, kind)?;
         count_up(&mut counts, handle.index, handle.generation);
-        Ok(Hold { family: self, handle, kind })
+        Ok(Hold {
+            family: self,
+            handle,
+            kind,
+        })
     }
 
     /// Counts handles that are about to travel in a message.
@@ -60,7 +64,11 @@ impl Family {
         let mut held = Vec::with_capacity(handles.len());
         let mut outcome = Ok(());
         for &(index, generation) in handles {
-            match self.receive_one(Handle { family: self.number(), index, generation }) {
+            match self.receive_one(Handle {
+                family: self.number(),
+                index,
+                generation,
+            }) {
                 Ok(hold) => held.push(hold),
                 Err(error) => outcome = Err(error), // and on: the others are counted too
             }
@@ -84,13 +92,20 @@ impl Family {
     pub fn free_buried(&self) -> Result<(), HandleError> {
         let objects = self.objects()?;
         while objects.has_buried() {
-            let Some((index, kind)) = objects.pop_buried()? else { return Ok(()) };
+            let Some((index, kind)) = objects.pop_buried()? else {
+                return Ok(());
+            };
             self.free_object(&objects, index, kind)?;
         }
         Ok(())
     }
 
-    pub(super) fn free_object(&self, objects: &Objects, index: u32, kind: Kind) -> Result<(), HandleError> {
+    pub(super) fn free_object(
+        &self,
+        objects: &Objects,
+        index: u32,
+        kind: Kind,
+    ) -> Result<(), HandleError> {
         let blocks = Blocks::new(self.heap, objects.me()); // not through `me`: see `make_room`
         match kind {
             Kind::Ring => Ring::new(index, blocks, *objects)?.drain()?,

@@ -84,7 +84,10 @@ impl Hold {
     ///
     /// # Errors
     /// When it is none, or the patience ends.
-    pub fn acquire(&self, patience: &mut Patience<'_>) -> Result<Result<Acquired, GaveUp>, HandleError> {
+    pub fn acquire(
+        &self,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<Acquired, GaveUp>, HandleError> {
         let (family, me, lock) = (self.family, self.family.me()?, self.lock()?);
         Ok(lock.acquire(me, patience, |holder| {
             let number = OwnerId::from_bits(holder).slot();
@@ -107,7 +110,8 @@ impl Hold {
     /// When the object is no group.
     pub fn bell_offset(&self) -> Result<u64, HandleError> {
         self.group()?;
-        let body = self.family.objects()?.offset_of(self.handle.index) + std::mem::offset_of!(Object, body);
+        let body = self.family.objects()?.offset_of(self.handle.index)
+            + std::mem::offset_of!(Object, body);
         Ok((body + std::mem::offset_of!(GroupBody, bell)) as u64)
     }
 
@@ -117,7 +121,10 @@ impl Hold {
     /// When the object is no group.
     pub fn rows(&self) -> Result<Vec<&'static Row>, HandleError> {
         self.group()?;
-        Ok(self.family.objects()?.rows(self.handle.index, &self.family.blocks()?)?)
+        Ok(self
+            .family
+            .objects()?
+            .rows(self.handle.index, &self.family.blocks()?)?)
     }
 
     /// The object as shared memory.
@@ -130,7 +137,9 @@ impl Hold {
             Some(block) => Ok(self.family.blocks()?.bytes(block)?),
             None => {
                 let objects = self.family.objects()?;
-                Ok(self.family.inline_bytes(&objects, self.handle.index, body.len())?)
+                Ok(self
+                    .family
+                    .inline_bytes(&objects, self.handle.index, body.len())?)
             }
         }
     }
@@ -138,15 +147,25 @@ impl Hold {
 
 impl Clone for Hold {
     fn clone(&self) -> Self {
-        count_up(&mut self.family.holdings.lock(), self.handle.index, self.handle.generation);
-        Self { family: self.family, handle: self.handle, kind: self.kind }
+        count_up(
+            &mut self.family.holdings.lock(),
+            self.handle.index,
+            self.handle.generation,
+        );
+        Self {
+            family: self.family,
+            handle: self.handle,
+            kind: self.kind,
+        }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut counts = self.family.holdings.lock();
-        let Some(holding) = counts.get_mut(&self.handle.index) else { return };
+        let Some(holding) = counts.get_mut(&self.handle.index) else {
+            return;
+        };
         if holding.generation != self.handle.generation {
             return;
         }
@@ -165,6 +184,10 @@ impl Drop for Hold {
 
 impl std::fmt::Debug for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {}.{}", self.kind, self.handle.index, self.handle.generation)
+        write!(
+            f,
+            "{:?} {}.{}",
+            self.kind, self.handle.index, self.handle.generation
+        )
     }
 }

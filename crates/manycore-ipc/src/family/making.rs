@@ -30,7 +30,11 @@ impl Family {
         let mut counts = self.holdings.lock();
         objects.publish(handle)?;
         count_up(&mut counts, handle.index, handle.generation);
-        Ok(Hold { family: self, handle, kind })
+        Ok(Hold {
+            family: self,
+            handle,
+            kind,
+        })
     }
 
     /// Makes a ring.
@@ -81,7 +85,9 @@ impl Family {
         self.make(Kind::Group, |objects, handle| {
             let len = u64::from(rows.max(1)) * size_of::<Row>() as u64;
             let block = self.take_zeroed(len)?;
-            objects.body::<GroupBody>(handle.index)?.set(rows.max(1), block);
+            objects
+                .body::<GroupBody>(handle.index)?
+                .set(rows.max(1), block);
             self.bind(handle.index, block)
         })
     }
@@ -94,7 +100,8 @@ impl Family {
 
     /// Lets a block live as long as an object does.
     fn bind(&self, object: u32, block: BlockRef) -> Result<(), HandleError> {
-        self.blocks()?.bind(block, object, u64::MAX, OwnerId::NOBODY)?;
+        self.blocks()?
+            .bind(block, object, u64::MAX, OwnerId::NOBODY)?;
         Ok(())
     }
 
@@ -106,7 +113,10 @@ impl Family {
         let taken = self.take_block(bytes.len().max(1) as u64)?;
         let blocks = self.blocks()?;
         blocks.fill(&taken, 0, bytes)?;
-        let block = BlockRef { len: bytes.len() as u64, ..taken.block };
+        let block = BlockRef {
+            len: bytes.len() as u64,
+            ..taken.block
+        };
         self.bind(object.handle.index, block)?;
         Ok(block)
     }
@@ -118,8 +128,16 @@ impl Family {
         }
     }
 
-    pub(super) fn inline_bytes(&self, objects: &Objects, index: u32, len: u64) -> Result<Bytes, Corrupted> {
+    pub(super) fn inline_bytes(
+        &self,
+        objects: &Objects,
+        index: u32,
+        len: u64,
+    ) -> Result<Bytes, Corrupted> {
         let body = objects.offset_of(index) + std::mem::offset_of!(Object, body);
-        self.heap.bytes(body + std::mem::offset_of!(MemoryBody, inline), (len as usize).min(INLINE))
+        self.heap.bytes(
+            body + std::mem::offset_of!(MemoryBody, inline),
+            (len as usize).min(INLINE),
+        )
     }
 }

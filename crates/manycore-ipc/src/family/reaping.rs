@@ -40,7 +40,9 @@ impl Family {
     pub fn reap(&self, number: usize) -> Option<Reaped> {
         let mut found = Vec::new();
         self.reap_as(self.me().ok()?, number, &mut found);
-        found.into_iter().find(|reaped| reaped.owner.slot() == number)
+        found
+            .into_iter()
+            .find(|reaped| reaped.owner.slot() == number)
     }
 
     pub(super) fn reap_as(&self, me: OwnerId, number: usize, found: &mut Vec<Reaped>) {
@@ -48,7 +50,9 @@ impl Family {
         if number == me.slot() {
             return;
         }
-        let Ok(Some((dead, was_killed))) = registry.claim_dead(number, me) else { return };
+        let Ok(Some((dead, was_killed))) = registry.claim_dead(number, me) else {
+            return;
+        };
         let pid = registry.tenancy(number).map_or(0, |tenancy| tenancy.pid);
         if self.recover(dead, pid, was_killed, me).is_err() {
             return; // the slot stays claimed: what could not be understood is not reused
@@ -62,11 +66,21 @@ impl Family {
         }
         fault::point("recover.done");
         registry.release(dead, me);
-        found.push(Reaped { owner: dead, pid, was_killed });
+        found.push(Reaped {
+            owner: dead,
+            pid,
+            was_killed,
+        });
     }
 
     /// Everything that a dead process may have left. Each step may be done twice.
-    pub(super) fn recover(&self, dead: OwnerId, pid: u32, was_killed: bool, me: OwnerId) -> Result<(), HandleError> {
+    pub(super) fn recover(
+        &self,
+        dead: OwnerId,
+        pid: u32,
+        was_killed: bool,
+        me: OwnerId,
+    ) -> Result<(), HandleError> {
         let (objects, blocks) = (Objects::new(self.heap, me), Blocks::new(self.heap, me));
         if was_killed {
             objects.for_each_live(|index, stage| {
@@ -90,7 +104,13 @@ impl Family {
     /// Hands a lock over while another process is still cleaning up after its holder: that one may have
     /// been stopped.
     pub(super) fn hand_over_if_killed(&self, lock: &UserLock, number: usize) {
-        if let Ok(Tenancy { status: Status::Killed, generation, pid, .. }) = self.registry().tenancy(number) {
+        if let Ok(Tenancy {
+            status: Status::Killed,
+            generation,
+            pid,
+            ..
+        }) = self.registry().tenancy(number)
+        {
             lock.hand_over(OwnerId::new(number, generation), pid);
         }
     }

@@ -15,6 +15,11 @@ use crate::registry::{OwnerId, Status};
 use crate::ring::{Get, Message, Outgoing, Ring, Shape};
 use crate::wait::Patience;
 
+/// Makes an object.
+type Maker = fn(&'static Family) -> Result<super::Hold, HandleError>;
+/// What a process does with a lock and a queue.
+type Operation = fn(&'static Family, Handle, Handle);
+
 /// A family as seen by this process, and ways to play processes that die.
 struct World {
     me: &'static Family,
@@ -25,20 +30,29 @@ impl World {
     fn new() -> Self {
         let me = Family::create_with(LEAST * 4).expect("a small heap");
         me.me().expect("room");
-        Self { me, corpse: Corpse::new() }
+        Self {
+            me,
+            corpse: Corpse::new(),
+        }
     }
 
     /// Plays a process that has just started, until it dies in place of a store.
     fn play<R>(&self, stores: u64, operation: impl FnOnce(&'static Family) -> R) -> Option<R> {
         let family = Family::on(self.me.heap());
-        self.corpse.play(|| run_until_death(stores, || operation(family)))
+        self.corpse
+            .play(|| run_until_death(stores, || operation(family)))
     }
 
     /// The same with a process that has joined already.
-    fn play_member<R>(&self, stores: u64, operation: impl FnOnce(&'static Family) -> R) -> Option<R> {
+    fn play_member<R>(
+        &self,
+        stores: u64,
+        operation: impl FnOnce(&'static Family) -> R,
+    ) -> Option<R> {
         let family = Family::on(self.me.heap());
         let _ = self.corpse.play(|| family.me().expect("room"));
-        self.corpse.play(|| run_until_death(stores, || operation(family)))
+        self.corpse
+            .play(|| run_until_death(stores, || operation(family)))
     }
 
     /// Cleans up and checks that only what this process holds is left.
@@ -49,10 +63,18 @@ impl World {
         let own = self.me.me().expect("registered");
         for number in registry.used() {
             let status = registry.tenancy(number).expect("sound").status;
-            let expected = if number == own.slot() { Status::Alive } else { Status::Free };
+            let expected = if number == own.slot() {
+                Status::Alive
+            } else {
+                Status::Free
+            };
             assert_eq!(status, expected, "slot {number} {what}");
         }
-        assert_eq!(self.me.objects().expect("registered").audit().len(), objects, "objects {what}");
+        assert_eq!(
+            self.me.objects().expect("registered").audit().len(),
+            objects,
+            "objects {what}"
+        );
         let left = self.me.blocks().expect("registered").audit();
         assert_eq!(left.len(), blocks, "blocks {what}: {left:?}");
     }
@@ -60,8 +82,15 @@ impl World {
 
 fn put(ring: &Ring, tag: u64, bytes: usize, handles: &[Handle]) {
     let mut tick = || true;
-    let message = Outgoing { kind: 1, tag, blocks: &[], handles, payload: &vec![tag as u8; bytes] };
-    ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick)).expect("room");
+    let message = Outgoing {
+        kind: 1,
+        tag,
+        blocks: &[],
+        handles,
+        payload: &vec![tag as u8; bytes],
+    };
+    ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
+        .expect("room");
 }
 
 fn get(ring: &Ring) -> Option<Message> {
@@ -86,7 +115,7 @@ fn who_dies_while_it_joins_or_leaves_gives_its_slot_back() {
 
 #[test]
 fn who_dies_while_it_makes_something_leaves_nothing() {
-    let makers: [fn(&'static Family) -> Result<super::Hold, HandleError>; 5] = [
+    let makers: [Maker; 5] = [
         |family| family.make_ring(Shape::unbounded()),
         |family| family.make_lock(),
         |family| family.make_memory(100),
@@ -115,7 +144,10 @@ fn who_dies_while_it_makes_something_leaves_nothing() {
             }
         }
     }
-    assert_eq!(get(&others.ring().expect("a ring")).map(|message| message.header.tag), Some(7));
+    assert_eq!(
+        get(&others.ring().expect("a ring")).map(|message| message.header.tag),
+        Some(7)
+    );
 }
 
 #[test]
@@ -129,8 +161,15 @@ fn who_dies_while_it_frees_a_ring_leaves_nothing() {
         put(&ring, 1, 5_000, &[inner.handle()]);
         let block = world.me.take_block(50_000).expect("room").block;
         let mut tick = || true;
-        let large = Outgoing { kind: 1, tag: 2, blocks: &[block], handles: &[], payload: &[1; 5_000] };
-        ring.put(&large, &mut Patience::new(Deadline::PASSED, &mut tick)).expect("grows");
+        let large = Outgoing {
+            kind: 1,
+            tag: 2,
+            blocks: &[block],
+            handles: &[],
+            payload: &[1; 5_000],
+        };
+        ring.put(&large, &mut Patience::new(Deadline::PASSED, &mut tick))
+            .expect("grows");
         drop((hold, inner));
         let freed = world.play_member(stores, |family| family.free_buried());
         // What was taken out of the ring, and not counted yet when it died, stays counted too high.
@@ -169,11 +208,21 @@ fn a_ring_whose_users_died_inside_is_freed_whole() {
             let ring = hold.ring().expect("a ring");
             let block = family.take_block(40_000).expect("room").block;
             let mut tick = || true;
-            let message = Outgoing { kind: 1, tag: 2, blocks: &[block], handles: &[], payload: &[2; 4_000] };
-            ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick)).expect("grows");
+            let message = Outgoing {
+                kind: 1,
+                tag: 2,
+                blocks: &[block],
+                handles: &[],
+                payload: &[2; 4_000],
+            };
+            ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
+                .expect("grows");
             get(&ring).expect("the first");
             let message = get(&ring).expect("the second, in another region");
-            message.blocks.iter().for_each(|&block| family.discard(block));
+            message
+                .blocks
+                .iter()
+                .for_each(|&block| family.discard(block));
         });
         drop(hold); // before anybody has looked for the dead
         world.check(0, 0, &format!("after {stores} stores"));
@@ -206,7 +255,10 @@ fn handles_that_travel_are_held_whoever_dies() {
         drop(lock);
         world.me.free_buried().expect("sound");
         while let Some(message) = get(&ring) {
-            let received = world.me.receive(&message.handles).expect("never freed early");
+            let received = world
+                .me
+                .receive(&message.handles)
+                .expect("never freed early");
             assert!(received[0].lock().is_ok(), "after {stores} stores");
         }
         world.me.free_buried().expect("sound");
@@ -223,11 +275,23 @@ fn handles_that_travel_are_held_whoever_dies() {
 fn a_message_with_a_handle_that_leads_nowhere_lets_go_of_the_others() {
     let world = World::new();
     let lock = world.me.make_lock().expect("room");
-    let Handle { index, generation, .. } = lock.handle();
-    world.me.send(&[lock.handle(), lock.handle()]).expect("held");
-    let received = world.me.receive(&[(index, generation), (index, generation + 1), (index, generation)]);
+    let Handle {
+        index, generation, ..
+    } = lock.handle();
+    world
+        .me
+        .send(&[lock.handle(), lock.handle()])
+        .expect("held");
+    let received = world.me.receive(&[
+        (index, generation),
+        (index, generation + 1),
+        (index, generation),
+    ]);
     assert_eq!(received.map(|holds| holds.len()), Err(HandleError::Gone));
-    let unsent = Handle { index: u32::MAX, ..lock.handle() };
+    let unsent = Handle {
+        index: u32::MAX,
+        ..lock.handle()
+    };
     assert!(world.me.send(&[lock.handle(), unsent]).is_err());
     drop(lock);
     world.check(0, 0, "at the end");
@@ -249,7 +313,11 @@ fn who_dies_while_it_forks_or_right_after_leaves_nothing() {
             }
             child.adopt_fork();
             let me = child.me().expect("adopted");
-            child.objects().expect("adopted").clear_holder(handle.index, me).expect("held for it");
+            child
+                .objects()
+                .expect("adopted")
+                .clear_holder(handle.index, me)
+                .expect("held for it");
         });
         world.check(1, 0, &format!("after {stores} stores"));
         if forked.is_some() {
@@ -268,14 +336,24 @@ fn what_a_killed_process_held_is_handed_over_whoever_dies_over_it() {
     for second in 0.. {
         let _ = world.play_member(u64::MAX, |family| {
             let held = family.hold(handle, Kind::Lock).expect("held by another");
-            let _ = held.lock().expect("a lock").try_acquire(family.me().expect("registered"));
+            let _ = held
+                .lock()
+                .expect("a lock")
+                .try_acquire(family.me().expect("registered"));
             std::mem::forget(held);
         });
-        assert!(lock.holder().is_some_and(|holder| holder != UserLock::name_of(me)));
+        assert!(
+            lock.holder()
+                .is_some_and(|holder| holder != UserLock::name_of(me))
+        );
         let reaped = world.play_member(second, |family| family.reap_dead(true).len());
         let mut tick = || true;
         let acquired = hold.acquire(&mut Patience::new(Deadline::NEVER, &mut tick));
-        assert_eq!(acquired, Ok(Ok(Acquired::HolderDied(world.corpse.pid()))), "after {second} stores");
+        assert_eq!(
+            acquired,
+            Ok(Ok(Acquired::HolderDied(world.corpse.pid()))),
+            "after {second} stores"
+        );
         lock.release();
         world.check(1, 0, &format!("after {second} stores"));
         if reaped.is_some() {
@@ -289,7 +367,11 @@ fn a_lock_is_handed_over_although_the_reaper_of_its_holder_does_not_move() {
     let world = World::new();
     let hold = world.me.make_lock().expect("room");
     let lock = hold.lock().expect("a lock");
-    let dead = world.me.registry().join_as(world.corpse.pid()).expect("room");
+    let dead = world
+        .me
+        .registry()
+        .join_as(world.corpse.pid())
+        .expect("room");
     let _ = lock.try_acquire(dead);
     let stopped = world.me.registry().join().expect("room"); // lives
     let claimed = world.me.registry().claim_dead(dead.slot(), stopped);
@@ -301,12 +383,15 @@ fn a_lock_is_handed_over_although_the_reaper_of_its_holder_does_not_move() {
 
 /// Processes that died in the middle of everything, all unreaped.
 fn litter(world: &World, lock: Handle, queue: Handle) {
-    let in_the_middle: [(u64, fn(&'static Family, Handle, Handle)); 6] = [
+    let in_the_middle: [(u64, Operation); 6] = [
         (9, |family, _, _| drop(family.make_ring(Shape::unbounded()))),
         (12, |family, _, _| drop(family.make_memory(70_000))),
         (u64::MAX, |family, lock, _| {
             let held = family.hold(lock, Kind::Lock).expect("held");
-            let _ = held.lock().expect("a lock").try_acquire(family.me().expect("registered"));
+            let _ = held
+                .lock()
+                .expect("a lock")
+                .try_acquire(family.me().expect("registered"));
             let taken = family.take_block(1).expect("room");
             std::mem::forget((held, taken));
         }),
@@ -346,7 +431,10 @@ fn who_dies_while_it_cleans_up_is_cleaned_up_after() {
         });
         let mut tick = || true;
         let acquired = lock.acquire(&mut Patience::new(Deadline::NEVER, &mut tick));
-        assert!(matches!(acquired, Ok(Ok(_))), "after {second} stores: {acquired:?}");
+        assert!(
+            matches!(acquired, Ok(Ok(_))),
+            "after {second} stores: {acquired:?}"
+        );
         lock.lock().expect("a lock").release();
         while get(&queue.ring().expect("a ring")).is_some() {}
         world.check(2, 1, &format!("after {second} stores"));
@@ -368,7 +456,10 @@ fn what_a_dead_reaper_had_claimed_is_not_forgotten_with_its_slot() {
     let reaper = registry.join_as(world.corpse.pid()).expect("room");
     let victim = registry.join_as(world.corpse.pid()).expect("room");
     let reserved = registry.reserve(reaper).expect("room");
-    assert_eq!(registry.claim_dead(victim.slot(), reaper), Ok(Some((victim, true))));
+    assert_eq!(
+        registry.claim_dead(victim.slot(), reaper),
+        Ok(Some((victim, true)))
+    );
     // Only the reaper is looked for, as by who waits for a lock of its; its slot is soon another's.
     let reaped = world.me.reap(reaper.slot()).expect("dead");
     assert_eq!((reaped.owner, reaped.was_killed), (reaper, true));
@@ -376,7 +467,10 @@ fn what_a_dead_reaper_had_claimed_is_not_forgotten_with_its_slot() {
     assert_eq!(next.slot(), reaper.slot());
     for left in [victim, reserved] {
         assert!(registry.has_ended(left));
-        assert_eq!(registry.tenancy(left.slot()).map(|tenancy| tenancy.status), Ok(Status::Free));
+        assert_eq!(
+            registry.tenancy(left.slot()).map(|tenancy| tenancy.status),
+            Ok(Status::Free)
+        );
     }
     assert!(!registry.has_ended(me) && !registry.has_ended(next));
 }
@@ -387,7 +481,9 @@ fn a_full_registry_is_no_obstacle_when_its_members_are_dead() {
     while world.me.registry().join_as(world.corpse.pid()).is_ok() {}
     let newcomer = Family::on(world.me.heap());
     newcomer.me().expect("room was made");
-    newcomer.registry().leave(newcomer.me().expect("registered"));
+    newcomer
+        .registry()
+        .leave(newcomer.me().expect("registered"));
     assert!(world.me.registry().deaths() > 4_000);
 }
 
@@ -406,7 +502,9 @@ fn a_full_registry_is_no_obstacle_to_a_fork() {
 
 /// What a process that was made by a raw `clone` finds: the memory of its parent, and nobody's name.
 fn forget_who_we_are(family: &Family) {
-    family.member.store(1 << 63 | family.member.load(Relaxed), Relaxed);
+    family
+        .member
+        .store(1 << 63 | family.member.load(Relaxed), Relaxed);
 }
 
 #[test]
@@ -417,7 +515,10 @@ fn a_process_without_a_name_takes_one_whatever_it_is_asked_for() {
     // An object to be freed, so that cleaning up takes every path.
     let _ = world.play_member(2, |family| drop(family.make_lock()));
     forget_who_we_are(world.me);
-    let again = world.me.hold(hold.handle(), Kind::Lock).expect("still there");
+    let again = world
+        .me
+        .hold(hold.handle(), Kind::Lock)
+        .expect("still there");
     assert_ne!(world.me.me().expect("registered"), parent);
     drop((hold, again));
     let objects = world.me.objects().expect("registered");
@@ -430,7 +531,9 @@ fn what_the_parent_let_go_before_the_child_had_a_name_is_gone() {
     let [gone, kept] = [0; 2].map(|_| world.me.make_lock().expect("room"));
     let objects = world.me.objects().expect("registered");
     // The parent's values end, the child's copies of them live on.
-    objects.clear_holder(gone.handle().index, objects.me()).expect("sound");
+    objects
+        .clear_holder(gone.handle().index, objects.me())
+        .expect("sound");
     world.me.free_buried().expect("sound");
     forget_who_we_are(world.me);
     let other = Family::on(world.me.heap());
@@ -440,7 +543,10 @@ fn what_the_parent_let_go_before_the_child_had_a_name_is_gone() {
     assert!(kept.lock().is_ok());
     drop(new);
     other.free_buried().expect("sound");
-    assert!(!objects.is_held(gone.handle().index).expect("inside"), "the child does not hold what came after");
+    assert!(
+        !objects.is_held(gone.handle().index).expect("inside"),
+        "the child does not hold what came after"
+    );
 }
 
 #[test]

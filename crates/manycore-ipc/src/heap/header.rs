@@ -67,10 +67,17 @@ impl Header {
 
 /// A number that differs between builds whose shared structures could differ.
 fn abi() -> u64 {
-    let sizes = [size_of::<Header>(), size_of::<Slot>(), size_of::<Object>(), size_of::<Entry>()];
+    let sizes = [
+        size_of::<Header>(),
+        size_of::<Slot>(),
+        size_of::<Object>(),
+        size_of::<Entry>(),
+    ];
     let pointer = (size_of::<usize>() as u64) << 56;
     let libc = u64::from(cfg!(target_env = "gnu")) << 48;
-    sizes.iter().fold(pointer | libc, |hash, &size| hash.wrapping_mul(8191).wrapping_add(size as u64))
+    sizes.iter().fold(pointer | libc, |hash, &size| {
+        hash.wrapping_mul(8191).wrapping_add(size as u64)
+    })
 }
 
 /// A new heap: `MANYCORE_HEAP_RESERVE` bytes of address space, else twice the memory that this process
@@ -91,7 +98,10 @@ pub fn create() -> Result<&'static Heap, FamilyError> {
 }
 
 fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc_errno::ENOMEM | libc_errno::EFBIG | libc_errno::EINVAL))
+    matches!(
+        error.raw_os_error(),
+        Some(libc_errno::ENOMEM | libc_errno::EFBIG | libc_errno::EINVAL)
+    )
 }
 
 /// The error numbers that mean "not that much", from `<errno.h>` of Linux.
@@ -114,9 +124,14 @@ pub fn create_with(len: usize) -> Result<&'static Heap, FamilyError> {
     header.version.store(VERSION, Relaxed);
     header.abi.store(abi(), Relaxed);
     header.family.store(process::random() | 1, Relaxed);
-    header.pid_namespace.store(process::pid_namespace(), Relaxed);
+    header
+        .pid_namespace
+        .store(process::pid_namespace(), Relaxed);
     header.len.store(len as u64, Relaxed);
-    header.limit.store(size_from_environment("MANYCORE_HEAP_LIMIT").unwrap_or(0), Relaxed);
+    header.limit.store(
+        size_from_environment("MANYCORE_HEAP_LIMIT").unwrap_or(0),
+        Relaxed,
+    );
     crate::block::initialise(heap)?;
     // Release pairs with the Acquire in `attach`: who sees the magic number sees all of the above.
     header.magic.store(MAGIC, Release);
@@ -129,7 +144,8 @@ pub fn create_with(len: usize) -> Result<&'static Heap, FamilyError> {
 /// When it is no heap, or that of another version, architecture or PID namespace.
 pub fn attach(fd: OwnedFd) -> Result<&'static Heap, FamilyError> {
     let mapping = Mapping::attach(fd)?;
-    let layout = Layout::new(mapping.len()).ok_or(FamilyError::Foreign("its length makes no heap"))?;
+    let layout =
+        Layout::new(mapping.len()).ok_or(FamilyError::Foreign("its length makes no heap"))?;
     let heap = Heap::new(mapping, layout);
     let header = heap.header();
     // Acquire pairs with the Release in `create_with`.

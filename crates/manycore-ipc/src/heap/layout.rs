@@ -43,7 +43,7 @@ impl Layout {
     /// The layout of a mapping of `len` bytes, or `None` when it is too small or too large.
     #[must_use]
     pub fn new(len: usize) -> Option<Self> {
-        if !(LEAST..=MOST).contains(&len) || len % PAGE != 0 {
+        if !(LEAST..=MOST).contains(&len) || !len.is_multiple_of(PAGE) {
             return None;
         }
         let registry = PAGE;
@@ -55,7 +55,15 @@ impl Layout {
         // that "the entry after the last block" exists, and is padded to whole pages.
         let pages = (rest - 2 * PAGE) / (PAGE + size_of::<Entry>());
         let payload = (table + (pages + 1) * size_of::<Entry>()).next_multiple_of(PAGE);
-        Some(Self { len, registry, objects, max_objects, table, payload, pages })
+        Some(Self {
+            len,
+            registry,
+            objects,
+            max_objects,
+            table,
+            payload,
+            pages,
+        })
     }
 }
 
@@ -67,7 +75,9 @@ mod tests {
     fn regions_follow_each_other_and_fit() {
         for len in [LEAST, 1 << 26, 1 << 36, MOST] {
             let layout = Layout::new(len).expect("a sensible length");
-            assert!(layout.objects % PAGE == 0 && layout.table % 64 == 0 && layout.payload % PAGE == 0);
+            assert!(layout.objects.is_multiple_of(PAGE));
+            assert!(layout.table.is_multiple_of(64));
+            assert!(layout.payload.is_multiple_of(PAGE));
             assert!(layout.table + (layout.pages + 1) * size_of::<Entry>() <= layout.payload);
             assert!(layout.payload + layout.pages * PAGE <= len);
             assert!(layout.pages * PAGE > len / 10 * 8, "most of it is payload");

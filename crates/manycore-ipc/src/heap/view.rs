@@ -4,9 +4,9 @@
 
 use manycore_os::mapping::Mapping;
 
+use super::Header;
 use super::layout::Layout;
 use super::shared::Shared;
-use super::Header;
 use crate::error::Corrupted;
 
 /// A mapped heap. It is never unmapped, so what it lends lives as long as the process.
@@ -46,10 +46,15 @@ impl Heap {
     #[inline]
     pub fn at<T: Shared>(&'static self, offset: usize) -> Result<&'static T, Corrupted> {
         let end = offset.checked_add(size_of::<T>());
-        if end.is_none_or(|end| end > self.layout.len) || offset % align_of::<T>() != 0 {
+        if end.is_none_or(|end| end > self.layout.len) || !offset.is_multiple_of(align_of::<T>()) {
             return Err(Corrupted::new("an offset points outside the heap"));
         }
-        let address = self.mapping.base().as_ptr().wrapping_add(offset).cast::<T>();
+        let address = self
+            .mapping
+            .base()
+            .as_ptr()
+            .wrapping_add(offset)
+            .cast::<T>();
         // SAFETY: `offset .. offset + size` lies inside the mapping, which lasts for ever, and is
         // aligned (the base is page-aligned). `T: Shared` has no invalid values and is made of atomics,
         // so that other processes write there is no data race.
@@ -62,10 +67,17 @@ impl Heap {
     /// When the range is outside the heap.
     #[inline]
     pub fn bytes(&'static self, offset: usize, len: usize) -> Result<Bytes, Corrupted> {
-        if offset.checked_add(len).is_none_or(|end| end > self.layout.len) {
+        if offset
+            .checked_add(len)
+            .is_none_or(|end| end > self.layout.len)
+        {
             return Err(Corrupted::new("a block reaches outside the heap"));
         }
-        Ok(Bytes { heap: self, offset, len })
+        Ok(Bytes {
+            heap: self,
+            offset,
+            len,
+        })
     }
 }
 
@@ -109,7 +121,12 @@ impl Bytes {
     #[inline]
     pub fn write(&self, at: usize, from: &[u8]) {
         if at.checked_add(from.len()).is_none_or(|end| end > self.len) {
-            debug_assert!(false, "write of {} bytes at {at} into {} bytes", from.len(), self.len);
+            debug_assert!(
+                false,
+                "write of {} bytes at {at} into {} bytes",
+                from.len(),
+                self.len
+            );
             return;
         }
         #[cfg(test)]

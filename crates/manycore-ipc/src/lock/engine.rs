@@ -60,9 +60,17 @@ impl EngineLock {
         let holder = Holder::current();
         holder.announce(self.0.as_futex());
         // Acquire pairs with the Release in `release`, and with the kernel's when an owner died.
-        if self.0.compare_exchange(0, holder.tid(), Acquire, Relaxed).is_ok() {
+        if self
+            .0
+            .compare_exchange(0, holder.tid(), Acquire, Relaxed)
+            .is_ok()
+        {
             let is_damaged = Cell::new(false);
-            return Some(Locked::Clean(Guard { lock: self, holder, is_damaged }));
+            return Some(Locked::Clean(Guard {
+                lock: self,
+                holder,
+                is_damaged,
+            }));
         }
         self.try_lock_slow(holder)
     }
@@ -122,13 +130,23 @@ impl EngineLock {
         }
         let taken = holder.tid() | (word & (WAITERS | OWNER_DIED)) | extra;
         // Acquire: as in `try_lock`.
-        self.0.compare_exchange(word, taken, Acquire, Relaxed).ok()?;
+        self.0
+            .compare_exchange(word, taken, Acquire, Relaxed)
+            .ok()?;
         Some(word & OWNER_DIED != 0)
     }
 
     fn locked(&self, holder: Holder, died: bool) -> Locked<'_> {
-        let guard = Guard { lock: self, holder, is_damaged: Cell::new(died) };
-        if died { Locked::OwnerDied(guard) } else { Locked::Clean(guard) }
+        let guard = Guard {
+            lock: self,
+            holder,
+            is_damaged: Cell::new(died),
+        };
+        if died {
+            Locked::OwnerDied(guard)
+        } else {
+            Locked::Clean(guard)
+        }
     }
 
     /// A last resort where the kernel did not mark the word (no robust lists in this sandbox, or a
@@ -209,9 +227,15 @@ mod tests {
 
     use super::*;
 
-    fn lock<T>(lock: &EngineLock, until: Deadline, then: impl FnOnce(Locked<'_>) -> T) -> Option<T> {
+    fn lock<T>(
+        lock: &EngineLock,
+        until: Deadline,
+        then: impl FnOnce(Locked<'_>) -> T,
+    ) -> Option<T> {
         let mut tick = || true;
-        lock.lock(&mut Patience::new(until, &mut tick)).ok().map(then)
+        lock.lock(&mut Patience::new(until, &mut tick))
+            .ok()
+            .map(then)
     }
 
     #[test]
@@ -260,7 +284,9 @@ mod tests {
                 word.die_as_owner();
             }
         }
-        lock(word, Deadline::NEVER, |locked| assert!(matches!(locked, Locked::Clean(_))));
+        lock(word, Deadline::NEVER, |locked| {
+            assert!(matches!(locked, Locked::Clean(_)))
+        });
     }
 
     #[test]
@@ -269,7 +295,9 @@ mod tests {
         let held = word.try_lock();
         assert!(held.is_some());
         std::thread::scope(|scope| {
-            scope.spawn(|| assert!(lock(&word, Deadline::after(Duration::from_millis(5)), |_| ()).is_none()));
+            scope.spawn(|| {
+                assert!(lock(&word, Deadline::after(Duration::from_millis(5)), |_| ()).is_none())
+            });
         });
         drop(held);
         assert!(word.try_lock().is_some());
@@ -280,19 +308,33 @@ mod tests {
         let word = EngineLock::default();
         word.0.store(tid, Relaxed);
         let until = Deadline::after(Duration::from_millis(200));
-        lock(&word, until, |locked| matches!(locked, Locked::OwnerDied(_)))
+        lock(&word, until, |locked| {
+            matches!(locked, Locked::OwnerDied(_))
+        })
     }
 
     #[test]
     fn an_owner_that_no_longer_exists_is_found_out_without_the_kernels_mark() {
         assert_eq!(is_found_dead(TID - 1), Some(true), "no such thread");
-        assert_eq!(is_found_dead(Holder::current().tid()), Some(true), "an earlier thread's id is ours now");
-        assert_eq!(is_found_dead(std::process::id()), None, "a thread that lives");
+        assert_eq!(
+            is_found_dead(Holder::current().tid()),
+            Some(true),
+            "an earlier thread's id is ours now"
+        );
+        assert_eq!(
+            is_found_dead(std::process::id()),
+            None,
+            "a thread that lives"
+        );
         let mut child = std::process::Command::new("true").spawn().expect("runs");
         while manycore_os::process::state(child.id()) != Some('Z') {
             spin_loop();
         }
-        assert_eq!(is_found_dead(child.id()), Some(true), "only its status is left");
+        assert_eq!(
+            is_found_dead(child.id()),
+            Some(true),
+            "only its status is left"
+        );
         child.wait().expect("ours");
     }
 
@@ -307,7 +349,9 @@ mod tests {
                 Locked::Clean(_) => panic!("nobody has repaired it"),
             });
         }
-        lock(&word, Deadline::NEVER, |locked| assert!(matches!(locked, Locked::Clean(_))));
+        lock(&word, Deadline::NEVER, |locked| {
+            assert!(matches!(locked, Locked::Clean(_)))
+        });
     }
 
     #[test]

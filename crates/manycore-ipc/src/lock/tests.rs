@@ -38,12 +38,27 @@ fn a_holder_that_dies_at_any_store_leaves_a_lock_that_the_next_one_gets() {
         });
         let held = lock.holder() == Some(UserLock::name_of(DEAD));
         lock.hand_over(DEAD, PID);
-        let expected = if held { Acquired::HolderDied(PID) } else { Acquired::Clean };
-        assert_eq!(acquire(&lock, Deadline::PASSED, |_| ()), Ok(expected), "after {stores} stores");
-        assert!(!lock.is_held_by(ME, 1), "what the dead one noted about its thread is not about this one");
+        let expected = if held {
+            Acquired::HolderDied(PID)
+        } else {
+            Acquired::Clean
+        };
+        assert_eq!(
+            acquire(&lock, Deadline::PASSED, |_| ()),
+            Ok(expected),
+            "after {stores} stores"
+        );
+        assert!(
+            !lock.is_held_by(ME, 1),
+            "what the dead one noted about its thread is not about this one"
+        );
         lock.enter(2);
         assert_eq!((lock.depth(), lock.leave(ME, 2)), (1, Some(true)));
-        assert_eq!(lock.try_acquire(OTHER), Some(Acquired::Clean), "reported once");
+        assert_eq!(
+            lock.try_acquire(OTHER),
+            Some(Acquired::Clean),
+            "reported once"
+        );
         if finished.is_some() {
             assert!(!held);
             break;
@@ -58,7 +73,11 @@ fn a_reaper_that_dies_at_any_store_leaves_a_lock_that_the_next_one_hands_over() 
         let _ = lock.try_acquire(DEAD);
         let finished = run_until_death(stores, || lock.hand_over(DEAD, PID));
         lock.hand_over(DEAD, PID);
-        assert_eq!(lock.try_acquire(ME), Some(Acquired::HolderDied(PID)), "after {stores} stores");
+        assert_eq!(
+            lock.try_acquire(ME),
+            Some(Acquired::HolderDied(PID)),
+            "after {stores} stores"
+        );
         if finished.is_some() {
             break;
         }
@@ -86,7 +105,11 @@ fn hands_that_give_a_lock_over_late_do_not_take_it_from_its_new_owner() {
                     while lock.try_acquire(owner).is_none() {}
                     lock.enter(thread);
                     assert!(lock.is_held_by(owner, thread));
-                    assert_eq!(lock.leave(owner, thread), Some(true), "its own, in round {round}");
+                    assert_eq!(
+                        lock.leave(owner, thread),
+                        Some(true),
+                        "its own, in round {round}"
+                    );
                     turn.fetch_add(1, Relaxed);
                     while turn.load(Relaxed) < 3 * round + 3 {}
                 }

@@ -72,7 +72,9 @@ impl UserLock {
     #[inline]
     pub fn try_acquire(&self, me: OwnerId) -> Option<Acquired> {
         // Acquire pairs with the Release in `release` and `hand_over`.
-        self.word.compare_exchange(0, me.bits() & HOLDER, Acquire, Relaxed).ok()?;
+        self.word
+            .compare_exchange(0, me.bits() & HOLDER, Acquire, Relaxed)
+            .ok()?;
         Some(self.acquired())
     }
 
@@ -108,13 +110,22 @@ impl UserLock {
             if word & HOLDER == 0 {
                 // Others may sleep: who has slept keeps WAITERS set.
                 let taken = (me.bits() & HOLDER) | WAITERS;
-                if self.word.compare_exchange(word, taken, Acquire, Relaxed).is_ok() {
+                if self
+                    .word
+                    .compare_exchange(word, taken, Acquire, Relaxed)
+                    .is_ok()
+                {
                     return Ok(self.acquired());
                 }
                 continue;
             }
             let waited = word | WAITERS;
-            if word != waited && self.word.compare_exchange(word, waited, Relaxed, Relaxed).is_err() {
+            if word != waited
+                && self
+                    .word
+                    .compare_exchange(word, waited, Relaxed, Relaxed)
+                    .is_err()
+            {
                 continue;
             }
             if is_last_look {
@@ -235,7 +246,13 @@ impl UserLock {
     pub(super) fn for_test() -> Self {
         let word = || Word64::new(0);
         let (free, nobody) = (Word32::new(0), Word32::new(0));
-        Self { word: free, dead: nobody, thread: word(), depth: word(), spare: Default::default() }
+        Self {
+            word: free,
+            dead: nobody,
+            thread: word(),
+            depth: word(),
+            spare: Default::default(),
+        }
     }
 
     pub(super) fn has_waiters(&self) -> bool {

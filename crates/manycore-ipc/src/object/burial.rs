@@ -33,8 +33,16 @@ impl Objects {
     fn bury(&self, index: u32, live: Stage) -> Result<bool, Corrupted> {
         let object = self.object(index)?;
         let number = object.burials.fetch_add(1, Relaxed) as u32; // unique by itself; published by the exchange
-        let buried = Stage { phase: Phase::Buried, owner: OwnerId::new(self.me.slot(), number), ..live };
-        if object.state.compare_exchange(live.encode(), buried.encode(), SeqCst, Relaxed).is_err() {
+        let buried = Stage {
+            phase: Phase::Buried,
+            owner: OwnerId::new(self.me.slot(), number),
+            ..live
+        };
+        if object
+            .state
+            .compare_exchange(live.encode(), buried.encode(), SeqCst, Relaxed)
+            .is_err()
+        {
             return Ok(false); // somebody else was quicker
         }
         fault::point("object.buried");
@@ -43,8 +51,16 @@ impl Objects {
             self.revive(index, buried)?;
             return Ok(true);
         }
-        let condemned = Stage { phase: Phase::Condemned, owner: self.me, ..live };
-        if object.state.compare_exchange(buried.encode(), condemned.encode(), AcqRel, Relaxed).is_ok() {
+        let condemned = Stage {
+            phase: Phase::Condemned,
+            owner: self.me,
+            ..live
+        };
+        if object
+            .state
+            .compare_exchange(buried.encode(), condemned.encode(), AcqRel, Relaxed)
+            .is_ok()
+        {
             fault::point("object.condemned");
             self.push_condemned(index)?;
         }
@@ -53,9 +69,18 @@ impl Objects {
 
     /// Calls a burial off, if it is still undecided. For who holds the object, or looks again.
     pub(super) fn revive(&self, index: u32, buried: Stage) -> Result<(), Corrupted> {
-        let live = Stage { phase: Phase::Live, owner: OwnerId::NOBODY, ..buried };
+        let live = Stage {
+            phase: Phase::Live,
+            owner: OwnerId::NOBODY,
+            ..buried
+        };
         // SeqCst: ordered against the bits that others clear before they read the phase.
-        let _ = self.object(index)?.state.compare_exchange(buried.encode(), live.encode(), SeqCst, Relaxed);
+        let _ = self.object(index)?.state.compare_exchange(
+            buried.encode(),
+            live.encode(),
+            SeqCst,
+            Relaxed,
+        );
         Ok(())
     }
 
@@ -90,7 +115,9 @@ impl Objects {
             loop {
                 // Acquire pairs with the Release in `push_condemned`.
                 let top = list.load(Acquire);
-                let Some(index) = top.checked_sub(1) else { return Ok(None) };
+                let Some(index) = top.checked_sub(1) else {
+                    return Ok(None);
+                };
                 let index = u32::try_from(index).unwrap_or(u32::MAX); // refused by the next line
                 let stage = this.stage(index)?;
                 let object = this.object(index)?;
@@ -98,7 +125,11 @@ impl Objects {
                 let is_due = matches!(stage.phase, Phase::Condemned | Phase::Freeing);
                 if is_due {
                     // Before it leaves the list: a death here leaves it on top, and the next one takes over.
-                    let freeing = Stage { phase: Phase::Freeing, owner: this.me, ..stage };
+                    let freeing = Stage {
+                        phase: Phase::Freeing,
+                        owner: this.me,
+                        ..stage
+                    };
                     object.state.store(freeing.encode(), Release);
                     fault::point("object.marked");
                 }
@@ -135,7 +166,9 @@ impl Objects {
                 }
                 Phase::Making => stage.owner == dead,
                 // What is on the list is freed by who pops it, also if it was marked already.
-                Phase::Condemned | Phase::Freeing => stage.owner == dead && !self.is_listed(index)?,
+                Phase::Condemned | Phase::Freeing => {
+                    stage.owner == dead && !self.is_listed(index)?
+                }
                 _ => false,
             };
             if is_orphan {
@@ -146,9 +179,15 @@ impl Objects {
     }
 
     fn take_over(&self, index: u32, stage: Stage) -> Result<Option<Kind>, Corrupted> {
-        let freeing = Stage { phase: Phase::Freeing, owner: self.me, ..stage };
+        let freeing = Stage {
+            phase: Phase::Freeing,
+            owner: self.me,
+            ..stage
+        };
         let state = &self.object(index)?.state;
-        let won = state.compare_exchange(stage.encode(), freeing.encode(), AcqRel, Relaxed).is_ok();
+        let won = state
+            .compare_exchange(stage.encode(), freeing.encode(), AcqRel, Relaxed)
+            .is_ok();
         Ok(stage.kind.filter(|_| won))
     }
 

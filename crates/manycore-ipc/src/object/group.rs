@@ -39,7 +39,11 @@ impl GroupBody {
     pub fn block(&self) -> BlockRef {
         let len = u64::from(self.rows.load(Acquire)) * size_of::<Row>() as u64;
         let page = self.page.load(Relaxed) as u32;
-        BlockRef { page, len, generation: self.generation.load(Relaxed) }
+        BlockRef {
+            page,
+            len,
+            generation: self.generation.load(Relaxed),
+        }
     }
 }
 
@@ -86,7 +90,10 @@ impl Row {
     #[must_use]
     pub fn read(&self) -> Option<Taking> {
         let tag = self.tag.load(Acquire);
-        (tag != 0).then_some(Taking { tag, place: self.place.load(Relaxed) })
+        (tag != 0).then_some(Taking {
+            tag,
+            place: self.place.load(Relaxed),
+        })
     }
 
     /// Forgets what was taken. Under the ring's get lock, or before a worker uses the row.

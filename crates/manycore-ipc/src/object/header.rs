@@ -24,7 +24,9 @@ pub const KINDS: usize = 5;
 
 impl Kind {
     pub(crate) fn decode(bits: u64) -> Option<Self> {
-        [Self::Ring, Self::Lock, Self::Memory, Self::Group].into_iter().find(|k| *k as u64 == bits)
+        [Self::Ring, Self::Lock, Self::Memory, Self::Group]
+            .into_iter()
+            .find(|k| *k as u64 == bits)
     }
 }
 
@@ -85,7 +87,12 @@ impl Stage {
         };
         let kind = Kind::decode((word >> 4) & 0xf);
         let owner = OwnerId::from_bits((word >> 8) as u32);
-        Some(Self { phase, kind, owner, generation: (word >> 40) as u32 })
+        Some(Self {
+            phase,
+            kind,
+            owner,
+            generation: (word >> 40) as u32,
+        })
     }
 }
 

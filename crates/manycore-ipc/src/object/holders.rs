@@ -19,7 +19,10 @@ const GENERATION: u32 = 0xff_ffff;
 impl Objects {
     fn holder_word(&self, index: u32, who: OwnerId) -> Result<(&'static Word64, u64), Corrupted> {
         let object = self.object(index)?;
-        let word = object.holders.get(who.slot() / 64).ok_or(Corrupted::new("no such holder"))?;
+        let word = object
+            .holders
+            .get(who.slot() / 64)
+            .ok_or(Corrupted::new("no such holder"))?;
         Ok((word, 1 << (who.slot() % 64)))
     }
 
@@ -65,7 +68,12 @@ impl Objects {
     ///
     /// # Errors
     /// When the object is gone.
-    pub(crate) fn attach_for(&self, who: OwnerId, index: u32, generation: u32) -> Result<(), HandleError> {
+    pub(crate) fn attach_for(
+        &self,
+        who: OwnerId,
+        index: u32,
+        generation: u32,
+    ) -> Result<(), HandleError> {
         if !is_of(self.stage(index)?, generation) {
             return Err(HandleError::Gone); // whoever lives there now is left alone
         }
@@ -94,8 +102,13 @@ impl Objects {
     #[inline]
     pub fn check(&self, handle: Handle) -> Result<(), HandleError> {
         let stage = self.stage(handle.index)?;
-        let is_there = is_of(stage, handle.generation) && matches!(stage.phase, Phase::Live | Phase::Buried);
-        if is_there { Ok(()) } else { Err(HandleError::Gone) }
+        let is_there =
+            is_of(stage, handle.generation) && matches!(stage.phase, Phase::Live | Phase::Buried);
+        if is_there {
+            Ok(())
+        } else {
+            Err(HandleError::Gone)
+        }
     }
 
     /// Counts a handle that is about to travel in a message.
@@ -113,7 +126,11 @@ impl Objects {
     /// When there is no such object.
     pub fn arrived(&self, index: u32) -> Result<(), Corrupted> {
         let before = self.object(index)?.in_flight.saturating_sub(1, SeqCst);
-        if before == 1 { self.bury_if_unheld(index) } else { Ok(()) }
+        if before == 1 {
+            self.bury_if_unheld(index)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether anybody holds the object, or a message does.

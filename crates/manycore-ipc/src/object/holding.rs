@@ -35,10 +35,16 @@ impl Holdings {
 
 /// Counts one more local reference.
 pub(crate) fn count_up(counts: &mut Counts, index: u32, generation: u32) {
-    let holding = counts.entry(index).or_insert(Holding { generation, count: 0 });
+    let holding = counts.entry(index).or_insert(Holding {
+        generation,
+        count: 0,
+    });
     if holding.generation != generation {
         // The old object is gone, and with it all that the old references could do.
-        *holding = Holding { generation, count: 0 };
+        *holding = Holding {
+            generation,
+            count: 0,
+        };
     }
     holding.count += 1;
 }

@@ -44,6 +44,10 @@ impl MemoryBody {
     pub fn block(&self) -> Option<BlockRef> {
         let len = self.len();
         let page = self.page.load(Relaxed).checked_sub(1)?; // ordered by the load of the length
-        Some(BlockRef { page: page as u32, len, generation: self.generation.load(Relaxed) })
+        Some(BlockRef {
+            page: page as u32,
+            len,
+            generation: self.generation.load(Relaxed),
+        })
     }
 }

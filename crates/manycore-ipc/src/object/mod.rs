@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`header`] | an object's slot: state, generation, holders, body |
 //! | [`table`] | the object table: taking slots and returning them |
-//! | [`holders`] | who holds an object |
-//! | [`burial`] | from the last letting-go to the freeing |
+//! | `holders` | who holds an object |
+//! | `burial` | from the last letting-go to the freeing |
 //! | [`holding`] | which objects this process holds, and how often |
 //! | [`memory`] | the body of a piece of shared memory (`Value`, `Array`) |
 //! | [`cell`] | a value in shared memory, never seen half-written |

@@ -48,7 +48,10 @@ impl Objects {
     /// How many object slots were ever used.
     #[must_use]
     pub fn used(&self) -> u32 {
-        self.header().used.load(Acquire).min(self.heap.layout().max_objects as u32)
+        self.header()
+            .used
+            .load(Acquire)
+            .min(self.heap.layout().max_objects as u32)
     }
 
     /// Where an object's slot lies in the heap.
@@ -62,7 +65,9 @@ impl Objects {
     /// # Errors
     /// When there is no such object.
     pub fn object(&self, index: u32) -> Result<&'static Object, Corrupted> {
-        if index as usize >= self.heap.layout().max_objects || index >= self.header().backed.load(Acquire) {
+        if index as usize >= self.heap.layout().max_objects
+            || index >= self.header().backed.load(Acquire)
+        {
             return Err(Corrupted::new("a handle points outside the object table"));
         }
         self.heap.at(self.offset_of(index))
@@ -75,7 +80,8 @@ impl Objects {
     pub fn body<T: Shared>(&self, index: u32) -> Result<&'static T, Corrupted> {
         const { assert!(size_of::<T>() <= super::header::BODY_WORDS * 8) };
         self.object(index)?;
-        self.heap.at(self.offset_of(index) + std::mem::offset_of!(Object, body))
+        self.heap
+            .at(self.offset_of(index) + std::mem::offset_of!(Object, body))
     }
 
     /// What is known about an object.
@@ -110,7 +116,11 @@ impl Objects {
 
     fn lock(&self) -> Result<Guard<'static>, Corrupted> {
         let mut go_on = || true;
-        match self.header().lock.lock(&mut Patience::new(Deadline::NEVER, &mut go_on)) {
+        match self
+            .header()
+            .lock
+            .lock(&mut Patience::new(Deadline::NEVER, &mut go_on))
+        {
             Ok(Locked::Clean(guard)) => Ok(guard),
             Ok(Locked::OwnerDied(guard)) => {
                 self.relist()?;
@@ -143,13 +153,22 @@ impl Objects {
             return Err(Corrupted::new("a free list leads to an object in use").into());
         }
         let generation = last.generation.wrapping_add(1) & 0xff_ffff;
-        let stage = Stage { phase: Phase::Making, kind: Some(kind), owner: self.me, generation };
+        let stage = Stage {
+            phase: Phase::Making,
+            kind: Some(kind),
+            owner: self.me,
+            generation,
+        };
         object.state.store(stage.encode(), Release);
         fault::point("object.taken");
         if index >= self.used() {
             header.used.store(index + 1, Release); // pairs with the Acquire in `used`
         }
-        Ok(Some(Handle { family: self.heap.header().family(), index, generation }))
+        Ok(Some(Handle {
+            family: self.heap.header().family(),
+            index,
+            generation,
+        }))
     }
 
     fn back_more(&self) -> Result<(), HandleError> {
@@ -159,13 +178,26 @@ impl Objects {
         let wanted = backed.saturating_add(STEP).min(most);
         if wanted <= backed {
             let used = u64::from(most) * size_of::<Object>() as u64;
-            return Err(AllocError::HeapFull { wanted: size_of::<Object>() as u64, used, limit: used }.into());
+            return Err(AllocError::HeapFull {
+                wanted: size_of::<Object>() as u64,
+                used,
+                limit: used,
+            }
+            .into());
         }
         let bytes = (wanted - backed) as usize * size_of::<Object>();
         let mapping = self.heap.mapping();
-        if mapping.back(self.offset_of(backed), bytes.next_multiple_of(PAGE)).is_err() {
+        if mapping
+            .back(self.offset_of(backed), bytes.next_multiple_of(PAGE))
+            .is_err()
+        {
             let limit = manycore_os::limits::memory().available;
-            return Err(AllocError::HeapFull { wanted: bytes as u64, used: 0, limit }.into());
+            return Err(AllocError::HeapFull {
+                wanted: bytes as u64,
+                used: 0,
+                limit,
+            }
+            .into());
         }
         self.locked(|_| {
             if header.backed.load(Relaxed) < wanted {
@@ -192,7 +224,9 @@ impl Objects {
 
     fn list_free(&self, index: u32, kind: Kind) -> Result<(), Corrupted> {
         let head = &self.header().free[kind as usize];
-        self.object(index)?.next.store(u64::from(head.load(Relaxed)), Relaxed);
+        self.object(index)?
+            .next
+            .store(u64::from(head.load(Relaxed)), Relaxed);
         head.store(index + 1, Relaxed); // all under the lock
         Ok(())
     }
@@ -207,7 +241,11 @@ impl Objects {
         object.in_flight.store(0, Relaxed);
         self.set_holder(handle.index, self.me)?;
         fault::point("object.held");
-        let live = Stage { phase: Phase::Live, owner: OwnerId::NOBODY, ..stage };
+        let live = Stage {
+            phase: Phase::Live,
+            owner: OwnerId::NOBODY,
+            ..stage
+        };
         object.state.store(live.encode(), Release); // pairs with the Acquire in `stage`
         Ok(())
     }
@@ -219,12 +257,19 @@ impl Objects {
     pub fn freed(&self, index: u32) -> Result<(), Corrupted> {
         self.locked(|this| {
             let (object, stage) = (this.object(index)?, this.stage(index)?);
-            let is_mine = matches!(stage.phase, Phase::Making | Phase::Freeing) && stage.owner == this.me;
-            let Some(kind) = stage.kind.filter(|_| is_mine) else { return Ok(()) };
+            let is_mine =
+                matches!(stage.phase, Phase::Making | Phase::Freeing) && stage.owner == this.me;
+            let Some(kind) = stage.kind.filter(|_| is_mine) else {
+                return Ok(());
+            };
             for word in &object.holders {
                 word.store(0, Relaxed);
             }
-            let free = Stage { phase: Phase::Free, owner: OwnerId::NOBODY, ..stage };
+            let free = Stage {
+                phase: Phase::Free,
+                owner: OwnerId::NOBODY,
+                ..stage
+            };
             object.state.store(free.encode(), Release);
             fault::point("object.freed");
             this.list_free(index, kind)
@@ -239,7 +284,9 @@ impl Objects {
         let body: &GroupBody = self.body(index)?;
         let bytes = blocks.bytes(body.block())?;
         let count = bytes.len() / size_of::<Row>();
-        (0..count).map(|n| self.heap.at(bytes.offset() + n * size_of::<Row>())).collect()
+        (0..count)
+            .map(|n| self.heap.at(bytes.offset() + n * size_of::<Row>()))
+            .collect()
     }
 
     /// Visits every live object.

@@ -21,7 +21,9 @@ impl Objects {
             for index in 0..this.used() {
                 let stage = this.stage(index).expect("sound");
                 match stage.phase {
-                    Phase::Free => assert!(free.insert((stage.kind.map(|kind| kind as usize), index))),
+                    Phase::Free => {
+                        assert!(free.insert((stage.kind.map(|kind| kind as usize), index)))
+                    }
                     Phase::Live => living.push(index),
                     phase => panic!("object {index} is left {phase:?}"),
                 }
@@ -29,7 +31,10 @@ impl Objects {
             for kind in 0..KINDS {
                 let mut at = this.header().free[kind].load(Relaxed);
                 while let Some(index) = at.checked_sub(1) {
-                    assert!(free.remove(&(Some(kind), index)), "{index} is listed wrongly or twice");
+                    assert!(
+                        free.remove(&(Some(kind), index)),
+                        "{index} is listed wrongly or twice"
+                    );
                     at = this.object(index).expect("inside").next.load(Relaxed) as u32;
                 }
             }
@@ -85,7 +90,11 @@ fn for_every_two_deaths(
             me.sweep_all(later.me());
             check(&me, handle);
             me.free_all(Vec::new());
-            assert_eq!(me.audit(), [], "after {stores} stores and {second} of the cleaning up");
+            assert_eq!(
+                me.audit(),
+                [],
+                "after {stores} stores and {second} of the cleaning up"
+            );
             assert!(me.used() <= 1, "a slot is lost after {stores} stores");
             if swept.is_some() {
                 break;
@@ -99,7 +108,11 @@ fn for_every_two_deaths(
 
 #[test]
 fn who_dies_while_it_makes_an_object_leaves_a_free_one() {
-    let nothing = |_: &Objects, dead: &Objects| Handle { family: dead.heap.header().family(), index: 0, generation: 0 };
+    let nothing = |_: &Objects, dead: &Objects| Handle {
+        family: dead.heap.header().family(),
+        index: 0,
+        generation: 0,
+    };
     let make = |dead: &Objects, _: Handle| {
         dead.make_live();
     };
@@ -143,17 +156,35 @@ fn who_dies_with_a_handle_in_flight_leaves_a_count_too_high_or_none() {
             dead.clear_holder(handle.index, dead.me()).expect("sound");
         });
         me.sweep_all(dead.me());
-        assert_eq!(me.check(handle), Ok(()), "held by this process all the time");
+        assert_eq!(
+            me.check(handle),
+            Ok(()),
+            "held by this process all the time"
+        );
         me.clear_holder(handle.index, me.me()).expect("sound");
-        let in_flight = me.object(handle.index).expect("inside").in_flight.load(Relaxed);
+        let in_flight = me
+            .object(handle.index)
+            .expect("inside")
+            .in_flight
+            .load(Relaxed);
         assert!(in_flight <= 1, "after {stores} stores: {in_flight}");
-        assert_eq!(me.check(handle).is_ok(), in_flight == 1, "lives as long as it is counted");
+        assert_eq!(
+            me.check(handle).is_ok(),
+            in_flight == 1,
+            "lives as long as it is counted"
+        );
         if received.is_some() {
             assert_eq!(in_flight, 1);
             break;
         }
         // The message that it was in is drained.
-        while me.object(handle.index).expect("inside").in_flight.load(Relaxed) > 0 {
+        while me
+            .object(handle.index)
+            .expect("inside")
+            .in_flight
+            .load(Relaxed)
+            > 0
+        {
             me.arrived(handle.index).expect("sound");
         }
         me.free_all(Vec::new());
@@ -164,7 +195,9 @@ fn who_dies_with_a_handle_in_flight_leaves_a_count_too_high_or_none() {
 /// Lets go of an object and dies before the second look.
 fn bury_and_die(objects: &Objects, handle: Handle) {
     for stores in 0.. {
-        objects.set_holder(handle.index, objects.me()).expect("inside");
+        objects
+            .set_holder(handle.index, objects.me())
+            .expect("inside");
         let finished = run_until_death(stores, || objects.clear_holder(handle.index, objects.me()));
         assert!(finished.is_none(), "it dies before the burial is decided");
         if objects.stage(handle.index).expect("sound").phase == Phase::Buried {
@@ -179,7 +212,11 @@ fn a_burial_is_called_off_by_who_attaches_also_when_the_burier_died_or_was_stopp
     for burier in [&dead, &me] {
         let handle = burier.make_live();
         bury_and_die(burier, handle);
-        assert_eq!(me.attach(handle, Kind::Lock), Ok(()), "it was not decided yet");
+        assert_eq!(
+            me.attach(handle, Kind::Lock),
+            Ok(()),
+            "it was not decided yet"
+        );
         me.sweep_all(dead.me());
         assert_eq!(me.check(handle), Ok(()), "and is held now");
         me.clear_holder(handle.index, me.me()).expect("sound");
@@ -193,10 +230,18 @@ fn a_burial_that_was_stopped_does_not_end_a_later_life() {
     let [me, stopped, later] = three();
     let handle = stopped.make_live();
     bury_and_die(&stopped, handle);
-    let first = stopped.object(handle.index).expect("inside").state.load(SeqCst);
+    let first = stopped
+        .object(handle.index)
+        .expect("inside")
+        .state
+        .load(SeqCst);
     me.attach(handle, Kind::Lock).expect("undecided");
     me.clear_holder(handle.index, me.me()).expect("sound"); // condemned by this one
-    let second = stopped.object(handle.index).expect("inside").state.load(SeqCst);
+    let second = stopped
+        .object(handle.index)
+        .expect("inside")
+        .state
+        .load(SeqCst);
     assert_ne!(first, second);
     me.free_all(Vec::new());
     let next = stopped.make_live();
@@ -232,7 +277,10 @@ fn an_old_handle_does_not_touch_the_object_that_lives_there_now() {
     assert_eq!(me.attach(old, Kind::Lock), Err(HandleError::Gone));
     assert_eq!(me.check(old), Err(HandleError::Gone));
     assert_eq!(me.attach(new, Kind::Ring), Err(HandleError::OtherKind));
-    assert_eq!(me.attach(Handle { family: 0, ..new }, Kind::Lock), Err(HandleError::OtherFamily));
+    assert_eq!(
+        me.attach(Handle { family: 0, ..new }, Kind::Lock),
+        Err(HandleError::OtherFamily)
+    );
     other.clear_holder(new.index, other.me()).expect("sound");
     me.free_all(Vec::new());
     assert_eq!(me.audit(), [], "nobody but its maker has held it");
@@ -250,8 +298,14 @@ fn threads_that_attach_and_let_go_lose_no_object_and_free_none_that_is_held() {
                         match objects.attach(handle, Kind::Lock) {
                             Ok(()) => {
                                 std::hint::spin_loop();
-                                assert_eq!(objects.check(handle), Ok(()), "freed while it was held");
-                                objects.clear_holder(handle.index, objects.me()).expect("sound");
+                                assert_eq!(
+                                    objects.check(handle),
+                                    Ok(()),
+                                    "freed while it was held"
+                                );
+                                objects
+                                    .clear_holder(handle.index, objects.me())
+                                    .expect("sound");
                             }
                             Err(error) => {
                                 assert_eq!(error, HandleError::Gone);
@@ -261,7 +315,9 @@ fn threads_that_attach_and_let_go_lose_no_object_and_free_none_that_is_held() {
                     }
                 });
             }
-            all[0].clear_holder(handle.index, all[0].me()).expect("sound");
+            all[0]
+                .clear_holder(handle.index, all[0].me())
+                .expect("sound");
         });
         all[0].free_all(Vec::new());
         assert_eq!(all[0].audit(), []);
@@ -273,10 +329,22 @@ fn scribbled_words_are_refused_and_never_followed() {
     let scribbles: [fn(&Objects); 6] = [
         |objects| objects.header().buried.store(u64::MAX, Relaxed),
         |objects| objects.header().buried.store(1, Relaxed),
-        |objects| objects.header().free.iter().for_each(|head| head.store(u32::MAX, Relaxed)),
+        |objects| {
+            objects
+                .header()
+                .free
+                .iter()
+                .for_each(|head| head.store(u32::MAX, Relaxed))
+        },
         |objects| objects.header().used.store(u32::MAX, Relaxed),
         |objects| objects.header().backed.store(u32::MAX, Relaxed),
-        |objects| objects.object(0).expect("inside").state.store(u64::MAX, Relaxed),
+        |objects| {
+            objects
+                .object(0)
+                .expect("inside")
+                .state
+                .store(u64::MAX, Relaxed)
+        },
     ];
     for scribble in scribbles {
         let [me, ..] = three();

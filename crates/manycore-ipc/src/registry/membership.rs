@@ -41,9 +41,12 @@ impl Registry {
     /// When there is no such slot.
     pub fn slot(&self, number: usize) -> Result<&'static Slot, Corrupted> {
         if number == 0 || number >= SLOTS {
-            return Err(Corrupted::new("a word names a process slot that does not exist"));
+            return Err(Corrupted::new(
+                "a word names a process slot that does not exist",
+            ));
         }
-        self.heap.at(self.heap.layout().registry + number * size_of::<Slot>())
+        self.heap
+            .at(self.heap.layout().registry + number * size_of::<Slot>())
     }
 
     /// Who has a slot.
@@ -81,24 +84,39 @@ impl Registry {
     fn join_in(&self, slots: Range<usize>) -> Result<OwnerId, HandleError> {
         self.check_namespace()?;
         let id = identity_of_self();
-        let alive = |generation| Tenancy { status: Status::Alive, by: 0, generation, pid: id.pid };
+        let alive = |generation| Tenancy {
+            status: Status::Alive,
+            by: 0,
+            generation,
+            pid: id.pid,
+        };
         let owner = self.take(slots, alive)?;
         fault::point("registry.taken");
-        self.slot(owner.slot())?.set_start(owner.generation(), id.start);
+        self.slot(owner.slot())?
+            .set_start(owner.generation(), id.start);
         Ok(owner)
     }
 
     /// A place for a process with this pid, for tests.
     #[cfg(test)]
     pub(crate) fn join_as(&self, pid: u32) -> Result<OwnerId, HandleError> {
-        self.take(USUAL, |generation| Tenancy { status: Status::Alive, by: 0, generation, pid })
+        self.take(USUAL, |generation| Tenancy {
+            status: Status::Alive,
+            by: 0,
+            generation,
+            pid,
+        })
     }
 
     /// A pid says nothing to processes of another PID namespace: they would take this one for dead.
     fn check_namespace(&self) -> Result<(), HandleError> {
         let (theirs, own) = (self.heap.header().pid_namespace(), process::pid_namespace());
         // Zero: one side could not read it, and the system is not that of the other side only then.
-        if theirs == own || theirs == 0 || own == 0 { Ok(()) } else { Err(HandleError::OtherNamespace) }
+        if theirs == own || theirs == 0 || own == 0 {
+            Ok(())
+        } else {
+            Err(HandleError::OtherNamespace)
+        }
     }
 
     /// Takes a free slot for a child that `parent` is about to fork.
@@ -107,7 +125,12 @@ impl Registry {
     /// When all are taken.
     pub fn reserve(&self, parent: OwnerId) -> Result<OwnerId, HandleError> {
         let by = parent.slot();
-        self.take(USUAL, |generation| Tenancy { status: Status::Reserved, by, generation, pid: 0 })
+        self.take(USUAL, |generation| Tenancy {
+            status: Status::Reserved,
+            by,
+            generation,
+            pid: 0,
+        })
     }
 
     fn take(
@@ -118,11 +141,20 @@ impl Registry {
         for number in slots {
             let slot = self.slot(number)?;
             let word = slot.state.load(Acquire);
-            let Some(Tenancy { status: Status::Free, generation, .. }) = Tenancy::decode(word) else {
+            let Some(Tenancy {
+                status: Status::Free,
+                generation,
+                ..
+            }) = Tenancy::decode(word)
+            else {
                 continue;
             };
             let next = tenancy(generation);
-            if slot.state.compare_exchange(word, next.encode(), AcqRel, Relaxed).is_err() {
+            if slot
+                .state
+                .compare_exchange(word, next.encode(), AcqRel, Relaxed)
+                .is_err()
+            {
                 continue;
             }
             slot.parent.store(0, Relaxed); // what follows is for who looks, and nobody acts on it
@@ -158,8 +190,15 @@ impl Registry {
             return Err(HandleError::Gone);
         }
         let id = identity_of_self();
-        let alive = Tenancy { status: Status::Alive, by: 0, generation: reserved.generation, pid: id.pid };
-        let taken = slot.state.compare_exchange(reserved.encode(), alive.encode(), AcqRel, Relaxed);
+        let alive = Tenancy {
+            status: Status::Alive,
+            by: 0,
+            generation: reserved.generation,
+            pid: id.pid,
+        };
+        let taken = slot
+            .state
+            .compare_exchange(reserved.encode(), alive.encode(), AcqRel, Relaxed);
         taken.map_err(|_| HandleError::Gone)?;
         fault::point("registry.adopted");
         // Not before: the slot may have changed hands, if the parent died.
@@ -170,7 +209,9 @@ impl Registry {
 
     /// Gives up a slot in which the calling process holds nothing and is doing nothing.
     pub(crate) fn vacate(&self, owner: OwnerId) {
-        let Ok(tenancy) = self.tenancy(owner.slot()) else { return };
+        let Ok(tenancy) = self.tenancy(owner.slot()) else {
+            return;
+        };
         if tenancy.generation == owner.generation() && tenancy.status == Status::Alive {
             self.free(owner.slot(), tenancy);
         }
@@ -188,11 +229,18 @@ impl Registry {
 
     /// Says goodbye: what this process still holds stays held.
     pub fn leave(&self, owner: OwnerId) {
-        let Ok(tenancy) = self.tenancy(owner.slot()) else { return };
+        let Ok(tenancy) = self.tenancy(owner.slot()) else {
+            return;
+        };
         if tenancy.generation == owner.generation() && tenancy.status == Status::Alive {
-            let left = Tenancy { status: Status::Left, ..tenancy };
+            let left = Tenancy {
+                status: Status::Left,
+                ..tenancy
+            };
             if let Ok(slot) = self.slot(owner.slot()) {
-                let _ = slot.state.compare_exchange(tenancy.encode(), left.encode(), AcqRel, Relaxed);
+                let _ =
+                    slot.state
+                        .compare_exchange(tenancy.encode(), left.encode(), AcqRel, Relaxed);
                 fault::point("registry.left");
             }
         }
@@ -201,23 +249,26 @@ impl Registry {
     /// Whether the kernel's early mark says that the process in this slot is ending. A hint.
     #[must_use]
     pub fn seems_dead(&self, number: usize) -> bool {
-        self.slot(number).is_ok_and(|slot| slot.has_life.load(Acquire) == 1 && slot.life.seems_dead())
+        self.slot(number)
+            .is_ok_and(|slot| slot.has_life.load(Acquire) == 1 && slot.life.seems_dead())
     }
 
     /// Whether the process that `owner` names is confirmed to have ended. Also true when its slot has
     /// changed hands since, because that takes such a confirmation.
     #[must_use]
     pub fn has_ended(&self, owner: OwnerId) -> bool {
-        let Ok(tenancy) = self.tenancy(owner.slot()) else { return false };
+        let Ok(tenancy) = self.tenancy(owner.slot()) else {
+            return false;
+        };
         if tenancy.generation != owner.generation() {
             return true;
         }
         match tenancy.status {
             Status::Free | Status::Killed | Status::Gone => true,
             Status::Reserved => false,
-            Status::Alive | Status::Left => {
-                self.slot(owner.slot()).is_ok_and(|slot| process::has_ended(slot.identity(tenancy)))
-            }
+            Status::Alive | Status::Left => self
+                .slot(owner.slot())
+                .is_ok_and(|slot| process::has_ended(slot.identity(tenancy))),
         }
     }
 
@@ -226,7 +277,9 @@ impl Registry {
     #[must_use]
     pub fn has_holder_ended(&self, name: u32) -> bool {
         let number = OwnerId::from_bits(name).slot(); // a name has the slot in the same place
-        let Ok(tenancy) = self.tenancy(number) else { return false };
+        let Ok(tenancy) = self.tenancy(number) else {
+            return false;
+        };
         let present = OwnerId::new(number, tenancy.generation);
         UserLock::name_of(present) != name || self.has_ended(present)
     }
@@ -236,7 +289,11 @@ impl Registry {
     ///
     /// # Errors
     /// When the slot's word makes no sense.
-    pub fn claim_dead(&self, number: usize, me: OwnerId) -> Result<Option<(OwnerId, bool)>, Corrupted> {
+    pub fn claim_dead(
+        &self,
+        number: usize,
+        me: OwnerId,
+    ) -> Result<Option<(OwnerId, bool)>, Corrupted> {
         let slot = self.slot(number)?;
         let tenancy = self.tenancy(number)?;
         let dead = OwnerId::new(number, tenancy.generation);
@@ -248,8 +305,14 @@ impl Registry {
             Status::Killed | Status::Gone if self.is_orphan(tenancy.by) => tenancy.status,
             _ => return Ok(None),
         };
-        let claimed = Tenancy { status, by: me.slot(), ..tenancy };
-        let won = slot.state.compare_exchange(tenancy.encode(), claimed.encode(), AcqRel, Relaxed);
+        let claimed = Tenancy {
+            status,
+            by: me.slot(),
+            ..tenancy
+        };
+        let won = slot
+            .state
+            .compare_exchange(tenancy.encode(), claimed.encode(), AcqRel, Relaxed);
         fault::point("registry.claimed");
         if status == Status::Killed && tenancy.status == Status::Alive && won.is_ok() {
             self.header().deaths.fetch_add(1, Relaxed); // a statistic
@@ -261,9 +324,14 @@ impl Registry {
     /// used again before all that names it has been taken over, see [`Registry::is_left_by`].
     fn is_orphan(&self, by: usize) -> bool {
         match self.tenancy(by) {
-            Ok(tenancy @ Tenancy { status: Status::Alive | Status::Left, .. }) => {
-                self.slot(by).is_ok_and(|slot| process::has_ended(slot.identity(tenancy)))
-            }
+            Ok(
+                tenancy @ Tenancy {
+                    status: Status::Alive | Status::Left,
+                    ..
+                },
+            ) => self
+                .slot(by)
+                .is_ok_and(|slot| process::has_ended(slot.identity(tenancy))),
             _ => true,
         }
     }
@@ -271,14 +339,21 @@ impl Registry {
     /// Whether the slot was reserved, or claimed, by the process in slot `by`.
     pub(crate) fn is_left_by(&self, number: usize, by: usize) -> bool {
         self.tenancy(number).is_ok_and(|tenancy| {
-            tenancy.by == by && matches!(tenancy.status, Status::Reserved | Status::Killed | Status::Gone)
+            tenancy.by == by
+                && matches!(
+                    tenancy.status,
+                    Status::Reserved | Status::Killed | Status::Gone
+                )
         })
     }
 
     /// Ends the cleaning up that `me` has claimed: the slot may be used again, by another generation.
     pub(crate) fn release(&self, dead: OwnerId, me: OwnerId) {
-        let Ok(tenancy) = self.tenancy(dead.slot()) else { return };
-        let is_mine = matches!(tenancy.status, Status::Killed | Status::Gone) && tenancy.by == me.slot();
+        let Ok(tenancy) = self.tenancy(dead.slot()) else {
+            return;
+        };
+        let is_mine =
+            matches!(tenancy.status, Status::Killed | Status::Gone) && tenancy.by == me.slot();
         if is_mine && tenancy.generation == dead.generation() {
             self.free(dead.slot(), tenancy);
         }
@@ -286,9 +361,16 @@ impl Registry {
 
     fn free(&self, number: usize, tenancy: Tenancy) {
         let generation = tenancy.generation.wrapping_add(1);
-        let free = Tenancy { status: Status::Free, by: 0, generation, pid: 0 };
+        let free = Tenancy {
+            status: Status::Free,
+            by: 0,
+            generation,
+            pid: 0,
+        };
         if let Ok(slot) = self.slot(number) {
-            let _ = slot.state.compare_exchange(tenancy.encode(), free.encode(), AcqRel, Relaxed);
+            let _ = slot
+                .state
+                .compare_exchange(tenancy.encode(), free.encode(), AcqRel, Relaxed);
         }
     }
 
@@ -335,11 +417,22 @@ mod tests {
         let other = registry.join_as(child.id()).expect("room");
         child.wait().expect("ours");
         assert!(registry.has_ended(other));
-        assert_eq!(registry.claim_dead(other.slot(), me), Ok(Some((other, true))));
-        assert_eq!(registry.claim_dead(other.slot(), me), Ok(None), "the claimer lives");
+        assert_eq!(
+            registry.claim_dead(other.slot(), me),
+            Ok(Some((other, true)))
+        );
+        assert_eq!(
+            registry.claim_dead(other.slot(), me),
+            Ok(None),
+            "the claimer lives"
+        );
         registry.release(other, other);
         assert!(!registry.is_left_by(other.slot(), other.slot()));
-        assert_eq!(registry.tenancy(other.slot()).map(|t| t.status), Ok(Status::Killed), "not its to release");
+        assert_eq!(
+            registry.tenancy(other.slot()).map(|t| t.status),
+            Ok(Status::Killed),
+            "not its to release"
+        );
         registry.release(other, me);
         let next = registry.join().expect("room");
         assert_eq!(next.slot(), other.slot());
@@ -354,7 +447,10 @@ mod tests {
         let registry = registry();
         let me = registry.join().expect("room");
         let earlier = registry.join().expect("room");
-        registry.slot(earlier.slot()).expect("its slot").set_start(earlier.generation(), 1);
+        registry
+            .slot(earlier.slot())
+            .expect("its slot")
+            .set_start(earlier.generation(), 1);
         assert!(registry.has_ended(earlier), "a later process has its pid");
         registry.vacate(earlier);
         // Stopped right after it took the slot, before it could say when it started.
@@ -393,7 +489,10 @@ mod tests {
         while registry.join_as(1).is_ok() {}
         assert!(matches!(registry.join(), Err(HandleError::FamilyFull(_))));
         let usher = registry.join_spare().expect("kept");
-        assert!(registry.used().contains(&usher.slot()), "a dead one is found");
+        assert!(
+            registry.used().contains(&usher.slot()),
+            "a dead one is found"
+        );
         registry.vacate(usher);
         assert!(registry.has_ended(usher));
     }
@@ -403,7 +502,11 @@ mod tests {
         let registry = registry();
         let me = registry.join().expect("room");
         let child = registry.reserve(me).expect("room");
-        assert_eq!(registry.claim_dead(child.slot(), me), Ok(None), "its parent lives");
+        assert_eq!(
+            registry.claim_dead(child.slot(), me),
+            Ok(None),
+            "its parent lives"
+        );
         registry.adopt(child).expect("reserved");
         assert_eq!(registry.adopt(child), Err(HandleError::Gone));
         assert_eq!(registry.adopt(me), Err(HandleError::Gone));

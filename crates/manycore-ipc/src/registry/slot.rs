@@ -60,7 +60,9 @@ impl Tenancy {
     #[must_use]
     pub fn encode(self) -> u64 {
         let generation = u64::from(self.generation) & ((1 << GENERATION_BITS) - 1);
-        (u64::from(self.pid) << 36) | (generation << 16) | ((self.by as u64 & 0xfff) << 4)
+        (u64::from(self.pid) << 36)
+            | (generation << 16)
+            | ((self.by as u64 & 0xfff) << 4)
             | self.status as u64
     }
 
@@ -78,7 +80,12 @@ impl Tenancy {
         };
         let by = (word >> 4) as usize & 0xfff;
         let generation = (word >> 16) as u32 & ((1 << GENERATION_BITS) - 1);
-        Some(Self { status, by, generation, pid: (word >> 36) as u32 })
+        Some(Self {
+            status,
+            by,
+            generation,
+            pid: (word >> 36) as u32,
+        })
     }
 }
 
@@ -112,12 +119,16 @@ impl Slot {
     pub(crate) fn identity(&self, tenancy: Tenancy) -> Identity {
         let start = self.start.load(Acquire); // pairs with the Release in `set_start`
         let is_its_own = start >> 44 == u64::from(tenancy.generation);
-        Identity { pid: tenancy.pid, start: if is_its_own { start & TICKS } else { 0 } }
+        Identity {
+            pid: tenancy.pid,
+            start: if is_its_own { start & TICKS } else { 0 },
+        }
     }
 
     /// Says when the tenant of a generation started. By that tenant only, once it has the slot.
     pub(crate) fn set_start(&self, generation: u32, ticks: u64) {
-        self.start.store(u64::from(generation) << 44 | (ticks & TICKS), Release);
+        self.start
+            .store(u64::from(generation) << 44 | (ticks & TICKS), Release);
     }
 }
 
@@ -139,7 +150,12 @@ mod tests {
 
     #[test]
     fn a_state_word_says_what_was_stored() {
-        let tenancy = Tenancy { status: Status::Killed, by: 4095, generation: 0xf_ffff, pid: 4_194_304 };
+        let tenancy = Tenancy {
+            status: Status::Killed,
+            by: 4095,
+            generation: 0xf_ffff,
+            pid: 4_194_304,
+        };
         assert_eq!(Tenancy::decode(tenancy.encode()), Some(tenancy));
         assert_eq!(Tenancy::decode(0xf), None);
     }

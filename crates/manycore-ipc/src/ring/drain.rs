@@ -33,7 +33,12 @@ impl Ring {
                 Get::Busy => self.settle(),
             }
         }
-        let tail = Position::from_bits(self.body.put.position.load(std::sync::atomic::Ordering::Acquire));
+        let tail = Position::from_bits(
+            self.body
+                .put
+                .position
+                .load(std::sync::atomic::Ordering::Acquire),
+        );
         if let Some(words) = self.body.put.region.get(tail.region_index()) {
             self.blocks.free(words.block());
         }

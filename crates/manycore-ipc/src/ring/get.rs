@@ -84,7 +84,9 @@ impl Ring {
         if self.is_empty() {
             return Ok(Get::Empty); // without the lock: an idle consumer disturbs nobody
         }
-        let Some(locked) = self.body.get.lock.try_lock() else { return Ok(Get::Busy) };
+        let Some(locked) = self.body.get.lock.try_lock() else {
+            return Ok(Get::Busy);
+        };
         let guard = self.repaired_get(locked)?;
         let outcome = self.get_locked(into, row)?;
         drop(guard);
@@ -139,7 +141,9 @@ impl Ring {
         let get = &self.body.get;
         let mut head = Position::from_bits(get.position.load(Relaxed)); // only changed under this lock
         let (region, header) = loop {
-            let Some(available) = self.available(head) else { return Ok(Get::Empty) };
+            let Some(available) = self.available(head) else {
+                return Ok(Get::Empty);
+            };
             let region = self.region(get, head)?;
             let header = region.header(head)?;
             if header.kind != LINK {
@@ -152,7 +156,10 @@ impl Ring {
         };
         self.copy_out(head, &region, header, into)?;
         if let Some(row) = row {
-            row.write(Taking { tag: header.tag, place: head.place() });
+            row.write(Taking {
+                tag: header.tag,
+                place: head.place(),
+            });
         }
         fault::point("ring.get.copied");
         let next = head.after_message(header.record_len());
@@ -177,16 +184,27 @@ impl Ring {
             return None;
         }
         // Producers that are in a later region have committed everything in this one.
-        Some(if tail.epoch() == head.epoch() { tail.since(head.bytes()) } else { u64::MAX })
+        Some(if tail.epoch() == head.epoch() {
+            tail.since(head.bytes())
+        } else {
+            u64::MAX
+        })
     }
 
     /// Goes over to the next region and frees this one.
     fn follow(&self, head: Position, region: &Region) -> Result<Position, Corrupted> {
         let get = &self.body.get;
         let block = region.block(head, 0)?;
-        let old = get.region.get(head.region_index()).ok_or(Corrupted::new("no such region"))?.block();
+        let old = get
+            .region
+            .get(head.region_index())
+            .ok_or(Corrupted::new("no such region"))?
+            .block();
         let next = head.after_link(LINK_BYTES);
-        let words = get.region.get(next.region_index()).ok_or(Corrupted::new("no such region"))?;
+        let words = get
+            .region
+            .get(next.region_index())
+            .ok_or(Corrupted::new("no such region"))?;
         words.set(block, next.bytes());
         fault::point("ring.get.linked");
         get.position.store(next.bits(), Release); // the commit, as in `get_locked`
@@ -221,8 +239,12 @@ impl Ring {
 
     /// Takes a block over from its message, or from a consumer that died before it had the message.
     fn claim(&self, block: BlockRef) -> Result<(), Corrupted> {
-        let claimable = |run: crate::block::table::Run| matches!(run.state, State::InFlight | State::Held);
-        if self.blocks.change(block, claimable, State::Held, self.blocks.me)? {
+        let claimable =
+            |run: crate::block::table::Run| matches!(run.state, State::InFlight | State::Held);
+        if self
+            .blocks
+            .change(block, claimable, State::Held, self.blocks.me)?
+        {
             Ok(())
         } else {
             Err(Corrupted::new("a message's block is not there"))
@@ -287,7 +309,9 @@ impl Ring {
         self.void_rows(head.place());
         get.peer.store(head.bits(), Relaxed); // look again
         self.free_left_region(head);
-        let Some(available) = self.available(head) else { return Ok(()) };
+        let Some(available) = self.available(head) else {
+            return Ok(());
+        };
         let region = self.region(get, head)?;
         let header = region.header(head)?;
         if header.kind == LINK {
@@ -295,7 +319,8 @@ impl Ring {
         }
         header.check(available.min(region.capacity()))?;
         for n in 0..usize::from(header.blocks) {
-            self.blocks.put_back(region.block(head, n)?, self.index, head.place());
+            self.blocks
+                .put_back(region.block(head, n)?, self.index, head.place());
         }
         Ok(())
     }
@@ -303,9 +328,15 @@ impl Ring {
     /// A worker that died here may have noted the record that it had not yet taken: its row is void,
     /// or the death of the next worker would be blamed on that record's task.
     fn void_rows(&self, place: u64) {
-        let Some(index) = self.body.group.load(Relaxed).checked_sub(1) else { return };
+        let Some(index) = self.body.group.load(Relaxed).checked_sub(1) else {
+            return;
+        };
         let generation = self.body.group_generation.load(Relaxed); // both set once
-        let group = Handle { family: 0, index, generation };
+        let group = Handle {
+            family: 0,
+            index,
+            generation,
+        };
         if self.objects.check(group).is_err() {
             return; // without its group nobody reads rows, and their memory may be another's
         }
@@ -318,10 +349,16 @@ impl Ring {
 
     /// The consumer may have died between going over to this region and freeing the last one.
     fn free_left_region(&self, head: Position) {
-        let other = self.body.get.region.get(head.region_index() ^ 1).map(|words| words.block());
+        let other = self
+            .body
+            .get
+            .region
+            .get(head.region_index() ^ 1)
+            .map(|words| words.block());
         if let Some(block) = other {
             // A region that is linked from the present one is the next, not the last.
-            self.blocks.free_region_unless_linked_in(block, self.index, head.epoch());
+            self.blocks
+                .free_region_unless_linked_in(block, self.index, head.epoch());
         }
     }
 }

@@ -92,13 +92,23 @@ impl Shape {
     /// A queue of any number of messages: starts small and grows.
     #[must_use]
     pub fn unbounded() -> Self {
-        Self { capacity: FIRST, grows: true, max_messages: 0, items_at: 0, space_at: 0, group: None }
+        Self {
+            capacity: FIRST,
+            grows: true,
+            max_messages: 0,
+            items_at: 0,
+            space_at: 0,
+            group: None,
+        }
     }
 
     /// A queue of at most this many messages (zero: any number).
     #[must_use]
     pub fn of_messages(max_messages: u64) -> Self {
-        Self { max_messages, ..Self::unbounded() }
+        Self {
+            max_messages,
+            ..Self::unbounded()
+        }
     }
 }
 

@@ -133,7 +133,10 @@ mod tests {
     fn the_region_before_the_first_is_the_last() {
         let start = Position::from_bits(0).after_message(64);
         assert_eq!(Position::from_bits(start.before_region()).epoch(), 0xffff);
-        assert_eq!(Position::from_bits(start.after_link(32).before_region()).epoch(), 0);
+        assert_eq!(
+            Position::from_bits(start.after_link(32).before_region()).epoch(),
+            0
+        );
         assert_ne!(start.before_region(), u64::MAX);
     }
 

@@ -25,7 +25,7 @@ pub struct Outgoing<'a> {
     pub blocks: &'a [BlockRef],
     /// Handles inside it.
     pub handles: &'a [Handle],
-    /// At most [`MOST_INLINE`](super::record::MOST_INLINE) bytes.
+    /// At most [`MOST_INLINE`] bytes.
     pub payload: &'a [u8],
 }
 
@@ -93,7 +93,13 @@ impl Outgoing<'_> {
             && self.blocks.len() <= MOST_BLOCKS
             && self.handles.len() <= MOST_HANDLES
             && self.kind != LINK;
-        if sane { Ok(()) } else { Err(Corrupted::new("a message over the limits of a record was to be sent")) }
+        if sane {
+            Ok(())
+        } else {
+            Err(Corrupted::new(
+                "a message over the limits of a record was to be sent",
+            ))
+        }
     }
 
     fn header(&self) -> Header {
@@ -114,9 +120,15 @@ impl Ring {
     /// # Errors
     /// When the ring's bytes make no sense.
     #[inline]
-    pub fn try_put(&self, message: &Outgoing<'_>, region: &mut Option<Taken>) -> Result<Put, Corrupted> {
+    pub fn try_put(
+        &self,
+        message: &Outgoing<'_>,
+        region: &mut Option<Taken>,
+    ) -> Result<Put, Corrupted> {
         message.check()?;
-        let Some(locked) = self.body.put.lock.try_lock() else { return Ok(Put::Busy) };
+        let Some(locked) = self.body.put.lock.try_lock() else {
+            return Ok(Put::Busy);
+        };
         let guard = self.repaired_put(locked)?;
         let outcome = self.put_locked(message, region)?;
         drop(guard);
@@ -160,7 +172,8 @@ impl Ring {
                 Put::Full => {
                     let need = message.header().record_len();
                     self.check_capacity(need)?;
-                    self.space_bell().wait(patience, || self.has_room(need) || self.is_closed())?;
+                    self.space_bell()
+                        .wait(patience, || self.has_room(need) || self.is_closed())?;
                 }
                 Put::Busy => drop(self.lock_put(patience)?),
             }
@@ -185,21 +198,31 @@ impl Ring {
         }
         let tail = Position::from_bits(self.body.put.position.load(Acquire));
         let max = self.region(&self.body.put, tail)?.capacity() - LINK_BYTES; // at least that, see `region`
-        if need <= max { Ok(()) } else { Err(PutError::TooLarge { len: need, max }) }
+        if need <= max {
+            Ok(())
+        } else {
+            Err(PutError::TooLarge { len: need, max })
+        }
     }
 
-    /// Whether a record of `need` bytes seems to fit now.
+    /// Whether a record of `need` bytes seems to fit now. A ring that grows makes room itself.
     fn has_room(&self, need: u64) -> bool {
+        !self.is_full() && (self.body.grows.load(Relaxed) != 0 || self.has_bytes_for(need))
+    }
+
+    fn has_bytes_for(&self, need: u64) -> bool {
         let put = &self.body.put;
         let tail = Position::from_bits(put.position.load(Acquire));
         let head = Position::from_bits(self.body.get.position.load(Acquire));
-        let fits = self
-            .region(put, tail)
-            .is_ok_and(|region| used(tail, head, &region) + need + LINK_BYTES <= region.capacity());
-        fits && !self.is_full()
+        self.region(put, tail)
+            .is_ok_and(|region| used(tail, head, &region) + need + LINK_BYTES <= region.capacity())
     }
 
-    fn put_locked(&self, message: &Outgoing<'_>, region: &mut Option<Taken>) -> Result<Put, Corrupted> {
+    fn put_locked(
+        &self,
+        message: &Outgoing<'_>,
+        region: &mut Option<Taken>,
+    ) -> Result<Put, Corrupted> {
         if self.is_closed() {
             return Ok(Put::Closed);
         }
@@ -257,7 +280,9 @@ impl Ring {
     #[inline]
     fn fits(&self, tail: Position, region: &Region, need: u64) -> bool {
         let put = &self.body.put;
-        let room = |head: u64| used(tail, Position::from_bits(head), region) + need + LINK_BYTES <= region.capacity();
+        let room = |head: u64| {
+            used(tail, Position::from_bits(head), region) + need + LINK_BYTES <= region.capacity()
+        };
         if room(put.peer.load(Relaxed)) {
             return true;
         }
@@ -268,13 +293,28 @@ impl Ring {
     }
 
     /// Chains a larger region: the link and everything after it lie in the new one.
-    fn link(&self, tail: Position, region: &Region, block: BlockRef) -> Result<Position, Corrupted> {
-        let header = Header { kind: LINK, blocks: 1, ..Header::default() };
+    fn link(
+        &self,
+        tail: Position,
+        region: &Region,
+        block: BlockRef,
+    ) -> Result<Position, Corrupted> {
+        let header = Header {
+            kind: LINK,
+            blocks: 1,
+            ..Header::default()
+        };
         region.write(tail, 0, &header.to_bytes());
         region.write(tail, HEADER as u64, &block.to_bytes());
-        self.blocks.bind(block, self.index, tail.place(), self.blocks.me)?;
+        self.blocks
+            .bind(block, self.index, tail.place(), self.blocks.me)?;
         let next = tail.after_link(LINK_BYTES);
-        let words = self.body.put.region.get(next.region_index()).ok_or(Corrupted::new("no such region"))?;
+        let words = self
+            .body
+            .put
+            .region
+            .get(next.region_index())
+            .ok_or(Corrupted::new("no such region"))?;
         words.set(block, next.bytes());
         fault::point("ring.put.linked");
         self.body.put.position.store(next.bits(), Release); // the commit, as in `put_locked`
@@ -304,15 +344,23 @@ impl Ring {
         // After the record names them: who repairs this side finds them through it.
         for block in message.blocks {
             fault::point("ring.put.binding");
-            if !self.blocks.bind(*block, self.index, tail.place(), self.blocks.me)? {
-                return Err(Corrupted::new("a block changed hands while it was being sent"));
+            if !self
+                .blocks
+                .bind(*block, self.index, tail.place(), self.blocks.me)?
+            {
+                return Err(Corrupted::new(
+                    "a block changed hands while it was being sent",
+                ));
             }
         }
         Ok(())
     }
 
     /// Repairs what a dead producer left: a record that was never committed may have bound blocks.
-    pub(crate) fn repaired_put(&self, locked: Locked<'static>) -> Result<Guard<'static>, Corrupted> {
+    pub(crate) fn repaired_put(
+        &self,
+        locked: Locked<'static>,
+    ) -> Result<Guard<'static>, Corrupted> {
         match locked {
             Locked::Clean(guard) => Ok(guard),
             Locked::OwnerDied(guard) => {
@@ -340,7 +388,11 @@ impl Ring {
 /// Bytes of a region that are taken, seen from its producers.
 fn used(tail: Position, head: Position, region: &Region) -> u64 {
     // Consumers in an earlier region have taken nothing from this one.
-    let from = if head.epoch() == tail.epoch() { head.bytes() } else { region.start() };
+    let from = if head.epoch() == tail.epoch() {
+        head.bytes()
+    } else {
+        region.start()
+    };
     tail.since(from)
 }
 

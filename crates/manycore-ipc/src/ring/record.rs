@@ -71,8 +71,9 @@ impl Header {
     #[inline]
     #[must_use]
     pub fn payload_at(&self) -> u64 {
-        (HEADER + usize::from(self.blocks) * BlockRef::SIZE + usize::from(self.handles) * Handle::RECORD_SIZE)
-            as u64
+        (HEADER
+            + usize::from(self.blocks) * BlockRef::SIZE
+            + usize::from(self.handles) * Handle::RECORD_SIZE) as u64
     }
 
     /// Bytes of the whole record.
@@ -92,7 +93,11 @@ impl Header {
             && usize::from(self.blocks) <= MOST_BLOCKS
             && usize::from(self.handles) <= MOST_HANDLES
             && self.record_len() <= available;
-        if sane { Ok(self) } else { Err(Corrupted::new("a record's header makes no sense")) }
+        if sane {
+            Ok(self)
+        } else {
+            Err(Corrupted::new("a record's header makes no sense"))
+        }
     }
 }
 
@@ -102,17 +107,40 @@ mod tests {
 
     #[test]
     fn a_header_survives_its_bytes() {
-        let header = Header { len: 32768, kind: 7, blocks: 200, handles: 1000, tag: u64::MAX };
+        let header = Header {
+            len: 32768,
+            kind: 7,
+            blocks: 200,
+            handles: 1000,
+            tag: u64::MAX,
+        };
         assert_eq!(Header::from_bytes(header.to_bytes()), header);
         assert_eq!(header.record_len() % UNIT, 0);
     }
 
     #[test]
     fn a_header_that_claims_too_much_is_refused() {
-        let small = Header { len: 10, ..Header::default() };
+        let small = Header {
+            len: 10,
+            ..Header::default()
+        };
         assert!(small.check(32).is_ok());
         assert!(small.check(16).is_err());
-        assert!(Header { len: u32::MAX, ..small }.check(u64::MAX).is_err());
-        assert!(Header { blocks: 255, ..small }.check(u64::MAX).is_err());
+        assert!(
+            Header {
+                len: u32::MAX,
+                ..small
+            }
+            .check(u64::MAX)
+            .is_err()
+        );
+        assert!(
+            Header {
+                blocks: 255,
+                ..small
+            }
+            .check(u64::MAX)
+            .is_err()
+        );
     }
 }

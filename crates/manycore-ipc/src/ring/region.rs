@@ -59,14 +59,28 @@ impl Region {
 
     /// Appends `len` bytes from `skip` after a position to `to`.
     #[inline]
-    pub(crate) fn append(&self, at: Position, skip: u64, len: usize, to: &mut Vec<u8>) -> Result<(), Corrupted> {
+    pub(crate) fn append(
+        &self,
+        at: Position,
+        skip: u64,
+        len: usize,
+        to: &mut Vec<u8>,
+    ) -> Result<(), Corrupted> {
         let offset = self.offset(at, skip);
         let first = len.min(self.bytes.len() - offset);
         self.bytes.append_to(offset, first, to)?;
-        if first < len { self.bytes.append_to(0, len - first, to) } else { Ok(()) }
+        if first < len {
+            self.bytes.append_to(0, len - first, to)
+        } else {
+            Ok(())
+        }
     }
 
-    pub(crate) fn read<const N: usize>(&self, at: Position, skip: u64) -> Result<[u8; N], Corrupted> {
+    pub(crate) fn read<const N: usize>(
+        &self,
+        at: Position,
+        skip: u64,
+    ) -> Result<[u8; N], Corrupted> {
         let mut bytes = [0; N];
         let offset = self.offset(at, skip);
         let first = N.min(self.bytes.len() - offset);
@@ -130,7 +144,12 @@ impl Ring {
     /// # Errors
     /// When there is no such object.
     pub fn new(index: u32, blocks: Blocks, objects: Objects) -> Result<Self, Corrupted> {
-        Ok(Self { body: objects.body(index)?, index, blocks, objects })
+        Ok(Self {
+            body: objects.body(index)?,
+            index,
+            blocks,
+            objects,
+        })
     }
 
     /// Makes the ring empty and gives it its first region. For an object that is not live yet.
@@ -157,7 +176,9 @@ impl Ring {
         body.space_at.store(shape.space_at, Relaxed);
         body.max_messages.store(shape.max_messages, Relaxed);
         body.unfinished.store(0, Relaxed);
-        let group = shape.group.map(|index| Ok::<_, Corrupted>((index, self.objects.stage(index)?)));
+        let group = shape
+            .group
+            .map(|index| Ok::<_, Corrupted>((index, self.objects.stage(index)?)));
         if let Some((index, stage)) = group.transpose()? {
             body.group_generation.store(stage.generation, Relaxed);
             body.group.store(index + 1, Relaxed);
@@ -166,7 +187,10 @@ impl Ring {
         }
         let capacity = shape.capacity.next_power_of_two().max(LEAST_CAPACITY);
         let Taken { block, .. } = self.blocks.take(capacity)?;
-        let block = BlockRef { len: capacity, ..block };
+        let block = BlockRef {
+            len: capacity,
+            ..block
+        };
         self.blocks.populate(block);
         // Named before it is bound: a bound block is found through these words.
         for side in [&body.put, &body.get] {
@@ -174,17 +198,24 @@ impl Ring {
                 words.set(block, start.bytes());
             }
         }
-        self.blocks.bind(block, self.index, start.before_region(), self.blocks.me)?;
+        self.blocks
+            .bind(block, self.index, start.before_region(), self.blocks.me)?;
         Ok(())
     }
 
     pub(crate) fn region(&self, side: &Side, at: Position) -> Result<Region, Corrupted> {
-        let words = side.region.get(at.region_index()).ok_or(Corrupted::new("no such region"))?;
+        let words = side
+            .region
+            .get(at.region_index())
+            .ok_or(Corrupted::new("no such region"))?;
         let block = words.block();
         if !block.len.is_power_of_two() || block.len < super::record::LINK_BYTES {
             return Err(Corrupted::new("a ring's region has an impossible size"));
         }
-        Ok(Region { bytes: self.blocks.bytes(block)?, start: words.start.load(Relaxed) })
+        Ok(Region {
+            bytes: self.blocks.bytes(block)?,
+            start: words.start.load(Relaxed),
+        })
     }
 
     fn bell_at(&self, offset: u64, own: &'static Bell) -> &'static Bell {
@@ -320,9 +351,14 @@ impl Ring {
     ///
     /// # Errors
     /// When the patience ends first.
-    pub fn wait_finished(&self, patience: &mut crate::wait::Patience<'_>) -> Result<(), crate::wait::GaveUp> {
+    pub fn wait_finished(
+        &self,
+        patience: &mut crate::wait::Patience<'_>,
+    ) -> Result<(), crate::wait::GaveUp> {
         use std::sync::atomic::Ordering::SeqCst;
         let body = self.body;
-        body.finished.wait(patience, || body.unfinished.load(SeqCst) == 0).map(|_| ())
+        body.finished
+            .wait(patience, || body.unfinished.load(SeqCst) == 0)
+            .map(|_| ())
     }
 }

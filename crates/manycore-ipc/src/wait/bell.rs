@@ -114,7 +114,9 @@ impl Bell {
                 None => {}
                 Some(Slept::Interrupted) => patience.tick()?,
                 Some(Slept::TimedOut) => patience.check()?,
-                Some(Slept::Woken) if patience.until().has_passed() => return Err(GaveUp::TimedOut),
+                Some(Slept::Woken) if patience.until().has_passed() => {
+                    return Err(GaveUp::TimedOut);
+                }
                 Some(Slept::Woken) => {}
             }
             slept = Some(futex::wait(self.0.as_futex(), word, patience.slice()));
@@ -163,7 +165,10 @@ mod tests {
             false
         });
         assert_eq!(gave_up, Err(GaveUp::TimedOut));
-        assert!(bell.has_sleepers(), "the next ringer must look for the others");
+        assert!(
+            bell.has_sleepers(),
+            "the next ringer must look for the others"
+        );
     }
 
     #[test]

@@ -39,7 +39,10 @@ impl<'a> Patience<'a> {
     pub fn for_lock(&mut self) -> Patience<'_> {
         let turn = Deadline::after(TURN);
         let until = if self.until < turn { turn } else { self.until };
-        Patience { until, tick: self.tick }
+        Patience {
+            until,
+            tick: self.tick,
+        }
     }
 
     /// When the wait ends.
@@ -70,6 +73,10 @@ impl<'a> Patience<'a> {
     /// # Errors
     /// When the caller wants the wait to end.
     pub fn tick(&mut self) -> Result<(), GaveUp> {
-        if (self.tick)() { Ok(()) } else { Err(GaveUp::Interrupted) }
+        if (self.tick)() {
+            Ok(())
+        } else {
+            Err(GaveUp::Interrupted)
+        }
     }
 }

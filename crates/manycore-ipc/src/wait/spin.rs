@@ -50,11 +50,19 @@ fn affordable(budget: Budget) -> u32 {
     if budget.ns >= LEAST_NS {
         return budget.ns;
     }
-    if budget.waits % PROBE_EVERY == 0 { PROBE_NS } else { 0 }
+    if budget.waits.is_multiple_of(PROBE_EVERY) {
+        PROBE_NS
+    } else {
+        0
+    }
 }
 
 fn adapted(ns: u32, paid: bool) -> u32 {
-    if paid { (ns + ns / 4 + 1_000).min(MOST_NS) } else { ns / 2 }
+    if paid {
+        (ns + ns / 4 + 1_000).min(MOST_NS)
+    } else {
+        ns / 2
+    }
 }
 
 fn look_for(ns: u32, ready: &mut impl FnMut() -> bool) -> bool {

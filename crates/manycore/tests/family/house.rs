@@ -173,6 +173,7 @@ pub(crate) fn scenario() -> Option<Scenario> {
         crate::owners::SCENARIOS,
         crate::values::SCENARIOS,
         crate::deaths::SCENARIOS,
+        crate::pools::SCENARIOS,
     ];
     let found = scenarios
         .into_iter()

@@ -5,6 +5,7 @@
 mod deaths;
 mod house;
 mod owners;
+mod pools;
 mod processes;
 mod queues;
 mod values;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         queues::TESTS,
         values::TESTS,
         owners::TESTS,
+        pools::TESTS,
         deaths::TESTS,
     ])
 }

@@ -58,7 +58,7 @@ fn children_die_with_their_owner() {
 }
 
 const WITHOUT_INIT: &str = "without-init";
-const HIDES_INIT: &str = "TEST_HIDES_INIT";
+pub(crate) const HIDES_INIT: &str = "TEST_HIDES_INIT";
 
 /// Whether this run of the program shall do without `init`.
 pub(crate) fn is_asked_to_forget_init() -> bool {

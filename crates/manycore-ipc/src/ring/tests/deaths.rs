@@ -20,7 +20,9 @@ fn a_producer_that_dies_at_any_store_leaves_a_whole_message_or_none() {
             });
             // The next producer and consumer meet whatever was left.
             put(&ring, 4, b"after", &[]).expect("the survivor can put");
-            ring.blocks.sweep(dead.me(), |_| ring.settle()).expect("sound");
+            ring.blocks
+                .sweep(dead.me(), |_| ring.settle())
+                .expect("sound");
             let mut tags = Vec::new();
             while let Some(message) = get(&ring) {
                 tags.push(message.header.tag);
@@ -29,7 +31,10 @@ fn a_producer_that_dies_at_any_store_leaves_a_whole_message_or_none() {
                 }
             }
             tags.retain(|&tag| tag != 2);
-            assert!(tags == [1, 4] || tags == [1, 3, 4], "after {stores} stores: {tags:?}");
+            assert!(
+                tags == [1, 4] || tags == [1, 3, 4],
+                "after {stores} stores: {tags:?}"
+            );
             let usage = ring.blocks.usage().expect("sound");
             assert_eq!(usage.used_blocks, 1, "after {stores} stores: {usage:?}");
             if finished.is_some() {
@@ -52,7 +57,9 @@ fn a_consumer_that_dies_at_any_store_takes_the_message_or_leaves_it_whole() {
         put(&ring, 3, b"last", &[]).expect("room");
         get(&ring).expect("the first");
         let finished = run_until_death(stores, || get(&dead).map(|message| message.header.tag));
-        ring.blocks.sweep(dead.me(), |_| ring.settle()).expect("sound");
+        ring.blocks
+            .sweep(dead.me(), |_| ring.settle())
+            .expect("sound");
         let mut tags = Vec::new();
         while let Some(message) = get(&ring) {
             tags.push(message.header.tag);
@@ -60,8 +67,15 @@ fn a_consumer_that_dies_at_any_store_takes_the_message_or_leaves_it_whole() {
                 assert_eq!(read_block(&ring, block), big);
             }
         }
-        assert!(tags == [2, 3] || tags == [3], "after {stores} stores: {tags:?}");
-        assert_eq!(ring.blocks.usage().expect("sound").used_blocks, 1, "after {stores} stores");
+        assert!(
+            tags == [2, 3] || tags == [3],
+            "after {stores} stores: {tags:?}"
+        );
+        assert_eq!(
+            ring.blocks.usage().expect("sound").used_blocks,
+            1,
+            "after {stores} stores"
+        );
         if finished.is_some() {
             assert_eq!(tags, [3]);
             break;
@@ -73,7 +87,10 @@ fn a_consumer_that_dies_at_any_store_takes_the_message_or_leaves_it_whole() {
 fn a_worker_that_dies_at_any_store_has_taken_what_its_row_says_or_nothing() {
     let family = family();
     let group = family.make_group(2).expect("room");
-    let shape = Shape { group: Some(group.handle().index), ..Shape::unbounded() };
+    let shape = Shape {
+        group: Some(group.handle().index),
+        ..Shape::unbounded()
+    };
     let hold = family.make_ring(shape).expect("room");
     let ring = hold.ring().expect("a ring");
     let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
@@ -86,7 +103,10 @@ fn a_worker_that_dies_at_any_store_has_taken_what_its_row_says_or_nothing() {
         ring.settle();
         let taken = row.read().map(|taking| taking.tag);
         let left = get(&ring).map(|message| message.header.tag);
-        assert!(matches!((taken, left), (Some(7), None) | (None, Some(7))), "after {stores}: {taken:?} {left:?}");
+        assert!(
+            matches!((taken, left), (Some(7), None) | (None, Some(7))),
+            "after {stores}: {taken:?} {left:?}"
+        );
         if finished.is_some() {
             assert_eq!(taken, Some(7));
             break;

@@ -9,7 +9,13 @@ use crate::object::group::Taking;
 use crate::word::Word64;
 
 fn message(payload: &[u8]) -> Outgoing<'_> {
-    Outgoing { kind: 1, tag: 1, blocks: &[], handles: &[], payload }
+    Outgoing {
+        kind: 1,
+        tag: 1,
+        blocks: &[],
+        handles: &[],
+        payload,
+    }
 }
 
 #[test]
@@ -27,21 +33,33 @@ fn a_region_that_others_made_too_small_is_given_back() {
     put(&ring, 3, &large, &[]).expect("grows, or fits");
     let mut tick = || true;
     let mut patience = Patience::new(Deadline::PASSED, &mut tick);
-    ring.put_with(&message(&[0; 30_000]), &mut region, &mut patience).expect("grows");
+    ring.put_with(&message(&[0; 30_000]), &mut region, &mut patience)
+        .expect("grows");
     assert!(region.is_none());
     while get(&ring).is_some() {}
-    assert_eq!(ring.blocks.usage().expect("sound").used_blocks, 1, "only the present region");
+    assert_eq!(
+        ring.blocks.usage().expect("sound").used_blocks,
+        1,
+        "only the present region"
+    );
 }
 
 #[test]
 fn a_message_that_never_fits_is_refused_instead_of_waited_for() {
-    let shape = Shape { capacity: 1 << 10, grows: false, ..Shape::unbounded() };
+    let shape = Shape {
+        capacity: 1 << 10,
+        grows: false,
+        ..Shape::unbounded()
+    };
     let hold = family().make_ring(shape).expect("room");
     let ring = hold.ring().expect("a ring");
     let mut tick = || true;
     let mut patience = Patience::new(Deadline::NEVER, &mut tick);
     let refused = ring.put(&message(&[0; 1_000]), &mut patience);
-    assert!(matches!(refused, Err(PutError::TooLarge { max: 976, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(PutError::TooLarge { max: 976, .. })),
+        "{refused:?}"
+    );
     ring.put(&message(&[0; 900]), &mut patience).expect("fits");
     assert_eq!(put(&ring, 1, &[0; 900], &[]), Err(PutError::Full));
 }
@@ -50,13 +68,23 @@ fn a_message_that_never_fits_is_refused_instead_of_waited_for() {
 fn a_message_that_no_receiver_would_take_is_not_sent() {
     let hold = family().make_ring(Shape::unbounded()).expect("room");
     let ring = hold.ring().expect("a ring");
-    let nothing = BlockRef { page: 0, len: 1, generation: 0 };
+    let nothing = BlockRef {
+        page: 0,
+        len: 1,
+        generation: 0,
+    };
     let too_long = vec![0; MOST_INLINE + 1];
     let too_many = [nothing; MOST_BLOCKS + 1];
     let refused = [
         message(&too_long),
-        Outgoing { blocks: &too_many, ..message(&[]) },
-        Outgoing { kind: LINK, ..message(&[]) },
+        Outgoing {
+            blocks: &too_many,
+            ..message(&[])
+        },
+        Outgoing {
+            kind: LINK,
+            ..message(&[])
+        },
     ];
     for message in refused {
         assert!(ring.try_put(&message, &mut None).is_err());
@@ -67,7 +95,12 @@ fn a_message_that_no_receiver_would_take_is_not_sent() {
 
 #[test]
 fn a_small_shape_makes_a_ring_that_works() {
-    let hold = family().make_ring(Shape { capacity: 1, ..Shape::unbounded() }).expect("room");
+    let hold = family()
+        .make_ring(Shape {
+            capacity: 1,
+            ..Shape::unbounded()
+        })
+        .expect("room");
     let ring = hold.ring().expect("a ring");
     for tag in 0..100 {
         put(&ring, tag, &[1; 10], &[]).expect("grows");
@@ -80,7 +113,9 @@ fn a_closed_ring_is_empty_only_when_its_last_producer_has_gone() {
     let hold = family().make_ring(Shape::unbounded()).expect("room");
     let ring = hold.ring().expect("a ring");
     // A producer that has found the ring open and is about to commit.
-    let Some(Locked::Clean(inside)) = ring.body.put.lock.try_lock() else { panic!("nobody else is there") };
+    let Some(Locked::Clean(inside)) = ring.body.put.lock.try_lock() else {
+        panic!("nobody else is there")
+    };
     ring.close();
     let (tell, hear) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -88,13 +123,23 @@ fn a_closed_ring_is_empty_only_when_its_last_producer_has_gone() {
             let mut tick = || true;
             let mut patience = Patience::new(Deadline::after(Duration::from_secs(60)), &mut tick);
             let mut message = Message::default();
-            let _ = tell.send(ring.get(&mut message, None, &mut patience).map(|()| message.header.tag));
+            let _ = tell.send(
+                ring.get(&mut message, None, &mut patience)
+                    .map(|()| message.header.tag),
+            );
         });
         while !ring.body.put.lock.is_contended() {
-            assert_eq!(hear.try_recv(), Err(mpsc::TryRecvError::Empty), "the message may still come");
+            assert_eq!(
+                hear.try_recv(),
+                Err(mpsc::TryRecvError::Empty),
+                "the message may still come"
+            );
             std::hint::spin_loop();
         }
-        ring.put_inside(&Outgoing { tag: 7, ..message(b"late") });
+        ring.put_inside(&Outgoing {
+            tag: 7,
+            ..message(b"late")
+        });
         drop(inside);
     });
     assert_eq!(hear.recv(), Ok(Ok(7)));
@@ -104,7 +149,10 @@ fn a_closed_ring_is_empty_only_when_its_last_producer_has_gone() {
 fn rows_of_a_group_that_is_gone_are_left_alone() {
     let family = family();
     let group = family.make_group(1).expect("room");
-    let shape = Shape { group: Some(group.handle().index), ..Shape::unbounded() };
+    let shape = Shape {
+        group: Some(group.handle().index),
+        ..Shape::unbounded()
+    };
     let hold = family.make_ring(shape).expect("room");
     let ring = hold.ring().expect("a ring");
     drop(group);
@@ -153,10 +201,17 @@ fn a_record_that_leads_in_a_circle_is_refused() {
     put(&ring, 1, &[0; 100], &[]).expect("room");
     let region = ring.body.put.region[0].block();
     let bytes = ring.blocks.bytes(region).expect("inside");
-    let link = Header { kind: LINK, blocks: 1, ..Header::default() };
+    let link = Header {
+        kind: LINK,
+        blocks: 1,
+        ..Header::default()
+    };
     bytes.write(0, &link.to_bytes());
     bytes.write(16, &region.to_bytes());
-    assert!(ring.try_get(&mut Message::default(), None).is_err(), "no producer has gone on to another region");
+    assert!(
+        ring.try_get(&mut Message::default(), None).is_err(),
+        "no producer has gone on to another region"
+    );
 }
 
 proptest::proptest! {

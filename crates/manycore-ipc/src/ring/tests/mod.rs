@@ -29,19 +29,35 @@ fn family() -> &'static Family {
 /// The same ring on behalf of another, imaginary process.
 fn on_behalf_of(ring: &Ring, owner: OwnerId) -> Ring {
     let heap = ring.blocks.heap;
-    Ring::new(ring.index, Blocks::new(heap, owner), Objects::new(heap, owner)).expect("it exists")
+    Ring::new(
+        ring.index,
+        Blocks::new(heap, owner),
+        Objects::new(heap, owner),
+    )
+    .expect("it exists")
 }
 
 fn put(ring: &Ring, tag: u64, payload: &[u8], blocks: &[BlockRef]) -> Result<(), PutError> {
     let mut tick = || true;
-    let message = Outgoing { kind: 1, tag, blocks, handles: &[], payload };
+    let message = Outgoing {
+        kind: 1,
+        tag,
+        blocks,
+        handles: &[],
+        payload,
+    };
     ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
 }
 
 fn get(ring: &Ring) -> Option<Message> {
     let mut tick = || true;
     let mut message = Message::default();
-    ring.get(&mut message, None, &mut Patience::new(Deadline::PASSED, &mut tick)).ok()?;
+    ring.get(
+        &mut message,
+        None,
+        &mut Patience::new(Deadline::PASSED, &mut tick),
+    )
+    .ok()?;
     Some(message)
 }
 

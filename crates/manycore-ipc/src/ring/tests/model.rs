@@ -11,7 +11,13 @@ fn messages_come_out_in_order_also_across_larger_regions() {
     let hold = family().make_ring(Shape::unbounded()).expect("room");
     let ring = hold.ring().expect("a ring");
     for tag in 0..5_000_u64 {
-        put(&ring, tag, &tag.to_le_bytes().repeat(tag as usize % 90), &[]).expect("grows");
+        put(
+            &ring,
+            tag,
+            &tag.to_le_bytes().repeat(tag as usize % 90),
+            &[],
+        )
+        .expect("grows");
     }
     assert_eq!(ring.len(), 5_000);
     for tag in 0..5_000_u64 {
@@ -20,7 +26,11 @@ fn messages_come_out_in_order_also_across_larger_regions() {
         assert_eq!(message.payload, tag.to_le_bytes().repeat(tag as usize % 90));
     }
     assert!(ring.is_empty() && get(&ring).is_none());
-    assert_eq!(ring.blocks.usage().expect("sound").used_blocks, 1, "drained regions are given back");
+    assert_eq!(
+        ring.blocks.usage().expect("sound").used_blocks,
+        1,
+        "drained regions are given back"
+    );
 }
 
 #[test]
@@ -47,6 +57,26 @@ fn a_bounded_ring_is_full_at_its_bound() {
 }
 
 #[test]
+fn a_full_ring_accepts_a_message_larger_than_its_region_once_there_is_room() {
+    let hold = family().make_ring(Shape::of_messages(1)).expect("room");
+    let ring = hold.ring().expect("a ring");
+    put(&ring, 1, b"small", &[]).expect("room");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut tick = || true;
+            let message = Outgoing { kind: 1, tag: 2, payload: &[7; 20_000], ..Outgoing::default() };
+            let mut patience = Patience::new(Deadline::after(Duration::from_secs(60)), &mut tick);
+            ring.put(&message, &mut patience).expect("there is room once the first is gone");
+        });
+        while !ring.space_bell().has_sleepers() {
+            std::hint::spin_loop();
+        }
+        assert_eq!(get(&ring).expect("the first").header.tag, 1);
+    });
+    assert_eq!(get(&ring).expect("the second").payload.len(), 20_000);
+}
+
+#[test]
 fn a_closed_ring_gives_what_it_has_and_takes_no_more() {
     let hold = family().make_ring(Shape::unbounded()).expect("room");
     let ring = hold.ring().expect("a ring");
@@ -56,7 +86,10 @@ fn a_closed_ring_gives_what_it_has_and_takes_no_more() {
     assert!(get(&ring).is_some());
     let mut tick = || true;
     let mut patience = Patience::new(Deadline::NEVER, &mut tick);
-    assert_eq!(ring.get(&mut Message::default(), None, &mut patience), Err(GetError::Closed));
+    assert_eq!(
+        ring.get(&mut Message::default(), None, &mut patience),
+        Err(GetError::Closed)
+    );
 }
 
 #[test]
@@ -80,15 +113,20 @@ fn threads_lose_and_double_nothing() {
                     let mut message = Message::default();
                     let mut sum = 0_u64;
                     for _ in 0..EACH {
-                        let mut patience = Patience::new(Deadline::after(Duration::from_secs(60)), &mut tick);
-                        ring.get(&mut message, None, &mut patience).expect("everything arrives");
+                        let mut patience =
+                            Patience::new(Deadline::after(Duration::from_secs(60)), &mut tick);
+                        ring.get(&mut message, None, &mut patience)
+                            .expect("everything arrives");
                         sum += message.header.tag;
                     }
                     sum
                 })
             })
             .collect();
-        sums = consumers.into_iter().map(|c| c.join().expect("no panic")).collect();
+        sums = consumers
+            .into_iter()
+            .map(|c| c.join().expect("no panic"))
+            .collect();
     });
     assert_eq!(sums.iter().sum::<u64>(), (1..=2 * EACH).sum());
 }
@@ -103,7 +141,15 @@ fn a_freed_ring_gives_everything_back() {
     }
     drop(hold);
     family.free_buried().expect("sound");
-    assert_eq!(family.blocks().expect("registered").usage().expect("sound").used_blocks, 0);
+    assert_eq!(
+        family
+            .blocks()
+            .expect("registered")
+            .usage()
+            .expect("sound")
+            .used_blocks,
+        0
+    );
 }
 
 #[derive(Clone, Debug)]

@@ -1,0 +1,133 @@
+//! Many tasks of one function, handed out ahead of their answers, but not too far.
+
+use std::iter::Fuse;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use manycore_os::Deadline;
+use manycore_os::image::{self, Entry};
+use serde::Serialize;
+
+use super::job::{Answer, Job};
+use super::owner::Owner;
+use crate::codec;
+use crate::error::{SendError, TaskError};
+
+/// Tasks that are open at a time while nobody needs the first answers soon.
+const BULK: usize = 8192;
+
+/// The same for each worker, while somebody does.
+const AHEAD: usize = 16;
+
+/// How far tasks are handed out ahead, and how many answers are worth a wake-up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// All answers together are what is waited for.
+    Bulk,
+    /// Each answer is.
+    Each,
+}
+
+/// Hands out a task for each item, and returns the answers as they come.
+pub(super) struct Flow<'a, I: Iterator> {
+    owner: &'a Owner,
+    job: Arc<Job>,
+    place: Option<u64>,
+    items: Fuse<I>,
+    pace: Pace,
+    /// No more tasks are handed out.
+    is_over: bool,
+    given: usize,
+    answered: usize,
+    /// Answers that have arrived, the next one last.
+    ready: Vec<(usize, Answer)>,
+    arguments: PhantomData<I::Item>,
+}
+
+impl<'a, I: Iterator> Flow<'a, I>
+where
+    I::Item: Serialize,
+{
+    pub(super) fn new(owner: &'a Owner, entry: Entry, items: I, pace: Pace) -> Self {
+        owner.look_after_when_due();
+        Self {
+            owner,
+            job: Arc::default(),
+            place: image::offset_of(entry),
+            items: items.fuse(),
+            pace,
+            is_over: false,
+            given: 0,
+            answered: 0,
+            ready: Vec::new(),
+            arguments: PhantomData,
+        }
+    }
+
+    /// Hands out no more tasks.
+    pub(super) fn stop(&mut self) {
+        self.is_over = true;
+    }
+
+    /// The next answer and the number of its item; `None` when all tasks have been answered.
+    pub(super) fn next_answer(&mut self) -> Option<(usize, Answer)> {
+        if self.ready.is_empty() {
+            self.hand_out();
+            if self.open() == 0 {
+                return None;
+            }
+            self.wait();
+        }
+        self.answered += 1;
+        self.ready.pop()
+    }
+
+    fn open(&self) -> usize {
+        self.given - self.answered
+    }
+
+    fn hand_out(&mut self) {
+        let few = 2 * self.owner.workers();
+        let most = match self.pace {
+            Pace::Bulk => BULK.max(few),
+            Pace::Each => AHEAD * self.owner.workers(),
+        };
+        while !self.is_over && self.open() < most && (self.open() < few || self.owner.has_room()) {
+            match self.items.next() {
+                Some(item) => self.hand_out_one(&item),
+                None => self.is_over = true,
+            }
+        }
+    }
+
+    fn hand_out_one(&mut self, item: &I::Item) {
+        let index = self.given;
+        match codec::encode(item) {
+            Ok(arguments) => self.owner.hand_out(&self.job, index, self.place, arguments),
+            Err(error) => {
+                let error = TaskError::Unsent(SendError::Encode(error));
+                self.job.deliver(index, Answer::Failed(error));
+            }
+        }
+        self.given += 1;
+    }
+
+    /// Waits until there are answers.
+    fn wait(&mut self) {
+        let want = match self.pace {
+            Pace::Each => 1,
+            Pace::Bulk if self.is_over => self.open(),
+            Pace::Bulk => self.open() / 2,
+        };
+        while self.ready.is_empty() {
+            let seen = self.job.delivered();
+            self.job.take(&mut self.ready);
+            if self.ready.is_empty() && !self.owner.collect() {
+                let job = &self.job;
+                let is_news = || job.delivered() > seen;
+                self.owner.pause(want, Deadline::NEVER, is_news);
+            }
+        }
+        self.ready.reverse();
+    }
+}
