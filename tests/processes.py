@@ -53,6 +53,12 @@ def kill_and_confirm(pid: int, number: int = signal.SIGKILL) -> None:
         ended()
 
 
+def stop_and_confirm(pid: int) -> None:
+    """Stops a child of ours and returns when none of its threads runs any more."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
 def wait_until_asleep(pid: int) -> None:
     """Returns when a process sleeps in the kernel; only for tests that hold if it does not."""
     while (state := _stat(pid)[0]) != "S":

@@ -325,7 +325,7 @@ class Pool(_pool.Pool):
 
     def _wait_for_news(self, job: _engine.Job, until: float | None) -> bool:
         """Waits until a stream has answers to fetch; false when `until` came first."""
-        # First for a handful of answers, for a moment: waking up for each costs more than a tiny task.
+        # First for a handful of answers, for a moment: waking for each costs more than a tiny task.
         handful = min(8, self._crew.open // 4)
         while True:
             self._crew.collect()

@@ -29,6 +29,8 @@
 //! * A **function** travels by its type, so it is a plain `fn` or a closure that captures nothing.
 //!   What it needs are its **arguments**, one value or a tuple; they and its result are copied, by
 //!   [`serde`]. See [`Process::spawn`].
+//! * A **pool** ([`Pool`]) has worker processes that run many such calls, one after the other. See
+//!   below.
 //! * A **queue** ([`Queue`]) carries messages from any process or thread to any other, each to one
 //!   receiver. A bounded one holds fast senders up.
 //! * A **value** ([`Value`]) is one that processes read and change in turn.
@@ -64,12 +66,35 @@
 //!
 //! `examples/pipeline.rs` joins three stages by queues.
 //!
+//! # Pools
+//!
+//! ```
+//! use manycore::Pool;
+//!
+//! fn square(number: u64) -> u64 {
+//!     number * number
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     manycore::init();
+//!     let pool = Pool::with_available_cpus()?;
+//!     assert_eq!(pool.map(square, 1..=5)?, [1, 4, 9, 16, 25]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Pool::map`] wants all results or the first error, [`Pool::try_map`] what came of each item,
+//! [`Pool::map_unordered`] each result as soon as it is there; [`Pool::submit`] is one call, to be joined
+//! later. Each task runs at most once and gets exactly one answer.
+//!
 //! # Failure
 //!
 //! | when a process | then |
 //! |---|---|
 //! | panics | [`Child::join`] returns what it said and where |
 //! | is killed, at any instruction | [`Child::join`] names the signal; a queue that it was using is intact, a value is what it was before the change |
+//! | is a worker of a pool and panics | that task fails and says why; the worker goes on |
+//! | is a worker of a pool and dies | the task that it was running fails and names the signal or the exit status, no other does; another worker is started |
 //! | ends with others waiting for it | who joins it is told; who waits at a queue goes on waiting until somebody closes it |
 //! | ends with children of its own | these are killed, however it ended |
 //! | sends what cannot be encoded | the sender gets the error, the queue is unchanged |
@@ -100,7 +125,8 @@
 //!
 //! Starting a process takes about a millisecond, sending a small message about a tenth of a
 //! microsecond, a round trip between two cores about half of one. A process that waits looks again for
-//! some microseconds before it sleeps, and none for long.
+//! some microseconds before it sleeps, and none for long. A task of a pool costs about half a
+//! microsecond of processor time, both sides together: tasks of some microseconds are worth their while.
 //!
 //! * Messages of more than 32 KiB are copied into a block of shared memory and out again; few large
 //!   messages are faster than many small ones of the same size together.

@@ -81,7 +81,7 @@ impl Ring {
     /// When the ring's bytes make no sense.
     #[inline]
     pub fn try_get(&self, into: &mut Message, row: Option<&Row>) -> Result<Get, Corrupted> {
-        if self.is_empty() {
+        if self.seems_empty() {
             return Ok(Get::Empty); // without the lock: an idle consumer disturbs nobody
         }
         let Some(locked) = self.body.get.lock.try_lock() else {
@@ -134,6 +134,16 @@ impl Ring {
                 }
             }
         }
+    }
+
+    /// Whether there is nothing to get. The producers' position is only looked at when this side has
+    /// taken all that it knew of: looking takes their cache line away from them.
+    #[inline]
+    fn seems_empty(&self) -> bool {
+        let get = &self.body.get;
+        // Relaxed: what both words say is checked again under the lock.
+        let head = Position::from_bits(get.position.load(Relaxed));
+        head.is_at(Position::from_bits(get.peer.load(Relaxed))) && self.is_empty()
     }
 
     fn get_locked(&self, into: &mut Message, row: Option<&Row>) -> Result<Get, Corrupted> {

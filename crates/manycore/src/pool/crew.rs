@@ -38,12 +38,22 @@ impl Crew {
     /// When there is no room in the heap.
     pub fn new(family: &'static Family, rows: usize) -> Result<Self, HandleError> {
         let group = family.make_group(u32::try_from(rows).unwrap_or(u32::MAX))?;
-        let shape = Shape { group: Some(group.handle().index), ..Shape::unbounded() };
+        let shape = Shape {
+            group: Some(group.handle().index),
+            ..Shape::unbounded()
+        };
         let tasks = family.make_ring(shape)?;
-        let answers =
-            (0..rows).map(|_| family.make_ring(Shape::unbounded())).collect::<Result<_, _>>()?;
+        let answers = (0..rows)
+            .map(|_| family.make_ring(Shape::unbounded()))
+            .collect::<Result<_, _>>()?;
         let rows = group.rows()?;
-        Ok(Self { family, group, tasks, answers, rows })
+        Ok(Self {
+            family,
+            group,
+            tasks,
+            answers,
+            rows,
+        })
     }
 
     /// The family.
@@ -62,7 +72,12 @@ impl Crew {
     #[must_use]
     pub fn seat(&self, row: usize) -> Option<SeatHandles> {
         let answers = self.answers.get(row)?.handle();
-        Some(SeatHandles { group: self.group.handle(), tasks: self.tasks.handle(), answers, row })
+        Some(SeatHandles {
+            group: self.group.handle(),
+            tasks: self.tasks.handle(),
+            answers,
+            row,
+        })
     }
 
     /// The task ring.
@@ -121,7 +136,10 @@ impl Crew {
     /// How many answers are waiting.
     #[must_use]
     pub fn pending(&self) -> u64 {
-        (0..self.answers.len()).filter_map(|row| self.answers_of(row)).map(|ring| ring.len()).sum()
+        (0..self.answers.len())
+            .filter_map(|row| self.answers_of(row))
+            .map(|ring| ring.len())
+            .sum()
     }
 
     /// How many tasks nobody has taken.
@@ -143,8 +161,12 @@ impl Crew {
         patience: &mut Patience<'_>,
         mut done: impl FnMut() -> bool,
     ) -> Result<(), GaveUp> {
-        let Ok(group) = self.group.group() else { return Ok(()) };
-        let answers: Vec<Ring> = (0..self.answers.len()).filter_map(|row| self.answers_of(row)).collect();
+        let Ok(group) = self.group.group() else {
+            return Ok(());
+        };
+        let answers: Vec<Ring> = (0..self.answers.len())
+            .filter_map(|row| self.answers_of(row))
+            .collect();
         let each = (want / answers.len().max(1) as u64).clamp(1, u64::from(u32::MAX)) as u32;
         group.wake_each.store(each, Relaxed); // a hint: workers without tasks ring anyway
         let ready = || {
@@ -179,15 +201,21 @@ impl Crew {
     /// Whether the worker in a row has said that it will take no more tasks.
     #[must_use]
     pub fn is_leaving(&self, row: usize) -> bool {
-        self.row(row).is_some_and(|row| row.leaving.load(Relaxed) == 1)
+        self.row(row)
+            .is_some_and(|row| row.leaving.load(Relaxed) == 1)
     }
 
     /// Whether the kernel has marked any worker as ending: a hint, for the price of a few loads.
     #[must_use]
     pub fn seems_dead(&self) -> bool {
         let registry = self.family.registry();
-        let slots = self.rows.iter().map(|row| row.worker.load(Acquire) as usize);
-        slots.filter(|&slot| slot != 0).any(|slot| registry.seems_dead(slot))
+        let slots = self
+            .rows
+            .iter()
+            .map(|row| row.worker.load(Acquire) as usize);
+        slots
+            .filter(|&slot| slot != 0)
+            .any(|slot| registry.seems_dead(slot))
     }
 
     /// Which item of its task the worker in a row was at.

@@ -26,7 +26,11 @@ pub const MOST_OPEN: usize = 1 << INDEX_BITS;
 
 impl<J> Default for Ledger<J> {
     fn default() -> Self {
-        Self { entries: Vec::new(), free: Vec::new(), open: 0 }
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+        }
     }
 }
 
@@ -37,7 +41,11 @@ impl<J> Ledger<J> {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.entries.len() < MOST_OPEN => {
-                self.entries.push(Entry { generation: 0, attempt: 0, job: None });
+                self.entries.push(Entry {
+                    generation: 0,
+                    attempt: 0,
+                    job: None,
+                });
                 self.entries.len() as u32 - 1
             }
             None => return None,
@@ -87,7 +95,11 @@ impl<J> Ledger<J> {
 
     /// Closes every task.
     pub fn drain(&mut self) -> Vec<J> {
-        let jobs = self.entries.iter_mut().filter_map(|entry| entry.job.take()).collect();
+        let jobs = self
+            .entries
+            .iter_mut()
+            .filter_map(|entry| entry.job.take())
+            .collect();
         self.free = (0..self.entries.len() as u32).rev().collect();
         self.open = 0;
         jobs
@@ -108,7 +120,10 @@ mod tests {
     #[test]
     fn a_task_is_answered_once() {
         let mut ledger = Ledger::default();
-        let (a, b) = (ledger.open('a').expect("room"), ledger.open('b').expect("room"));
+        let (a, b) = (
+            ledger.open('a').expect("room"),
+            ledger.open('b').expect("room"),
+        );
         assert_ne!(a, b);
         assert_eq!(ledger.close(a), Some('a'));
         assert_eq!(ledger.close(a), None);

@@ -12,7 +12,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `typed` | [`Pool`](crate::Pool) |
+//! | `typed` | [`Pool`] |
 //! | `task` | [`Task`]: one call |
 //! | `flow` | many calls, handed out ahead of their answers |
 //! | `job` | what one caller waits for |

@@ -29,10 +29,21 @@ impl Seat {
         let group = family.hold(handles.group, Kind::Group)?;
         let tasks_hold = family.hold(handles.tasks, Kind::Ring)?;
         let answers_hold = family.hold(handles.answers, Kind::Ring)?;
-        let row = group.rows()?.get(handles.row).copied().ok_or(HandleError::Gone)?;
+        let row = group
+            .rows()?
+            .get(handles.row)
+            .copied()
+            .ok_or(HandleError::Gone)?;
         let (tasks, answers) = (tasks_hold.ring()?, answers_hold.ring()?);
         row.worker.store(family.me()?.slot() as u64, Release); // pairs with the Acquire in `Crew::seems_dead`
-        Ok(Self { group, _tasks_hold: tasks_hold, _answers_hold: answers_hold, tasks, answers, row })
+        Ok(Self {
+            group,
+            _tasks_hold: tasks_hold,
+            _answers_hold: answers_hold,
+            tasks,
+            answers,
+            row,
+        })
     }
 
     /// The family.
@@ -86,7 +97,9 @@ impl Seat {
     /// Tells the owner of answers, if it waits for as many as there are.
     #[inline]
     pub fn answered(&self) {
-        let Ok(group) = self.group.group() else { return };
+        let Ok(group) = self.group.group() else {
+            return;
+        };
         if u64::from(group.wake_each.load(Relaxed)) <= self.answers.len() {
             group.bell.ring();
         }
@@ -101,7 +114,9 @@ impl Seat {
     /// Whether the crew was dismissed.
     #[must_use]
     pub fn is_dismissed(&self) -> bool {
-        self.group.group().is_ok_and(|group| group.dismissed.load(Acquire) != 0)
+        self.group
+            .group()
+            .is_ok_and(|group| group.dismissed.load(Acquire) != 0)
     }
 
     /// Says that this worker will take no more tasks.

@@ -64,9 +64,15 @@ fn a_full_ring_accepts_a_message_larger_than_its_region_once_there_is_room() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut tick = || true;
-            let message = Outgoing { kind: 1, tag: 2, payload: &[7; 20_000], ..Outgoing::default() };
+            let message = Outgoing {
+                kind: 1,
+                tag: 2,
+                payload: &[7; 20_000],
+                ..Outgoing::default()
+            };
             let mut patience = Patience::new(Deadline::after(Duration::from_secs(60)), &mut tick);
-            ring.put(&message, &mut patience).expect("there is room once the first is gone");
+            ring.put(&message, &mut patience)
+                .expect("there is room once the first is gone");
         });
         while !ring.space_bell().has_sleepers() {
             std::hint::spin_loop();
