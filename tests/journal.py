@@ -11,7 +11,7 @@ class Journal:
     that process has ended. A journal that is full raises IndexError in the writer.
     """
 
-    def __init__(self, capacity: int = 1 << 16):
+    def __init__(self, capacity: int = 1 << 22):
         # begun, unused, and then for each thing done: what it was (plus one), when
         self._cells = memoryview(mmap.mmap(-1, 16 * (1 + capacity))).cast("Q")
         self._next = 2

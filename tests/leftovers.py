@@ -47,13 +47,11 @@ class Belongings:
 def since(before: Belongings) -> Belongings:
     """What was added since `before` and did not go away in a while."""
     give_up = time.monotonic() + _PATIENCE
-    while True:
+    while (left := Belongings.now() - before) and time.monotonic() < give_up:
         gc.collect()
         multiprocessing.active_children()  # reaps those that nobody joined
-        left = Belongings.now() - before
-        if not left or time.monotonic() > give_up:
-            return left
         time.sleep(0.01)
+    return left
 
 
 def end(left: Belongings) -> None:

@@ -35,6 +35,30 @@ class BaseContext(_context.BaseContext):
     this context; all else is the engine's.
     """
 
+    def _standard(self) -> Any:
+        """The standard library's context of the same start method."""
+        return _context._default_context.get_context(self.get_start_method())
+
+    def Condition(self, lock: Any = None) -> Any:
+        """A condition variable: the standard library's."""
+        return self._standard().Condition(lock)
+
+    def Event(self) -> Any:
+        """An event: the standard library's."""
+        return self._standard().Event()
+
+    def Barrier(self, parties: int, action: Any = None, timeout: float | None = None) -> Any:
+        """A barrier: the standard library's."""
+        return self._standard().Barrier(parties, action, timeout)
+
+    def Semaphore(self, value: int = 1) -> Any:
+        """A semaphore: the standard library's."""
+        return self._standard().Semaphore(value)
+
+    def BoundedSemaphore(self, value: int = 1) -> Any:
+        """A bounded semaphore: the standard library's."""
+        return self._standard().BoundedSemaphore(value)
+
     def Lock(self) -> Any:
         """A lock that any thread of any process may release."""
         from manycore.synchronize import Lock

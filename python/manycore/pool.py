@@ -8,10 +8,8 @@ has no threads unless callbacks are used; workers may have children.
 from __future__ import annotations
 
 import os
-import threading
 import time
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import pool as _pool
 from multiprocessing import util
@@ -27,6 +25,7 @@ from typing import Any
 
 from manycore import _engine
 from manycore._functions import Functions
+from manycore._keeper import Keeper
 from manycore._results import (
     ApplyResult,
     AsyncResult,
@@ -60,15 +59,6 @@ def _name(func: Callable[..., Any]) -> str | None:
     """How a function is called in messages."""
     inner = getattr(func, "func", func)  # functools.partial
     return getattr(inner, "__qualname__", None) or type(inner).__qualname__
-
-
-def _keep(pool_ref: weakref.ref[Pool]) -> None:
-    """What the keeper thread of a pool runs: it does not keep the pool alive."""
-    while True:
-        pool = pool_ref()
-        if pool is None or not pool._keep():
-            return
-        del pool
 
 
 def _stop(owner: int, workers: Workers, crew: _engine.Crew) -> None:
@@ -123,7 +113,7 @@ class Pool(_pool.Pool):
         )
         self._streams: list[IMapIterator] = []
         self._next_look = 0.0
-        self._keeper: threading.Thread | None = None
+        self._keeper = Keeper(self)
         self._has_callbacks = False
         try:
             self._workers.start()
@@ -358,28 +348,22 @@ class Pool(_pool.Pool):
 
     def _need_keeper(self, *callbacks: Callable[[Any], object] | None) -> None:
         """Makes sure that a thread keeps the pool going while nobody waits for its answers."""
-        if not self._has_callbacks and any(callback is not None for callback in callbacks):
+        if any(callback is not None for callback in callbacks):
             self._has_callbacks = True
-            self._crew.ring()  # the thread that sleeps shall know
-        if self._keeper is None:
-            self._keeper = threading.Thread(
-                target=_keep, args=(weakref.ref(self),), name="manycore-keeper", daemon=True
-            )
-            self._keeper.start()
+        self._keeper.start()
 
-    def _keep(self) -> bool:
-        """One round of the keeper thread; false when it has nothing left to do, ever."""
+    def _keep(self) -> float | None:
+        """One round of the keeper; seconds until the next, or None when there is no more to do."""
         if self._state == TERMINATE or (self._state == CLOSE and not self._crew.open):
-            return False
+            return None
         if self._has_callbacks:
             self._crew.collect()
             self._pause(None, 1, None)
-            return True
-        # Answers are collected by whoever waits for them; workers must live all the same.
-        if time.monotonic() >= self._next_look and self._crew.open:
+            return 0.0
+        # Answers are collected by whoever waits for them; the workers must live all the same.
+        if self._crew.open:
             self._look_after()
-        self._crew.wait(None, 0, 1 << 62, _LOOK_AFTER)
-        return True
+        return _LOOK_AFTER
 
     # ---- the end ----------------------------------------------------------------------------
 
@@ -420,8 +404,7 @@ class Pool(_pool.Pool):
                 self._pause(None, self._crew.open, None)
         self._crew.dismiss()
         self._workers.join()
-        if self._keeper is not None and self._keeper is not threading.current_thread():
-            self._keeper.join()
+        self._keeper.rest()
         self._terminate()
 
     def __enter__(self) -> Pool:

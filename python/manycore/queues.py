@@ -93,7 +93,7 @@ class SimpleQueue(_engine.RingQueue):
 
     def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Self:
         """Makes the queue in the heap, or leads to one that exists."""
-        return super().__new__(cls, 0, handle=handle)
+        return super().__new__(cls, 0, handle=handle, simple=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.handle)

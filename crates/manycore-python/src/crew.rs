@@ -114,23 +114,30 @@ impl Crew {
         }
     }
 
-    /// Delivers one received answer.
-    fn deliver(&self, py: Python<'_>, message: &Message) -> PyResult<()> {
+    /// Receives one answer and closes its task, both under one lock: whoever buries a worker meanwhile
+    /// finds the task either open with its answer still to come, or answered.
+    fn receive(&self, message: &mut Message) -> Result<Option<Option<Open>>, Error> {
+        let state = &mut *self.state();
+        if !self.engine.try_receive(&mut state.cursor, message)? {
+            return Ok(None);
+        }
+        Ok(Some(state.ledger.close(message.header.tag)))
+    }
+
+    /// Delivers one received answer; a stale one is dropped.
+    fn deliver(&self, py: Python<'_>, message: &Message, open: Option<Open>) -> PyResult<()> {
         let value = message::decode(py, self.engine.family(), message, 0);
-        let closed = self.state().ledger.close(message.header.tag);
-        let Some(Open { job, index }) = closed else {
+        let Some(Open { job, index }) = open else {
             return Ok(());
-        }; // stale
+        };
         match value {
             Ok(value) => job
                 .get()
                 .deliver(py, index, message.header.kind & ERROR == 0, value),
-            Err(error) => job.get().deliver(
-                py,
-                index,
-                false,
-                error.into_value(py).into_bound(py).into_any(),
-            ),
+            Err(error) => {
+                let value = error.into_value(py).into_bound(py).into_any();
+                job.get().deliver(py, index, false, value)
+            }
         }
     }
 }
@@ -277,17 +284,9 @@ impl Crew {
     fn collect(&self, py: Python<'_>) -> PyResult<usize> {
         let mut count = 0;
         loop {
-            let received = with_message(|message| {
-                let received = {
-                    let state = &mut *self.state();
-                    self.engine
-                        .try_receive(&mut state.cursor, message)
-                        .map_err(Error::from)?
-                };
-                if received {
-                    self.deliver(py, message)?;
-                }
-                Ok::<_, PyErr>(received)
+            let received = with_message(|message| match self.receive(message)? {
+                Some(open) => self.deliver(py, message, open).map(|()| true),
+                None => Ok::<_, PyErr>(false),
             })?;
             if !received {
                 break;

@@ -7,7 +7,7 @@ use manycore_ipc::ring::{Get, Message, Put, Ring, Shape};
 use manycore_ipc::wait::GaveUp;
 use manycore_ipc::{Hold, Kind};
 use manycore_os::Deadline;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::{self, Error};
@@ -35,15 +35,27 @@ pub fn with_message<R>(f: impl FnOnce(&mut Message) -> R) -> R {
 pub struct RingQueue {
     hold: Hold,
     closed: AtomicBool,
+    /// A `SimpleQueue`: once closed it raises what the standard library's does.
+    is_simple: bool,
 }
 
 impl RingQueue {
     #[inline]
     fn ring(&self) -> PyResult<Ring> {
         if self.closed.load(Relaxed) {
-            return Err(PyValueError::new_err("the queue is closed in this process"));
+            return Err(self.closed_error());
         }
         Ok(self.hold.ring().map_err(Error::from)?)
+    }
+
+    #[cold]
+    fn closed_error(&self) -> PyErr {
+        let text = "the queue is closed in this process";
+        if self.is_simple {
+            PyOSError::new_err(text)
+        } else {
+            PyValueError::new_err(text)
+        }
     }
 
     /// Receives into `message`, or says that there is nothing.
@@ -72,8 +84,8 @@ impl RingQueue {
     /// A new queue of at most `maxsize` items (zero or less: any number); or, with `handle`, one that
     /// exists.
     #[new]
-    #[pyo3(signature = (maxsize=0, *, handle=None))]
-    fn new(maxsize: i64, handle: Option<Parts>) -> Result<Self, Error> {
+    #[pyo3(signature = (maxsize=0, *, handle=None, simple=false))]
+    fn new(maxsize: i64, handle: Option<Parts>, simple: bool) -> Result<Self, Error> {
         let hold = match handle {
             Some(parts) => family::hold(parts, Kind::Ring)?,
             None => family::family()?
@@ -82,6 +94,7 @@ impl RingQueue {
         Ok(Self {
             hold,
             closed: AtomicBool::new(false),
+            is_simple: simple,
         })
     }
 

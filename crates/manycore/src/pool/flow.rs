@@ -1,7 +1,6 @@
 //! Many tasks of one function, handed out ahead of their answers, but not too far.
 
 use std::iter::Fuse;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use manycore_os::Deadline;
@@ -41,7 +40,6 @@ pub(super) struct Flow<'a, I: Iterator> {
     answered: usize,
     /// Answers that have arrived, the next one last.
     ready: Vec<(usize, Answer)>,
-    arguments: PhantomData<I::Item>,
 }
 
 impl<'a, I: Iterator> Flow<'a, I>
@@ -60,7 +58,6 @@ where
             given: 0,
             answered: 0,
             ready: Vec::new(),
-            arguments: PhantomData,
         }
     }
 
@@ -71,27 +68,34 @@ where
 
     /// The next answer and the number of its item; `None` when all tasks have been answered.
     pub(super) fn next_answer(&mut self) -> Option<(usize, Answer)> {
-        if self.ready.is_empty() {
+        // Before the last answer is taken: the caller may be long about each, and workers idle then.
+        if self.ready.is_empty() || self.open() <= self.most() / 4 * 3 {
             self.hand_out();
-            if self.open() == 0 {
-                return None;
-            }
+        }
+        if self.open() == 0 {
+            return None;
+        }
+        if self.ready.is_empty() {
             self.wait();
         }
         self.answered += 1;
         self.ready.pop()
     }
 
+    /// Tasks that were handed out and whose answers the caller does not have.
     fn open(&self) -> usize {
         self.given - self.answered
     }
 
-    fn hand_out(&mut self) {
-        let few = 2 * self.owner.workers();
-        let most = match self.pace {
-            Pace::Bulk => BULK.max(few),
+    fn most(&self) -> usize {
+        match self.pace {
+            Pace::Bulk => BULK.max(2 * self.owner.workers()),
             Pace::Each => AHEAD * self.owner.workers(),
-        };
+        }
+    }
+
+    fn hand_out(&mut self) {
+        let (few, most) = (2 * self.owner.workers(), self.most());
         while !self.is_over && self.open() < most && (self.open() < few || self.owner.has_room()) {
             match self.items.next() {
                 Some(item) => self.hand_out_one(&item),
