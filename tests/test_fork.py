@@ -256,6 +256,7 @@ def test_a_forked_child_that_ends_takes_nothing_from_the_parent(run_script, end)
 
 
 @beyond_stdlib
+@pytest.mark.slow
 def test_five_hundred_forks_cost_neither_descriptors_nor_places():
     queue = manycore.Queue()
     for number in range(500):

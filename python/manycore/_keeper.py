@@ -1,7 +1,7 @@
 """The thread that keeps a pool going while nobody waits for its answers.
 
-A pool that is only used by calls that wait has no thread. The first asynchronous call starts one. No
-thread of ours exists across a `fork`: it ends before, and starts again at the next need.
+A pool that is only used by calls that wait has no thread. The first asynchronous call starts one.
+It ends before a `fork` of this process, and starts again afterwards if it is needed.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class Pool(_pool.Pool):
         kwds: Mapping[str, Any] | None = None,
     ) -> Any:
         """The result of `func(*args, **kwds)`, run by a worker."""
-        return self.apply_async(func, args, kwds).get()
+        return self._call(func, args, kwds, None, None).get()
 
     def apply_async(
         self,
@@ -162,11 +162,22 @@ class Pool(_pool.Pool):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> Any:
         """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
+        result = self._call(func, args, kwds, callback, error_callback)
+        self._need_keeper(callback, error_callback)
+        return result
+
+    def _call(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any] | None,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> ApplyResult:
         head = self._begin(func)
         result = ApplyResult(self, callback, error_callback, name=_name(func))
         arguments: Any = (tuple(args), dict(kwds)) if kwds else tuple(args)
         self._crew.call(result._job, head, arguments, bool(kwds))
-        self._need_keeper(callback, error_callback)
         return result
 
     def map(
