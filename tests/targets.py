@@ -334,3 +334,11 @@ def tally_or_stop(path, gate, chosen, value):
     if value == chosen:
         gate.stop()
     return tally(path, value)
+
+
+def set_event(event):
+    event.set()
+
+
+def meet(barrier):
+    barrier.wait(60)

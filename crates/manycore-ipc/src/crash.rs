@@ -3,14 +3,18 @@
 //! A test arms the calling thread with a number of stores. The store after the last one does not
 //! happen and unwinds the operation; whatever the unwinding code would still store is dropped too,
 //! as if the process had been killed there. [`run_until_death`] returns once the "process" is gone.
+//!
+//! [`interrupted`] does not kill: it lets others act in front of a store, as if the process had been
+//! stopped there. For what takes no lock, that walks through every order of two processes' steps.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
     static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
     static DEAD: Cell<bool> = const { Cell::new(false) };
+    static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
     static PID: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
@@ -67,6 +71,11 @@ pub(crate) fn is_dead_at_store() -> bool {
     match LEFT.get() {
         None => false,
         Some(0) => {
+            LEFT.set(None);
+            if let Some(others) = MEANWHILE.take() {
+                others();
+                return false;
+            }
             DEAD.set(true);
             panic_any(Died);
         }
@@ -122,4 +131,18 @@ pub(crate) fn run_until_death<R>(stores: u64, operation: impl FnOnce() -> R) -> 
         Err(payload) if payload.is::<Died>() => None,
         Err(payload) => std::panic::resume_unwind(payload),
     }
+}
+
+/// Runs `operation`, and in front of its store number `stores` (from 0) what `others` do. The result, and
+/// whether it had that many stores.
+pub(crate) fn interrupted<R>(
+    stores: u64,
+    others: impl FnOnce() + 'static,
+    operation: impl FnOnce() -> R,
+) -> (R, bool) {
+    MEANWHILE.set(Some(Box::new(others)));
+    LEFT.set(Some(stores));
+    let result = operation();
+    LEFT.set(None);
+    (result, MEANWHILE.take().is_none())
 }

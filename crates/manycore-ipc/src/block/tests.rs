@@ -54,14 +54,14 @@ impl Blocks {
         audited.expect("sound")
     }
 
-    fn collect_returned_now(&self) {
+    pub(crate) fn collect_returned_now(&self) {
         self.locked(Self::collect_returned)
             .expect("sound")
             .expect("sound");
     }
 
     /// Gives everything back that is free, so that the next who needs it has to grow the heap anew.
-    fn make_hollow(&self) {
+    pub(crate) fn make_hollow(&self) {
         let touched = self.locked(|this| {
             this.walk(|page, run| {
                 if run.state == State::Fresh {
@@ -195,9 +195,19 @@ fn pieces_that_were_given_back_make_a_whole_again() {
         taken.push(one.block);
     }
     assert!(taken.len() > 8, "{}", taken.len());
-    taken.iter().for_each(|&block| blocks.free(block));
-    blocks.collect_returned_now();
-    blocks.trim_to(0).expect("sound");
+    // One half after the other, so that no piece is merged before it is given back.
+    for half in 0..2 {
+        taken
+            .iter()
+            .skip(half)
+            .step_by(2)
+            .for_each(|&block| blocks.free(block));
+        blocks
+            .locked(Blocks::rebuild)
+            .expect("sound")
+            .expect("sound");
+        blocks.trim_to(0).expect("sound");
+    }
     let whole = blocks
         .take(piece * (taken.len() as u64 - 2))
         .expect("it is all there, in pieces");
@@ -264,7 +274,7 @@ fn a_block_that_is_not_this_process_s_is_left_alone() {
             ..theirs
         },
     ] {
-        assert_eq!(blocks.bind(block, 1, 0, blocks.me), Ok(false));
+        assert_eq!(blocks.bind(block, 1, u64::MAX, blocks.me), Ok(false));
     }
     assert!(
         blocks

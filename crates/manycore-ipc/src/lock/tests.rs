@@ -1,11 +1,9 @@
 //! The user's lock when holders, waiters and reapers die or meet.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use manycore_os::Deadline;
 
 use super::{Acquired, UserLock};
-use crate::crash::run_until_death;
+use crate::crash::{interrupted, run_until_death};
 use crate::registry::OwnerId;
 use crate::wait::{GaveUp, Patience};
 
@@ -85,37 +83,30 @@ fn a_reaper_that_dies_at_any_store_leaves_a_lock_that_the_next_one_hands_over() 
 }
 
 #[test]
-fn hands_that_give_a_lock_over_late_do_not_take_it_from_its_new_owner() {
-    const ROUNDS: u64 = 3_000;
-    let (lock, turn) = (lock(), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        for owner in [ME, OTHER] {
-            let (lock, turn) = (&lock, &turn);
-            scope.spawn(move || {
-                let thread = u64::from(owner.bits());
-                for round in 0..ROUNDS {
-                    // Both meet the lock of a dead holder, hand it over, and then take it themselves.
-                    if owner == ME {
-                        while lock.holder().is_some() {}
-                        let _ = lock.try_acquire(DEAD);
-                        turn.fetch_add(1, Relaxed);
-                    }
-                    while turn.load(Relaxed) < 3 * round + 1 {}
-                    lock.hand_over(DEAD, PID);
-                    while lock.try_acquire(owner).is_none() {}
-                    lock.enter(thread);
-                    assert!(lock.is_held_by(owner, thread));
-                    assert_eq!(
-                        lock.leave(owner, thread),
-                        Some(true),
-                        "its own, in round {round}"
-                    );
-                    turn.fetch_add(1, Relaxed);
-                    while turn.load(Relaxed) < 3 * round + 3 {}
-                }
-            });
+fn a_hand_over_that_was_stopped_does_not_take_the_lock_from_its_new_owner() {
+    for stores in 0.. {
+        let lock: &'static UserLock = Box::leak(Box::new(lock()));
+        let _ = lock.try_acquire(DEAD);
+        let meanwhile = move || {
+            lock.hand_over(DEAD, PID);
+            assert_eq!(lock.try_acquire(OTHER), Some(Acquired::HolderDied(PID)));
+            lock.enter(3);
+        };
+        let ((), was_stopped) = interrupted(stores, meanwhile, || lock.hand_over(DEAD, PID));
+        if !was_stopped {
+            break;
         }
-    });
+        assert_eq!(
+            lock.leave(OTHER, 3),
+            Some(true),
+            "its own, {stores} stores into the other hand-over"
+        );
+        assert_eq!(
+            lock.try_acquire(ME),
+            Some(Acquired::Clean),
+            "and reported once"
+        );
+    }
 }
 
 #[test]

@@ -17,7 +17,11 @@ use crate::word::Word64;
 const GENERATION: u32 = 0xff_ffff;
 
 impl Objects {
-    fn holder_word(&self, index: u32, who: OwnerId) -> Result<(&'static Word64, u64), Corrupted> {
+    pub(super) fn holder_word(
+        &self,
+        index: u32,
+        who: OwnerId,
+    ) -> Result<(&'static Word64, u64), Corrupted> {
         let object = self.object(index)?;
         let word = object
             .holders

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use crate::crash::run_until_death;
+use crate::crash::{interrupted, run_until_death};
 use crate::error::HandleError;
 use crate::heap::header::create_with;
 use crate::heap::layout::LEAST;
@@ -226,31 +226,107 @@ fn a_burial_is_called_off_by_who_attaches_also_when_the_burier_died_or_was_stopp
 }
 
 #[test]
-fn a_burial_that_was_stopped_does_not_end_a_later_life() {
-    let [me, stopped, later] = three();
-    let handle = stopped.make_live();
-    bury_and_die(&stopped, handle);
-    let first = stopped
-        .object(handle.index)
-        .expect("inside")
-        .state
-        .load(SeqCst);
+fn a_dead_burier_has_not_seen_who_holds_the_object() {
+    let [me, dead, _] = three();
+    let handle = dead.make_live();
+    bury_and_die(&dead, handle);
+    me.set_holder(handle.index, me.me()).expect("inside"); // since before, as its second look would show
+    me.sweep_all(dead.me());
+    assert_eq!(me.check(handle), Ok(()));
+}
+
+#[test]
+fn a_burier_looks_again_once_the_object_is_buried() {
+    let [me, other, _] = three();
+    let handle = me.make_live();
+    let live = me.stage(handle.index).expect("sound");
+    assert_eq!(
+        other.bury(handle.index, live),
+        Ok(true),
+        "the first look had missed the holder"
+    );
+    assert_eq!(me.check(handle), Ok(()));
+    assert_eq!(me.stage(handle.index), Ok(live));
+}
+
+#[test]
+fn a_burial_is_told_from_the_next_one_by_the_same_process() {
+    let [me, ..] = three();
+    let handle = me.make_live();
+    let state = || me.object(handle.index).expect("inside").state.load(SeqCst);
+    bury_and_die(&me, handle);
+    let first = state();
     me.attach(handle, Kind::Lock).expect("undecided");
-    me.clear_holder(handle.index, me.me()).expect("sound"); // condemned by this one
-    let second = stopped
-        .object(handle.index)
-        .expect("inside")
-        .state
-        .load(SeqCst);
-    assert_ne!(first, second);
-    me.free_all(Vec::new());
-    let next = stopped.make_live();
-    bury_and_die(&stopped, next);
-    later.attach(next, Kind::Lock).expect("undecided");
-    later.clear_holder(next.index, later.me()).expect("sound");
-    assert_eq!(next.index, handle.index);
-    me.free_all(Vec::new());
-    assert_eq!(me.audit(), []);
+    bury_and_die(&me, handle);
+    assert_ne!(
+        first,
+        state(),
+        "or a burier that was stopped would decide for the next one"
+    );
+}
+
+#[test]
+fn whatever_two_processes_do_at_once_who_holds_the_object_has_it_and_nobody_loses_it() {
+    type Step = fn(&Objects, Handle);
+    let come: Step = |objects, handle| {
+        let _ = objects.attach(handle, Kind::Lock);
+    };
+    let go: Step = |objects, handle| {
+        objects
+            .clear_holder(handle.index, objects.me())
+            .expect("sound")
+    };
+    let come_and_go: Step = |objects, handle| {
+        if objects.attach(handle, Kind::Lock).is_ok() {
+            assert_eq!(objects.check(handle), Ok(()));
+            objects
+                .clear_holder(handle.index, objects.me())
+                .expect("sound");
+        }
+    };
+    let pass_on: Step = |objects, handle| {
+        if objects.attach(handle, Kind::Lock).is_ok() {
+            objects.send(handle.index).expect("sound");
+            objects
+                .clear_holder(handle.index, objects.me())
+                .expect("sound");
+            objects.arrived(handle.index).expect("sound");
+        }
+    };
+    let [one, two, three] = three();
+    for first in [come, go, come_and_go, pass_on] {
+        for meanwhile in [come, go, come_and_go, pass_on] {
+            for held_by_two in [false, true] {
+                for stores in 0.. {
+                    let handle = one.make_live();
+                    if held_by_two {
+                        two.attach(handle, Kind::Lock).expect("held");
+                    }
+                    let ((), was_stopped) = interrupted(
+                        stores,
+                        move || meanwhile(&two, handle),
+                        || first(&one, handle),
+                    );
+                    for objects in [one, two] {
+                        let (word, bit) = objects
+                            .holder_word(handle.index, objects.me())
+                            .expect("inside");
+                        if word.load(SeqCst) & bit != 0 {
+                            assert_eq!(objects.check(handle), Ok(()), "held, {stores} stores in");
+                            objects
+                                .clear_holder(handle.index, objects.me())
+                                .expect("sound");
+                        }
+                    }
+                    three.free_all(Vec::new());
+                    assert_eq!(three.audit(), [], "held by nobody, {stores} stores in");
+                    if !was_stopped {
+                        break;
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -272,6 +348,11 @@ fn an_old_handle_does_not_touch_the_object_that_lives_there_now() {
     let old = me.make_live();
     me.clear_holder(old.index, me.me()).expect("sound");
     me.free_all(Vec::new());
+    assert_eq!(
+        me.attach(old, Kind::Lock),
+        Err(HandleError::Gone),
+        "nothing lives there"
+    );
     let new = other.make_live();
     assert_eq!(new.index, old.index);
     assert_eq!(me.attach(old, Kind::Lock), Err(HandleError::Gone));

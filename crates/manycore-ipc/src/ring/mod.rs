@@ -6,6 +6,7 @@
 //! | [`position`] | one word that says how far a side is |
 //! | [`record`] | a message as it lies in a region |
 //! | [`region`] | the bytes of a ring: a block, addressed in a circle |
+//! | [`outgoing`] | what is put into a ring, and how that ends |
 //! | [`put`] | the producers' side |
 //! | [`get`] | the consumers' side |
 //! | [`drain`] | emptying a ring that nobody holds any more |
@@ -15,6 +16,7 @@
 pub mod drain;
 pub mod get;
 pub mod layout;
+pub mod outgoing;
 pub mod position;
 pub mod put;
 pub mod record;
@@ -25,5 +27,5 @@ mod tests;
 
 pub use get::{Get, GetError, Message};
 pub use layout::{RingBody, Shape};
-pub use put::{Outgoing, Put, PutError};
+pub use outgoing::{Outgoing, Put, PutError};
 pub use region::Ring;

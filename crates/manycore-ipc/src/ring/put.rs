@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::LARGEST;
+use super::outgoing::{Outgoing, Put, PutError};
 use super::position::Position;
-use super::record::{HEADER, Header, LINK, LINK_BYTES, MOST_BLOCKS, MOST_HANDLES, MOST_INLINE};
+use super::record::{HEADER, Header, LINK, LINK_BYTES};
 use super::region::{Region, Ring};
 use crate::block::BlockRef;
 use crate::block::allocator::Taken;
@@ -12,106 +13,7 @@ use crate::error::{AllocError, Corrupted};
 use crate::fault;
 use crate::lock::{Guard, Locked};
 use crate::object::Handle;
-use crate::wait::{GaveUp, Patience};
-
-/// A message to be put. Its blocks are in state `Filling`, its handles are counted as in flight.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Outgoing<'a> {
-    /// What the payload is, for the receiver. Not [`LINK`].
-    pub kind: u8,
-    /// The sender's.
-    pub tag: u64,
-    /// Blocks that belong to the message.
-    pub blocks: &'a [BlockRef],
-    /// Handles inside it.
-    pub handles: &'a [Handle],
-    /// At most [`MOST_INLINE`] bytes.
-    pub payload: &'a [u8],
-}
-
-/// How an attempt to put ended.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// The message is in the ring.
-    Done,
-    /// There is no room, and this ring does not grow.
-    Full,
-    /// There is no room in this region: bring a block of this many bytes and try again.
-    NeedsRegion(u64),
-    /// The ring was closed.
-    Closed,
-    /// Another thread holds the lock.
-    Busy,
-}
-
-/// Why a message was not put. The ring is unchanged.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PutError {
-    /// The deadline passed while the ring was full.
-    #[error("the queue stayed full until the deadline")]
-    Full,
-    /// The caller's tick ended the wait.
-    #[error("the wait was interrupted")]
-    Interrupted,
-    /// The ring was closed.
-    #[error("the queue is closed")]
-    Closed,
-    /// The message does not fit into this ring, however long one waits.
-    #[error("a message of {len} bytes is larger than this queue can hold at all ({max} bytes)")]
-    TooLarge {
-        /// Bytes of its record.
-        len: u64,
-        /// Bytes that there is room for.
-        max: u64,
-    },
-    /// No memory for a larger region.
-    #[error(transparent)]
-    Alloc(#[from] AllocError),
-}
-
-impl From<Corrupted> for PutError {
-    fn from(error: Corrupted) -> Self {
-        Self::Alloc(error.into())
-    }
-}
-
-impl From<GaveUp> for PutError {
-    fn from(gave_up: GaveUp) -> Self {
-        match gave_up {
-            GaveUp::TimedOut => Self::Full,
-            GaveUp::Interrupted => Self::Interrupted,
-        }
-    }
-}
-
-impl Outgoing<'_> {
-    /// What a receiver would refuse must not be sent: it would stay at the head of the ring for ever.
-    fn check(&self) -> Result<(), Corrupted> {
-        let sane = self.payload.len() <= MOST_INLINE
-            && self.blocks.len() <= MOST_BLOCKS
-            && self.handles.len() <= MOST_HANDLES
-            && self.kind != LINK;
-        if sane {
-            Ok(())
-        } else {
-            Err(Corrupted::new(
-                "a message over the limits of a record was to be sent",
-            ))
-        }
-    }
-
-    fn header(&self) -> Header {
-        Header {
-            len: self.payload.len() as u32,
-            kind: self.kind,
-            blocks: self.blocks.len() as u8,
-            handles: self.handles.len() as u16,
-            tag: self.tag,
-        }
-    }
-}
+use crate::wait::Patience;
 
 impl Ring {
     /// Puts a message if that needs no sleep. `region` is a block for a larger region, which is taken

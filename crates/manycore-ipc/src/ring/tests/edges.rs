@@ -214,6 +214,22 @@ fn a_record_that_leads_in_a_circle_is_refused() {
     );
 }
 
+#[test]
+fn counters_that_were_scribbled_on_wrap() {
+    let hold = family().make_ring(Shape::of_messages(10)).expect("room");
+    let ring = hold.ring().expect("a ring");
+    put(&ring, 1, b"x", &[]).expect("room");
+    for side in [&ring.body.put, &ring.body.get] {
+        side.count
+            .iter()
+            .for_each(|count| count.store(u64::MAX, Relaxed));
+    }
+    ring.body.max_messages.store(u64::MAX, Relaxed);
+    assert!(get(&ring).is_some());
+    let _ = put(&ring, 1, b"x", &[]);
+    let _ = (ring.len(), ring.is_full());
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
     #[test]

@@ -1,102 +1,4 @@
-//! What a dead process leaves behind is found and repaired, whatever it was doing, and whoever dies
-//! over the repair.
-
-use std::sync::atomic::Ordering::Relaxed;
-
-use manycore_os::Deadline;
-
-use super::Family;
-use crate::crash::{Corpse, run_until_death};
-use crate::error::HandleError;
-use crate::heap::layout::LEAST;
-use crate::lock::{Acquired, UserLock};
-use crate::object::{Handle, Kind};
-use crate::registry::{OwnerId, Status};
-use crate::ring::{Get, Message, Outgoing, Ring, Shape};
-use crate::wait::Patience;
-
-/// Makes an object.
-type Maker = fn(&'static Family) -> Result<super::Hold, HandleError>;
-/// What a process does with a lock and a queue.
-type Operation = fn(&'static Family, Handle, Handle);
-
-/// A family as seen by this process, and ways to play processes that die.
-struct World {
-    me: &'static Family,
-    corpse: Corpse,
-}
-
-impl World {
-    fn new() -> Self {
-        let me = Family::create_with(LEAST * 4).expect("a small heap");
-        me.me().expect("room");
-        Self {
-            me,
-            corpse: Corpse::new(),
-        }
-    }
-
-    /// Plays a process that has just started, until it dies in place of a store.
-    fn play<R>(&self, stores: u64, operation: impl FnOnce(&'static Family) -> R) -> Option<R> {
-        let family = Family::on(self.me.heap());
-        self.corpse
-            .play(|| run_until_death(stores, || operation(family)))
-    }
-
-    /// The same with a process that has joined already.
-    fn play_member<R>(
-        &self,
-        stores: u64,
-        operation: impl FnOnce(&'static Family) -> R,
-    ) -> Option<R> {
-        let family = Family::on(self.me.heap());
-        let _ = self.corpse.play(|| family.me().expect("room"));
-        self.corpse
-            .play(|| run_until_death(stores, || operation(family)))
-    }
-
-    /// Cleans up and checks that only what this process holds is left.
-    fn check(&self, objects: usize, blocks: usize, what: &str) {
-        self.me.reap_dead(true);
-        self.me.free_buried().expect("sound");
-        let registry = self.me.registry();
-        let own = self.me.me().expect("registered");
-        for number in registry.used() {
-            let status = registry.tenancy(number).expect("sound").status;
-            let expected = if number == own.slot() {
-                Status::Alive
-            } else {
-                Status::Free
-            };
-            assert_eq!(status, expected, "slot {number} {what}");
-        }
-        assert_eq!(
-            self.me.objects().expect("registered").audit().len(),
-            objects,
-            "objects {what}"
-        );
-        let left = self.me.blocks().expect("registered").audit();
-        assert_eq!(left.len(), blocks, "blocks {what}: {left:?}");
-    }
-}
-
-fn put(ring: &Ring, tag: u64, bytes: usize, handles: &[Handle]) {
-    let mut tick = || true;
-    let message = Outgoing {
-        kind: 1,
-        tag,
-        blocks: &[],
-        handles,
-        payload: &vec![tag as u8; bytes],
-    };
-    ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
-        .expect("room");
-}
-
-fn get(ring: &Ring) -> Option<Message> {
-    let mut message = Message::default();
-    (ring.try_get(&mut message, None) == Ok(Get::Done)).then_some(message)
-}
+use super::*;
 
 #[test]
 fn who_dies_while_it_joins_or_leaves_gives_its_slot_back() {
@@ -125,11 +27,13 @@ fn who_dies_while_it_makes_something_leaves_nothing() {
     let world = World::new();
     // Slots that were used before: a half-made object must not be taken for the one that lived there.
     for make in makers {
-        let hold = make(world.me).expect("room");
-        if let Ok(ring) = hold.ring() {
-            put(&ring, 1, 5_000, &[]);
-            put(&ring, 1, 5_000, &[]);
-            assert!(get(&ring).is_some());
+        let holds = [0; 2].map(|_| make(world.me).expect("room"));
+        for hold in holds {
+            if let Ok(ring) = hold.ring() {
+                put(&ring, 1, 5_000, &[]);
+                put(&ring, 1, 5_000, &[]);
+                assert!(get(&ring).is_some());
+            }
         }
     }
     world.check(0, 0, "before");
@@ -184,14 +88,44 @@ fn who_dies_while_it_frees_a_ring_leaves_nothing() {
     }
 }
 
-/// Visits living objects that nobody holds: a count that a death has left too high keeps them.
-fn for_every_leaked_count(family: &Family, mut visit: impl FnMut(u32)) {
-    let objects = family.objects().expect("registered");
-    for index in objects.audit() {
-        let object = objects.object(index).expect("inside");
-        let is_counted_only = object.holders.iter().all(|word| word.load(Relaxed) == 0);
-        if is_counted_only {
-            visit(index);
+#[test]
+fn a_region_that_a_dead_consumer_left_is_freed_with_its_ring() {
+    let world = World::new();
+    for stores in 0.. {
+        let hold = world.me.make_ring(Shape::unbounded()).expect("room");
+        let (ring, queue) = (hold.ring().expect("a ring"), hold.handle());
+        // A producer that dies between the link to a larger region and the message in it.
+        for first in 0.. {
+            let dead = world.play_member(first, |family| {
+                put(
+                    &family
+                        .hold(queue, Kind::Ring)
+                        .expect("held")
+                        .ring()
+                        .expect("a ring"),
+                    1,
+                    9_000,
+                    &[],
+                );
+            });
+            world.me.reap_dead(true);
+            if !ring.is_empty() && dead.is_none() {
+                break; // the last that could be put there is the link
+            }
+        }
+        let done = world.play_member(stores, |family| {
+            get(&family
+                .hold(queue, Kind::Ring)
+                .expect("held")
+                .ring()
+                .expect("a ring"))
+            .is_some()
+        });
+        drop(hold);
+        world.check(0, 0, &format!("after {stores} stores"));
+        if let Some(got_one) = done {
+            assert!(!got_one, "only the link was there");
+            break;
         }
     }
 }
@@ -446,113 +380,4 @@ fn who_dies_while_it_cleans_up_is_cleaned_up_after() {
         step = if second < 60 { 1 } else { step % 3 + 1 };
         second += step;
     }
-}
-
-#[test]
-fn what_a_dead_reaper_had_claimed_is_not_forgotten_with_its_slot() {
-    let world = World::new();
-    let registry = world.me.registry();
-    let me = world.me.me().expect("registered");
-    let reaper = registry.join_as(world.corpse.pid()).expect("room");
-    let victim = registry.join_as(world.corpse.pid()).expect("room");
-    let reserved = registry.reserve(reaper).expect("room");
-    assert_eq!(
-        registry.claim_dead(victim.slot(), reaper),
-        Ok(Some((victim, true)))
-    );
-    // Only the reaper is looked for, as by who waits for a lock of its; its slot is soon another's.
-    let reaped = world.me.reap(reaper.slot()).expect("dead");
-    assert_eq!((reaped.owner, reaped.was_killed), (reaper, true));
-    let next = registry.join().expect("room");
-    assert_eq!(next.slot(), reaper.slot());
-    for left in [victim, reserved] {
-        assert!(registry.has_ended(left));
-        assert_eq!(
-            registry.tenancy(left.slot()).map(|tenancy| tenancy.status),
-            Ok(Status::Free)
-        );
-    }
-    assert!(!registry.has_ended(me) && !registry.has_ended(next));
-}
-
-#[test]
-fn a_full_registry_is_no_obstacle_when_its_members_are_dead() {
-    let world = World::new();
-    while world.me.registry().join_as(world.corpse.pid()).is_ok() {}
-    let newcomer = Family::on(world.me.heap());
-    newcomer.me().expect("room was made");
-    newcomer
-        .registry()
-        .leave(newcomer.me().expect("registered"));
-    assert!(world.me.registry().deaths() > 4_000);
-}
-
-#[test]
-fn a_full_registry_is_no_obstacle_to_a_fork() {
-    let world = World::new();
-    let hold = world.me.make_lock().expect("room");
-    while world.me.registry().join_as(world.corpse.pid()).is_ok() {}
-    drop(world.me.prepare_fork());
-    let child = OwnerId::from_bits(world.me.reserved.load(Relaxed) as u32);
-    assert!(!child.is_nobody());
-    let objects = world.me.objects().expect("registered");
-    drop(hold);
-    assert!(objects.is_held(0).expect("inside"), "by the child");
-}
-
-/// What a process that was made by a raw `clone` finds: the memory of its parent, and nobody's name.
-fn forget_who_we_are(family: &Family) {
-    family
-        .member
-        .store(1 << 63 | family.member.load(Relaxed), Relaxed);
-}
-
-#[test]
-fn a_process_without_a_name_takes_one_whatever_it_is_asked_for() {
-    let world = World::new();
-    let hold = world.me.make_lock().expect("room");
-    let parent = world.me.me().expect("registered");
-    // An object to be freed, so that cleaning up takes every path.
-    let _ = world.play_member(2, |family| drop(family.make_lock()));
-    forget_who_we_are(world.me);
-    let again = world
-        .me
-        .hold(hold.handle(), Kind::Lock)
-        .expect("still there");
-    assert_ne!(world.me.me().expect("registered"), parent);
-    drop((hold, again));
-    let objects = world.me.objects().expect("registered");
-    assert!(objects.is_held(0).expect("inside"), "by the parent");
-}
-
-#[test]
-fn what_the_parent_let_go_before_the_child_had_a_name_is_gone() {
-    let world = World::new();
-    let [gone, kept] = [0; 2].map(|_| world.me.make_lock().expect("room"));
-    let objects = world.me.objects().expect("registered");
-    // The parent's values end, the child's copies of them live on.
-    objects
-        .clear_holder(gone.handle().index, objects.me())
-        .expect("sound");
-    world.me.free_buried().expect("sound");
-    forget_who_we_are(world.me);
-    let other = Family::on(world.me.heap());
-    let new = other.make_lock().expect("room");
-    assert_eq!(new.handle().index, gone.handle().index);
-    assert_eq!(gone.lock().map(|_| ()), Err(HandleError::Gone));
-    assert!(kept.lock().is_ok());
-    drop(new);
-    other.free_buried().expect("sound");
-    assert!(
-        !objects.is_held(gone.handle().index).expect("inside"),
-        "the child does not hold what came after"
-    );
-}
-
-#[test]
-fn leaving_a_family_that_was_never_joined_does_nothing() {
-    let world = World::new();
-    let high = world.me.registry().used().len();
-    Family::on(world.me.heap()).leave();
-    assert_eq!(world.me.registry().used().len(), high);
 }

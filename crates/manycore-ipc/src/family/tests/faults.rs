@@ -1,0 +1,223 @@
+//! The named places, with real processes, real kills and the kernel's own marks.
+
+use std::fs::OpenOptions;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use super::*;
+use crate::block::{Blocks, State};
+use crate::object::cell::Cell;
+
+/// Where a process of [`everything`] can be told to die; after the colon, at which passing.
+const PLACES: &[&str] = &[
+    "registry.taken",
+    "registry.claimed",
+    "registry.left",
+    "registry.adopted",
+    "recover.locks",
+    "recover.blocks",
+    "recover.objects",
+    "recover.done",
+    "lock.noted",
+    "lock.handed",
+    "fork.reserved",
+    "fork.held",
+    "fork.adopting",
+    "object.taken",
+    "object.making",
+    "object.held",
+    "object.attaching",
+    "object.released",
+    "object.buried",
+    "object.condemned",
+    "object.marked",
+    "object.freeing",
+    "object.emptied",
+    "object.freed",
+    "handle.sent",
+    "handle.held",
+    "block.split",
+    "block.claimed",
+    "block.backing",
+    "block.backed",
+    "block.binding",
+    "block.returned",
+    "block.popped",
+    "block.punching",
+    "block.taken_over",
+    "ring.put.binding",
+    "ring.put.linked",
+    "ring.put.written",
+    "ring.put.committed",
+    "ring.put.rung",
+    "ring.get.linked",
+    "ring.get.followed",
+    "ring.get.copied",
+    "ring.get.committed",
+    "cell.written",
+    "cell.switched",
+];
+
+const HEAP: &str = "MANYCORE_TEST_HEAP";
+const HANDLES: &str = "MANYCORE_TEST_HANDLES";
+
+/// Runs [`everything`] in another process, which dies at a place; `true` if it did.
+fn dies_at(world: &World, place: &str, queue: Handle, lock: Handle) -> bool {
+    let fd = world.me.heap().mapping().fd().expect("open");
+    let handles = [queue.index, queue.generation, lock.index, lock.generation]
+        .map(|n| n.to_string())
+        .join(" ");
+    let status = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "family::tests::faults::everything", "--quiet"])
+        .env(HEAP, format!("/proc/{}/fd/{fd}", std::process::id()))
+        .env(HANDLES, handles)
+        .env("MANYCORE_FAULT", place)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("it starts");
+    assert!(
+        status.success() || status.signal() == Some(9),
+        "{place}: {status}"
+    );
+    !status.success()
+}
+
+/// What the other process does: every operation that leaves something when it dies inside. Does nothing
+/// where the test harness runs it by itself.
+#[test]
+fn everything() {
+    let (Ok(path), Ok(handles)) = (std::env::var(HEAP), std::env::var(HANDLES)) else {
+        return;
+    };
+    let heap = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("the parent's descriptor");
+    let family = Family::attach(heap.into()).expect("of this version");
+    let parts: Vec<u32> = handles
+        .split(' ')
+        .map(|n| n.parse().expect("a number"))
+        .collect();
+    let handle = |at: usize| Handle {
+        family: family.number(),
+        index: parts[at],
+        generation: parts[at + 1],
+    };
+    family.me().expect("room"); // and cleans up behind the dead
+    family.blocks().expect("registered").make_hollow();
+    family.discard(family.take_block(2 << 20).expect("the heap grows").block);
+    let lock = family
+        .hold(handle(2), Kind::Lock)
+        .expect("held by the parent");
+    let _ = lock
+        .lock()
+        .expect("a lock")
+        .try_acquire(family.me().expect("registered"));
+    let queue = family
+        .hold(handle(0), Kind::Ring)
+        .expect("held by the parent");
+    let ring = queue.ring().expect("a ring");
+    family.send(&[lock.handle()]).expect("held");
+    put(&ring, 5, 100, &[lock.handle()]);
+    let block = family.take_block(50_000).expect("room").block;
+    let mut tick = || true;
+    let large = Outgoing {
+        kind: 1,
+        tag: 6,
+        blocks: &[block],
+        handles: &[],
+        payload: &[6; 9_000],
+    };
+    ring.put(&large, &mut Patience::new(Deadline::PASSED, &mut tick))
+        .expect("grows");
+    while let Some(message) = get(&ring) {
+        drop(family.receive(&message.handles).expect("in flight"));
+        message
+            .blocks
+            .iter()
+            .for_each(|&block| family.discard(block));
+    }
+    let value = family.make_memory(100_000).expect("room");
+    let cell = Cell::new(family.heap(), value.memory().expect("memory")).expect("long enough");
+    assert_eq!(cell.write(b"value"), Ok(true));
+    drop((
+        value,
+        family.make_group(100),
+        family.make_ring(Shape::unbounded()),
+    ));
+    family.free_buried().expect("sound");
+    family
+        .blocks()
+        .expect("registered")
+        .trim_to(0)
+        .expect("sound");
+    let child = Family::on(family.heap());
+    {
+        let _counts = family.prepare_fork();
+        child.reserved.store(family.reserved.load(Relaxed), Relaxed);
+    }
+    child.adopt_fork();
+    child.leave();
+    family.leave();
+}
+
+#[test]
+fn a_process_that_is_killed_at_any_named_place_leaves_nothing() {
+    let world = World::new();
+    let lock = world.me.make_lock().expect("room");
+    for place in PLACES {
+        let queue = world.me.make_ring(Shape::unbounded()).expect("room");
+        // Somebody for it to clean up after, who died while it gave memory back, holding the lock.
+        let _ = world.play_member(u64::MAX, |family| {
+            let held = family.hold(lock.handle(), Kind::Lock).expect("held");
+            let me = family.me().expect("registered");
+            let _ = held.lock().expect("a lock").try_acquire(me);
+            std::mem::forget((held, family.make_lock()));
+            let blocks = family.blocks().expect("registered");
+            let _ = blocks.take(3 << 20).map(|taken| blocks.free(taken.block));
+            blocks.collect_returned_now();
+            let is_punching = |blocks: &Blocks| {
+                let runs = blocks.audit();
+                runs.iter().any(|(_, run)| run.state == State::Punching)
+            };
+            for stores in 0.. {
+                let _ = run_until_death(stores, || blocks.trim_to(0));
+                if is_punching(&blocks) {
+                    break;
+                }
+            }
+        });
+        assert!(
+            dies_at(&world, place, queue.handle(), lock.handle()),
+            "{place} is never passed"
+        );
+        world.me.reap_dead(true);
+        let mut tick = || true;
+        let acquired = lock.acquire(&mut Patience::new(Deadline::NEVER, &mut tick));
+        assert!(matches!(acquired, Ok(Ok(_))), "{place}: {acquired:?}");
+        lock.lock().expect("a lock").release();
+        let ring = queue.ring().expect("a ring");
+        while let Some(message) = get(&ring) {
+            drop(world.me.receive(&message.handles).expect("in flight"));
+            message
+                .blocks
+                .iter()
+                .for_each(|&block| world.me.discard(block));
+        }
+        put(&ring, 1, 10, &[]);
+        assert_eq!(get(&ring).expect("the ring goes on").header.tag, 1);
+        world.me.free_buried().expect("sound");
+        let objects = world.me.objects().expect("registered");
+        for_every_leaked_count(world.me, |index| objects.arrived(index).expect("sound"));
+        world.check(2, 1, place);
+    }
+    let queue = world.me.make_ring(Shape::unbounded()).expect("room");
+    assert!(!dies_at(
+        &world,
+        "no such place",
+        queue.handle(),
+        lock.handle()
+    ));
+    world.check(2, 1, "of a process that was not killed");
+}

@@ -1,0 +1,115 @@
+use super::*;
+
+#[test]
+fn what_a_dead_reaper_had_claimed_is_not_forgotten_with_its_slot() {
+    let world = World::new();
+    let registry = world.me.registry();
+    let me = world.me.me().expect("registered");
+    let reaper = registry.join_as(world.corpse.pid()).expect("room");
+    let victim = registry.join_as(world.corpse.pid()).expect("room");
+    let reserved = registry.reserve(reaper).expect("room");
+    assert_eq!(
+        registry.claim_dead(victim.slot(), reaper),
+        Ok(Some((victim, true)))
+    );
+    // Only the reaper is looked for, as by who waits for a lock of its; its slot is soon another's.
+    let reaped = world.me.reap(reaper.slot()).expect("dead");
+    assert_eq!((reaped.owner, reaped.was_killed), (reaper, true));
+    let next = registry.join().expect("room");
+    assert_eq!(next.slot(), reaper.slot());
+    for left in [victim, reserved] {
+        assert!(registry.has_ended(left));
+        assert_eq!(
+            registry.tenancy(left.slot()).map(|tenancy| tenancy.status),
+            Ok(Status::Free)
+        );
+    }
+    assert!(!registry.has_ended(me) && !registry.has_ended(next));
+}
+
+#[test]
+fn a_full_registry_is_no_obstacle_when_its_members_are_dead() {
+    let world = World::new();
+    // One of them has died while it let go of an object, which is then freed on behalf of the newcomer.
+    let _ = world.play_member(2, |family| drop(family.make_memory(100_000)));
+    let _ = world.play_member(u64::MAX, |family| {
+        std::mem::forget(family.make_memory(100_000))
+    });
+    while world.me.registry().join_as(world.corpse.pid()).is_ok() {}
+    let newcomer = Family::on(world.me.heap());
+    newcomer.me().expect("room was made");
+    newcomer
+        .registry()
+        .leave(newcomer.me().expect("registered"));
+    assert!(world.me.registry().deaths() > 4_000);
+}
+
+#[test]
+fn a_full_registry_is_no_obstacle_to_a_fork() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    while world.me.registry().join_as(world.corpse.pid()).is_ok() {}
+    drop(world.me.prepare_fork());
+    let child = OwnerId::from_bits(world.me.reserved.load(Relaxed) as u32);
+    assert!(!child.is_nobody());
+    let objects = world.me.objects().expect("registered");
+    drop(hold);
+    assert!(objects.is_held(0).expect("inside"), "by the child");
+}
+
+/// What a process that was made by a raw `clone` finds: the memory of its parent, and nobody's name.
+fn forget_who_we_are(family: &Family) {
+    family
+        .member
+        .store(1 << 63 | family.member.load(Relaxed), Relaxed);
+}
+
+#[test]
+fn a_process_without_a_name_takes_one_whatever_it_is_asked_for() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    let parent = world.me.me().expect("registered");
+    // An object to be freed, so that cleaning up takes every path.
+    let _ = world.play_member(2, |family| drop(family.make_lock()));
+    forget_who_we_are(world.me);
+    let again = world
+        .me
+        .hold(hold.handle(), Kind::Lock)
+        .expect("still there");
+    assert_ne!(world.me.me().expect("registered"), parent);
+    drop((hold, again));
+    let objects = world.me.objects().expect("registered");
+    assert!(objects.is_held(0).expect("inside"), "by the parent");
+}
+
+#[test]
+fn what_the_parent_let_go_before_the_child_had_a_name_is_gone() {
+    let world = World::new();
+    let [gone, kept] = [0; 2].map(|_| world.me.make_lock().expect("room"));
+    let objects = world.me.objects().expect("registered");
+    // The parent's values end, the child's copies of them live on.
+    objects
+        .clear_holder(gone.handle().index, objects.me())
+        .expect("sound");
+    world.me.free_buried().expect("sound");
+    forget_who_we_are(world.me);
+    let other = Family::on(world.me.heap());
+    let new = other.make_lock().expect("room");
+    assert_eq!(new.handle().index, gone.handle().index);
+    assert_eq!(gone.lock().map(|_| ()), Err(HandleError::Gone));
+    assert!(kept.lock().is_ok());
+    drop(new);
+    other.free_buried().expect("sound");
+    assert!(
+        !objects.is_held(gone.handle().index).expect("inside"),
+        "the child does not hold what came after"
+    );
+}
+
+#[test]
+fn leaving_a_family_that_was_never_joined_does_nothing() {
+    let world = World::new();
+    let high = world.me.registry().used().len();
+    Family::on(world.me.heap()).leave();
+    assert_eq!(world.me.registry().used().len(), high);
+}
