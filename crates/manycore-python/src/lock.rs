@@ -3,7 +3,7 @@
 use manycore_ipc::lock::{Acquired, UserLock};
 use manycore_ipc::wait::GaveUp;
 use manycore_ipc::{Hold, Kind};
-use manycore_os::process::current_thread;
+use manycore_os::robust::Holder;
 use pyo3::exceptions::{PyAssertionError, PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 
@@ -17,6 +17,11 @@ fn make(handle: Option<Parts>) -> Result<Hold, Error> {
         Some(parts) => family::hold(parts, Kind::Lock)?,
         None => family::family()?.make_lock()?,
     })
+}
+
+/// The calling thread's id, which the system-call layer keeps for the engine's own locks.
+fn this_thread() -> u64 {
+    u64::from(Holder::current().tid())
 }
 
 /// Acquires; `false` when the time was up. A holder that was killed is reported as a warning.
@@ -148,7 +153,7 @@ impl RecursiveLock {
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
         let me = self.hold.family().me().map_err(Error::from)?;
         let lock = self.hold.lock().map_err(Error::from)?;
-        let thread = u64::from(current_thread());
+        let thread = this_thread();
         if lock.reenter(me, thread) {
             return Ok(true);
         }
@@ -163,7 +168,7 @@ impl RecursiveLock {
     fn release(&self) -> PyResult<()> {
         let me = self.hold.family().me().map_err(Error::from)?;
         let lock = self.hold.lock().map_err(Error::from)?;
-        match lock.leave(me, u64::from(current_thread())) {
+        match lock.leave(me, this_thread()) {
             Some(_) => Ok(()),
             None => Err(PyAssertionError::new_err(
                 "attempt to release recursive lock not owned by thread",
@@ -194,7 +199,7 @@ impl RecursiveLock {
         let (held_by, me) = holder(&self.hold)?;
         let owner = self.hold.family().me().map_err(Error::from)?;
         let lock = self.hold.lock().map_err(Error::from)?;
-        let mine = lock.is_held_by(owner, u64::from(current_thread()));
+        let mine = lock.is_held_by(owner, this_thread());
         Ok((held_by, me, lock.depth(), mine))
     }
 }
