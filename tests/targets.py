@@ -322,6 +322,24 @@ def tally_or_die(path, chosen, way, value):
     return tally(path, value)
 
 
+class DiesOnce:
+    """Kills the process that unpickles it, but only the first; for the next it is a plain value."""
+
+    def __init__(self, path, value):
+        self.path, self.value = path, value
+
+    def __reduce__(self):
+        return die_once, (self.path, self.value)
+
+
+def die_once(path, value):
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return value
+    ends_as("SIGKILL")
+
+
 def tally_and_pass_by(path, gate, chosen, value):
     """Tallies; for the chosen value it tells the test its process id first."""
     if value == chosen:

@@ -143,6 +143,19 @@ def test_sigkill_at_any_instruction_fails_one_task_at_most(pool, gate, tally, st
     assert_alive(pool, gate)
 
 
+@pytest.mark.parametrize("position", [0, 5, 9])
+def test_a_worker_killed_before_it_ran_any_of_a_chunk_loses_one_item(tmp_path, tally, position):
+    items = list(range(40))
+    items[10 + position] = targets.DiesOnce(str(tmp_path / "died"), 10 + position)
+    with manycore.Pool(1) as pool:
+        task = functools.partial(targets.tally, tally.path)
+        (died,) = deaths([outcome(pool.map, task, items, 10)])
+        assert died.exitcode == -signal.SIGKILL
+    ran = tally.take()
+    assert max(ran.values()) == 1
+    assert len(ran) >= 39
+
+
 @pytest.mark.parametrize("way", ["SIGKILL", "SIGSEGV", "SIGTERM", "os._exit", "os.abort"])
 @all_ways
 def test_every_way_to_die_is_told_by_its_exit_code(pool, gate, tally, start, way):

@@ -42,6 +42,16 @@ pub fn current_thread() -> u32 {
         .cast_unsigned()
 }
 
+/// The children that the calling thread has forked and nobody has collected; `None` where the kernel
+/// does not list them.
+#[must_use]
+pub fn children_of_this_thread() -> Option<Vec<u32>> {
+    let text = fs::read_to_string("/proc/thread-self/children").ok()?;
+    text.split_ascii_whitespace()
+        .map(|pid| pid.parse().ok())
+        .collect()
+}
+
 /// One-letter state (`R`, `S`, `T`, `t`, `D`, `Z` ...) of a process or thread.
 #[must_use]
 pub fn state(id: u32) -> Option<char> {
@@ -222,6 +232,27 @@ mod tests {
             }),
             "a later process has my number"
         );
+    }
+
+    #[test]
+    fn a_child_is_listed_for_the_thread_that_started_it_until_it_is_collected() {
+        let Some(before) = children_of_this_thread() else {
+            return; // not on this kernel
+        };
+        let mut child = std::process::Command::new("true").spawn().expect("runs");
+        let with = children_of_this_thread().expect("listed a moment ago");
+        assert!(!before.contains(&child.id()) && with.contains(&child.id()));
+        let elsewhere = std::thread::spawn(children_of_this_thread);
+        assert!(
+            !elsewhere
+                .join()
+                .expect("no panic")
+                .expect("listed")
+                .contains(&child.id())
+        );
+        child.wait().expect("ours");
+        let after = children_of_this_thread().expect("listed a moment ago");
+        assert!(!after.contains(&child.id()));
     }
 
     #[test]

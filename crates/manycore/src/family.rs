@@ -18,7 +18,7 @@ thread_local! {
 }
 
 struct AcrossFork {
-    _counts: MutexGuard<'static, Counts>,
+    counts: MutexGuard<'static, Counts>,
     lifelines: MutexGuard<'static, Vec<Lifeline>>,
 }
 
@@ -82,7 +82,7 @@ fn prepare() {
     if let Some(family) = existing() {
         let lifelines = lifelines();
         let across = AcrossFork {
-            _counts: family.prepare_fork(),
+            counts: family.prepare_fork(),
             lifelines,
         };
         ACROSS_FORK.with_borrow_mut(|slot| *slot = Some(across));
@@ -90,7 +90,11 @@ fn prepare() {
 }
 
 fn parent() {
-    ACROSS_FORK.with_borrow_mut(|slot| drop(slot.take()));
+    if let Some(across) = ACROSS_FORK.with_borrow_mut(Option::take) {
+        if let Some(family) = existing() {
+            family.finish_fork(&across.counts);
+        }
+    }
 }
 
 fn child() {

@@ -3,8 +3,11 @@
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
+use manycore_os::process;
+
 use super::Family;
 use crate::fault;
+use crate::object::Objects;
 use crate::object::holding::Counts;
 use crate::registry::OwnerId;
 
@@ -28,8 +31,44 @@ impl Family {
             self.hold_all(me, &counts, child);
             fault::point("fork.held");
             self.reserved.store(u64::from(child.bits()), Relaxed);
+            self.children.set(process::children_of_this_thread());
         }
         counts
+    }
+
+    /// After a fork, in the parent, with the counts that [`Family::prepare_fork`] returned: notes which
+    /// process the slot is for, so that a child that dies before it comes leaves nothing. Where there
+    /// is no child, the slot is free again.
+    pub fn finish_fork(&self, counts: &Counts) {
+        let child = OwnerId::from_bits(self.reserved.swap(0, Relaxed) as u32);
+        let (before, after) = (self.children.take(), process::children_of_this_thread());
+        // Where the kernel does not list children, the reservation ends with this process at the latest.
+        if let (false, Some(before), Some(after)) = (child.is_nobody(), before, after) {
+            self.settle_reservation(counts, child, &before, &after);
+        }
+    }
+
+    pub(super) fn settle_reservation(
+        &self,
+        counts: &Counts,
+        child: OwnerId,
+        before: &[u32],
+        after: &[u32],
+    ) {
+        let registry = self.registry();
+        if let Some(&pid) = after.iter().find(|pid| !before.contains(pid)) {
+            registry.expect(child, pid);
+            return;
+        }
+        let Some(me) = self.member().filter(|_| registry.is_open(child)) else {
+            return;
+        };
+        let objects = Objects::new(self.heap, me);
+        for &index in counts.keys() {
+            let _ = objects.clear_holder(index, child); // set in `prepare_fork`, under this lock
+        }
+        fault::point("fork.failed");
+        registry.cancel(child);
     }
 
     /// After a fork, in the child: takes the reserved slot. Without one (the registry was full, or this

@@ -11,7 +11,7 @@ use crate::error::{AllocError, FamilyError, HandleError};
 use crate::fault;
 use crate::heap::{Heap, header};
 use crate::object::Objects;
-use crate::object::holding::{Counts, Holdings};
+use crate::object::holding::{Children, Counts, Holdings};
 use crate::registry::{OwnerId, Registry};
 
 /// The family that this process belongs to. It lasts as long as the process.
@@ -21,6 +21,8 @@ pub struct Family {
     pub(super) member: AtomicU64,
     /// The slot that the running fork has reserved for the child.
     pub(super) reserved: AtomicU64,
+    /// The children that the forking thread had before.
+    pub(super) children: Children,
     pub(super) holdings: Holdings,
 }
 impl Family {
@@ -55,6 +57,7 @@ impl Family {
             heap,
             member: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
+            children: Children::default(),
             holdings: Holdings::default(),
         }))
     }

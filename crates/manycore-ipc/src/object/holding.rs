@@ -22,6 +22,21 @@ pub struct Holding {
     pub count: usize,
 }
 
+/// The children that the forking thread had before a fork. Touched by that thread alone, under the lock
+/// of the counts.
+#[derive(Default)]
+pub struct Children(Mutex<Option<Vec<u32>>>);
+
+impl Children {
+    pub(crate) fn set(&self, pids: Option<Vec<u32>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pids;
+    }
+
+    pub(crate) fn take(&self) -> Option<Vec<u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// The table of counts.
 pub type Counts = HashMap<u32, Holding>;
 

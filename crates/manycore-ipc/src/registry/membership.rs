@@ -185,26 +185,63 @@ impl Registry {
     pub fn adopt(&self, owner: OwnerId) -> Result<(), HandleError> {
         self.check_namespace()?;
         let slot = self.slot(owner.slot())?;
-        let reserved = self.tenancy(owner.slot())?;
-        if reserved.status != Status::Reserved || reserved.generation != owner.generation() {
-            return Err(HandleError::Gone);
-        }
         let id = identity_of_self();
-        let alive = Tenancy {
-            status: Status::Alive,
-            by: 0,
-            generation: reserved.generation,
-            pid: id.pid,
+        let reserved = loop {
+            let reserved = self.tenancy(owner.slot())?;
+            if reserved.status != Status::Reserved || reserved.generation != owner.generation() {
+                return Err(HandleError::Gone);
+            }
+            let alive = Tenancy {
+                status: Status::Alive,
+                by: 0,
+                pid: id.pid,
+                ..reserved
+            };
+            let (old, new) = (reserved.encode(), alive.encode());
+            if slot
+                .state
+                .compare_exchange(old, new, AcqRel, Relaxed)
+                .is_ok()
+            {
+                break reserved;
+            }
+            // The parent has just noted this process's pid; or the slot is not its any more.
         };
-        let taken = slot
-            .state
-            .compare_exchange(reserved.encode(), alive.encode(), AcqRel, Relaxed);
-        taken.map_err(|_| HandleError::Gone)?;
         fault::point("registry.adopted");
         // Not before: the slot may have changed hands, if the parent died.
         slot.set_start(reserved.generation, id.start);
         slot.parent.store(reserved.by as u32, Relaxed); // for who looks
         Ok(())
+    }
+
+    /// Notes which process a slot was reserved for: from now on its death, not that of its parent, ends
+    /// the reservation.
+    pub(crate) fn expect(&self, child: OwnerId, pid: u32) {
+        if let (Ok(slot), Some(reserved)) = (self.slot(child.slot()), self.reservation(child)) {
+            let expected = Tenancy { pid, ..reserved };
+            // Fails when the child was quicker.
+            let (old, new) = (reserved.encode(), expected.encode());
+            let _ = slot.state.compare_exchange(old, new, AcqRel, Relaxed);
+        }
+    }
+
+    /// Whether a reserved slot waits for a child of unknown pid.
+    pub(crate) fn is_open(&self, child: OwnerId) -> bool {
+        self.reservation(child).is_some()
+    }
+
+    /// Takes back a reservation for a child that does not exist and holds nothing.
+    pub(crate) fn cancel(&self, child: OwnerId) {
+        if let Some(reserved) = self.reservation(child) {
+            self.free(child.slot(), reserved);
+        }
+    }
+
+    /// The tenancy of a slot that is reserved for a child of unknown pid.
+    fn reservation(&self, child: OwnerId) -> Option<Tenancy> {
+        let found = self.tenancy(child.slot()).ok()?;
+        let is_open = found.status == Status::Reserved && found.pid == 0;
+        (is_open && found.generation == child.generation()).then_some(found)
     }
 
     /// Gives up a slot in which the calling process holds nothing and is doing nothing.
@@ -299,7 +336,10 @@ impl Registry {
         let dead = OwnerId::new(number, tenancy.generation);
         let status = match tenancy.status {
             Status::Free => return Ok(None),
-            Status::Reserved if self.is_orphan(tenancy.by) => Status::Gone,
+            Status::Reserved if tenancy.pid == 0 && self.is_orphan(tenancy.by) => Status::Gone,
+            Status::Reserved if tenancy.pid != 0 && process::has_ended(slot.identity(tenancy)) => {
+                Status::Gone
+            }
             Status::Alive if process::has_ended(slot.identity(tenancy)) => Status::Killed,
             Status::Left if process::has_ended(slot.identity(tenancy)) => Status::Gone,
             Status::Killed | Status::Gone if self.is_orphan(tenancy.by) => tenancy.status,
@@ -392,7 +432,7 @@ fn identity_of_self() -> Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crash::run_until_death;
+    use crate::crash::{Corpse, run_until_death};
     use crate::heap::header::create_with;
     use crate::heap::layout::LEAST;
 
@@ -471,6 +511,30 @@ mod tests {
         assert_eq!(next.slot(), child.slot());
         assert_eq!(registry.adopt(child), Err(HandleError::Gone));
         assert!(!registry.has_ended(next));
+    }
+
+    #[test]
+    fn a_reservation_ends_with_the_child_that_it_is_for() {
+        let registry = registry();
+        let me = registry.join().expect("room");
+        let corpse = Corpse::new();
+        let parent = registry.join_as(corpse.pid()).expect("room");
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .expect("runs");
+        let slot = registry.reserve(parent).expect("room");
+        registry.expect(slot, child.id());
+        let claimed = || registry.claim_dead(slot.slot(), me);
+        assert_eq!(claimed(), Ok(None), "its parent is dead, it lives");
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        assert_eq!(claimed(), Ok(Some((slot, false))), "dead before it came");
+        let slot = registry.reserve(me).expect("room");
+        registry.expect(slot, std::process::id());
+        registry.adopt(slot).expect("the process that was expected");
+        registry.cancel(slot);
+        assert!(!registry.has_ended(slot), "too late");
     }
 
     #[test]

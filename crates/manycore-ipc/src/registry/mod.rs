@@ -6,7 +6,8 @@
 //! | [`slot`] | what is known about one process |
 //! | [`membership`] | joining, leaving, and being forked |
 //!
-//! Cleaning up after a dead process is in [`crate::family`], which knows all parts.
+//! Cleaning up after a dead process is in [`crate::family`], which knows all parts. `PROTOCOL.md` beside
+//! this file proves both.
 
 pub mod membership;
 pub mod owner;

@@ -5,7 +5,7 @@
 //! | status     | BY          | PID | meaning                                                          |
 //! |------------|-------------|-----|------------------------------------------------------------------|
 //! | `Free`     | -           | -   | nobody                                                           |
-//! | `Reserved` | parent slot | -   | for the child that the parent is just forking                    |
+//! | `Reserved` | parent slot | pid | for the child that the parent is just forking; its pid, once known |
 //! | `Alive`    | -           | pid | a process, as far as is known                                    |
 //! | `Left`     | -           | pid | it said goodbye: what it held stays held, as with `multiprocessing` |
 //! | `Killed`   | reaper slot | pid | confirmed dead without goodbye; the reaper cleans up             |

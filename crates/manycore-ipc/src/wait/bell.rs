@@ -22,6 +22,7 @@ use manycore_os::futex::{self, Slept};
 
 use super::spin;
 use super::{GaveUp, Patience};
+use crate::fault;
 use crate::word::Word32;
 
 const WAITING: u32 = 1;
@@ -61,6 +62,7 @@ impl Bell {
             let next = word.wrapping_add(ONE) & !WAITING;
             match self.0.compare_exchange(word, next, SeqCst, Relaxed) {
                 Ok(_) => {
+                    fault::point("bell.cleared");
                     futex::wake(self.0.as_futex(), sleepers);
                     return;
                 }

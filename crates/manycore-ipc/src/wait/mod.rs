@@ -5,6 +5,8 @@
 //! | [`bell`] | a word to sleep on: the waker clears the flag, so a burst costs one system call |
 //! | [`spin`] | how long to look again before sleeping |
 //! | [`patience`] | until when to wait, and what to do in between |
+//!
+//! `PROTOCOL.md` beside this file proves that no wake-up is lost.
 
 pub mod bell;
 pub mod patience;

@@ -57,6 +57,55 @@ fn a_full_registry_is_no_obstacle_to_a_fork() {
     assert!(objects.is_held(0).expect("inside"), "by the child");
 }
 
+#[test]
+fn a_fork_that_failed_leaves_no_reservation() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    {
+        let counts = world.me.prepare_fork();
+        world.me.finish_fork(&counts); // without a fork: this thread has no new child
+    }
+    world.check(1, 0, "of a child that never was");
+    drop(hold);
+    world.check(0, 0, "the child held nothing");
+}
+
+#[test]
+fn a_child_that_dies_before_it_comes_leaves_nothing() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    {
+        let counts = world.me.prepare_fork();
+        let child = OwnerId::from_bits(world.me.reserved.load(Relaxed) as u32);
+        let before = [1, 2];
+        let after = [1, 2, world.corpse.pid()];
+        world.me.settle_reservation(&counts, child, &before, &after);
+    }
+    world.check(1, 0, "of a child that is dead");
+    drop(hold);
+    world.check(0, 0, "the child held nothing");
+}
+
+#[test]
+fn who_dies_while_it_takes_a_reservation_back_leaves_nothing() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    let handle = hold.handle();
+    for stores in 0.. {
+        let done = world.play_member(stores, |parent| {
+            let held = parent.hold(handle, Kind::Lock).expect("held by another");
+            let counts = parent.prepare_fork();
+            parent.finish_fork(&counts);
+            drop(counts);
+            drop(held);
+        });
+        world.check(1, 0, &format!("after {stores} stores"));
+        if done.is_some() {
+            break;
+        }
+    }
+}
+
 /// What a process that was made by a raw `clone` finds: the memory of its parent, and nobody's name.
 fn forget_who_we_are(family: &Family) {
     family
