@@ -76,14 +76,44 @@ fn group(dir: &Path) -> Option<Memory> {
     };
     let total = read("memory.max").or_else(|| read("memory.limit_in_bytes"))?;
     let used = read("memory.current").or_else(|| read("memory.usage_in_bytes"))?;
+    let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
     Some(Memory {
         total,
-        available: total.saturating_sub(used),
+        available: total.saturating_sub(used.saturating_sub(reclaimable(&stat))),
     })
+}
+
+/// Bytes of a group's files that are only cached: they count as used, and give way at once. Shared
+/// memory is not among them. Version 1 has the sum over the groups below under other names.
+fn reclaimable(stat: &str) -> u64 {
+    let field = |name: &str| {
+        stat.lines().find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(' ')?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
+    };
+    ["active_file", "inactive_file"]
+        .into_iter()
+        .filter_map(|name| field(&format!("total_{name}")).or_else(|| field(name)))
+        .fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn cached_files_are_no_reason_to_be_full() {
+        let version_2 =
+            "anon 10\nfile 700\nshmem 100\ninactive_anon 5\nactive_file 200\ninactive_file 400\n";
+        assert_eq!(super::reclaimable(version_2), 600);
+        let version_1 =
+            "active_file 1\ninactive_file 2\ntotal_active_file 30\ntotal_inactive_file 40\n";
+        assert_eq!(super::reclaimable(version_1), 70);
+        assert_eq!(super::reclaimable(""), 0);
+    }
+
     #[test]
     fn some_memory_is_left() {
         let memory = super::memory();

@@ -30,7 +30,7 @@ impl Objects {
 
     /// Buries a live object. Returns whether the burial was called off by its own second look, so that
     /// whoever let go meanwhile, and found the object not live, has left the rest to this caller.
-    pub(super) fn bury(&self, index: u32, live: Stage) -> Result<bool, Corrupted> {
+    pub(crate) fn bury(&self, index: u32, live: Stage) -> Result<bool, Corrupted> {
         let object = self.object(index)?;
         let number = object.burials.fetch_add(1, Relaxed) as u32; // unique by itself; published by the exchange
         let buried = Stage {

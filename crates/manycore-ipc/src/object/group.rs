@@ -83,6 +83,7 @@ impl Row {
         self.place.store(taking.place, Relaxed);
         let taken = self.taken.load(Relaxed).wrapping_add(1); // only the row's worker counts
         self.taken.store(taken, Relaxed);
+        self.item.store(0, Relaxed); // nothing of this task has been run
         self.tag.store(taking.tag, Release); // pairs with the Acquire in `read`
     }
 

@@ -289,14 +289,14 @@ impl Objects {
             .collect()
     }
 
-    /// Visits every live object.
+    /// Visits every live object, also one whose burial may still be called off.
     ///
     /// # Errors
     /// When the table is corrupted.
     pub fn for_each_live(&self, mut visit: impl FnMut(u32, Stage)) -> Result<(), Corrupted> {
         for index in 0..self.used() {
             let stage = self.stage(index)?;
-            if stage.phase == Phase::Live {
+            if matches!(stage.phase, Phase::Live | Phase::Buried) {
                 visit(index, stage);
             }
         }

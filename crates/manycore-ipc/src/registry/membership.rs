@@ -11,7 +11,6 @@ use crate::error::{Corrupted, HandleError};
 use crate::fault;
 use crate::heap::Heap;
 use crate::heap::layout::SLOTS;
-use crate::lock::UserLock;
 
 /// The slots of members.
 const USUAL: Range<usize> = 1..SLOTS - 8;
@@ -21,7 +20,7 @@ const SPARE: Range<usize> = USUAL.end..SLOTS;
 /// The registry of a heap.
 #[derive(Clone, Copy)]
 pub struct Registry {
-    heap: &'static Heap,
+    pub(super) heap: &'static Heap,
 }
 
 impl Registry {
@@ -31,7 +30,7 @@ impl Registry {
         Self { heap }
     }
 
-    fn header(&self) -> &'static RegistryHeader {
+    pub(super) fn header(&self) -> &'static RegistryHeader {
         &self.heap.header().registry
     }
 
@@ -133,7 +132,7 @@ impl Registry {
         })
     }
 
-    fn take(
+    pub(super) fn take(
         &self,
         slots: Range<usize>,
         tenancy: impl Fn(u32) -> Tenancy,
@@ -282,143 +281,6 @@ impl Registry {
             }
         }
     }
-
-    /// Whether the kernel's early mark says that the process in this slot is ending. A hint.
-    #[must_use]
-    pub fn seems_dead(&self, number: usize) -> bool {
-        self.slot(number)
-            .is_ok_and(|slot| slot.has_life.load(Acquire) == 1 && slot.life.seems_dead())
-    }
-
-    /// Whether the process that `owner` names is confirmed to have ended. Also true when its slot has
-    /// changed hands since, because that takes such a confirmation.
-    #[must_use]
-    pub fn has_ended(&self, owner: OwnerId) -> bool {
-        let Ok(tenancy) = self.tenancy(owner.slot()) else {
-            return false;
-        };
-        if tenancy.generation != owner.generation() {
-            return true;
-        }
-        match tenancy.status {
-            Status::Free | Status::Killed | Status::Gone => true,
-            Status::Reserved => false,
-            Status::Alive | Status::Left => self
-                .slot(owner.slot())
-                .is_ok_and(|slot| process::has_ended(slot.identity(tenancy))),
-        }
-    }
-
-    /// Whether the process that a lock of the user's names (see [`UserLock::name_of`]) is confirmed to
-    /// have ended, with goodbye or without.
-    #[must_use]
-    pub fn has_holder_ended(&self, name: u32) -> bool {
-        let number = OwnerId::from_bits(name).slot(); // a name has the slot in the same place
-        let Ok(tenancy) = self.tenancy(number) else {
-            return false;
-        };
-        let present = OwnerId::new(number, tenancy.generation);
-        UserLock::name_of(present) != name || self.has_ended(present)
-    }
-
-    /// Claims the cleaning up after the process in this slot, if it is confirmed to have ended and no
-    /// living process has claimed it. Returns who it was and whether it went without goodbye.
-    ///
-    /// # Errors
-    /// When the slot's word makes no sense.
-    pub fn claim_dead(
-        &self,
-        number: usize,
-        me: OwnerId,
-    ) -> Result<Option<(OwnerId, bool)>, Corrupted> {
-        let slot = self.slot(number)?;
-        let tenancy = self.tenancy(number)?;
-        let dead = OwnerId::new(number, tenancy.generation);
-        let status = match tenancy.status {
-            Status::Free => return Ok(None),
-            Status::Reserved if tenancy.pid == 0 && self.is_orphan(tenancy.by) => Status::Gone,
-            Status::Reserved if tenancy.pid != 0 && process::has_ended(slot.identity(tenancy)) => {
-                Status::Gone
-            }
-            Status::Alive if process::has_ended(slot.identity(tenancy)) => Status::Killed,
-            Status::Left if process::has_ended(slot.identity(tenancy)) => Status::Gone,
-            Status::Killed | Status::Gone if self.is_orphan(tenancy.by) => tenancy.status,
-            _ => return Ok(None),
-        };
-        let claimed = Tenancy {
-            status,
-            by: me.slot(),
-            ..tenancy
-        };
-        let won = slot
-            .state
-            .compare_exchange(tenancy.encode(), claimed.encode(), AcqRel, Relaxed);
-        fault::point("registry.claimed");
-        if status == Status::Killed && tenancy.status == Status::Alive && won.is_ok() {
-            self.header().deaths.fetch_add(1, Relaxed); // a statistic
-        }
-        Ok(won.is_ok().then_some((dead, status == Status::Killed)))
-    }
-
-    /// Whether the process in slot `by` (a parent or a reaper) is not there any more. The slot is not
-    /// used again before all that names it has been taken over, see [`Registry::is_left_by`].
-    fn is_orphan(&self, by: usize) -> bool {
-        match self.tenancy(by) {
-            Ok(
-                tenancy @ Tenancy {
-                    status: Status::Alive | Status::Left,
-                    ..
-                },
-            ) => self
-                .slot(by)
-                .is_ok_and(|slot| process::has_ended(slot.identity(tenancy))),
-            _ => true,
-        }
-    }
-
-    /// Whether the slot was reserved, or claimed, by the process in slot `by`.
-    pub(crate) fn is_left_by(&self, number: usize, by: usize) -> bool {
-        self.tenancy(number).is_ok_and(|tenancy| {
-            tenancy.by == by
-                && matches!(
-                    tenancy.status,
-                    Status::Reserved | Status::Killed | Status::Gone
-                )
-        })
-    }
-
-    /// Ends the cleaning up that `me` has claimed: the slot may be used again, by another generation.
-    pub(crate) fn release(&self, dead: OwnerId, me: OwnerId) {
-        let Ok(tenancy) = self.tenancy(dead.slot()) else {
-            return;
-        };
-        let is_mine =
-            matches!(tenancy.status, Status::Killed | Status::Gone) && tenancy.by == me.slot();
-        if is_mine && tenancy.generation == dead.generation() {
-            self.free(dead.slot(), tenancy);
-        }
-    }
-
-    fn free(&self, number: usize, tenancy: Tenancy) {
-        let generation = tenancy.generation.wrapping_add(1);
-        let free = Tenancy {
-            status: Status::Free,
-            by: 0,
-            generation,
-            pid: 0,
-        };
-        if let Ok(slot) = self.slot(number) {
-            let _ = slot
-                .state
-                .compare_exchange(tenancy.encode(), free.encode(), AcqRel, Relaxed);
-        }
-    }
-
-    /// How many processes were found dead without goodbye.
-    #[must_use]
-    pub fn deaths(&self) -> u32 {
-        self.header().deaths.load(Relaxed)
-    }
 }
 
 fn identity_of_self() -> Identity {
@@ -427,152 +289,4 @@ fn identity_of_self() -> Identity {
         return Identity { pid, start: 0 };
     }
     Identity::of_self()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::crash::{Corpse, run_until_death};
-    use crate::heap::header::create_with;
-    use crate::heap::layout::LEAST;
-
-    fn registry() -> Registry {
-        Registry::new(create_with(LEAST).expect("a small heap"))
-    }
-
-    #[test]
-    fn a_living_process_cannot_be_claimed() {
-        let registry = registry();
-        let me = registry.join().expect("room");
-        assert!(!me.is_nobody());
-        assert!(!registry.has_ended(me));
-        assert_eq!(registry.claim_dead(me.slot(), me), Ok(None));
-    }
-
-    #[test]
-    fn a_dead_process_is_claimed_once_and_its_slot_changes_generation() {
-        let registry = registry();
-        let me = registry.join().expect("room");
-        let mut child = std::process::Command::new("true").spawn().expect("runs");
-        let other = registry.join_as(child.id()).expect("room");
-        child.wait().expect("ours");
-        assert!(registry.has_ended(other));
-        assert_eq!(
-            registry.claim_dead(other.slot(), me),
-            Ok(Some((other, true)))
-        );
-        assert_eq!(
-            registry.claim_dead(other.slot(), me),
-            Ok(None),
-            "the claimer lives"
-        );
-        registry.release(other, other);
-        assert!(!registry.is_left_by(other.slot(), other.slot()));
-        assert_eq!(
-            registry.tenancy(other.slot()).map(|t| t.status),
-            Ok(Status::Killed),
-            "not its to release"
-        );
-        registry.release(other, me);
-        let next = registry.join().expect("room");
-        assert_eq!(next.slot(), other.slot());
-        assert_ne!(next, other);
-        assert!(registry.has_ended(other));
-        assert!(registry.has_holder_ended(UserLock::name_of(other)));
-        assert!(!registry.has_holder_ended(UserLock::name_of(me)));
-    }
-
-    #[test]
-    fn a_process_is_not_taken_for_dead_by_the_start_of_an_earlier_tenant() {
-        let registry = registry();
-        let me = registry.join().expect("room");
-        let earlier = registry.join().expect("room");
-        registry
-            .slot(earlier.slot())
-            .expect("its slot")
-            .set_start(earlier.generation(), 1);
-        assert!(registry.has_ended(earlier), "a later process has its pid");
-        registry.vacate(earlier);
-        // Stopped right after it took the slot, before it could say when it started.
-        assert_eq!(run_until_death(1, || registry.join()), None);
-        let next = OwnerId::new(earlier.slot(), earlier.generation() + 1);
-        assert!(!registry.has_ended(next), "it lives");
-        assert_eq!(registry.claim_dead(next.slot(), me), Ok(None));
-    }
-
-    #[test]
-    fn a_child_that_comes_too_late_does_not_touch_the_next_tenant() {
-        let registry = registry();
-        let me = registry.join().expect("room");
-        let child = registry.reserve(me).expect("room");
-        let reserved = registry.tenancy(child.slot()).expect("sound");
-        registry.free(child.slot(), reserved); // as after the death of its parent
-        let next = registry.join().expect("room");
-        assert_eq!(next.slot(), child.slot());
-        assert_eq!(registry.adopt(child), Err(HandleError::Gone));
-        assert!(!registry.has_ended(next));
-    }
-
-    #[test]
-    fn a_reservation_ends_with_the_child_that_it_is_for() {
-        let registry = registry();
-        let me = registry.join().expect("room");
-        let corpse = Corpse::new();
-        let parent = registry.join_as(corpse.pid()).expect("room");
-        let mut child = std::process::Command::new("sleep")
-            .arg("1000")
-            .spawn()
-            .expect("runs");
-        let slot = registry.reserve(parent).expect("room");
-        registry.expect(slot, child.id());
-        let claimed = || registry.claim_dead(slot.slot(), me);
-        assert_eq!(claimed(), Ok(None), "its parent is dead, it lives");
-        child.kill().expect("ours");
-        child.wait().expect("ours");
-        assert_eq!(claimed(), Ok(Some((slot, false))), "dead before it came");
-        let slot = registry.reserve(me).expect("room");
-        registry.expect(slot, std::process::id());
-        registry.adopt(slot).expect("the process that was expected");
-        registry.cancel(slot);
-        assert!(!registry.has_ended(slot), "too late");
-    }
-
-    #[test]
-    fn a_process_of_another_pid_namespace_is_refused() {
-        let registry = registry();
-        let me = registry.join().expect("room");
-        let child = registry.reserve(me).expect("room");
-        registry.heap.header().pretend_pid_namespace(1);
-        assert_eq!(registry.join(), Err(HandleError::OtherNamespace));
-        assert_eq!(registry.adopt(child), Err(HandleError::OtherNamespace));
-    }
-
-    #[test]
-    fn the_last_slots_are_kept_for_those_that_make_room() {
-        let registry = registry();
-        while registry.join_as(1).is_ok() {}
-        assert!(matches!(registry.join(), Err(HandleError::FamilyFull(_))));
-        let usher = registry.join_spare().expect("kept");
-        assert!(
-            registry.used().contains(&usher.slot()),
-            "a dead one is found"
-        );
-        registry.vacate(usher);
-        assert!(registry.has_ended(usher));
-    }
-
-    #[test]
-    fn a_forked_child_moves_into_the_reserved_slot_only() {
-        let registry = registry();
-        let me = registry.join().expect("room");
-        let child = registry.reserve(me).expect("room");
-        assert_eq!(
-            registry.claim_dead(child.slot(), me),
-            Ok(None),
-            "its parent lives"
-        );
-        registry.adopt(child).expect("reserved");
-        assert_eq!(registry.adopt(child), Err(HandleError::Gone));
-        assert_eq!(registry.adopt(me), Err(HandleError::Gone));
-    }
 }

@@ -111,7 +111,7 @@ impl Ring {
             match self.try_get(into, row)? {
                 Get::Done => {
                     if slept && !self.is_empty() {
-                        self.items_bell().ring(); // a burst may have woken only this consumer
+                        self.announce(); // a burst may have woken only this consumer
                     }
                     return Ok(());
                 }

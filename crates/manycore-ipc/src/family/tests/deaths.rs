@@ -260,61 +260,6 @@ fn who_dies_while_it_forks_or_right_after_leaves_nothing() {
     }
 }
 
-#[test]
-fn what_a_killed_process_held_is_handed_over_whoever_dies_over_it() {
-    let world = World::new();
-    let hold = world.me.make_lock().expect("room");
-    let handle = hold.handle();
-    let lock = hold.lock().expect("a lock");
-    let me = world.me.me().expect("registered");
-    for second in 0.. {
-        let _ = world.play_member(u64::MAX, |family| {
-            let held = family.hold(handle, Kind::Lock).expect("held by another");
-            let _ = held
-                .lock()
-                .expect("a lock")
-                .try_acquire(family.me().expect("registered"));
-            std::mem::forget(held);
-        });
-        assert!(
-            lock.holder()
-                .is_some_and(|holder| holder != UserLock::name_of(me))
-        );
-        let reaped = world.play_member(second, |family| family.reap_dead(true).len());
-        let mut tick = || true;
-        let acquired = hold.acquire(&mut Patience::new(Deadline::NEVER, &mut tick));
-        assert_eq!(
-            acquired,
-            Ok(Ok(Acquired::HolderDied(world.corpse.pid()))),
-            "after {second} stores"
-        );
-        lock.release();
-        world.check(1, 0, &format!("after {second} stores"));
-        if reaped.is_some() {
-            break;
-        }
-    }
-}
-
-#[test]
-fn a_lock_is_handed_over_although_the_reaper_of_its_holder_does_not_move() {
-    let world = World::new();
-    let hold = world.me.make_lock().expect("room");
-    let lock = hold.lock().expect("a lock");
-    let dead = world
-        .me
-        .registry()
-        .join_as(world.corpse.pid())
-        .expect("room");
-    let _ = lock.try_acquire(dead);
-    let stopped = world.me.registry().join().expect("room"); // lives
-    let claimed = world.me.registry().claim_dead(dead.slot(), stopped);
-    assert_eq!(claimed, Ok(Some((dead, true))));
-    let mut tick = || true;
-    let acquired = hold.acquire(&mut Patience::new(Deadline::NEVER, &mut tick));
-    assert_eq!(acquired, Ok(Ok(Acquired::HolderDied(world.corpse.pid()))));
-}
-
 /// Processes that died in the middle of everything, all unreaped.
 fn litter(world: &World, lock: Handle, queue: Handle) {
     let in_the_middle: [(u64, Operation); 6] = [

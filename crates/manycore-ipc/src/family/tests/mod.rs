@@ -5,10 +5,12 @@
 //! |---|---|
 //! | [`deaths`] | death in place of every store |
 //! | [`faults`] | real processes that are killed at every named place |
+//! | [`handovers`] | locks whose holder was killed |
 //! | [`places`] | joining, forking, and slots that change hands |
 
 mod deaths;
 mod faults;
+mod handovers;
 mod places;
 
 use std::sync::atomic::Ordering::Relaxed;

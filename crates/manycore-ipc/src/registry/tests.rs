@@ -1,0 +1,148 @@
+//! Joining, leaving, and who is taken for dead.
+
+use super::{OwnerId, Registry, Status};
+use crate::crash::{Corpse, run_until_death};
+use crate::error::HandleError;
+use crate::heap::header::create_with;
+use crate::heap::layout::LEAST;
+use crate::lock::UserLock;
+
+fn registry() -> Registry {
+    Registry::new(create_with(LEAST).expect("a small heap"))
+}
+
+#[test]
+fn a_living_process_cannot_be_claimed() {
+    let registry = registry();
+    let me = registry.join().expect("room");
+    assert!(!me.is_nobody());
+    assert!(!registry.has_ended(me));
+    assert_eq!(registry.claim_dead(me.slot(), me), Ok(None));
+}
+
+#[test]
+fn a_dead_process_is_claimed_once_and_its_slot_changes_generation() {
+    let registry = registry();
+    let me = registry.join().expect("room");
+    let mut child = std::process::Command::new("true").spawn().expect("runs");
+    let other = registry.join_as(child.id()).expect("room");
+    child.wait().expect("ours");
+    assert!(registry.has_ended(other));
+    assert_eq!(
+        registry.claim_dead(other.slot(), me),
+        Ok(Some((other, true)))
+    );
+    assert_eq!(
+        registry.claim_dead(other.slot(), me),
+        Ok(None),
+        "the claimer lives"
+    );
+    registry.release(other, other);
+    assert!(!registry.is_left_by(other.slot(), other.slot()));
+    assert_eq!(
+        registry.tenancy(other.slot()).map(|t| t.status),
+        Ok(Status::Killed),
+        "not its to release"
+    );
+    registry.release(other, me);
+    let next = registry.join().expect("room");
+    assert_eq!(next.slot(), other.slot());
+    assert_ne!(next, other);
+    assert!(registry.has_ended(other));
+    assert!(registry.has_holder_ended(UserLock::name_of(other)));
+    assert!(!registry.has_holder_ended(UserLock::name_of(me)));
+}
+
+#[test]
+fn a_process_is_not_taken_for_dead_by_the_start_of_an_earlier_tenant() {
+    let registry = registry();
+    let me = registry.join().expect("room");
+    let earlier = registry.join().expect("room");
+    registry
+        .slot(earlier.slot())
+        .expect("its slot")
+        .set_start(earlier.generation(), 1);
+    assert!(registry.has_ended(earlier), "a later process has its pid");
+    registry.vacate(earlier);
+    // Stopped right after it took the slot, before it could say when it started.
+    assert_eq!(run_until_death(1, || registry.join()), None);
+    let next = OwnerId::new(earlier.slot(), earlier.generation() + 1);
+    assert!(!registry.has_ended(next), "it lives");
+    assert_eq!(registry.claim_dead(next.slot(), me), Ok(None));
+}
+
+#[test]
+fn a_child_that_comes_too_late_does_not_touch_the_next_tenant() {
+    let registry = registry();
+    let me = registry.join().expect("room");
+    let child = registry.reserve(me).expect("room");
+    let reserved = registry.tenancy(child.slot()).expect("sound");
+    registry.free(child.slot(), reserved); // as after the death of its parent
+    let next = registry.join().expect("room");
+    assert_eq!(next.slot(), child.slot());
+    assert_eq!(registry.adopt(child), Err(HandleError::Gone));
+    assert!(!registry.has_ended(next));
+}
+
+#[test]
+fn a_reservation_ends_with_the_child_that_it_is_for() {
+    let registry = registry();
+    let me = registry.join().expect("room");
+    let corpse = Corpse::new();
+    let parent = registry.join_as(corpse.pid()).expect("room");
+    let mut child = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("runs");
+    let slot = registry.reserve(parent).expect("room");
+    registry.expect(slot, child.id());
+    let claimed = || registry.claim_dead(slot.slot(), me);
+    assert_eq!(claimed(), Ok(None), "its parent is dead, it lives");
+    child.kill().expect("ours");
+    child.wait().expect("ours");
+    assert_eq!(claimed(), Ok(Some((slot, false))), "dead before it came");
+    let slot = registry.reserve(me).expect("room");
+    registry.expect(slot, std::process::id());
+    registry.adopt(slot).expect("the process that was expected");
+    registry.cancel(slot);
+    assert!(!registry.has_ended(slot), "too late");
+}
+
+#[test]
+fn a_process_of_another_pid_namespace_is_refused() {
+    let registry = registry();
+    let me = registry.join().expect("room");
+    let child = registry.reserve(me).expect("room");
+    registry.heap.header().pretend_pid_namespace(1);
+    assert_eq!(registry.join(), Err(HandleError::OtherNamespace));
+    assert_eq!(registry.adopt(child), Err(HandleError::OtherNamespace));
+}
+
+#[test]
+fn the_last_slots_are_kept_for_those_that_make_room() {
+    let registry = registry();
+    while registry.join_as(1).is_ok() {}
+    assert!(matches!(registry.join(), Err(HandleError::FamilyFull(_))));
+    let usher = registry.join_spare().expect("kept");
+    assert!(
+        registry.used().contains(&usher.slot()),
+        "a dead one is found"
+    );
+    registry.vacate(usher);
+    assert!(registry.has_ended(usher));
+}
+
+#[test]
+fn a_forked_child_moves_into_the_reserved_slot_only() {
+    let registry = registry();
+    let me = registry.join().expect("room");
+    let child = registry.reserve(me).expect("room");
+    assert_eq!(
+        registry.claim_dead(child.slot(), me),
+        Ok(None),
+        "its parent lives"
+    );
+    registry.adopt(child).expect("reserved");
+    assert_eq!(registry.adopt(child), Err(HandleError::Gone));
+    assert_eq!(registry.adopt(me), Err(HandleError::Gone));
+}
