@@ -10,10 +10,38 @@
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::kernel::Holder;
+use crate::model;
+
+/// How many stores a thread has left to live, and whether it has died.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mortal {
+    left: Option<u64>,
+    is_dead: bool,
+}
+
+impl Mortal {
+    fn current() -> Self {
+        if model::is_active() {
+            model::kernel::mortal()
+        } else {
+            MORTAL.get()
+        }
+    }
+
+    fn store(self) {
+        if model::is_active() {
+            model::kernel::set_mortal(self);
+        } else {
+            MORTAL.set(self);
+        }
+    }
+}
 
 thread_local! {
-    static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
-    static DEAD: Cell<bool> = const { Cell::new(false) };
+    static MORTAL: Cell<Mortal> = const { Cell::new(Mortal { left: None, is_dead: false }) };
     static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
     static PID: Cell<Option<u32>> = const { Cell::new(None) };
 }
@@ -58,27 +86,38 @@ impl Drop for Corpse {
 struct Died;
 
 pub(crate) fn is_dead() -> bool {
-    DEAD.get()
+    model::is_over() && model::is_active() || Mortal::current().is_dead
+}
+
+/// Kills the calling thread.
+pub(crate) fn die() -> ! {
+    let dead = Mortal {
+        left: None,
+        is_dead: true,
+    };
+    dead.store();
+    panic_any(Died)
 }
 
 /// Counts one store; `true` when it must not happen.
 pub(crate) fn is_dead_at_store() -> bool {
-    if DEAD.get() {
+    if is_dead() {
         return true;
     }
-    match LEFT.get() {
+    let mortal = Mortal::current();
+    let set_left = |left| Mortal { left, ..mortal }.store();
+    match mortal.left {
         None => false,
         Some(0) => {
-            LEFT.set(None);
+            set_left(None);
             if let Some(others) = MEANWHILE.take() {
                 others();
                 return false;
             }
-            DEAD.set(true);
-            panic_any(Died);
+            die()
         }
         Some(n) => {
-            LEFT.set(Some(n - 1));
+            set_left(Some(n - 1));
             false
         }
     }
@@ -104,23 +143,39 @@ pub(crate) fn releasing(release: impl FnOnce()) -> Result<(), Death> {
     catch_unwind(AssertUnwindSafe(release)).map_err(|payload| Death(Some(payload)))
 }
 
-/// Runs `operation` and kills it in place of its store number `stores` (from 0). `Some` is its
-/// result when it had fewer stores than that.
-pub(crate) fn run_until_death<R>(stores: u64, operation: impl FnOnce() -> R) -> Option<R> {
+/// Keeps deaths, and what ends a run of a model, out of the test's output.
+pub(crate) fn quieten() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let usual = take_hook();
         set_hook(Box::new(move |info| {
-            if !info.payload().is::<Died>() {
+            let is_death = info.payload().is::<Died>();
+            if !model::notice_panic(info.payload(), is_death) && !is_death {
                 usual(info);
             }
         }));
     });
-    LEFT.set(Some(stores));
+}
+
+/// Runs `operation` and kills it in place of its store number `stores` (from 0). `Some` is its
+/// result when it had fewer stores than that.
+pub(crate) fn run_until_death<R>(stores: u64, operation: impl FnOnce() -> R) -> Option<R> {
+    quieten();
+    let mortal = Mortal {
+        left: Some(stores),
+        is_dead: false,
+    };
+    mortal.store();
     let outcome = catch_unwind(AssertUnwindSafe(operation));
-    LEFT.set(None);
-    let died = DEAD.replace(false);
-    manycore_os::robust::Holder::current().retract(); // it may have died while taking a lock
+    let died = Mortal::current().is_dead;
+    Mortal::default().store();
+    if model::is_active() {
+        if died {
+            model::kernel::bury_thread();
+        }
+    } else {
+        Holder::current().retract(); // it may have died while taking a lock
+    }
     match outcome {
         Ok(result) => {
             assert!(!died, "an operation swallowed its own death");
@@ -131,6 +186,29 @@ pub(crate) fn run_until_death<R>(stores: u64, operation: impl FnOnce() -> R) -> 
     }
 }
 
+/// Calls `explore` with 0, 1, 2 ... stores, until no process died of so many any more.
+pub(crate) fn for_every_death(mut explore: impl FnMut(u64, &'static AtomicU64)) {
+    let deaths: &'static AtomicU64 = Box::leak(Box::default());
+    for stores in 0.. {
+        deaths.store(0, Relaxed);
+        explore(stores, deaths);
+        if deaths.load(Relaxed) == 0 {
+            return;
+        }
+    }
+}
+
+/// As [`run_until_death`], and counts the deaths.
+pub(crate) fn run_and_count<R>(
+    stores: u64,
+    deaths: &AtomicU64,
+    operation: impl FnOnce() -> R,
+) -> Option<R> {
+    let result = run_until_death(stores, operation);
+    deaths.fetch_add(u64::from(result.is_none()), Relaxed);
+    result
+}
+
 /// Runs `operation`, and in front of its store number `stores` (from 0) what `others` do. The result, and
 /// whether it had that many stores.
 pub(crate) fn interrupted<R>(
@@ -139,8 +217,11 @@ pub(crate) fn interrupted<R>(
     operation: impl FnOnce() -> R,
 ) -> (R, bool) {
     MEANWHILE.set(Some(Box::new(others)));
-    LEFT.set(Some(stores));
+    MORTAL.set(Mortal {
+        left: Some(stores),
+        is_dead: false,
+    });
     let result = operation();
-    LEFT.set(None);
+    MORTAL.set(Mortal::default());
     (result, MEANWHILE.take().is_none())
 }

@@ -23,7 +23,10 @@ pub mod error;
 pub mod family;
 pub mod fault;
 pub mod heap;
+mod kernel;
 pub mod lock;
+#[cfg(test)]
+pub(crate) mod model;
 pub mod object;
 pub mod registry;
 pub mod ring;

@@ -8,10 +8,10 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 #[cfg(test)]
-use crate::crash;
+use crate::{crash, model};
 
 macro_rules! word {
-    ($name:ident, $atomic:ty, $int:ty, $doc:literal) => {
+    ($name:ident, $atomic:ident, $int:ty, $find:ident, $doc:literal) => {
         #[doc = $doc]
         #[derive(Debug, Default)]
         #[repr(transparent)]
@@ -24,9 +24,21 @@ macro_rules! word {
                 Self(<$atomic>::new(value))
             }
 
+            /// The word as a model knows it, while one runs.
+            #[cfg(test)]
+            fn modelled(&self) -> Option<std::rc::Rc<loom::sync::atomic::$atomic>> {
+                let address = std::ptr::from_ref(self).addr();
+                let is_used = model::is_active() && !model::is_over();
+                is_used.then(|| model::memory::$find(address, || self.0.load(Ordering::Relaxed)))
+            }
+
             /// Reads the word.
             #[inline]
             pub fn load(&self, order: Ordering) -> $int {
+                #[cfg(test)]
+                if let Some(word) = self.modelled() {
+                    return word.load(order);
+                }
                 self.0.load(order)
             }
 
@@ -37,6 +49,10 @@ macro_rules! word {
                 if crash::is_dead_at_store() {
                     return;
                 }
+                #[cfg(test)]
+                if let Some(word) = self.modelled() {
+                    return word.store(value, order);
+                }
                 self.0.store(value, order);
             }
 
@@ -45,7 +61,11 @@ macro_rules! word {
             pub fn swap(&self, value: $int, order: Ordering) -> $int {
                 #[cfg(test)]
                 if crash::is_dead_at_store() {
-                    return self.0.load(Ordering::Relaxed);
+                    return self.load(Ordering::Relaxed);
+                }
+                #[cfg(test)]
+                if let Some(word) = self.modelled() {
+                    return word.swap(value, order);
                 }
                 self.0.swap(value, order)
             }
@@ -64,7 +84,11 @@ macro_rules! word {
             ) -> Result<$int, $int> {
                 #[cfg(test)]
                 if crash::is_dead_at_store() {
-                    return Err(self.0.load(Ordering::Relaxed));
+                    return Err(self.load(Ordering::Relaxed));
+                }
+                #[cfg(test)]
+                if let Some(word) = self.modelled() {
+                    return word.compare_exchange(old, new, order, failure);
                 }
                 self.0.compare_exchange(old, new, order, failure)
             }
@@ -74,7 +98,11 @@ macro_rules! word {
             pub fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
                 #[cfg(test)]
                 if crash::is_dead_at_store() {
-                    return self.0.load(Ordering::Relaxed);
+                    return self.load(Ordering::Relaxed);
+                }
+                #[cfg(test)]
+                if let Some(word) = self.modelled() {
+                    return word.fetch_or(bits, order);
                 }
                 self.0.fetch_or(bits, order)
             }
@@ -84,7 +112,11 @@ macro_rules! word {
             pub fn fetch_and(&self, bits: $int, order: Ordering) -> $int {
                 #[cfg(test)]
                 if crash::is_dead_at_store() {
-                    return self.0.load(Ordering::Relaxed);
+                    return self.load(Ordering::Relaxed);
+                }
+                #[cfg(test)]
+                if let Some(word) = self.modelled() {
+                    return word.fetch_and(bits, order);
                 }
                 self.0.fetch_and(bits, order)
             }
@@ -94,14 +126,18 @@ macro_rules! word {
             pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
                 #[cfg(test)]
                 if crash::is_dead_at_store() {
-                    return self.0.load(Ordering::Relaxed);
+                    return self.load(Ordering::Relaxed);
+                }
+                #[cfg(test)]
+                if let Some(word) = self.modelled() {
+                    return word.fetch_add(value, order);
                 }
                 self.0.fetch_add(value, order)
             }
 
             /// Subtracts, stopping at zero; returns what the word held.
             pub fn saturating_sub(&self, value: $int, order: Ordering) -> $int {
-                let mut held = self.0.load(Ordering::Relaxed);
+                let mut held = self.load(Ordering::Relaxed);
                 loop {
                     let less = held.saturating_sub(value);
                     match self.compare_exchange(held, less, order, Ordering::Relaxed) {
@@ -120,9 +156,20 @@ word!(
     Word32,
     AtomicU32,
     u32,
+    narrow,
     "A shared 32-bit word, as the kernel's futex calls want it."
 );
-word!(Word64, AtomicU64, u64, "A shared 64-bit word.");
+word!(Word64, AtomicU64, u64, wide, "A shared 64-bit word.");
+
+/// Orders what this thread did before against what it does after, for all others.
+#[inline]
+pub fn fence(order: Ordering) {
+    #[cfg(test)]
+    if model::is_active() && !model::is_over() {
+        return loom::sync::atomic::fence(order);
+    }
+    std::sync::atomic::fence(order);
+}
 
 impl Word32 {
     /// The word as the system-call layer takes it.

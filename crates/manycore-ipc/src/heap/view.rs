@@ -133,6 +133,12 @@ impl Bytes {
         if crate::crash::is_dead_at_store() {
             return;
         }
+        #[cfg(test)]
+        if crate::model::is_active() {
+            return crate::model::memory::write(self.address().addr() + at, from, |at| {
+                self.unit(at)
+            });
+        }
         let to = self.address().wrapping_add(at);
         // SAFETY: `at .. at + len` lies inside this range (checked above) and so inside the mapping;
         // `from` is private memory of this process, so the two do not overlap. By protocol nobody else
@@ -147,6 +153,11 @@ impl Bytes {
         if crate::crash::is_dead_at_store() {
             return;
         }
+        #[cfg(test)]
+        if crate::model::is_active() {
+            let zeros = vec![0; self.len];
+            return crate::model::memory::write(self.address().addr(), &zeros, |at| self.unit(at));
+        }
         // SAFETY: the range lies inside the mapping (checked when it was made); as in `write`, nobody
         // else uses it now by protocol.
         unsafe { self.address().write_bytes(0, self.len) };
@@ -160,6 +171,13 @@ impl Bytes {
     pub fn append_to(&self, at: usize, len: usize, to: &mut Vec<u8>) -> Result<(), Corrupted> {
         if at.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(Corrupted::new("a record reaches outside its region"));
+        }
+        #[cfg(test)]
+        if crate::model::is_active() {
+            let mut bytes = vec![0; len];
+            self.read(at, &mut bytes)?;
+            to.extend_from_slice(&bytes);
+            return Ok(());
         }
         to.reserve(len);
         let from = self.address().wrapping_add(at);
@@ -182,9 +200,28 @@ impl Bytes {
         if at.checked_add(to.len()).is_none_or(|end| end > self.len) {
             return Err(Corrupted::new("a record reaches outside its region"));
         }
-        let from = self.address().wrapping_add(at);
-        // SAFETY: the source lies inside the mapping (checked above); `to` is private memory.
-        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+        #[cfg(test)]
+        if crate::model::is_active() {
+            crate::model::memory::read(self.address().addr() + at, to, |at| self.unit(at));
+            return Ok(());
+        }
+        self.copy_to(at, to);
         Ok(())
+    }
+
+    fn copy_to(&self, at: usize, to: &mut [u8]) {
+        let from = self.address().wrapping_add(at);
+        // SAFETY: the source lies inside the mapping (checked by the callers); `to` is private memory.
+        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+    }
+
+    /// For a model: what the memory holds at an address.
+    #[cfg(test)]
+    fn unit<const N: usize>(&self, address: usize) -> [u8; N] {
+        let offset = address - self.heap.mapping.base().as_ptr().addr();
+        let mut bytes = [0; N];
+        let unit = self.heap.bytes(offset, N).expect("around a checked range");
+        unit.copy_to(0, &mut bytes);
+        bytes
     }
 }

@@ -19,10 +19,10 @@ use std::hint::spin_loop;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use manycore_os::futex::{self, Slept};
-use manycore_os::robust::{self, Holder, OWNER_DIED, TID, WAITERS};
+use manycore_os::robust::{OWNER_DIED, TID, WAITERS};
 
-use crate::wait::{GaveUp, Patience};
+use crate::kernel::{self, Holder, Slept};
+use crate::wait::{GaveUp, Patience, spin};
 use crate::word::Word32;
 
 /// Looks at a held lock this often before it counts as contended: about a microsecond, the time that
@@ -58,7 +58,7 @@ impl EngineLock {
     #[inline]
     pub fn try_lock(&self) -> Option<Locked<'_>> {
         let holder = Holder::current();
-        holder.announce(self.0.as_futex());
+        holder.announce(&self.0);
         // Acquire pairs with the Release in `release`, and with the kernel's when an owner died.
         if self
             .0
@@ -77,7 +77,7 @@ impl EngineLock {
 
     #[cold]
     fn try_lock_slow(&self, holder: Holder) -> Option<Locked<'_>> {
-        for _ in 0..LOOKS {
+        for _ in 0..spin::looks(LOOKS) {
             if let Some(died) = self.try_take(&holder, 0) {
                 return Some(self.locked(holder, died));
             }
@@ -98,7 +98,7 @@ impl EngineLock {
         let mut slept = Duration::ZERO;
         loop {
             let holder = Holder::current();
-            holder.announce(self.0.as_futex());
+            holder.announce(&self.0);
             // Others may sleep beside this thread: once it slept, it keeps WAITERS set.
             if let Some(died) = self.try_take(&holder, WAITERS) {
                 return Ok(self.locked(holder, died));
@@ -109,7 +109,7 @@ impl EngineLock {
                 continue; // it was released meanwhile, and whoever takes it next sees the bit
             }
             let slice = patience.slice();
-            let outcome = futex::wait(self.0.as_futex(), word, slice);
+            let outcome = kernel::sleep(&self.0, word, slice);
             holder.retract();
             if outcome == Slept::Woken {
                 continue; // without a look at the time: who takes a wake-up must not leave with it
@@ -157,7 +157,7 @@ impl EngineLock {
         if word & TID != tid {
             return;
         }
-        if tid == own || robust::thread_has_ended(tid) {
+        if tid == own || kernel::thread_has_ended(tid) {
             // Release pairs with the Acquire of who takes the lock next.
             let dead = (word & WAITERS) | OWNER_DIED;
             let _ = self.0.compare_exchange(word, dead, Release, Relaxed);
@@ -170,7 +170,7 @@ impl EngineLock {
     fn release(&self, left: u32) {
         // Release pairs with the Acquire in `try_lock` and `try_take`.
         if self.0.swap(left, Release) & WAITERS != 0 {
-            futex::wake(self.0.as_futex(), 1);
+            kernel::wake(&self.0, 1);
         }
     }
 }
@@ -189,9 +189,11 @@ impl Drop for Guard<'_> {
         let left = if self.is_damaged.get() { OWNER_DIED } else { 0 };
         #[cfg(test)]
         if let Err(death) = crate::crash::releasing(|| self.lock.release(left)) {
-            // What the kernel does for a thread that died holding this lock.
-            self.holder.retract();
-            self.lock.die_as_owner();
+            // What the kernel does for a thread that died holding this lock; that of a model does it itself.
+            if !crate::model::is_active() {
+                self.holder.retract();
+                self.lock.die_as_owner();
+            }
             return death.go_on();
         }
         #[cfg(not(test))]
@@ -217,7 +219,7 @@ impl EngineLock {
         let word = self.0.as_futex();
         let died = (word.load(SeqCst) & WAITERS) | OWNER_DIED;
         word.store(died, SeqCst);
-        futex::wake(word, 1);
+        manycore_os::futex::wake(word, 1);
     }
 }
 

@@ -11,6 +11,8 @@ pub mod engine;
 pub mod user;
 
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod tests;
 
 pub use engine::{EngineLock, Guard, Locked};

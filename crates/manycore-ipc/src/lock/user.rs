@@ -6,33 +6,35 @@
 //! | WAITERS | HOLDER | meaning                                                         |
 //! |---------|--------|-----------------------------------------------------------------|
 //! | 0       | 0      | free                                                            |
+//! | 0       | DIED   | free; its last holder was killed, and `dead` says which one     |
 //! | 0       | p      | held by process p; nobody asleep                                |
 //! | 1       | p      | held; `release` must wake one                                   |
-//! | 1       | 0      | never stored: `release` clears both together                    |
+//! | 1       | 0, DIED | never stored: who makes the lock free clears WAITERS            |
 //!
-//! Only an *abnormal* death hands the lock over: the reaper of a killed process releases what it held
-//! and leaves its pid in `dead`, which the next owner takes out and reports. What a process holds when
-//! it leaves in order stays held, as with the standard library.
+//! Only an *abnormal* death hands the lock over: the reaper of a killed process makes the lock free and says
+//! so, and the next owner reports it. What a process holds when it leaves in order stays held, as with the
+//! standard library.
 //!
 //! A hand-over is one compare-and-swap of the word, and anyone who knows that the holder has ended may make
-//! it: what a recursive lock keeps beside the word bears the name of the owner it is about, so that
-//! nothing of a dead owner has to be cleared.
+//! it: what lies beside the word bears the name of the owner it is about, so that nothing of a dead owner has
+//! to be cleared.
 //!
 //! The word has 31 bits for the holder: the slot, and 19 bits of its generation. A slot would have to
 //! change hands 524,288 times while a lock stays held for two holders to look the same.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use manycore_os::futex;
-
 use crate::fault;
+use crate::kernel::{self, Slept};
 use crate::registry::OwnerId;
 use crate::wait::{GaveUp, Patience, spin};
 use crate::word::{Word32, Word64};
 
 const WAITERS: u32 = 0x8000_0000;
 const HOLDER: u32 = !WAITERS;
-/// Where the holder lies in `depth`, and the bits below it.
+/// In place of a holder: there is none, and the last one was killed. No process has slot 0.
+const DIED: u32 = 1 << 12;
+/// Where the holder lies in `dead` and `depth`, and the bits below it.
 const TAG: u32 = 32;
 const TIMES: u64 = (1 << TAG) - 1;
 
@@ -50,13 +52,14 @@ pub enum Acquired {
 #[repr(C, align(64))]
 pub struct UserLock {
     word: Word32,
-    /// Pid of a holder that was killed, until the next owner has taken notice.
-    dead: Word32,
+    spare: Word32,
+    /// `holder:32 | pid:32`: the holder that was killed last.
+    dead: Word64,
     /// Of a recursive lock: the owning thread.
     thread: Word64,
     /// `holder:32 | times:32`: how often the owning thread of that holder has acquired.
     depth: Word64,
-    spare: [Word64; 5],
+    spare_words: [Word64; 4],
 }
 
 impl UserLock {
@@ -71,21 +74,25 @@ impl UserLock {
     /// Acquires the lock if it is free.
     #[inline]
     pub fn try_acquire(&self, me: OwnerId) -> Option<Acquired> {
+        let name = Self::name_of(me);
         // Acquire pairs with the Release in `release` and `hand_over`.
-        self.word
-            .compare_exchange(0, me.bits() & HOLDER, Acquire, Relaxed)
-            .ok()?;
-        Some(self.acquired())
+        match self.word.compare_exchange(0, name, Acquire, Relaxed) {
+            Ok(_) => Some(Acquired::Clean),
+            Err(DIED) => self.try_take(DIED, name),
+            Err(_) => None,
+        }
     }
 
-    fn acquired(&self) -> Acquired {
-        if self.dead.load(Relaxed) == 0 {
-            return Acquired::Clean; // usual; a pid was stored before the word became free
+    /// Takes the lock if its word still is `free`.
+    fn try_take(&self, free: u32, taken: u32) -> Option<Acquired> {
+        self.word
+            .compare_exchange(free, taken, Acquire, Relaxed) // Acquire: as in `try_acquire`
+            .ok()?;
+        if free & HOLDER != DIED {
+            return Some(Acquired::Clean);
         }
-        match self.dead.swap(0, Relaxed) {
-            0 => Acquired::Clean,
-            pid => Acquired::HolderDied(pid),
-        }
+        let pid = (self.dead.load(Relaxed) & TIMES) as u32; // noted before the word said so
+        Some(Acquired::HolderDied(pid))
     }
 
     /// Acquires the lock, sleeping while it is held. `check_holder` runs after each slice of sleep with
@@ -99,7 +106,7 @@ impl UserLock {
         patience: &mut Patience<'_>,
         mut check_holder: impl FnMut(u32),
     ) -> Result<Acquired, GaveUp> {
-        if spin::look(|| self.word.load(Relaxed) == 0) {
+        if spin::look(|| is_free(self.word.load(Relaxed))) {
             if let Some(acquired) = self.try_acquire(me) {
                 return Ok(acquired);
             }
@@ -107,17 +114,12 @@ impl UserLock {
         let mut is_last_look = false;
         loop {
             let word = self.word.load(Relaxed);
-            if word & HOLDER == 0 {
+            if is_free(word) {
                 // Others may sleep: who has slept keeps WAITERS set.
-                let taken = (me.bits() & HOLDER) | WAITERS;
-                if self
-                    .word
-                    .compare_exchange(word, taken, Acquire, Relaxed)
-                    .is_ok()
-                {
-                    return Ok(self.acquired());
+                match self.try_take(word, Self::name_of(me) | WAITERS) {
+                    Some(acquired) => return Ok(acquired),
+                    None => continue,
                 }
-                continue;
             }
             let waited = word | WAITERS;
             if word != waited
@@ -131,10 +133,10 @@ impl UserLock {
             if is_last_look {
                 return Err(GaveUp::TimedOut); // with WAITERS set: a wake-up that came here is made up for
             }
-            match futex::wait(self.word.as_futex(), waited, patience.slice()) {
-                futex::Slept::Woken => {}
-                futex::Slept::Interrupted => patience.tick()?,
-                futex::Slept::TimedOut => {
+            match kernel::sleep(&self.word, waited, patience.slice()) {
+                Slept::Woken => {}
+                Slept::Interrupted => patience.tick()?,
+                Slept::TimedOut => {
                     check_holder(waited & HOLDER);
                     patience.tick()?;
                 }
@@ -149,9 +151,13 @@ impl UserLock {
         // Release pairs with the Acquire of the next owner.
         let word = self.word.swap(0, Release);
         if word & WAITERS != 0 {
-            futex::wake(self.word.as_futex(), 1);
+            kernel::wake(&self.word, 1);
         }
-        word & HOLDER != 0
+        if word & HOLDER == DIED {
+            // Nobody held it: what the next owner is to be told stays said.
+            let _ = self.word.compare_exchange(0, DIED, Release, Relaxed);
+        }
+        !is_free(word)
     }
 
     /// Acquires a recursive lock again if this thread has it.
@@ -199,7 +205,7 @@ impl UserLock {
     #[must_use]
     pub fn holder(&self) -> Option<u32> {
         match self.word.load(Acquire) & HOLDER {
-            0 => None,
+            0 | DIED => None,
             holder => Some(holder),
         }
     }
@@ -218,40 +224,55 @@ impl UserLock {
 
     /// Gives a killed holder's lock to whoever comes next. May be done twice, and by several at once.
     pub fn hand_over(&self, dead: OwnerId, pid: u32) {
-        let mut is_noted = false;
+        let name = Self::name_of(dead);
+        let note = u64::from(name) << TAG | u64::from(pid);
         loop {
+            // Before the word, so that a note about a later holder is not replaced: Acquire pairs with the
+            // Release below, and who sees that note sees that the word has changed hands.
+            let noted = self.dead.load(Acquire);
             let word = self.word.load(Acquire);
-            if word & HOLDER != Self::name_of(dead) {
-                if is_noted {
-                    // Another process was quicker, so the note is not for the present owner.
-                    let _ = self.dead.compare_exchange(pid, 0, Relaxed, Relaxed);
-                }
+            if word & HOLDER != name {
                 return;
             }
-            self.dead.store(pid, Relaxed); // published by the exchange
-            is_noted = true;
+            let is_noted = noted == note
+                || self
+                    .dead
+                    .compare_exchange(noted, note, Release, Relaxed)
+                    .is_ok();
             fault::point("lock.noted");
             // Fails when a waiter set its bit meanwhile.
-            if self.word.compare_exchange(word, 0, AcqRel, Relaxed).is_ok() {
+            if is_noted
+                && self
+                    .word
+                    .compare_exchange(word, DIED, AcqRel, Relaxed)
+                    .is_ok()
+            {
                 fault::point("lock.handed");
-                futex::wake(self.word.as_futex(), u32::MAX);
+                kernel::wake(&self.word, u32::MAX);
+                return;
+            }
+            #[cfg(test)]
+            if crate::crash::is_dead() {
                 return;
             }
         }
     }
 }
 
+fn is_free(word: u32) -> bool {
+    matches!(word & HOLDER, 0 | DIED)
+}
+
 #[cfg(test)]
 impl UserLock {
     pub(super) fn for_test() -> Self {
-        let word = || Word64::new(0);
-        let (free, nobody) = (Word32::new(0), Word32::new(0));
         Self {
-            word: free,
-            dead: nobody,
-            thread: word(),
-            depth: word(),
-            spare: Default::default(),
+            word: Word32::new(0),
+            spare: Word32::new(0),
+            dead: Word64::new(0),
+            thread: Word64::new(0),
+            depth: Word64::new(0),
+            spare_words: Default::default(),
         }
     }
 

@@ -10,13 +10,13 @@
 //! owner's decision, another exchange, fails then.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::fence;
 
 use super::header::{Kind, Phase, Stage};
 use super::table::Objects;
 use crate::error::Corrupted;
 use crate::fault;
 use crate::registry::OwnerId;
+use crate::word::fence;
 
 impl Objects {
     pub(super) fn bury_if_unheld(&self, index: u32) -> Result<(), Corrupted> {

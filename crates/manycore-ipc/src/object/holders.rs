@@ -4,14 +4,13 @@
 //! too many, never one too few.
 
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::fence;
 
 use super::header::{Handle, Kind, Phase, Stage};
 use super::table::Objects;
 use crate::error::{Corrupted, HandleError};
 use crate::fault;
 use crate::registry::OwnerId;
-use crate::word::Word64;
+use crate::word::{Word64, fence};
 
 /// Generations of objects are compared in this many bits.
 const GENERATION: u32 = 0xff_ffff;

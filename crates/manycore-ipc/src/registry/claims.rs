@@ -2,13 +2,12 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use manycore_os::process;
-
 use super::membership::Registry;
 use super::owner::OwnerId;
 use super::slot::{Status, Tenancy};
 use crate::error::Corrupted;
 use crate::fault;
+use crate::kernel;
 use crate::lock::UserLock;
 
 impl Registry {
@@ -34,7 +33,7 @@ impl Registry {
             Status::Reserved => false,
             Status::Alive | Status::Left => self
                 .slot(owner.slot())
-                .is_ok_and(|slot| process::has_ended(slot.identity(tenancy))),
+                .is_ok_and(|slot| kernel::has_ended(slot.identity(tenancy))),
         }
     }
 
@@ -66,11 +65,11 @@ impl Registry {
         let status = match tenancy.status {
             Status::Free => return Ok(None),
             Status::Reserved if tenancy.pid == 0 && self.is_orphan(tenancy.by) => Status::Gone,
-            Status::Reserved if tenancy.pid != 0 && process::has_ended(slot.identity(tenancy)) => {
+            Status::Reserved if tenancy.pid != 0 && kernel::has_ended(slot.identity(tenancy)) => {
                 Status::Gone
             }
-            Status::Alive if process::has_ended(slot.identity(tenancy)) => Status::Killed,
-            Status::Left if process::has_ended(slot.identity(tenancy)) => Status::Gone,
+            Status::Alive if kernel::has_ended(slot.identity(tenancy)) => Status::Killed,
+            Status::Left if kernel::has_ended(slot.identity(tenancy)) => Status::Gone,
             Status::Killed | Status::Gone if self.is_orphan(tenancy.by) => tenancy.status,
             _ => return Ok(None),
         };
@@ -100,7 +99,7 @@ impl Registry {
                 },
             ) => self
                 .slot(by)
-                .is_ok_and(|slot| process::has_ended(slot.identity(tenancy))),
+                .is_ok_and(|slot| kernel::has_ended(slot.identity(tenancy))),
             _ => true,
         }
     }

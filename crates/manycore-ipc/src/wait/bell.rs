@@ -16,14 +16,12 @@
 //! killed is lost; every sleep is bounded by a slice, after which the sleeper looks again.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::fence;
-
-use manycore_os::futex::{self, Slept};
 
 use super::spin;
 use super::{GaveUp, Patience};
 use crate::fault;
-use crate::word::Word32;
+use crate::kernel::{self, Slept};
+use crate::word::{Word32, fence};
 
 const WAITING: u32 = 1;
 const ONE: u32 = 2;
@@ -63,7 +61,7 @@ impl Bell {
             match self.0.compare_exchange(word, next, SeqCst, Relaxed) {
                 Ok(_) => {
                     fault::point("bell.cleared");
-                    futex::wake(self.0.as_futex(), sleepers);
+                    kernel::wake(&self.0, sleepers);
                     return;
                 }
                 Err(found) => word = found,
@@ -121,7 +119,7 @@ impl Bell {
                 }
                 Some(Slept::Woken) => {}
             }
-            slept = Some(futex::wait(self.0.as_futex(), word, patience.slice()));
+            slept = Some(kernel::sleep(&self.0, word, patience.slice()));
         }
     }
 }

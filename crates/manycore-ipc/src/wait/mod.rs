@@ -12,5 +12,8 @@ pub mod bell;
 pub mod patience;
 pub mod spin;
 
+#[cfg(test)]
+mod models;
+
 pub use bell::Bell;
 pub use patience::{GaveUp, Patience};
