@@ -98,7 +98,7 @@ bench: .venv/.stamp-wheel .venv/.stamp-bench ## measure against the standard lib
 ##@ Check
 
 .PHONY: check
-check: check-rust check-python check-deny ## run every check that is not a test
+check: check-rust check-python check-deny check-models ## run every check that is not a test
 
 # One target for each tool, so that `make --keep-going check` reports what every one of them finds.
 .PHONY: check-rust check-rustfmt check-clippy check-rustdoc
@@ -132,6 +132,12 @@ check-mypy: .venv/.stamp-lint
 check-stubs: .venv/.stamp-wheel .venv/.stamp-lint
 	$(call heading,'stubtest')
 	$(BIN)/stubtest --mypy-config-file pyproject.toml manycore._engine
+
+# The engine's own code, run by loom in every order of its threads' steps.
+.PHONY: check-models
+check-models: ## explore the models of locks, rings, blocks, objects, registry and waiting
+	$(call heading,'models')
+	$(CARGO) test $(CARGO_FLAGS) -p manycore-ipc --lib -- --ignored models::
 
 .PHONY: check-deny
 check-deny: ## licences, advisories and banned crates, if cargo-deny is installed

@@ -14,6 +14,8 @@
 //! | [`fault`] | named places at which a process can be made to die |
 //! | [`stall`] | telling the program that a lock's holder does not move |
 //! | [`error`] | what can go wrong |
+//!
+//! In tests, `crash` stops the code at a chosen store, and `model` runs it in every order.
 #![deny(unsafe_code)]
 
 pub mod block;

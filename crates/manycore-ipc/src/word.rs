@@ -8,7 +8,13 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 #[cfg(test)]
-use crate::{crash, model};
+use crate::{
+    crash,
+    model::{
+        self,
+        memory::Access::{Change, Look},
+    },
+};
 
 macro_rules! word {
     ($name:ident, $atomic:ident, $int:ty, $find:ident, $doc:literal) => {
@@ -26,17 +32,21 @@ macro_rules! word {
 
             /// The word as a model knows it, while one runs.
             #[cfg(test)]
-            fn modelled(&self) -> Option<std::rc::Rc<loom::sync::atomic::$atomic>> {
+            fn modelled(
+                &self,
+                access: model::memory::Access,
+            ) -> Option<std::rc::Rc<loom::sync::atomic::$atomic>> {
                 let address = std::ptr::from_ref(self).addr();
+                let value = || self.0.load(Ordering::Relaxed);
                 let is_used = model::is_active() && !model::is_over();
-                is_used.then(|| model::memory::$find(address, || self.0.load(Ordering::Relaxed)))
+                is_used.then(|| model::memory::$find(address, access, value))
             }
 
             /// Reads the word.
             #[inline]
             pub fn load(&self, order: Ordering) -> $int {
                 #[cfg(test)]
-                if let Some(word) = self.modelled() {
+                if let Some(word) = self.modelled(Look) {
                     return word.load(order);
                 }
                 self.0.load(order)
@@ -50,7 +60,7 @@ macro_rules! word {
                     return;
                 }
                 #[cfg(test)]
-                if let Some(word) = self.modelled() {
+                if let Some(word) = self.modelled(Change) {
                     return word.store(value, order);
                 }
                 self.0.store(value, order);
@@ -64,7 +74,7 @@ macro_rules! word {
                     return self.load(Ordering::Relaxed);
                 }
                 #[cfg(test)]
-                if let Some(word) = self.modelled() {
+                if let Some(word) = self.modelled(Change) {
                     return word.swap(value, order);
                 }
                 self.0.swap(value, order)
@@ -87,7 +97,7 @@ macro_rules! word {
                     return Err(self.load(Ordering::Relaxed));
                 }
                 #[cfg(test)]
-                if let Some(word) = self.modelled() {
+                if let Some(word) = self.modelled(Change) {
                     return word.compare_exchange(old, new, order, failure);
                 }
                 self.0.compare_exchange(old, new, order, failure)
@@ -101,7 +111,7 @@ macro_rules! word {
                     return self.load(Ordering::Relaxed);
                 }
                 #[cfg(test)]
-                if let Some(word) = self.modelled() {
+                if let Some(word) = self.modelled(Change) {
                     return word.fetch_or(bits, order);
                 }
                 self.0.fetch_or(bits, order)
@@ -115,7 +125,7 @@ macro_rules! word {
                     return self.load(Ordering::Relaxed);
                 }
                 #[cfg(test)]
-                if let Some(word) = self.modelled() {
+                if let Some(word) = self.modelled(Change) {
                     return word.fetch_and(bits, order);
                 }
                 self.0.fetch_and(bits, order)
@@ -129,7 +139,7 @@ macro_rules! word {
                     return self.load(Ordering::Relaxed);
                 }
                 #[cfg(test)]
-                if let Some(word) = self.modelled() {
+                if let Some(word) = self.modelled(Change) {
                     return word.fetch_add(value, order);
                 }
                 self.0.fetch_add(value, order)

@@ -17,6 +17,8 @@ pub mod lists;
 pub mod table;
 
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod tests;
 
 pub use allocator::{Blocks, initialise};

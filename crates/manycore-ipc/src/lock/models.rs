@@ -191,7 +191,7 @@ const OTHERS: [OwnerId; 3] = [
 #[ignore = "a model"]
 fn a_users_lock_lets_one_in_at_a_time_and_wakes_all_who_wait() {
     let owned = Owned::new();
-    Model::with_interruptions(3).explore(move || {
+    Model::with_interruptions(2).explore(move || {
         let others = [OTHERS[1], OTHERS[2]].map(|me| spawn(move || owned.add_one(me)));
         owned.add_one(OTHERS[0]);
         for other in others {
@@ -229,7 +229,7 @@ fn a_killed_holders_lock_passes_on_to_one_who_is_told_while_two_hand_it_over() {
 fn a_late_hand_over_takes_neither_the_lock_from_who_has_it_by_now_nor_what_it_is_told() {
     let owned = Owned::new();
     let _ = owned.lock.try_acquire(DEAD);
-    Model::exhaustive().explore(move || {
+    Model::with_interruptions(3).explore(move || {
         let reaper = spawn(move || owned.lock.hand_over(DEAD, PID));
         owned.lock.hand_over(DEAD, PID);
         let told = owned.lock.try_acquire(OTHERS[0]);

@@ -16,7 +16,8 @@ thread_local! {
     static ACTIVE: Cell<bool> = const { Cell::new(false) };
     /// Set once a run cannot go on: what its threads still do while they unwind is nothing.
     static OVER: Cell<bool> = const { Cell::new(false) };
-    static HAS_THREADS: Cell<bool> = const { Cell::new(false) };
+    /// Threads of the run so far, without the one that `loom` began it with.
+    static THREADS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Bytes of a thread's stack.
@@ -47,7 +48,7 @@ pub(crate) fn notice_panic(payload: &dyn Any, is_death: bool) -> bool {
 }
 
 pub(super) fn has_threads() -> bool {
-    HAS_THREADS.get()
+    THREADS.get() > 1
 }
 
 pub(super) fn start_over() -> ! {
@@ -68,9 +69,14 @@ impl<R: Send + 'static> Actor<R> {
 
 /// Starts a thread of a model. At most three can run at a time.
 pub(crate) fn spawn<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> Actor<R> {
-    HAS_THREADS.set(true);
+    let number = THREADS.get();
+    THREADS.set(number + 1);
     let thread = thread::Builder::new().stack_size(STACK / size_of::<usize>());
-    Actor(thread.spawn(body).expect("at most five"))
+    let named = move || {
+        kernel::be(number);
+        body()
+    };
+    Actor(thread.spawn(named).expect("at most five"))
 }
 
 /// How far a model is explored.
@@ -122,19 +128,11 @@ impl Model {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             loom.check(move || {
                 runs.fetch_add(1, Relaxed);
-                HAS_THREADS.set(false);
+                THREADS.set(0);
+                memory::begin();
+                kernel::begin();
                 let body = body.clone();
-                // In a thread of its own: the stack of the first one is small.
-                let thread = thread::Builder::new().stack_size(STACK / size_of::<usize>());
-                let director = thread.spawn(move || {
-                    memory::begin();
-                    kernel::begin();
-                    body();
-                });
-                director
-                    .expect("the second of five")
-                    .join()
-                    .expect("a panic would have ended the exploring");
+                spawn(move || body()).join(); // the stack of the first thread is small
                 kernel::end();
             });
         }));

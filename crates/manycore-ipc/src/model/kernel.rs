@@ -31,6 +31,7 @@ struct Everybody {
 /// What one thread has for itself.
 #[derive(Clone, Copy, Default)]
 struct Own {
+    number: usize,
     tid: u32,
     /// The address of the word that it has announced.
     announced: Option<usize>,
@@ -42,6 +43,17 @@ thread_local! {
     static EVERYBODY: RefCell<Option<Rc<Mutex<Everybody>>>> = const { RefCell::new(None) };
     static OWN: RefCell<HashMap<ThreadId, Own>> = RefCell::new(HashMap::new());
     static MORTALS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Gives the calling thread a number, its own in every run.
+pub(super) fn be(number: usize) {
+    let tid = 1_000 + number as u32;
+    own(|own| (own.number, own.tid) = (number, tid));
+}
+
+/// The calling thread's number.
+pub(super) fn number() -> usize {
+    own(|own| own.number)
 }
 
 pub(super) fn begin() {
@@ -62,13 +74,7 @@ fn everybody<R>(change: impl FnOnce(&mut Everybody) -> R) -> R {
 
 fn own<R>(change: impl FnOnce(&mut Own) -> R) -> R {
     let id = thread::current().id();
-    OWN.with_borrow_mut(|all| {
-        let tid = 1_000 + all.len() as u32;
-        change(all.entry(id).or_insert(Own {
-            tid,
-            ..Own::default()
-        }))
-    })
+    OWN.with_borrow_mut(|all| change(all.entry(id).or_default()))
 }
 
 fn address_of(word: &Word32) -> usize {
@@ -193,9 +199,13 @@ pub(crate) fn die_when_woken() {
 /// What the kernel does when a thread has died: as in `handle_futex_death` of Linux for the one word that
 /// it had announced.
 pub(crate) fn bury_thread() {
-    let Own { tid, announced, .. } = own(std::mem::take);
-    if let Some(address) = announced {
-        let word = memory::narrow(address, || unreachable!("it was stored to"));
+    let Own { tid, announced, .. } = own(|own| {
+        let dead = *own;
+        (own.announced, own.mortal, own.dies_when_woken) = (None, crash::Mortal::default(), false);
+        dead
+    });
+    // A word that nobody has touched in this run is not the dead one's.
+    if let Some((address, word)) = announced.and_then(memory::found_narrow) {
         let mut seen = word.load(SeqCst);
         while seen & TID == tid {
             let dead = (seen & WAITERS) | OWNER_DIED;

@@ -3,15 +3,22 @@
 //! `loom` wants each of its objects made before the threads that share it. So the addresses that threads
 //! touch are collected: one that no run has met before ends the exploring, which starts over and makes
 //! that object in time.
+//!
+//! It also has to be told of some orders that matter. Of each word it remembers the last access only, so a
+//! thread that looks at a word and then changes it hides from `loom` that another one has looked at it before
+//! (and might do so later instead). Therefore each reader of a word has a *mark* there, which it touches when
+//! it looks, and which whoever changes the word touches, too. A mark is a condition variable that nobody
+//! waits for: the one object of `loom` that has an order and no other effect.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use loom::cell::UnsafeCell;
+use loom::sync::Condvar;
 use loom::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::exploring;
+use super::{exploring, kernel};
 
 /// Bytes that are told apart when two threads touch bytes: a record's header never has two in it.
 const UNIT: usize = 16;
@@ -24,9 +31,22 @@ enum Initial {
     Unit([u8; UNIT]),
 }
 
-/// The same as an object of the present run.
+/// An address, and which threads look at the word there, by a bit for each.
+#[derive(Clone, Copy)]
+struct Known {
+    initial: Initial,
+    readers: u8,
+}
+
+/// The same as objects of the present run.
 #[derive(Clone)]
-enum Live {
+struct Live {
+    what: What,
+    marks: Rc<Vec<(usize, Condvar)>>,
+}
+
+#[derive(Clone)]
+enum What {
     Narrow(Rc<AtomicU32>),
     Wide(Rc<AtomicU64>),
     Unit(Rc<Unit>),
@@ -38,8 +58,17 @@ struct Unit {
     bytes: RefCell<[u8; UNIT]>,
 }
 
+/// What is done to a word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It is read.
+    Look,
+    /// It is written, or read and written at once.
+    Change,
+}
+
 thread_local! {
-    static KNOWN: RefCell<BTreeMap<usize, Initial>> = const { RefCell::new(BTreeMap::new()) };
+    static KNOWN: RefCell<BTreeMap<usize, Known>> = const { RefCell::new(BTreeMap::new()) };
     static LIVE: RefCell<HashMap<usize, Live>> = RefCell::new(HashMap::new());
 }
 
@@ -59,52 +88,105 @@ pub(super) fn begin() {
     LIVE.set(live);
 }
 
-impl Initial {
+impl Known {
     fn make(self) -> Live {
-        match self {
-            Self::Narrow(value) => Live::Narrow(Rc::new(AtomicU32::new(value))),
-            Self::Wide(value) => Live::Wide(Rc::new(AtomicU64::new(value))),
-            Self::Unit(bytes) => Live::Unit(Rc::new(Unit {
+        let what = match self.initial {
+            Initial::Narrow(value) => What::Narrow(Rc::new(AtomicU32::new(value))),
+            Initial::Wide(value) => What::Wide(Rc::new(AtomicU64::new(value))),
+            Initial::Unit(bytes) => What::Unit(Rc::new(Unit {
                 access: UnsafeCell::new(()),
                 bytes: RefCell::new(bytes),
             })),
+        };
+        let readers = (0..8).filter(|reader| self.readers & 1 << reader != 0);
+        let marks = readers.map(|reader| (reader, Condvar::new())).collect();
+        Live {
+            what,
+            marks: Rc::new(marks),
         }
     }
 }
 
 fn find(address: usize, initial: impl FnOnce() -> Initial) -> Live {
-    if let Some(live) = LIVE.with_borrow(|live| live.get(&address).cloned()) {
+    if let Some(live) = found(address) {
         return live;
     }
-    let initial = initial();
-    KNOWN.with_borrow_mut(|known| known.insert(address, initial));
+    let known = Known {
+        initial: initial(),
+        readers: 0,
+    };
+    KNOWN.with_borrow_mut(|all| all.insert(address, known));
     if exploring::has_threads() {
         exploring::start_over();
     }
-    let live = initial.make();
+    let live = known.make();
     LIVE.with_borrow_mut(|all| all.insert(address, live.clone()));
     live
 }
 
+fn found(address: usize) -> Option<Live> {
+    LIVE.with_borrow(|live| live.get(&address).cloned())
+}
+
+/// Tells `loom` which accesses of others this one comes before or after.
+fn mark(address: usize, marks: &[(usize, Condvar)], access: Access) {
+    if !exploring::has_threads() {
+        return;
+    }
+    let me = kernel::number();
+    match access {
+        Access::Look => match marks.iter().find(|(reader, _)| *reader == me) {
+            Some((_, mark)) => mark.notify_one(),
+            None => note_reader(address, me),
+        },
+        Access::Change => {
+            let others = marks.iter().filter(|(reader, _)| *reader != me);
+            others.for_each(|(_, mark)| mark.notify_one());
+        }
+    }
+}
+
+fn note_reader(address: usize, reader: usize) {
+    KNOWN.with_borrow_mut(|all| {
+        let known = all.get_mut(&address).expect("it was found");
+        known.readers |= 1 << reader;
+    });
+    exploring::start_over();
+}
+
 /// The word at this address; `value` reads what it holds when a run begins.
-pub(crate) fn narrow(address: usize, value: impl FnOnce() -> u32) -> Rc<AtomicU32> {
-    match find(address, || Initial::Narrow(value())) {
-        Live::Narrow(word) => word,
+pub(crate) fn narrow(address: usize, access: Access, value: impl FnOnce() -> u32) -> Rc<AtomicU32> {
+    let live = find(address, || Initial::Narrow(value()));
+    mark(address, &live.marks, access);
+    match live.what {
+        What::Narrow(word) => word,
         _ => panic!("a word of 32 bits is used as something else, too"),
     }
 }
 
 /// As [`narrow`].
-pub(crate) fn wide(address: usize, value: impl FnOnce() -> u64) -> Rc<AtomicU64> {
-    match find(address, || Initial::Wide(value())) {
-        Live::Wide(word) => word,
+pub(crate) fn wide(address: usize, access: Access, value: impl FnOnce() -> u64) -> Rc<AtomicU64> {
+    let live = find(address, || Initial::Wide(value()));
+    mark(address, &live.marks, access);
+    match live.what {
+        What::Wide(word) => word,
         _ => panic!("a word of 64 bits is used as something else, too"),
     }
 }
 
+/// The word at this address and the address, if the present run has touched it.
+pub(crate) fn found_narrow(address: usize) -> Option<(usize, Rc<AtomicU32>)> {
+    let live = found(address)?;
+    mark(address, &live.marks, Access::Change);
+    match live.what {
+        What::Narrow(word) => Some((address, word)),
+        _ => None,
+    }
+}
+
 fn unit(address: usize, bytes: impl FnOnce() -> [u8; UNIT]) -> Rc<Unit> {
-    match find(address, || Initial::Unit(bytes())) {
-        Live::Unit(unit) => unit,
+    match find(address, || Initial::Unit(bytes())).what {
+        What::Unit(unit) => unit,
         _ => panic!("payload bytes are used as words, too"),
     }
 }

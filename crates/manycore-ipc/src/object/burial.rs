@@ -21,6 +21,10 @@ use crate::word::fence;
 impl Objects {
     pub(super) fn bury_if_unheld(&self, index: u32) -> Result<(), Corrupted> {
         loop {
+            // Pairs with itself in another process: who let go has cleared its bit (or counted down) before, and
+            // who called its burial off has made the object live before. The second one to pass here sees that
+            // of the first, so one of them finds the object live and unheld.
+            fence(SeqCst);
             let stage = self.stage(index)?;
             if stage.phase != Phase::Live || self.is_held(index)? || !self.bury(index, stage)? {
                 return Ok(());

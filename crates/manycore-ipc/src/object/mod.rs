@@ -21,6 +21,8 @@ pub mod memory;
 pub mod table;
 
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod tests;
 
 pub use header::{Handle, Kind};

@@ -107,6 +107,12 @@ impl Registry {
         })
     }
 
+    /// The same for a child with this pid, for tests.
+    #[cfg(test)]
+    pub(crate) fn adopt_as(&self, owner: OwnerId, pid: u32) -> Result<(), HandleError> {
+        self.adopt_by(owner, Identity { pid, start: 0 })
+    }
+
     /// A pid says nothing to processes of another PID namespace: they would take this one for dead.
     fn check_namespace(&self) -> Result<(), HandleError> {
         let (theirs, own) = (self.heap.header().pid_namespace(), process::pid_namespace());
@@ -183,8 +189,11 @@ impl Registry {
     /// When the slot is not reserved for it.
     pub fn adopt(&self, owner: OwnerId) -> Result<(), HandleError> {
         self.check_namespace()?;
+        self.adopt_by(owner, identity_of_self())
+    }
+
+    fn adopt_by(&self, owner: OwnerId, id: Identity) -> Result<(), HandleError> {
         let slot = self.slot(owner.slot())?;
-        let id = identity_of_self();
         let reserved = loop {
             let reserved = self.tenancy(owner.slot())?;
             if reserved.status != Status::Reserved || reserved.generation != owner.generation() {

@@ -16,6 +16,8 @@ pub mod owner;
 pub mod slot;
 
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod tests;
 
 pub use membership::Registry;

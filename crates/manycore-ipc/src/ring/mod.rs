@@ -23,6 +23,8 @@ pub mod record;
 pub mod region;
 
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod tests;
 
 pub use get::{Get, GetError, Message};
