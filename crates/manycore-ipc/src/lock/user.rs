@@ -10,8 +10,8 @@
 //! | 1       | p      | held; `release` must wake one                                   |
 //! | 1       | 0      | never stored: `release` clears both together                    |
 //!
-//! Only an *abnormal* death hands the lock over: the reaper of a killed process releases what it held
-//! and leaves its pid in `dead`, which the next owner takes out and reports. What a process holds when
+//! Only an *abnormal* death hands the lock over: the reaper of a killed process notes its name and pid,
+//! then releases what it held; the next owner finds the note and reports it. What a process holds when
 //! it leaves in order stays held, as with the standard library.
 //!
 //! A hand-over is one compare-and-swap of the word, and anyone who knows that the holder has ended may make
@@ -35,6 +35,10 @@ const HOLDER: u32 = !WAITERS;
 /// Where the holder lies in `depth`, and the bits below it.
 const TAG: u32 = 32;
 const TIMES: u64 = (1 << TAG) - 1;
+/// In `note`: the next owner shall report it.
+const NEWS: u64 = 1 << 63;
+/// Where the pid lies in `note`.
+const PID: u32 = 32;
 
 /// How a lock was acquired.
 #[must_use]
@@ -50,20 +54,22 @@ pub enum Acquired {
 #[repr(C, align(64))]
 pub struct UserLock {
     word: Word32,
-    /// Pid of a holder that was killed, until the next owner has taken notice.
-    dead: Word32,
+    spare_word: Word32,
+    /// `news:1 | pid:31 | holder:32`: who was killed last while holding this lock. It stays when it is no
+    /// news any more, so that no hand-over finds the same note twice.
+    note: Word64,
     /// Of a recursive lock: the owning thread.
     thread: Word64,
     /// `holder:32 | times:32`: how often the owning thread of that holder has acquired.
     depth: Word64,
-    spare: [Word64; 5],
+    spare: [Word64; 4],
 }
 
 impl UserLock {
     /// Makes the lock free. For an object that is not live yet.
     pub(crate) fn initialise(&self) {
         self.word.store(0, Relaxed); // published with the object
-        self.dead.store(0, Relaxed);
+        self.note.store(0, Relaxed);
         self.thread.store(0, Relaxed);
         self.depth.store(0, Relaxed);
     }
@@ -79,12 +85,12 @@ impl UserLock {
     }
 
     fn acquired(&self) -> Acquired {
-        if self.dead.load(Relaxed) == 0 {
-            return Acquired::Clean; // usual; a pid was stored before the word became free
+        if self.note.load(Relaxed) & NEWS == 0 {
+            return Acquired::Clean; // usual; a note was made before the word became free
         }
-        match self.dead.swap(0, Relaxed) {
-            0 => Acquired::Clean,
-            pid => Acquired::HolderDied(pid),
+        match self.note.fetch_and(!NEWS, Relaxed) {
+            note if note & NEWS == 0 => Acquired::Clean,
+            note => Acquired::HolderDied(((note & !NEWS) >> PID) as u32),
         }
     }
 
@@ -218,21 +224,25 @@ impl UserLock {
 
     /// Gives a killed holder's lock to whoever comes next. May be done twice, and by several at once.
     pub fn hand_over(&self, dead: OwnerId, pid: u32) {
-        let mut is_noted = false;
+        let name = Self::name_of(dead);
+        let note = NEWS | u64::from(pid) << PID | u64::from(name);
         loop {
+            // Before the word: as long as that names the dead, no hand-over that came after this note is
+            // over. Acquire keeps the two loads in order.
+            let last = self.note.load(Acquire);
             let word = self.word.load(Acquire);
-            if word & HOLDER != Self::name_of(dead) {
-                if is_noted {
-                    // Another process was quicker, so the note is not for the present owner.
-                    let _ = self.dead.compare_exchange(pid, 0, Relaxed, Relaxed);
-                }
+            if word & HOLDER != name {
                 return;
             }
-            self.dead.store(pid, Relaxed); // published by the exchange
-            is_noted = true;
+            // By exchange, published by the next one: who was stopped here overwrites no later note.
+            let is_noted = last == note
+                || self
+                    .note
+                    .compare_exchange(last, note, Relaxed, Relaxed)
+                    .is_ok();
             fault::point("lock.noted");
             // Fails when a waiter set its bit meanwhile.
-            if self.word.compare_exchange(word, 0, AcqRel, Relaxed).is_ok() {
+            if is_noted && self.word.compare_exchange(word, 0, AcqRel, Relaxed).is_ok() {
                 fault::point("lock.handed");
                 futex::wake(self.word.as_futex(), u32::MAX);
                 return;
@@ -245,10 +255,10 @@ impl UserLock {
 impl UserLock {
     pub(super) fn for_test() -> Self {
         let word = || Word64::new(0);
-        let (free, nobody) = (Word32::new(0), Word32::new(0));
         Self {
-            word: free,
-            dead: nobody,
+            word: Word32::default(),
+            spare_word: Word32::default(),
+            note: word(),
             thread: word(),
             depth: word(),
             spare: Default::default(),
