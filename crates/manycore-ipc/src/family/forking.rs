@@ -60,15 +60,18 @@ impl Family {
             registry.expect(child, pid);
             return;
         }
-        let Some(me) = self.member().filter(|_| registry.is_open(child)) else {
+        // First of all: a child that the kernel has not listed joins anew then, instead of moving into a
+        // slot that is being emptied.
+        let Some(me) = self.member().filter(|&me| registry.withdraw(child, me)) else {
             return;
         };
+        fault::point("fork.withdrawn");
         let objects = Objects::new(self.heap, me);
         for &index in counts.keys() {
             let _ = objects.clear_holder(index, child); // set in `prepare_fork`, under this lock
         }
         fault::point("fork.failed");
-        registry.cancel(child);
+        registry.release(child, me);
     }
 
     /// After a fork, in the child: takes the reserved slot. Without one (the registry was full, or this

@@ -224,16 +224,20 @@ impl Registry {
         }
     }
 
-    /// Whether a reserved slot waits for a child of unknown pid.
-    pub(crate) fn is_open(&self, child: OwnerId) -> bool {
-        self.reservation(child).is_some()
-    }
-
-    /// Takes back a reservation for a child that does not exist and holds nothing.
-    pub(crate) fn cancel(&self, child: OwnerId) {
-        if let Some(reserved) = self.reservation(child) {
-            self.free(child.slot(), reserved);
-        }
+    /// Takes back a reservation for a child that does not exist, and claims the cleaning up after it. `false`
+    /// when the child was there all the same, or is expected by its pid.
+    pub(crate) fn withdraw(&self, child: OwnerId, me: OwnerId) -> bool {
+        let (Ok(slot), Some(reserved)) = (self.slot(child.slot()), self.reservation(child)) else {
+            return false;
+        };
+        let gone = Tenancy {
+            status: Status::Gone,
+            by: me.slot(),
+            ..reserved
+        };
+        slot.state
+            .compare_exchange(reserved.encode(), gone.encode(), AcqRel, Relaxed)
+            .is_ok()
     }
 
     /// The tenancy of a slot that is reserved for a child of unknown pid.

@@ -23,6 +23,7 @@ const PLACES: &[&str] = &[
     "fork.reserved",
     "fork.held",
     "fork.adopting",
+    "fork.withdrawn",
     "fork.failed",
     "object.taken",
     "object.making",
@@ -173,7 +174,8 @@ fn a_process_that_is_killed_at_any_named_place_leaves_nothing() {
     let world = World::new();
     let lock = world.me.make_lock().expect("room");
     let lists_children = manycore_os::process::children_of_this_thread().is_some();
-    let is_reached = |place: &&&str| lists_children || **place != "fork.failed";
+    let is_reached =
+        |place: &&&str| lists_children || !matches!(**place, "fork.withdrawn" | "fork.failed");
     for place in PLACES.iter().filter(is_reached) {
         let queue = world.me.make_ring(Shape::unbounded()).expect("room");
         // Somebody for it to wake.

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use manycore_os::Deadline;
 
 use super::Family;
-use crate::crash::{Corpse, run_until_death};
+use crate::crash::{Corpse, interrupted, run_until_death};
 use crate::error::HandleError;
 use crate::heap::layout::LEAST;
 use crate::lock::{Acquired, UserLock};
