@@ -269,3 +269,17 @@ fn small_family() -> &'static Family {
     static SMALL: std::sync::OnceLock<&'static Family> = std::sync::OnceLock::new();
     SMALL.get_or_init(family)
 }
+
+#[test]
+fn a_queue_is_finished_when_all_that_was_put_is_done_and_nothing_else_counts() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    assert!(ring.is_finished() && !ring.mark_done());
+    for tag in 1..=2 {
+        put(&ring, tag, b"", &[]).expect("room");
+        assert!(get(&ring).is_some() && !ring.is_finished());
+    }
+    assert!(ring.mark_done() && !ring.is_finished());
+    assert!(ring.mark_done() && ring.is_finished());
+    assert!(!ring.mark_done(), "more often than there were messages");
+}
