@@ -116,3 +116,5 @@ impl Shape {
 pub const FIRST: u64 = 8 << 10;
 /// Regions grow up to this many bytes.
 pub const LARGEST: u64 = 1 << 20;
+/// Half of the epochs that a position can tell apart.
+pub const MANY_REGIONS: u64 = 1 << 15;
