@@ -27,6 +27,10 @@ macro_rules! word {
             /// Reads the word.
             #[inline]
             pub fn load(&self, order: Ordering) -> $int {
+                #[cfg(test)]
+                if let Some(value) = crash::kept_back(self.address()) {
+                    return value as $int;
+                }
                 self.0.load(order)
             }
 
@@ -34,7 +38,7 @@ macro_rules! word {
             #[inline]
             pub fn store(&self, value: $int, order: Ordering) {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                if crash::is_dead_or_late_at_store(order, self.address(), value.into()) {
                     return;
                 }
                 self.0.store(value, order);
@@ -44,7 +48,9 @@ macro_rules! word {
             #[inline]
             pub fn swap(&self, value: $int, order: Ordering) -> $int {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return self.0.load(Ordering::Relaxed);
                 }
                 self.0.swap(value, order)
@@ -63,7 +69,9 @@ macro_rules! word {
                 failure: Ordering,
             ) -> Result<$int, $int> {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return Err(self.0.load(Ordering::Relaxed));
                 }
                 self.0.compare_exchange(old, new, order, failure)
@@ -73,7 +81,9 @@ macro_rules! word {
             #[inline]
             pub fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return self.0.load(Ordering::Relaxed);
                 }
                 self.0.fetch_or(bits, order)
@@ -83,7 +93,9 @@ macro_rules! word {
             #[inline]
             pub fn fetch_and(&self, bits: $int, order: Ordering) -> $int {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return self.0.load(Ordering::Relaxed);
                 }
                 self.0.fetch_and(bits, order)
@@ -93,7 +105,9 @@ macro_rules! word {
             #[inline]
             pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return self.0.load(Ordering::Relaxed);
                 }
                 self.0.fetch_add(value, order)
@@ -123,6 +137,29 @@ word!(
     "A shared 32-bit word, as the kernel's futex calls want it."
 );
 word!(Word64, AtomicU64, u64, "A shared 64-bit word.");
+
+#[cfg(test)]
+macro_rules! kept_back {
+    ($name:ident, $int:ty) => {
+        impl $name {
+            fn address(&self) -> usize {
+                std::ptr::from_ref(self).addr()
+            }
+
+            /// Makes a store of the calling process visible that was kept back.
+            fn show(&self) {
+                if let Some(value) = crash::shown(self.address()) {
+                    self.0.store(value as $int, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+kept_back!(Word32, u32);
+#[cfg(test)]
+kept_back!(Word64, u64);
 
 impl Word32 {
     /// The word as the system-call layer takes it.

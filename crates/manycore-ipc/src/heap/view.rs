@@ -130,7 +130,7 @@ impl Bytes {
             return;
         }
         #[cfg(test)]
-        if crate::crash::is_dead_at_store() {
+        if crate::crash::is_dead_or_late_at_copy(|| self.write(at, &from[..from.len() / 2])) {
             return;
         }
         let to = self.address().wrapping_add(at);
@@ -144,7 +144,7 @@ impl Bytes {
     /// Sets all bytes to zero.
     pub fn clear(&self) {
         #[cfg(test)]
-        if crate::crash::is_dead_at_store() {
+        if crate::crash::is_dead_or_late_at_copy(|| ()) {
             return;
         }
         // SAFETY: the range lies inside the mapping (checked when it was made); as in `write`, nobody

@@ -4,11 +4,13 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`deaths`] | death in place of every store |
+//! | [`exhaustive`] | two deaths in a row, in every operation |
 //! | [`faults`] | real processes that are killed at every named place |
 //! | [`handovers`] | locks whose holder was killed |
 //! | [`places`] | joining, forking, and slots that change hands |
 
 mod deaths;
+mod exhaustive;
 mod faults;
 mod handovers;
 mod places;
@@ -40,7 +42,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let me = Family::create_with(LEAST * 4).expect("a small heap");
+        Self::of(LEAST * 4)
+    }
+
+    fn of(len: usize) -> Self {
+        let me = Family::create_with(len).expect("a small heap");
         me.me().expect("room");
         Self {
             me,
