@@ -199,6 +199,7 @@ impl Blocks {
                 .state
                 .store(Run::unowned(state, rest).encode(), Relaxed);
         }
+        fault::point("block.unlisted");
         let entry = self.entry(page)?;
         entry.generation.fetch_add(1, Relaxed); // published by the next line
         // Release pairs with the Acquire in `run`: the rest's entry is there before the run is cut.

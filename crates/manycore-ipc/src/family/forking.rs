@@ -40,6 +40,7 @@ impl Family {
     /// process the slot is for, so that a child that dies before it comes leaves nothing. Where there
     /// is no child, the slot is free again.
     pub fn finish_fork(&self, counts: &Counts) {
+        fault::point("fork.finishing");
         let child = OwnerId::from_bits(self.reserved.swap(0, Relaxed) as u32);
         let (before, after) = (self.children.take(), process::children_of_this_thread());
         // Where the kernel does not list children, the reservation ends with this process at the latest.

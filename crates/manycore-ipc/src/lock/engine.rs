@@ -22,6 +22,7 @@ use std::time::Duration;
 use manycore_os::futex::{self, Slept};
 use manycore_os::robust::{self, Holder, OWNER_DIED, TID, WAITERS};
 
+use crate::fault;
 use crate::wait::{GaveUp, Patience};
 use crate::word::Word32;
 
@@ -109,6 +110,7 @@ impl EngineLock {
                 continue; // it was released meanwhile, and whoever takes it next sees the bit
             }
             let slice = patience.slice();
+            fault::point("engine.waiting");
             let outcome = futex::wait(self.0.as_futex(), word, slice);
             holder.retract();
             if outcome == Slept::Woken {
@@ -143,6 +145,7 @@ impl EngineLock {
             is_damaged: Cell::new(died),
         };
         if died {
+            fault::point("engine.inherited");
             Locked::OwnerDied(guard)
         } else {
             Locked::Clean(guard)
@@ -170,6 +173,7 @@ impl EngineLock {
     fn release(&self, left: u32) {
         // Release pairs with the Acquire in `try_lock` and `try_take`.
         if self.0.swap(left, Release) & WAITERS != 0 {
+            fault::point("engine.released");
             futex::wake(self.0.as_futex(), 1);
         }
     }

@@ -155,6 +155,7 @@ impl UserLock {
         // Release pairs with the Acquire of the next owner.
         let word = self.word.swap(0, Release);
         if word & WAITERS != 0 {
+            fault::point("lock.released");
             futex::wake(self.word.as_futex(), 1);
         }
         word & HOLDER != 0

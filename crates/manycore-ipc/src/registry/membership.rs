@@ -93,6 +93,7 @@ impl Registry {
         fault::point("registry.taken");
         self.slot(owner.slot())?
             .set_start(owner.generation(), id.start);
+        fault::point("registry.joined");
         Ok(owner)
     }
 

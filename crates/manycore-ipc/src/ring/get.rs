@@ -236,6 +236,7 @@ impl Ring {
         for n in 0..usize::from(header.blocks) {
             let block = region.block(head, n)?;
             self.claim(block)?;
+            fault::point("ring.get.claimed");
             into.blocks.push(block);
             skip += BlockRef::SIZE as u64;
         }

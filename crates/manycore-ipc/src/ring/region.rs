@@ -8,6 +8,7 @@ use super::record::{HEADER, Header};
 use crate::block::allocator::Taken;
 use crate::block::{BlockRef, Blocks};
 use crate::error::{AllocError, Corrupted};
+use crate::fault;
 use crate::heap::Bytes;
 use crate::object::Objects;
 use crate::registry::OwnerId;
@@ -299,6 +300,7 @@ impl Ring {
     /// Refuses further messages, in all processes, and wakes whoever sleeps.
     pub fn close(&self) {
         self.body.closed.store(1, Release); // pairs with the Acquire in `is_closed`
+        fault::point("ring.closed");
         self.items_bell().ring_all();
         self.space_bell().ring_all();
     }
@@ -341,6 +343,7 @@ impl Ring {
             // SeqCst: as a condition of `finished`, ordered against its fences.
             match done.compare_exchange(seen, seen + 1, SeqCst, Relaxed) {
                 Ok(_) => {
+                    fault::point("ring.done");
                     if self.is_finished() {
                         self.body.finished.ring_all();
                     }

@@ -109,6 +109,7 @@ impl Bell {
             // At every turn, also the last one: the ringer cleared the flag, and others may still sleep.
             let word = self.0.fetch_or(WAITING, SeqCst) | WAITING;
             fence(SeqCst); // pairs with the fence in `ring_for`: the flag is set before the condition is read
+            fault::point("bell.flagged");
             if ready() {
                 return Ok(true);
             }
@@ -121,7 +122,11 @@ impl Bell {
                 }
                 Some(Slept::Woken) => {}
             }
-            slept = Some(futex::wait(self.0.as_futex(), word, patience.slice()));
+            let outcome = futex::wait(self.0.as_futex(), word, patience.slice());
+            if outcome == Slept::Woken {
+                fault::point("bell.woken");
+            }
+            slept = Some(outcome);
         }
     }
 }
