@@ -51,9 +51,9 @@ impl Corpse {
     /// Runs `operation` as this process did.
     pub(crate) fn play<R>(&self, operation: impl FnOnce() -> R) -> R {
         PID.set(Some(self.pid()));
-        let result = operation();
+        let result = catch_unwind(AssertUnwindSafe(operation));
         PID.set(None);
-        result
+        result.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
     }
 }
 

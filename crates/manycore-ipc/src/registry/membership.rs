@@ -108,6 +108,17 @@ impl Registry {
         })
     }
 
+    /// Lets the tenant of a slot be another process, one that has ended for instance.
+    #[cfg(test)]
+    pub(crate) fn pretend_pid(&self, owner: OwnerId, pid: u32) {
+        let (slot, tenancy) = (self.slot(owner.slot()), self.tenancy(owner.slot()));
+        let tenancy = tenancy.expect("sound");
+        if tenancy.generation == owner.generation() {
+            let other = Tenancy { pid, ..tenancy }.encode();
+            slot.expect("inside").state.store(other, Release);
+        }
+    }
+
     /// A pid says nothing to processes of another PID namespace: they would take this one for dead.
     fn check_namespace(&self) -> Result<(), HandleError> {
         let (theirs, own) = (self.heap.header().pid_namespace(), process::pid_namespace());

@@ -3,7 +3,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`scene`] | what the processes share, and what must be true of it in the end |
+//! | [`meetings`] | what others do beside the first one before it dies |
 //! | [`operations`] | what the first one does when it dies, and what a survivor does next |
+//! | [`programs`] | sequences of operations by chance, with deaths, against a model |
 //!
 //! A round: the first process dies in an operation. The second goes on with other work, meets what the
 //! first has left, and dies over it or after it. The third goes on and finds everything in order: each
@@ -14,11 +16,13 @@
 
 mod meetings;
 mod operations;
+mod programs;
 mod scene;
 
 use super::*;
 use crate::crash::{LateDeath, run_until_death_with_late, stopped_until_death};
 use crate::family::Hold;
+use crate::wait::GaveUp;
 use operations::{OPERATIONS, Operation, Part, go_on};
 use scene::{Actor, Scene, Who};
 

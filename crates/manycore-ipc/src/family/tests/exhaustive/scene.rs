@@ -33,6 +33,8 @@ struct Journal {
     got: Vec<(Who, u64)>,
     /// Who has begun a `get` that has not returned.
     getting: Vec<Who>,
+    /// Messages that went with who had taken them, as rows said that are others' by now.
+    lost: Vec<u64>,
 }
 
 /// The objects of a round, all held by the survivor.
@@ -111,7 +113,12 @@ impl Scene {
         assert!(tags.is_sorted_by(|a, b| a < b), "order {what}: {tags:?}");
         let taken_by = |tag| journal.got.iter().find(|&&(_, got)| got == tag);
         let named: Vec<_> = rows.iter().map(|row| row.read().map(|it| it.tag)).collect();
-        for &tag in journal.put.iter().filter(|&&tag| taken_by(tag).is_none()) {
+        assert!(
+            journal.lost.iter().all(|&tag| taken_by(tag).is_none()),
+            "blamed on a row, and delivered, {what}: {journal:?}"
+        );
+        let is_lost = |tag: &&u64| taken_by(**tag).is_none() && !journal.lost.contains(tag);
+        for &tag in journal.put.iter().filter(is_lost) {
             let taker = named.iter().position(|&name| name == Some(tag));
             let taker = taker.map(|row| [Who::First, Who::Second][row]);
             assert!(
@@ -130,16 +137,39 @@ impl Scene {
             self.inner.lock().is_ok(),
             "held by the survivor all the time"
         );
+        forget_leaked_counts(world.me);
         world.check(5, 1 + self.blocks_of_the_group(), what);
         drop(self);
-        world.me.free_buried().expect("sound");
-        // What was counted, and died before its message was sent or received, stays counted.
-        let objects = world.me.objects().expect("registered");
-        for _ in 0..4 {
-            for_every_leaked_count(world.me, |index| objects.arrived(index).expect("sound"));
-            world.me.free_buried().expect("sound");
-        }
+        forget_leaked_counts(world.me);
         world.check(0, 0, what);
+    }
+
+    /// Whether all objects are there, as the survivor holds them.
+    pub(super) fn is_there(&self) -> bool {
+        let all = [
+            &self.queue,
+            &self.inner,
+            &self.lock,
+            &self.value,
+            &self.group,
+        ];
+        all.into_iter().all(Hold::is_there)
+    }
+
+    /// What the owner of workers does before another one has this one's row.
+    pub(super) fn clear_row_of(&self, who: Who) {
+        let ring = self.queue.ring().expect("a ring");
+        self.queue.family().reap_dead(true);
+        ring.settle();
+        let row = self.group.rows().expect("a group")[who as usize];
+        let mut journal = self.journal();
+        if let Some(taking) = row.read() {
+            if journal.got.iter().all(|&(_, tag)| tag != taking.tag) {
+                journal.lost.push(taking.tag);
+            }
+        }
+        journal.getting.retain(|&other| other != who);
+        row.void();
     }
 
     /// Its rows, and what was kept with it and not dropped before a death.
@@ -154,6 +184,18 @@ impl Scene {
     fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What was counted, and died before its message was sent or received, stays counted: once no message is
+/// left, all that nobody holds.
+fn forget_leaked_counts(family: &Family) {
+    let objects = family.objects().expect("registered");
+    family.reap_dead(true);
+    for _ in 0..8 {
+        family.free_buried().expect("sound");
+        for_every_leaked_count(family, |index| objects.arrived(index).expect("sound"));
+    }
+    family.free_buried().expect("sound");
 }
 
 impl Actor {
@@ -178,6 +220,15 @@ impl Actor {
 
     /// Puts a message that is so many times its tag, if there is room for it.
     pub(super) fn put(&self, len: usize, blocks: usize, handles: usize) {
+        self.put_waiting(len, blocks, &vec![self.names.inner; handles]);
+    }
+
+    /// Puts a message with handles of objects that this process holds.
+    pub(super) fn put_handles(&self, handles: &[Handle]) {
+        self.put_waiting(10, 0, handles);
+    }
+
+    fn put_waiting(&self, len: usize, blocks: usize, handles: &[Handle]) {
         self.put_by(len, blocks, handles, |ring, message| {
             let mut tick = || true;
             match ring.put(message, &mut Patience::new(Deadline::PASSED, &mut tick)) {
@@ -192,7 +243,7 @@ impl Actor {
         &self,
         len: usize,
         blocks: usize,
-        handles: usize,
+        handles: &[Handle],
         put: impl FnOnce(&Ring, &Outgoing<'_>) -> bool,
     ) {
         let tag = self.note(|journal| {
@@ -201,20 +252,19 @@ impl Actor {
         });
         let hold = self.hold(self.names.queue, Kind::Ring);
         let blocks: Vec<_> = (0..blocks).map(|_| self.block(tag)).collect();
-        let handles = vec![self.names.inner; handles];
-        self.family.send(&handles).expect("held by the survivor");
+        self.family.send(handles).expect("held");
         let message = Outgoing {
             kind: 1,
             tag,
             blocks: &blocks,
-            handles: &handles,
+            handles,
             payload: &vec![tag as u8; len],
         };
         if put(&hold.ring().expect("a ring"), &message) {
             self.note(|journal| journal.put.push(tag));
         } else {
             blocks.iter().for_each(|&block| self.family.discard(block));
-            self.family.unsend(&handles);
+            self.family.unsend(handles);
         }
     }
 
@@ -269,13 +319,14 @@ impl Actor {
             blocks.free(block);
         }
         let held = self.family.receive(&message.handles).expect("in flight");
-        assert!(held.iter().all(|hold| hold.lock().is_ok()));
+        assert!(held.iter().all(Hold::is_there));
         tag
     }
 
     /// As [`Actor::put`], but gives up where it would have to wait for a lock.
     pub(super) fn try_put(&self, len: usize, blocks: usize, handles: usize) {
-        self.put_by(len, blocks, handles, |ring, message| {
+        let handles = vec![self.names.inner; handles];
+        self.put_by(len, blocks, &handles, |ring, message| {
             let mut region = None;
             let mut outcome = ring.try_put(message, &mut region).expect("sound");
             if let Put::NeedsRegion(bytes) = outcome {
