@@ -211,6 +211,11 @@ impl EngineLock {
         self.0.load(Relaxed) & WAITERS != 0
     }
 
+    /// Whether somebody has it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.load(Relaxed) & TID != 0
+    }
+
     /// Whether its last owner is known to have died.
     pub(crate) fn is_marked(&self) -> bool {
         self.0.load(Relaxed) & OWNER_DIED != 0

@@ -36,7 +36,7 @@ impl Objects {
         Self { heap, me }
     }
 
-    pub(super) fn header(&self) -> &'static ObjectsHeader {
+    pub(crate) fn header(&self) -> &'static ObjectsHeader {
         &self.heap.header().objects
     }
 

@@ -42,6 +42,11 @@ fn every_fault_point_has_a_row_in_a_table_of_deaths_and_the_other_way_round() {
     for (page, text) in sources.protocols() {
         named.extend(death_rows(&text).iter().flat_map(|row| row.points()));
         let anywhere = names_in(&text).into_iter().filter(|it| is_fault_point(it));
+        // A page of the layer above speaks of processes that its own tests kill there.
+        let points = match page.contains("manycore-ipc") {
+            true => points.clone(),
+            false => sources.places_below("crates/manycore/tests"),
+        };
         let unknown: Vec<_> = anywhere.filter(|point| !points.contains(point)).collect();
         assert_eq!(unknown, [""; 0], "no such fault point, in {page}");
     }

@@ -98,6 +98,15 @@ impl Sources {
         found.map(|(path, _)| path.clone()).collect()
     }
 
+    /// The places that the tests below a folder list.
+    pub fn places_below(&self, folder: &str) -> BTreeSet<String> {
+        let below = self
+            .texts
+            .iter()
+            .filter(|(path, _)| path.starts_with(folder));
+        below.flat_map(|(_, text)| places(text)).collect()
+    }
+
     pub fn places_in(&self, file: &str) -> BTreeSet<String> {
         places(&self.page(file))
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::*;
 use crate::block::BlockRef;
+use crate::lock::EngineLock;
 use crate::object::Objects;
 use crate::object::cell::Cell;
 use crate::object::group::Row;
@@ -25,16 +26,34 @@ pub(super) enum Who {
 /// What the processes have seen of the queue, in the order of events. It dies with none of them.
 #[derive(Debug, Default)]
 struct Journal {
-    /// The tag of the message that was sent last.
-    tag: u64,
+    /// Who has begun to send the message with this number, counted from one.
+    senders: Vec<Who>,
     /// Messages whose `put` has returned.
     put: Vec<u64>,
     /// Messages whose `get` has returned.
     got: Vec<(Who, u64)>,
     /// Who has begun a `get` that has not returned.
     getting: Vec<Who>,
+    /// Whether somebody acted while another was stopped, so that what was begun first need not be done first.
+    is_beside: bool,
     /// Messages that went with who had taken them, as rows said that are others' by now.
     lost: Vec<u64>,
+}
+
+impl Journal {
+    /// Whether each process got each other's messages in the order in which they were sent.
+    fn is_in_order(&self) -> bool {
+        let all = [Who::First, Who::Second, Who::Survivor];
+        let is_of_pair = |to: Who, from: Who| {
+            let tags = self.got.iter().filter(move |&&(who, _)| who == to);
+            let tags = tags.map(|&(_, tag)| tag);
+            tags.filter(move |&tag| self.senders[tag as usize - 1] == from)
+        };
+        all.iter().all(|&to| {
+            all.iter()
+                .all(|&from| is_of_pair(to, from).is_sorted_by(|a, b| a < b))
+        }) && (self.is_beside || self.got.is_sorted_by_key(|&(_, tag)| tag))
+    }
 }
 
 /// The objects of a round, all held by the survivor.
@@ -109,8 +128,7 @@ impl Scene {
             journal.got.len() - before,
             "the counters of the queue {what}"
         );
-        let tags: Vec<u64> = journal.got.iter().map(|&(_, tag)| tag).collect();
-        assert!(tags.is_sorted_by(|a, b| a < b), "order {what}: {tags:?}");
+        assert!(journal.is_in_order(), "order {what}: {journal:?}");
         let taken_by = |tag| journal.got.iter().find(|&&(_, got)| got == tag);
         let named: Vec<_> = rows.iter().map(|row| row.read().map(|it| it.tag)).collect();
         assert!(
@@ -154,6 +172,27 @@ impl Scene {
             &self.group,
         ];
         all.into_iter().all(Hold::is_there)
+    }
+
+    /// Whether anybody is inside an engine lock that others may need.
+    pub(super) fn is_any_lock_held(&self) -> bool {
+        let family = self.queue.family();
+        let ring = self.queue.ring().expect("a ring");
+        let locks = [
+            &family.heap().header().objects.lock,
+            &family.heap().header().allocator.lock,
+            &ring.body.put.lock,
+            &ring.body.get.lock,
+        ];
+        locks.into_iter().any(EngineLock::is_held)
+    }
+
+    pub(super) fn have_others_acted(&self) -> bool {
+        self.journal().is_beside
+    }
+
+    pub(super) fn note_others(&self) {
+        self.journal().is_beside = true;
     }
 
     /// What the owner of workers does before another one has this one's row.
@@ -247,8 +286,8 @@ impl Actor {
         put: impl FnOnce(&Ring, &Outgoing<'_>) -> bool,
     ) {
         let tag = self.note(|journal| {
-            journal.tag += 1;
-            journal.tag
+            journal.senders.push(self.who);
+            journal.senders.len() as u64
         });
         let hold = self.hold(self.names.queue, Kind::Ring);
         let blocks: Vec<_> = (0..blocks).map(|_| self.block(tag)).collect();
