@@ -27,7 +27,7 @@ use operations::{OPERATIONS, Operation, Part, go_on};
 use scene::{Actor, Scene, Who};
 
 /// Second deaths that each first one meets, about.
-const SECOND_DEATHS: u64 = 12;
+const SECOND_DEATHS: u64 = 5;
 
 impl World {
     /// A process that has joined, and has not looked for the dead.
