@@ -59,26 +59,13 @@ class Queue(_engine.RingQueue):
 class JoinableQueue(Queue):
     """A queue whose consumers say when an item is done, and whose producers can wait for that."""
 
-    def put(self, obj: object, block: bool = True, timeout: float | None = None) -> None:
-        """Puts an item, which counts as unfinished until `task_done`."""
-        self._count_unfinished(1)  # before: a consumer may be done with it before `put` returns
-        try:
-            super().put(obj, block, timeout)
-        except BaseException:
-            self._count_unfinished(-1)
-            raise
-
-    def put_nowait(self, obj: object) -> None:
-        """`put(obj, block=False)`."""
-        self.put(obj, block=False)
-
     def task_done(self) -> None:
         """Says that an item that was got is done.
 
         Raises:
             ValueError: When called more often than there were items.
         """
-        if not self._count_unfinished(-1):
+        if not self._mark_done():
             raise ValueError("task_done() called too many times")
 
     def join(self) -> None:

@@ -301,3 +301,16 @@ def test_a_producer_killed_while_it_waits_for_room_leaves_the_queue_as_it_was():
     assert queue.get() == "first"
     assert queue.empty()
     assert fills_at(queue) == 1
+
+
+def test_a_producer_killed_while_it_waits_for_room_leaves_nothing_to_join():
+    queue = manycore.JoinableQueue(1)
+    queue.put("first")
+    with running(CTX, targets.put, queue, "second") as process:
+        wait_until_asleep(process.pid)
+        kill_and_confirm(process.pid)
+    assert queue.get() == "first"
+    queue.task_done()
+    queue.join()
+    with pytest.raises(ValueError, match="too many"):
+        queue.task_done()

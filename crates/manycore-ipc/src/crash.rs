@@ -6,11 +6,19 @@
 //!
 //! [`interrupted`] does not kill: it lets others act in front of a store, as if the process had been
 //! stopped there. For what takes no lock, that walks through every order of two processes' steps.
+//! [`stopped_until_death`] kills it after that.
+//!
+//! A death in place of a copy leaves the first half of the bytes. [`run_until_death_with_late`] also keeps
+//! one store back that the process has made before it died, as if it had not become visible: no store is
+//! bound to come before those that follow it, by the compiler at least, up to the next `Release`.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{self, Acquire, Relaxed},
+};
 
 use crate::kernel::Holder;
 use crate::model;
@@ -43,6 +51,9 @@ impl Mortal {
 thread_local! {
     static MORTAL: Cell<Mortal> = const { Cell::new(Mortal { left: None, is_dead: false }) };
     static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    static DIES_THEN: Cell<bool> = const { Cell::new(false) };
+    static LATE: Cell<Late> = const { Cell::new(Late::No) };
+    static KEPT_BACK: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
     static PID: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
@@ -70,9 +81,9 @@ impl Corpse {
     /// Runs `operation` as this process did.
     pub(crate) fn play<R>(&self, operation: impl FnOnce() -> R) -> R {
         PID.set(Some(self.pid()));
-        let result = operation();
+        let result = catch_unwind(AssertUnwindSafe(operation));
         PID.set(None);
-        result
+        result.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
     }
 }
 
@@ -99,12 +110,77 @@ pub(crate) fn die() -> ! {
     panic_any(Died)
 }
 
-/// Counts one store; `true` when it must not happen.
-pub(crate) fn is_dead_at_store() -> bool {
+/// Whether a store is kept back that the process believes it has made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Late {
+    No,
+    /// The one after this many; the process dies in place of the store that comes so many later.
+    In(u64, u64),
+    /// One is; the next store with an order would show it, so the process dies in place of that at the
+    /// latest.
+    Yes,
+    /// It died in place of that.
+    Ordered,
+}
+
+/// Counts one store that is visible at once; `true` when it must not happen.
+pub(crate) fn is_dead_at_store(order: Ordering) -> bool {
+    is_lost(order != Relaxed && order != Acquire, || ())
+}
+
+/// Counts one store of `value` to the word at an address, which may be late.
+pub(crate) fn is_dead_or_late_at_store(order: Ordering, word: usize, value: u64) -> bool {
+    if is_dead_at_store(order) {
+        return true;
+    }
+    if KEPT_BACK.get().is_some_and(|(kept, _)| kept == word) {
+        forget_late(); // two stores to one word keep their order
+    }
+    let is_late = is_late();
+    if is_late {
+        KEPT_BACK.set(Some((word, value)));
+    }
+    is_late
+}
+
+/// What the calling process believes to be in the word at an address: it sees its own stores at once.
+pub(crate) fn kept_back(word: usize) -> Option<u64> {
+    KEPT_BACK
+        .get()
+        .filter(|&(kept, _)| kept == word)
+        .map(|(_, value)| value)
+}
+
+/// As [`kept_back`], before an exchange, which shows it to all.
+pub(crate) fn shown(word: usize) -> Option<u64> {
+    let kept = kept_back(word);
+    if kept.is_some() {
+        forget_late();
+    }
+    kept
+}
+
+fn forget_late() {
+    KEPT_BACK.set(None);
+    LATE.set(Late::No);
+}
+
+/// Counts one copy, which a death cuts short: `half` makes the first half of it.
+pub(crate) fn is_dead_or_late_at_copy(half: impl FnOnce()) -> bool {
+    is_lost(false, half) || is_late()
+}
+
+fn is_lost(has_order: bool, half: impl FnOnce()) -> bool {
     if is_dead() {
         return true;
     }
-    let mortal = Mortal::current();
+    let mut mortal = Mortal::current();
+    if LATE.get() == Late::Yes && has_order {
+        if mortal.left != Some(0) {
+            LATE.set(Late::Ordered);
+        }
+        mortal.left = Some(0);
+    }
     let set_left = |left| Mortal { left, ..mortal }.store();
     match mortal.left {
         None => false,
@@ -112,14 +188,38 @@ pub(crate) fn is_dead_at_store() -> bool {
             set_left(None);
             if let Some(others) = MEANWHILE.take() {
                 others();
-                return false;
+                if !DIES_THEN.get() {
+                    return false;
+                }
             }
+            half();
             die()
         }
         Some(n) => {
             set_left(Some(n - 1));
             false
         }
+    }
+}
+
+/// Counts one store that may be late; `true` when it is.
+fn is_late() -> bool {
+    match LATE.get() {
+        Late::In(0, then) => {
+            LATE.set(Late::Yes);
+            let left = Some(then);
+            Mortal {
+                left,
+                ..Mortal::current()
+            }
+            .store();
+            true
+        }
+        Late::In(n, then) => {
+            LATE.set(Late::In(n - 1, then));
+            false
+        }
+        Late::No | Late::Yes | Late::Ordered => false,
     }
 }
 
@@ -167,6 +267,7 @@ pub(crate) fn run_until_death<R>(stores: u64, operation: impl FnOnce() -> R) -> 
     };
     mortal.store();
     let outcome = catch_unwind(AssertUnwindSafe(operation));
+    KEPT_BACK.set(None);
     let died = Mortal::current().is_dead;
     Mortal::default().store();
     if model::is_active() {
@@ -224,4 +325,47 @@ pub(crate) fn interrupted<R>(
     let result = operation();
     MORTAL.set(Mortal::default());
     (result, MEANWHILE.take().is_none())
+}
+
+/// Runs `operation`, in front of its store number `stores` (from 0) what `others` do, and kills it there.
+/// `Some` is its result when it had fewer stores than that.
+pub(crate) fn stopped_until_death<R>(
+    stores: u64,
+    others: impl FnOnce() + 'static,
+    operation: impl FnOnce() -> R,
+) -> Option<R> {
+    MEANWHILE.set(Some(Box::new(others)));
+    DIES_THEN.set(true);
+    let result = run_until_death(stores, operation);
+    DIES_THEN.set(false);
+    MEANWHILE.take();
+    result
+}
+
+/// How [`run_until_death_with_late`] ended.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LateDeath {
+    /// In place of the store that was asked for.
+    There,
+    /// Earlier, in place of one that would have shown what was kept back; or nothing is kept back any more.
+    Earlier,
+    /// Not at all: the operation has fewer stores that may be late.
+    Finished,
+}
+
+/// Runs `operation` without its store number `late` (from 0; exchanges are not counted), and kills it in
+/// place of the store that comes `then` stores after that one.
+pub(crate) fn run_until_death_with_late(
+    late: u64,
+    then: u64,
+    operation: impl FnOnce(),
+) -> LateDeath {
+    LATE.set(Late::In(late, then));
+    let outcome = run_until_death(u64::MAX, operation);
+    match (outcome, LATE.replace(Late::No)) {
+        (Some(()), Late::In(..)) => LateDeath::Finished,
+        (None, Late::Yes) => LateDeath::There,
+        _ => LateDeath::Earlier,
+    }
 }

@@ -40,8 +40,8 @@ pub fn arm_from_environment() {
     ARMED.store(plan().is_some(), Relaxed);
 }
 
-/// Arms a plan in this process only, whatever the environment says.
-pub(crate) fn is_armed() -> bool {
+/// Whether this process shall die somewhere.
+fn is_armed() -> bool {
     ARMED.load(Relaxed)
 }
 

@@ -46,6 +46,10 @@ macro_rules! word {
             #[inline]
             pub fn load(&self, order: Ordering) -> $int {
                 #[cfg(test)]
+                if let Some(value) = crash::kept_back(self.address()) {
+                    return value as $int;
+                }
+                #[cfg(test)]
                 if let Some(word) = self.modelled(Look) {
                     return word.load(order);
                 }
@@ -56,7 +60,7 @@ macro_rules! word {
             #[inline]
             pub fn store(&self, value: $int, order: Ordering) {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                if crash::is_dead_or_late_at_store(order, self.address(), value.into()) {
                     return;
                 }
                 #[cfg(test)]
@@ -70,7 +74,9 @@ macro_rules! word {
             #[inline]
             pub fn swap(&self, value: $int, order: Ordering) -> $int {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return self.load(Ordering::Relaxed);
                 }
                 #[cfg(test)]
@@ -93,7 +99,9 @@ macro_rules! word {
                 failure: Ordering,
             ) -> Result<$int, $int> {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return Err(self.load(Ordering::Relaxed));
                 }
                 #[cfg(test)]
@@ -107,7 +115,9 @@ macro_rules! word {
             #[inline]
             pub fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return self.load(Ordering::Relaxed);
                 }
                 #[cfg(test)]
@@ -121,7 +131,9 @@ macro_rules! word {
             #[inline]
             pub fn fetch_and(&self, bits: $int, order: Ordering) -> $int {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return self.load(Ordering::Relaxed);
                 }
                 #[cfg(test)]
@@ -135,7 +147,9 @@ macro_rules! word {
             #[inline]
             pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
                 #[cfg(test)]
-                if crash::is_dead_at_store() {
+                self.show();
+                #[cfg(test)]
+                if crash::is_dead_at_store(order) {
                     return self.load(Ordering::Relaxed);
                 }
                 #[cfg(test)]
@@ -180,6 +194,29 @@ pub fn fence(order: Ordering) {
     }
     std::sync::atomic::fence(order);
 }
+
+#[cfg(test)]
+macro_rules! kept_back {
+    ($name:ident, $int:ty) => {
+        impl $name {
+            fn address(&self) -> usize {
+                std::ptr::from_ref(self).addr()
+            }
+
+            /// Makes a store of the calling process visible that was kept back.
+            fn show(&self) {
+                if let Some(value) = crash::shown(self.address()) {
+                    self.0.store(value as $int, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+kept_back!(Word32, u32);
+#[cfg(test)]
+kept_back!(Word64, u64);
 
 impl Word32 {
     /// The word as the system-call layer takes it.

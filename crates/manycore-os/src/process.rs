@@ -62,6 +62,13 @@ fn start_time(pid: u32) -> Option<u64> {
     stat_fields(pid)?.get(19)?.parse().ok()
 }
 
+/// How many threads a process has that have not ended; none or one that has is counted too.
+fn threads(pid: u32) -> u32 {
+    let fields = stat_fields(pid);
+    let count = fields.and_then(|fields| fields.get(17)?.parse().ok());
+    count.unwrap_or(0)
+}
+
 /// The fields of `/proc/ID/stat` after the command name, which may itself contain spaces.
 fn stat_fields(id: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
@@ -88,7 +95,8 @@ fn is_another(id: Identity) -> bool {
 fn ended_by_proc(id: Identity) -> bool {
     match (Pid::from_raw(id.pid.cast_signed()), state(id.pid)) {
         (None, _) => true,
-        (Some(_), Some('Z' | 'X')) => true,
+        // A main thread ends like any other: its process lives as long as it has others.
+        (Some(_), Some('Z' | 'X')) => threads(id.pid) <= 1,
         (Some(_), Some(_)) => is_another(id),
         (Some(pid), None) => rustix::process::test_kill_process(pid) == Err(Errno::SRCH),
     }
@@ -276,5 +284,33 @@ mod tests {
         child.wait().expect("ours");
         assert!(has_ended(id));
         assert!(ended_by_proc(id));
+    }
+
+    #[test]
+    fn a_process_lives_on_when_its_main_thread_has_ended() {
+        // SAFETY: the child runs no code of this test but the next lines, which take no lock that another
+        // thread may have held.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            std::thread::spawn(|| {
+                loop {
+                    std::thread::park();
+                }
+            });
+            // SAFETY: ends the calling thread, whose stack nobody refers to.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        }
+        let id = Identity {
+            pid: pid.cast_unsigned(),
+            start: 0,
+        };
+        while state(id.pid) != Some('Z') {
+            std::thread::yield_now();
+        }
+        let seen = (ended_by_proc(id), has_ended(id));
+        kill(id.pid).expect("our own child");
+        reap(id.pid, true).expect("ours");
+        assert_eq!(seen, (false, false));
+        assert!(ended_by_proc(id) && has_ended(id));
     }
 }

@@ -187,10 +187,9 @@ impl RingQueue {
         self.closed.load(Relaxed)
     }
 
-    /// Counts an item of a joinable queue as put (`+1`) or done (`-1`); `False` when there was none.
-    fn _count_unfinished(&self, delta: i64) -> PyResult<bool> {
-        let ring = self.ring()?;
-        Ok(ring.count_unfinished(delta))
+    /// Marks an item of a joinable queue as done; `False` when all are done already.
+    fn _mark_done(&self) -> PyResult<bool> {
+        Ok(self.ring()?.mark_done())
     }
 
     /// Waits until every item of a joinable queue is done.

@@ -199,6 +199,7 @@ impl Blocks {
                 .state
                 .store(Run::unowned(state, rest).encode(), Relaxed);
         }
+        fault::point("block.unlisted");
         let entry = self.entry(page)?;
         entry.generation.fetch_add(1, Relaxed); // published by the next line
         // Release pairs with the Acquire in `run`: the rest's entry is there before the run is cut.
@@ -287,16 +288,18 @@ impl Blocks {
 
     /// Frees a block that a message would have had, if the message was never committed.
     pub(crate) fn free_if_bound(&self, block: BlockRef, object: u32, place: u64) {
-        if self.is_bound(block, object, |bound| bound == place) {
-            self.give_back(block, |run| run.state == State::InFlight);
-        }
+        self.free_if_bound_where(block, object, |bound| bound == place);
     }
 
-    /// Frees the region that a ring has left, unless it is the one that follows the region of `epoch`.
-    pub(crate) fn free_region_unless_linked_in(&self, block: BlockRef, object: u32, epoch: u64) {
-        let elsewhere =
-            |place: u64| crate::ring::position::Position::from_bits(place).epoch() != epoch;
-        if self.is_bound(block, object, elsewhere) {
+    /// Frees a block that belongs to an object and whose place there is `right`. The reference may be half
+    /// written: what it names without being meant is bound elsewhere.
+    pub(crate) fn free_if_bound_where(
+        &self,
+        block: BlockRef,
+        object: u32,
+        right: impl Fn(u64) -> bool,
+    ) {
+        if self.is_bound(block, object, right) {
             self.give_back(block, |run| run.state == State::InFlight);
         }
     }

@@ -287,19 +287,17 @@ impl Blocks {
         let mut found = Vec::new();
         self.locked(|this| {
             this.walk(|page, run| {
-                if run.state == State::InFlight {
-                    found.push((page, run));
+                if let (State::InFlight, Ok(entry)) = (run.state, this.entry(page)) {
+                    found.push(BlockRef {
+                        page: page as u32,
+                        len: run.pages,
+                        // Under the lock no block is taken: this is the generation of the one that was seen.
+                        generation: entry.generation.load(Relaxed),
+                    });
                 }
             })
         })??;
-        for (page, run) in found {
-            let entry = self.entry(page)?;
-            let generation = entry.generation.load(Relaxed); // a block in flight does not change it
-            let block = BlockRef {
-                page: page as u32,
-                len: run.pages,
-                generation,
-            };
+        for block in found {
             self.free_if_bound(block, object, u64::MAX);
         }
         Ok(())

@@ -40,6 +40,7 @@ impl Family {
     /// process the slot is for, so that a child that dies before it comes leaves nothing. Where there
     /// is no child, the slot is free again.
     pub fn finish_fork(&self, counts: &Counts) {
+        fault::point("fork.finishing");
         let child = OwnerId::from_bits(self.reserved.swap(0, Relaxed) as u32);
         let (before, after) = (self.children.take(), process::children_of_this_thread());
         // Where the kernel does not list children, the reservation ends with this process at the latest.
@@ -60,15 +61,18 @@ impl Family {
             registry.expect(child, pid);
             return;
         }
-        let Some(me) = self.member().filter(|_| registry.is_open(child)) else {
+        // First of all: a child that the kernel has not listed joins anew then, instead of moving into a
+        // slot that is being emptied.
+        let Some(me) = self.member().filter(|&me| registry.withdraw(child, me)) else {
             return;
         };
+        fault::point("fork.withdrawn");
         let objects = Objects::new(self.heap, me);
         for &index in counts.keys() {
             let _ = objects.clear_holder(index, child); // set in `prepare_fork`, under this lock
         }
         fault::point("fork.failed");
-        registry.cancel(child);
+        registry.release(child, me);
     }
 
     /// After a fork, in the child: takes the reserved slot. Without one (the registry was full, or this

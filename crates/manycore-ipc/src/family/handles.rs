@@ -111,7 +111,8 @@ impl Family {
             Kind::Ring => Ring::new(index, blocks, *objects)?.drain()?,
             Kind::Memory => {
                 if let Some(block) = objects.body::<MemoryBody>(index)?.block() {
-                    blocks.free(block);
+                    // Only if it is this object's, as in `Ring::drain`.
+                    blocks.free_if_bound(block, index, u64::MAX);
                 }
             }
             Kind::Group => blocks.free_bound_to(index)?,

@@ -57,6 +57,12 @@ impl Hold {
         Ok(objects)
     }
 
+    /// Whether the object is there, as it must be.
+    #[cfg(test)]
+    pub(crate) fn is_there(&self) -> bool {
+        self.objects().is_ok()
+    }
+
     /// The object as a ring.
     ///
     /// # Errors

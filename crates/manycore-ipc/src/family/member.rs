@@ -130,6 +130,7 @@ impl Family {
     fn make_room(&self) -> Result<(), HandleError> {
         let registry = self.registry();
         let usher = registry.join_spare()?;
+        fault::point("registry.ushered");
         let mut found = Vec::new();
         for number in registry.used() {
             self.reap_as(usher, number, &mut found);

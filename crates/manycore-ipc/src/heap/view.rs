@@ -130,7 +130,7 @@ impl Bytes {
             return;
         }
         #[cfg(test)]
-        if crate::crash::is_dead_at_store() {
+        if crate::crash::is_dead_or_late_at_copy(|| self.write(at, &from[..from.len() / 2])) {
             return;
         }
         #[cfg(test)]
@@ -150,7 +150,7 @@ impl Bytes {
     /// Sets all bytes to zero.
     pub fn clear(&self) {
         #[cfg(test)]
-        if crate::crash::is_dead_at_store() {
+        if crate::crash::is_dead_or_late_at_copy(|| ()) {
             return;
         }
         #[cfg(test)]

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use manycore_os::robust::{OWNER_DIED, TID, WAITERS};
 
+use crate::fault;
 use crate::kernel::{self, Holder, Slept};
 use crate::wait::{GaveUp, Patience, spin};
 use crate::word::Word32;
@@ -109,6 +110,7 @@ impl EngineLock {
                 continue; // it was released meanwhile, and whoever takes it next sees the bit
             }
             let slice = patience.slice();
+            fault::point("engine.waiting");
             let outcome = kernel::sleep(&self.0, word, slice);
             holder.retract();
             if outcome == Slept::Woken {
@@ -143,6 +145,7 @@ impl EngineLock {
             is_damaged: Cell::new(died),
         };
         if died {
+            fault::point("engine.inherited");
             Locked::OwnerDied(guard)
         } else {
             Locked::Clean(guard)
@@ -170,6 +173,7 @@ impl EngineLock {
     fn release(&self, left: u32) {
         // Release pairs with the Acquire in `try_lock` and `try_take`.
         if self.0.swap(left, Release) & WAITERS != 0 {
+            fault::point("engine.released");
             kernel::wake(&self.0, 1);
         }
     }
@@ -207,6 +211,11 @@ impl EngineLock {
     /// Whether somebody waits for it.
     pub(crate) fn is_contended(&self) -> bool {
         self.0.load(Relaxed) & WAITERS != 0
+    }
+
+    /// Whether somebody has it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.load(Relaxed) & TID != 0
     }
 
     /// Whether its last owner is known to have died.

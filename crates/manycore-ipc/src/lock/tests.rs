@@ -110,6 +110,36 @@ fn a_hand_over_that_was_stopped_does_not_take_the_lock_from_its_new_owner() {
 }
 
 #[test]
+fn a_hand_over_that_was_stopped_hides_neither_its_own_report_nor_a_later_one() {
+    type Meanwhile = fn(&UserLock);
+    let another_hand_over: Meanwhile = |lock| lock.hand_over(DEAD, PID);
+    let a_later_death: Meanwhile = |lock| {
+        lock.hand_over(DEAD, PID);
+        assert_eq!(lock.try_acquire(OTHER), Some(Acquired::HolderDied(PID)));
+        lock.hand_over(OTHER, PID + 1);
+    };
+    for (meanwhile, pid) in [(another_hand_over, PID), (a_later_death, PID + 1)] {
+        for stores in 0.. {
+            let lock: &'static UserLock = Box::leak(Box::new(lock()));
+            let _ = lock.try_acquire(DEAD);
+            let others = move || meanwhile(lock);
+            let ((), was_stopped) = interrupted(stores, others, || lock.hand_over(DEAD, PID));
+            if !was_stopped {
+                break;
+            }
+            let acquired = lock.try_acquire(ME);
+            assert_eq!(
+                acquired,
+                Some(Acquired::HolderDied(pid)),
+                "{stores} stores into the first hand-over"
+            );
+            assert!(lock.release());
+            assert_eq!(lock.try_acquire(ME), Some(Acquired::Clean), "once");
+        }
+    }
+}
+
+#[test]
 fn who_gives_up_after_a_wake_up_leaves_the_bit_to_those_that_still_sleep() {
     let lock = lock();
     let _ = lock.try_acquire(DEAD);

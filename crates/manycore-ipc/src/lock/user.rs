@@ -151,6 +151,7 @@ impl UserLock {
         // Release pairs with the Acquire of the next owner.
         let word = self.word.swap(0, Release);
         if word & WAITERS != 0 {
+            fault::point("lock.released");
             kernel::wake(&self.word, 1);
         }
         if word & HOLDER == DIED {

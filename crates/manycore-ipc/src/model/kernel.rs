@@ -161,7 +161,7 @@ pub(crate) fn sleep(word: &Word32, expected: u32, at_most: Duration) -> Slept {
 
 /// Wakes up to `count` threads. A process may die in place of this, as in place of a store.
 pub(crate) fn wake(word: &Word32, count: u32) {
-    if !crash::is_dead_at_store() {
+    if !crash::is_dead_at_store(SeqCst) {
         wake_at(address_of(word), count);
     }
 }

@@ -16,7 +16,7 @@ use crate::word::{Word64, fence};
 const GENERATION: u32 = 0xff_ffff;
 
 impl Objects {
-    pub(super) fn holder_word(
+    pub(crate) fn holder_word(
         &self,
         index: u32,
         who: OwnerId,

@@ -36,7 +36,7 @@ impl Objects {
         Self { heap, me }
     }
 
-    pub(super) fn header(&self) -> &'static ObjectsHeader {
+    pub(crate) fn header(&self) -> &'static ObjectsHeader {
         &self.heap.header().objects
     }
 
@@ -137,6 +137,7 @@ impl Objects {
         let index = match head.load(Relaxed).checked_sub(1) {
             Some(index) => {
                 head.store(self.object(index)?.next.load(Relaxed) as u32, Relaxed);
+                fault::point("object.unlisted");
                 index
             }
             None => {

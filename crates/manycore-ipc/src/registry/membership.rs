@@ -93,6 +93,7 @@ impl Registry {
         fault::point("registry.taken");
         self.slot(owner.slot())?
             .set_start(owner.generation(), id.start);
+        fault::point("registry.joined");
         Ok(owner)
     }
 
@@ -111,6 +112,17 @@ impl Registry {
     #[cfg(test)]
     pub(crate) fn adopt_as(&self, owner: OwnerId, pid: u32) -> Result<(), HandleError> {
         self.adopt_by(owner, Identity { pid, start: 0 })
+    }
+
+    /// Lets the tenant of a slot be another process, one that has ended for instance.
+    #[cfg(test)]
+    pub(crate) fn pretend_pid(&self, owner: OwnerId, pid: u32) {
+        let (slot, tenancy) = (self.slot(owner.slot()), self.tenancy(owner.slot()));
+        let tenancy = tenancy.expect("sound");
+        if tenancy.generation == owner.generation() {
+            let other = Tenancy { pid, ..tenancy }.encode();
+            slot.expect("inside").state.store(other, Release);
+        }
     }
 
     /// A pid says nothing to processes of another PID namespace: they would take this one for dead.
@@ -233,16 +245,20 @@ impl Registry {
         }
     }
 
-    /// Whether a reserved slot waits for a child of unknown pid.
-    pub(crate) fn is_open(&self, child: OwnerId) -> bool {
-        self.reservation(child).is_some()
-    }
-
-    /// Takes back a reservation for a child that does not exist and holds nothing.
-    pub(crate) fn cancel(&self, child: OwnerId) {
-        if let Some(reserved) = self.reservation(child) {
-            self.free(child.slot(), reserved);
-        }
+    /// Takes back a reservation for a child that does not exist, and claims the cleaning up after it. `false`
+    /// when the child was there all the same, or is expected by its pid.
+    pub(crate) fn withdraw(&self, child: OwnerId, me: OwnerId) -> bool {
+        let (Ok(slot), Some(reserved)) = (self.slot(child.slot()), self.reservation(child)) else {
+            return false;
+        };
+        let gone = Tenancy {
+            status: Status::Gone,
+            by: me.slot(),
+            ..reserved
+        };
+        slot.state
+            .compare_exchange(reserved.encode(), gone.encode(), AcqRel, Relaxed)
+            .is_ok()
     }
 
     /// The tenancy of a slot that is reserved for a child of unknown pid.

@@ -104,8 +104,8 @@ fn a_reservation_ends_with_the_child_that_it_is_for() {
     let slot = registry.reserve(me).expect("room");
     registry.expect(slot, std::process::id());
     registry.adopt(slot).expect("the process that was expected");
-    registry.cancel(slot);
-    assert!(!registry.has_ended(slot), "too late");
+    assert!(!registry.withdraw(slot, me), "too late");
+    assert!(!registry.has_ended(slot));
 }
 
 #[test]

@@ -40,7 +40,9 @@ impl Ring {
                 .load(std::sync::atomic::Ordering::Acquire),
         );
         if let Some(words) = self.body.put.region.get(tail.region_index()) {
-            self.blocks.free(words.block());
+            // Only if it is this ring's: who died while it made the ring has left anything there.
+            self.blocks
+                .free_if_bound_where(words.block(), self.index, |_| true);
         }
         Ok(())
     }

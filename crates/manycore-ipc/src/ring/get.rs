@@ -236,6 +236,7 @@ impl Ring {
         for n in 0..usize::from(header.blocks) {
             let block = region.block(head, n)?;
             self.claim(block)?;
+            fault::point("ring.get.claimed");
             into.blocks.push(block);
             skip += BlockRef::SIZE as u64;
         }
@@ -366,9 +367,10 @@ impl Ring {
             .get(head.region_index() ^ 1)
             .map(|words| words.block());
         if let Some(block) = other {
-            // A region that is linked from the present one is the next, not the last.
-            self.blocks
-                .free_region_unless_linked_in(block, self.index, head.epoch());
+            // The last region was linked from the one before it. What was linked from the present one is
+            // the next; and what half-written words name is bound to a message, which lies further on.
+            let last = |place| Position::from_bits(place).epoch() == head.epoch_before_last();
+            self.blocks.free_if_bound_where(block, self.index, last);
         }
     }
 }

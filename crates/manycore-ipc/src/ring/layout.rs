@@ -58,8 +58,8 @@ pub struct RingBody {
     pub space_at: Word64,
     /// The most messages at a time; zero for any number.
     pub max_messages: Word64,
-    /// Of a joinable queue: messages put and not yet marked done.
-    pub unfinished: Word64,
+    /// Of a joinable queue: messages marked done. How many were put, the producers' side says.
+    pub done: Word64,
     /// Threads in `join` sleep here.
     pub finished: Bell,
     /// Index + 1 of the group whose workers consume here and keep rows; zero for none.
@@ -116,3 +116,5 @@ impl Shape {
 pub const FIRST: u64 = 8 << 10;
 /// Regions grow up to this many bytes.
 pub const LARGEST: u64 = 1 << 20;
+/// Half of the epochs that a position can tell apart.
+pub const MANY_REGIONS: u64 = 1 << 15;

@@ -10,6 +10,7 @@
 const EPOCH_SHIFT: u32 = 48;
 const BYTES: u64 = ((1 << EPOCH_SHIFT) - 1) & !0xf;
 const PARITY: u64 = 1;
+const EPOCHS: u64 = 0xffff;
 /// Records and positions are multiples of this.
 pub const UNIT: u64 = 16;
 
@@ -95,6 +96,20 @@ impl Position {
     pub fn before_region(self) -> u64 {
         let epoch = self.epoch().wrapping_sub(1) << EPOCH_SHIFT; // wraps by itself
         epoch | self.bytes()
+    }
+
+    /// The epoch that the link to the region before this one's lies in.
+    #[inline]
+    #[must_use]
+    pub fn epoch_before_last(self) -> u64 {
+        self.epoch().wrapping_sub(2) & EPOCHS
+    }
+
+    /// How many regions further this is than `earlier`.
+    #[inline]
+    #[must_use]
+    pub fn regions_since(self, earlier: Self) -> u64 {
+        self.epoch().wrapping_sub(earlier.epoch()) & EPOCHS
     }
 
     /// After a link of this many bytes: the first place of the next region.

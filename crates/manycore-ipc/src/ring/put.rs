@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::layout::LARGEST;
+use super::layout::{LARGEST, MANY_REGIONS};
 use super::outgoing::{Outgoing, Put, PutError};
 use super::position::Position;
 use super::record::{HEADER, Header, LINK, LINK_BYTES};
@@ -11,6 +11,7 @@ use crate::block::BlockRef;
 use crate::block::allocator::Taken;
 use crate::error::{AllocError, Corrupted};
 use crate::fault;
+use crate::heap::layout::MOST;
 use crate::lock::{Guard, Locked};
 use crate::object::Handle;
 use crate::wait::Patience;
@@ -141,7 +142,8 @@ impl Ring {
             if self.body.grows.load(Relaxed) == 0 {
                 return Ok(Put::Full);
             }
-            let wanted = next_capacity(current.capacity(), need);
+            let head = Position::from_bits(put.peer.load(Relaxed)); // looked at by `fits`
+            let wanted = next_capacity(current.capacity(), need, tail.regions_since(head));
             match region.take_if(|taken| taken.block.len >= wanted) {
                 None => return Ok(Put::NeedsRegion(wanted)),
                 Some(taken) => tail = self.link(tail, &current, taken.block)?,
@@ -298,7 +300,14 @@ fn used(tail: Position, head: Position, region: &Region) -> u64 {
     tail.since(from)
 }
 
-fn next_capacity(capacity: u64, need: u64) -> u64 {
-    let doubled = (capacity * 2).min(LARGEST);
+/// Bytes of the next region. Half of all epochs ahead of the consumers, regions double without a limit: the
+/// heap is full long before a region could bear the epoch that the consumers are still in.
+fn next_capacity(capacity: u64, need: u64, regions_ahead: u64) -> u64 {
+    let largest = if regions_ahead < MANY_REGIONS {
+        LARGEST
+    } else {
+        MOST as u64
+    };
+    let doubled = (capacity * 2).min(largest);
     doubled.max((need + LINK_BYTES).next_power_of_two() * 2)
 }

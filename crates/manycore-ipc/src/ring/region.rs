@@ -1,6 +1,6 @@
 //! The bytes of a ring: a block, addressed in a circle.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::layout::{RegionWords, RingBody, Shape, Side};
 use super::position::Position;
@@ -8,6 +8,7 @@ use super::record::{HEADER, Header};
 use crate::block::allocator::Taken;
 use crate::block::{BlockRef, Blocks};
 use crate::error::{AllocError, Corrupted};
+use crate::fault;
 use crate::heap::Bytes;
 use crate::object::Objects;
 use crate::registry::OwnerId;
@@ -175,7 +176,7 @@ impl Ring {
         body.items_at.store(shape.items_at, Relaxed);
         body.space_at.store(shape.space_at, Relaxed);
         body.max_messages.store(shape.max_messages, Relaxed);
-        body.unfinished.store(0, Relaxed);
+        body.done.store(0, Relaxed);
         let group = shape
             .group
             .map(|index| Ok::<_, Corrupted>((index, self.objects.stage(index)?)));
@@ -299,6 +300,7 @@ impl Ring {
     /// Refuses further messages, in all processes, and wakes whoever sleeps.
     pub fn close(&self) {
         self.body.closed.store(1, Release); // pairs with the Acquire in `is_closed`
+        fault::point("ring.closed");
         self.items_bell().ring_all();
         self.space_bell().ring_all();
     }
@@ -329,22 +331,36 @@ impl Ring {
     }
 }
 
-/// What a joinable queue keeps beside its ring.
+/// What a joinable queue keeps beside its ring. That a message was put needs no count of its own: the
+/// producers' counter is committed with it, so no death leaves one that nobody can be done with.
 impl Ring {
-    /// Counts messages as put (more) or done (less); `false` when fewer were unfinished.
+    /// Marks one message as done; `false` when all that were put are done already.
     #[must_use]
-    pub fn count_unfinished(&self, delta: i64) -> bool {
-        use std::sync::atomic::Ordering::SeqCst;
-        let unfinished = &self.body.unfinished;
-        if delta >= 0 {
-            unfinished.fetch_add(delta.unsigned_abs(), SeqCst);
-            return true;
+    pub fn mark_done(&self) -> bool {
+        let done = &self.body.done;
+        let mut seen = done.load(Relaxed); // the exchange below checks it
+        while seen < self.messages_of(&self.body.put) {
+            // SeqCst: as a condition of `finished`, ordered against its fences.
+            match done.compare_exchange(seen, seen + 1, SeqCst, Relaxed) {
+                Ok(_) => {
+                    fault::point("ring.done");
+                    if self.is_finished() {
+                        self.body.finished.ring_all();
+                    }
+                    return true;
+                }
+                Err(found) => seen = found,
+            }
         }
-        let before = unfinished.saturating_sub(delta.unsigned_abs(), SeqCst);
-        if before <= delta.unsigned_abs() {
-            self.body.finished.ring_all();
-        }
-        before >= delta.unsigned_abs()
+        false
+    }
+
+    /// Whether every message that was put was marked done at some moment during the call.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        // In this order: what is put meanwhile makes it less true, what is done meanwhile more.
+        let done = self.body.done.load(SeqCst);
+        done >= self.messages_of(&self.body.put)
     }
 
     /// Waits until every message is done.
@@ -355,10 +371,7 @@ impl Ring {
         &self,
         patience: &mut crate::wait::Patience<'_>,
     ) -> Result<(), crate::wait::GaveUp> {
-        use std::sync::atomic::Ordering::SeqCst;
-        let body = self.body;
-        body.finished
-            .wait(patience, || body.unfinished.load(SeqCst) == 0)
-            .map(|_| ())
+        let finished = &self.body.finished;
+        finished.wait(patience, || self.is_finished()).map(|_| ())
     }
 }

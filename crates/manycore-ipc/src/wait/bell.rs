@@ -107,6 +107,7 @@ impl Bell {
             // At every turn, also the last one: the ringer cleared the flag, and others may still sleep.
             let word = self.0.fetch_or(WAITING, SeqCst) | WAITING;
             fence(SeqCst); // pairs with the fence in `ring_for`: the flag is set before the condition is read
+            fault::point("bell.flagged");
             if ready() {
                 return Ok(true);
             }
@@ -119,7 +120,11 @@ impl Bell {
                 }
                 Some(Slept::Woken) => {}
             }
-            slept = Some(kernel::sleep(&self.0, word, patience.slice()));
+            let outcome = kernel::sleep(&self.0, word, patience.slice());
+            if outcome == Slept::Woken {
+                fault::point("bell.woken");
+            }
+            slept = Some(outcome);
         }
     }
 }

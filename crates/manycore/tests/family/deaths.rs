@@ -27,6 +27,7 @@ const PLACES: &[&str] = &[
     "object.held",
     "object.making",
     "object.released",
+    "ring.get.claimed",
     "ring.get.committed",
     "ring.get.copied",
     "ring.get.followed",

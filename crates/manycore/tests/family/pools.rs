@@ -482,6 +482,7 @@ const PLACES: &[&str] = &[
     "object.held",
     "object.released",
     "ring.get.committed",
+    "ring.get.claimed",
     "ring.get.copied",
     "ring.put.binding",
     "ring.put.committed",

@@ -1,4 +1,6 @@
 use super::*;
+use crate::object::memory::MemoryBody;
+use crate::ring::RingBody;
 
 #[test]
 fn who_dies_while_it_joins_or_leaves_gives_its_slot_back() {
@@ -203,6 +205,37 @@ fn handles_that_travel_are_held_whoever_dies() {
             break;
         }
     }
+}
+
+#[test]
+fn what_was_half_made_names_no_block_of_a_message() {
+    let world = World::new();
+    let hold = world.me.make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    let block = world.me.take_block(10).expect("room").block;
+    let message = Outgoing {
+        kind: 1,
+        tag: 3,
+        blocks: &[block],
+        ..Outgoing::default()
+    };
+    let mut tick = || true;
+    ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
+        .expect("room");
+    // Died before the words of the body were its own: page and generation may name anything.
+    let _ = world.play_member(u64::MAX, |family| {
+        let objects = family.objects().expect("registered");
+        let memory = objects.make(Kind::Memory).expect("room").index;
+        let body: &MemoryBody = objects.body(memory).expect("inside");
+        body.set(10, Some(block));
+        let queue = objects.make(Kind::Ring).expect("room").index;
+        let body: &RingBody = objects.body(queue).expect("inside");
+        body.put.region[0].set(block, 0);
+    });
+    world.check(1, 2, "beside the ring and its message");
+    let message = get(&ring).expect("there");
+    assert_eq!(message.blocks, [block], "still the message's");
+    world.me.discard(block);
 }
 
 #[test]

@@ -3,14 +3,22 @@
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
 
 use super::*;
 use crate::block::{Blocks, State};
 use crate::object::cell::Cell;
+use crate::wait::GaveUp;
 
 /// Where a process of [`everything`] can be told to die; after the colon, at which passing.
 const PLACES: &[&str] = &[
+    "engine.waiting",
+    "engine.inherited",
+    "engine.released",
     "registry.taken",
+    "registry.joined",
+    "registry.ushered",
     "registry.claimed",
     "registry.left",
     "registry.adopted",
@@ -20,10 +28,14 @@ const PLACES: &[&str] = &[
     "recover.done",
     "lock.noted",
     "lock.handed",
+    "lock.released",
     "fork.reserved",
     "fork.held",
     "fork.adopting",
+    "fork.finishing",
+    "fork.withdrawn",
     "fork.failed",
+    "object.unlisted",
     "object.taken",
     "object.making",
     "object.held",
@@ -37,6 +49,7 @@ const PLACES: &[&str] = &[
     "object.freed",
     "handle.sent",
     "handle.held",
+    "block.unlisted",
     "block.split",
     "block.claimed",
     "block.backing",
@@ -53,8 +66,13 @@ const PLACES: &[&str] = &[
     "ring.put.rung",
     "ring.get.linked",
     "ring.get.followed",
+    "ring.get.claimed",
     "ring.get.copied",
     "ring.get.committed",
+    "ring.closed",
+    "ring.done",
+    "bell.flagged",
+    "bell.woken",
     "bell.cleared",
     "cell.written",
     "cell.switched",
@@ -143,11 +161,15 @@ fn everything() {
     let value = family.make_memory(100_000).expect("room");
     let cell = Cell::new(family.heap(), value.memory().expect("memory")).expect("long enough");
     assert_eq!(cell.write(b"value"), Ok(true));
-    drop((
-        value,
-        family.make_group(100),
-        family.make_ring(Shape::unbounded()),
-    ));
+    wait_for_each_other(&ring);
+    let other = family.make_ring(Shape::unbounded()).expect("room");
+    let finished = other.ring().expect("a ring");
+    put(&finished, 1, 10, &[]);
+    assert!(get(&finished).is_some() && finished.mark_done());
+    finished.close();
+    drop((value, other, family.make_group(100)));
+    family.free_buried().expect("sound");
+    drop(family.make_group(1).expect("a place that was used before"));
     family.free_buried().expect("sound");
     family
         .blocks()
@@ -165,7 +187,53 @@ fn everything() {
         let counts = family.prepare_fork();
         family.finish_fork(&counts); // this thread has no new child
     }
+    // Somebody waits for the lock, and gives up.
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+    let waiter = OwnerId::from_bits(1);
+    let user_lock = lock.lock().expect("a lock");
+    let given_up = user_lock.acquire(waiter, &mut patience, |_| ());
+    assert_eq!(given_up, Err(GaveUp::TimedOut));
+    assert!(user_lock.release());
     family.leave();
+}
+
+/// Threads wait for each other at one of the ring's locks, after one has died inside, and at its bell.
+fn wait_for_each_other(ring: &Ring) {
+    let (lock, bell) = (&ring.body.put.lock, ring.items_bell());
+    let died = std::thread::spawn(|| std::mem::forget(lock.try_lock())).join();
+    died.expect("it only forgets");
+    ring.settle();
+    let (has_it, holder_has_it) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let held = lock.try_lock();
+            has_it.send(held.is_some()).expect("waited for");
+            while !lock.is_contended() {
+                std::thread::yield_now();
+            }
+            drop(held);
+        });
+        assert_eq!(holder_has_it.recv(), Ok(true));
+        ring.settle();
+    });
+    let (news, mut looks) = (AtomicBool::new(false), 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !bell.has_sleepers() {
+                std::thread::yield_now();
+            }
+            news.store(true, Relaxed);
+            bell.ring();
+        });
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        let slept = bell.sleep(&mut patience, || {
+            looks += 1;
+            looks > 1 && news.load(Relaxed) // it sleeps at least once
+        });
+        assert_eq!(slept, Ok(true));
+    });
 }
 
 #[test]
@@ -173,7 +241,9 @@ fn a_process_that_is_killed_at_any_named_place_leaves_nothing() {
     let world = World::new();
     let lock = world.me.make_lock().expect("room");
     let lists_children = manycore_os::process::children_of_this_thread().is_some();
-    let is_reached = |place: &&&str| lists_children || **place != "fork.failed";
+    let is_reached =
+        |place: &&&str| lists_children || !matches!(**place, "fork.withdrawn" | "fork.failed");
+    let mut hit = 0;
     for place in PLACES.iter().filter(is_reached) {
         let queue = world.me.make_ring(Shape::unbounded()).expect("room");
         // Somebody for it to wake.
@@ -201,10 +271,14 @@ fn a_process_that_is_killed_at_any_named_place_leaves_nothing() {
                 }
             }
         });
+        if *place == "registry.ushered" {
+            while world.me.registry().join_as(world.corpse.pid()).is_ok() {}
+        }
         assert!(
             dies_at(&world, place, queue.handle(), lock.handle()),
             "{place} is never passed"
         );
+        hit += 1;
         world.me.reap_dead(true);
         let mut tick = || true;
         let acquired = lock.acquire(&mut Patience::new(Deadline::NEVER, &mut tick));
@@ -225,6 +299,7 @@ fn a_process_that_is_killed_at_any_named_place_leaves_nothing() {
         for_every_leaked_count(world.me, |index| objects.arrived(index).expect("sound"));
         world.check(2, 1, place);
     }
+    println!("fault points hit: {hit} of {}", PLACES.len());
     let queue = world.me.make_ring(Shape::unbounded()).expect("room");
     assert!(!dies_at(
         &world,

@@ -4,11 +4,13 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`deaths`] | death in place of every store |
+//! | [`exhaustive`] | two deaths in a row, in every operation |
 //! | [`faults`] | real processes that are killed at every named place |
 //! | [`handovers`] | locks whose holder was killed |
 //! | [`places`] | joining, forking, and slots that change hands |
 
 mod deaths;
+mod exhaustive;
 mod faults;
 mod handovers;
 mod places;
@@ -18,7 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use manycore_os::Deadline;
 
 use super::Family;
-use crate::crash::{Corpse, run_until_death};
+use crate::crash::{Corpse, interrupted, run_until_death};
 use crate::error::HandleError;
 use crate::heap::layout::LEAST;
 use crate::lock::{Acquired, UserLock};
@@ -40,7 +42,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let me = Family::create_with(LEAST * 4).expect("a small heap");
+        Self::of(LEAST * 4)
+    }
+
+    fn of(len: usize) -> Self {
+        let me = Family::create_with(len).expect("a small heap");
         me.me().expect("room");
         Self {
             me,
@@ -89,6 +95,15 @@ impl World {
         );
         let left = self.me.blocks().expect("registered").audit();
         assert_eq!(left.len(), blocks, "blocks {what}: {left:?}");
+    }
+}
+
+impl Drop for World {
+    /// Gives its memory back: heaps are never unmapped, and there are many in a run.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.me.blocks().expect("registered").make_hollow();
+        }
     }
 }
 

@@ -162,3 +162,38 @@ fn leaving_a_family_that_was_never_joined_does_nothing() {
     Family::on(world.me.heap()).leave();
     assert_eq!(world.me.registry().used().len(), high);
 }
+
+#[test]
+fn a_child_that_the_kernel_did_not_list_holds_what_it_took_over_or_joins_anew() {
+    let world = World::new();
+    let hold = world.me.make_lock().expect("room");
+    let handle = hold.handle();
+    for stores in 0.. {
+        let counts = world.me.prepare_fork();
+        let reserved = world.me.reserved.swap(0, Relaxed);
+        let name = OwnerId::from_bits(reserved as u32);
+        let child = Family::on(world.me.heap());
+        child.reserved.store(reserved, Relaxed);
+        let meanwhile = move || child.adopt_fork();
+        let ((), was_stopped) = interrupted(stores, meanwhile, || {
+            world.me.settle_reservation(&counts, name, &[], &[]);
+        });
+        drop(counts);
+        let objects = world.me.objects().expect("registered");
+        let (word, bit) = objects.holder_word(handle.index, name).expect("inside");
+        let holds = word.load(Relaxed) & bit != 0;
+        assert_eq!(
+            holds,
+            child.member().is_some(),
+            "{stores} stores into the withdrawal"
+        );
+        if !was_stopped {
+            break;
+        }
+        if holds {
+            objects.clear_holder(handle.index, name).expect("sound");
+            child.registry().vacate(name);
+        }
+    }
+    world.check(1, 0, "at the end");
+}

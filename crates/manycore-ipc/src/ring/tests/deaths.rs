@@ -52,7 +52,7 @@ fn a_consumer_that_dies_at_any_store_takes_the_message_or_leaves_it_whole() {
         let ring = hold.ring().expect("a ring");
         let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
         let big = vec![5_u8; 40_000];
-        put(&ring, 1, &[0; 8_000], &[]).expect("fills the first region");
+        put(&ring, 1, &[0; 8_100], &[]).expect("fills the first region");
         put(&ring, 2, b"in the next region", &[block_with(&ring, &big)]).expect("grows");
         put(&ring, 3, b"last", &[]).expect("room");
         get(&ring).expect("the first");
@@ -112,4 +112,21 @@ fn a_worker_that_dies_at_any_store_has_taken_what_its_row_says_or_nothing() {
             break;
         }
     }
+}
+
+#[test]
+fn a_region_of_which_half_was_written_down_names_no_block_of_a_message() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
+    put(&ring, 1, &[0; 8_100], &[]).expect("fills the first region");
+    let block = block_with(&ring, b"live");
+    put(&ring, 2, b"in the next region", &[block]).expect("grows");
+    // Died while it followed: page and generation may have come from different regions, and name anything.
+    assert!(run_until_death(1, || get(&dead)).is_none());
+    ring.body.get.region[1].set(block, 0);
+    ring.settle();
+    assert_eq!(get(&ring).expect("the first").header.tag, 1);
+    let message = get(&ring).expect("the second");
+    assert_eq!(read_block(&ring, message.blocks[0]), b"live");
 }

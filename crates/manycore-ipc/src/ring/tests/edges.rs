@@ -269,3 +269,43 @@ fn small_family() -> &'static Family {
     static SMALL: std::sync::OnceLock<&'static Family> = std::sync::OnceLock::new();
     SMALL.get_or_init(family)
 }
+
+#[test]
+fn a_queue_is_finished_when_all_that_was_put_is_done_and_nothing_else_counts() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    assert!(ring.is_finished() && !ring.mark_done());
+    for tag in 1..=2 {
+        put(&ring, tag, b"", &[]).expect("room");
+        assert!(get(&ring).is_some() && !ring.is_finished());
+    }
+    assert!(ring.mark_done() && !ring.is_finished());
+    assert!(ring.mark_done() && ring.is_finished());
+    assert!(!ring.mark_done(), "more often than there were messages");
+}
+
+#[test]
+fn a_region_far_ahead_of_the_consumers_is_larger_so_that_epochs_last_longer_than_memory() {
+    let shape = Shape {
+        capacity: layout::LARGEST,
+        ..Shape::unbounded()
+    };
+    let hold = family().make_ring(shape).expect("room");
+    let ring = hold.ring().expect("a ring");
+    let wanted = || {
+        let message = Outgoing {
+            payload: &[1; MOST_INLINE],
+            ..Outgoing::default()
+        };
+        loop {
+            match ring.try_put(&message, &mut None) {
+                Ok(Put::NeedsRegion(bytes)) => return bytes,
+                other => assert_eq!(other, Ok(Put::Done)),
+            }
+        }
+    };
+    assert_eq!(wanted(), layout::LARGEST);
+    let put = &ring.body.put.position;
+    put.store(put.load(Relaxed) + (layout::MANY_REGIONS << 48), Relaxed);
+    assert_eq!(wanted(), 2 * layout::LARGEST);
+}

@@ -1,0 +1,441 @@
+//! What the processes of a round share, and what each of them knows.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::*;
+use crate::block::BlockRef;
+use crate::lock::EngineLock;
+use crate::object::Objects;
+use crate::object::cell::Cell;
+use crate::object::group::Row;
+use crate::ring::{GetError, Put, PutError};
+
+/// Bytes of a message's block: one page and a bit.
+const BLOCK: usize = 5_000;
+/// Bytes of a value, which is always so many times the same byte.
+const VALUE: usize = 100;
+
+/// Which of the processes; the first two die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    First,
+    Second,
+    Survivor,
+}
+
+/// What the processes have seen of the queue, in the order of events. It dies with none of them.
+#[derive(Debug, Default)]
+struct Journal {
+    /// Who has begun to send the message with this number, counted from one.
+    senders: Vec<Who>,
+    /// Messages whose `put` has returned.
+    put: Vec<u64>,
+    /// Messages whose `get` has returned.
+    got: Vec<(Who, u64)>,
+    /// Who has begun a `get` that has not returned.
+    getting: Vec<Who>,
+    /// Whether somebody acted while another was stopped, so that what was begun first need not be done first.
+    is_beside: bool,
+    /// Messages that went with who had taken them, as rows said that are others' by now.
+    lost: Vec<u64>,
+}
+
+impl Journal {
+    /// Whether each process got each other's messages in the order in which they were sent.
+    fn is_in_order(&self) -> bool {
+        let all = [Who::First, Who::Second, Who::Survivor];
+        let is_of_pair = |to: Who, from: Who| {
+            let tags = self.got.iter().filter(move |&&(who, _)| who == to);
+            let tags = tags.map(|&(_, tag)| tag);
+            tags.filter(move |&tag| self.senders[tag as usize - 1] == from)
+        };
+        all.iter().all(|&to| {
+            all.iter()
+                .all(|&from| is_of_pair(to, from).is_sorted_by(|a, b| a < b))
+        }) && (self.is_beside || self.got.is_sorted_by_key(|&(_, tag)| tag))
+    }
+}
+
+/// The objects of a round, all held by the survivor.
+pub(super) struct Scene {
+    queue: Hold,
+    inner: Hold,
+    lock: Hold,
+    value: Hold,
+    group: Hold,
+    journal: Arc<Mutex<Journal>>,
+}
+
+/// The names of these objects, for the other processes.
+#[derive(Clone)]
+pub(super) struct Names {
+    pub(super) queue: Handle,
+    pub(super) inner: Handle,
+    pub(super) lock: Handle,
+    value: Handle,
+    group: Handle,
+    journal: Arc<Mutex<Journal>>,
+}
+
+/// One of the processes of a round.
+#[derive(Clone)]
+pub(super) struct Actor {
+    pub(super) who: Who,
+    pub(super) family: &'static Family,
+    pub(super) names: Names,
+}
+
+impl Scene {
+    pub(super) fn new(family: &'static Family, shape: Shape) -> Self {
+        let group = family.make_group(2).expect("room");
+        let shape = Shape {
+            group: Some(group.handle().index),
+            ..shape
+        };
+        Self {
+            queue: family.make_ring(shape).expect("room"),
+            inner: family.make_lock().expect("room"),
+            lock: family.make_lock().expect("room"),
+            value: family.make_memory(Cell::bytes_for(VALUE)).expect("room"),
+            group,
+            journal: Arc::default(),
+        }
+    }
+
+    pub(super) fn actor(&self, who: Who, family: &'static Family) -> Actor {
+        let names = Names {
+            queue: self.queue.handle(),
+            inner: self.inner.handle(),
+            lock: self.lock.handle(),
+            value: self.value.handle(),
+            group: self.group.handle(),
+            journal: Arc::clone(&self.journal),
+        };
+        Actor { who, family, names }
+    }
+
+    /// Checks what is left once the dead have been cleaned up after, and takes it down.
+    pub(super) fn check(self, world: &World, what: &str) {
+        let survivor = self.actor(Who::Survivor, world.me);
+        let ring = self.queue.ring().expect("a ring");
+        let rows = self.group.rows().expect("a group");
+        let left = ring.len();
+        let before = self.journal().got.len();
+        while survivor.get().is_some() {}
+        let journal = self.journal();
+        assert_eq!(
+            left as usize,
+            journal.got.len() - before,
+            "the counters of the queue {what}"
+        );
+        assert!(journal.is_in_order(), "order {what}: {journal:?}");
+        let taken_by = |tag| journal.got.iter().find(|&&(_, got)| got == tag);
+        let named: Vec<_> = rows.iter().map(|row| row.read().map(|it| it.tag)).collect();
+        assert!(
+            journal.lost.iter().all(|&tag| taken_by(tag).is_none()),
+            "blamed on a row, and delivered, {what}: {journal:?}"
+        );
+        let is_lost = |tag: &&u64| taken_by(**tag).is_none() && !journal.lost.contains(tag);
+        for &tag in journal.put.iter().filter(is_lost) {
+            let taker = named.iter().position(|&name| name == Some(tag));
+            let taker = taker.map(|row| [Who::First, Who::Second][row]);
+            assert!(
+                taker.is_some_and(|who| journal.getting.contains(&who)),
+                "message {tag} is lost {what}: {journal:?}, rows {named:?}"
+            );
+        }
+        for (who, tag) in [Who::First, Who::Second].into_iter().zip(named) {
+            if let Some(&(other, tag)) = tag.and_then(taken_by) {
+                assert_eq!(other, who, "the row blames the wrong task {tag} {what}");
+            }
+        }
+        drop(journal);
+        survivor.use_the_lock();
+        assert!(
+            self.inner.lock().is_ok(),
+            "held by the survivor all the time"
+        );
+        forget_leaked_counts(world.me);
+        world.check(5, 1 + self.blocks_of_the_group(), what);
+        drop(self);
+        forget_leaked_counts(world.me);
+        world.check(0, 0, what);
+    }
+
+    /// Whether all objects are there, as the survivor holds them.
+    pub(super) fn is_there(&self) -> bool {
+        let all = [
+            &self.queue,
+            &self.inner,
+            &self.lock,
+            &self.value,
+            &self.group,
+        ];
+        all.into_iter().all(Hold::is_there)
+    }
+
+    /// Whether anybody is inside an engine lock that others may need.
+    pub(super) fn is_any_lock_held(&self) -> bool {
+        let family = self.queue.family();
+        let ring = self.queue.ring().expect("a ring");
+        let locks = [
+            &family.heap().header().objects.lock,
+            &family.heap().header().allocator.lock,
+            &ring.body.put.lock,
+            &ring.body.get.lock,
+        ];
+        locks.into_iter().any(EngineLock::is_held)
+    }
+
+    pub(super) fn have_others_acted(&self) -> bool {
+        self.journal().is_beside
+    }
+
+    pub(super) fn note_others(&self) {
+        self.journal().is_beside = true;
+    }
+
+    /// What the owner of workers does before another one has this one's row.
+    pub(super) fn clear_row_of(&self, who: Who) {
+        let ring = self.queue.ring().expect("a ring");
+        self.queue.family().reap_dead(true);
+        ring.settle();
+        let row = self.group.rows().expect("a group")[who as usize];
+        let mut journal = self.journal();
+        if let Some(taking) = row.read() {
+            if journal.got.iter().all(|&(_, tag)| tag != taking.tag) {
+                journal.lost.push(taking.tag);
+            }
+        }
+        journal.getting.retain(|&other| other != who);
+        row.void();
+    }
+
+    /// Its rows, and what was kept with it and not dropped before a death.
+    fn blocks_of_the_group(&self) -> usize {
+        let blocks = self.group.family().blocks().expect("registered");
+        let group = u64::from(self.group.handle().index);
+        let is_its = |page| blocks.entry(page).expect("inside").object.load(Relaxed) == group;
+        let all = blocks.audit();
+        all.iter().filter(|&&(page, _)| is_its(page)).count()
+    }
+
+    fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was counted, and died before its message was sent or received, stays counted: once no message is
+/// left, all that nobody holds.
+fn forget_leaked_counts(family: &Family) {
+    let objects = family.objects().expect("registered");
+    family.reap_dead(true);
+    for _ in 0..8 {
+        family.free_buried().expect("sound");
+        for_every_leaked_count(family, |index| objects.arrived(index).expect("sound"));
+    }
+    family.free_buried().expect("sound");
+}
+
+impl Actor {
+    fn note<R>(&self, note: impl FnOnce(&mut Journal) -> R) -> R {
+        note(
+            &mut self
+                .names
+                .journal
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    pub(super) fn hold(&self, handle: Handle, kind: Kind) -> Hold {
+        let held = self.family.hold(handle, kind);
+        held.expect("held by the survivor")
+    }
+
+    pub(super) fn objects(&self) -> Objects {
+        self.family.objects().expect("registered")
+    }
+
+    /// Puts a message that is so many times its tag, if there is room for it.
+    pub(super) fn put(&self, len: usize, blocks: usize, handles: usize) {
+        self.put_waiting(len, blocks, &vec![self.names.inner; handles]);
+    }
+
+    /// Puts a message with handles of objects that this process holds.
+    pub(super) fn put_handles(&self, handles: &[Handle]) {
+        self.put_waiting(10, 0, handles);
+    }
+
+    fn put_waiting(&self, len: usize, blocks: usize, handles: &[Handle]) {
+        self.put_by(len, blocks, handles, |ring, message| {
+            let mut tick = || true;
+            match ring.put(message, &mut Patience::new(Deadline::PASSED, &mut tick)) {
+                Ok(()) => true,
+                Err(PutError::Full | PutError::Closed) => false,
+                Err(error) => panic!("{error}"),
+            }
+        });
+    }
+
+    fn put_by(
+        &self,
+        len: usize,
+        blocks: usize,
+        handles: &[Handle],
+        put: impl FnOnce(&Ring, &Outgoing<'_>) -> bool,
+    ) {
+        let tag = self.note(|journal| {
+            journal.senders.push(self.who);
+            journal.senders.len() as u64
+        });
+        let hold = self.hold(self.names.queue, Kind::Ring);
+        let blocks: Vec<_> = (0..blocks).map(|_| self.block(tag)).collect();
+        self.family.send(handles).expect("held");
+        let message = Outgoing {
+            kind: 1,
+            tag,
+            blocks: &blocks,
+            handles,
+            payload: &vec![tag as u8; len],
+        };
+        if put(&hold.ring().expect("a ring"), &message) {
+            self.note(|journal| journal.put.push(tag));
+        } else {
+            blocks.iter().for_each(|&block| self.family.discard(block));
+            self.family.unsend(handles);
+        }
+    }
+
+    fn block(&self, tag: u64) -> BlockRef {
+        let taken = self.family.take_block(BLOCK as u64).expect("room");
+        let blocks = self.family.blocks().expect("registered");
+        blocks
+            .fill(&taken, 0, &[tag as u8; BLOCK])
+            .expect("inside its block");
+        taken.block
+    }
+
+    /// Gets a message, if there is one, as a worker does, and checks that it is whole.
+    pub(super) fn get(&self) -> Option<u64> {
+        self.get_by(|ring, message, row| {
+            let mut tick = || true;
+            match ring.get(
+                message,
+                row,
+                &mut Patience::new(Deadline::PASSED, &mut tick),
+            ) {
+                Ok(()) => true,
+                Err(GetError::Empty | GetError::Closed) => false,
+                Err(error) => panic!("{error}"),
+            }
+        })
+    }
+
+    fn get_by(&self, get: impl FnOnce(&Ring, &mut Message, Option<&Row>) -> bool) -> Option<u64> {
+        let hold = self.hold(self.names.queue, Kind::Ring);
+        let group = self.hold(self.names.group, Kind::Group);
+        let rows = group.rows().expect("a group");
+        let row = rows.get(self.who as usize).copied();
+        let mut message = Message::default();
+        self.note(|journal| journal.getting.push(self.who));
+        let has_one = get(&hold.ring().expect("a ring"), &mut message, row);
+        self.note(|journal| journal.getting.retain(|&who| who != self.who));
+        has_one.then(|| self.unpack(&message))
+    }
+
+    fn unpack(&self, message: &Message) -> u64 {
+        let tag = message.header.tag;
+        self.note(|journal| journal.got.push((self.who, tag)));
+        let is_whole = |bytes: &[u8]| bytes.iter().all(|&byte| byte == tag as u8);
+        assert!(is_whole(&message.payload), "a torn message");
+        let blocks = self.family.blocks().expect("registered");
+        for &block in &message.blocks {
+            let mut bytes = Vec::new();
+            let view = blocks.bytes(block).expect("a good block");
+            view.append_to(0, view.len(), &mut bytes).expect("inside");
+            assert!(bytes.len() == BLOCK && is_whole(&bytes), "a torn block");
+            blocks.free(block);
+        }
+        let held = self.family.receive(&message.handles).expect("in flight");
+        assert!(held.iter().all(Hold::is_there));
+        tag
+    }
+
+    /// As [`Actor::put`], but gives up where it would have to wait for a lock.
+    pub(super) fn try_put(&self, len: usize, blocks: usize, handles: usize) {
+        let handles = vec![self.names.inner; handles];
+        self.put_by(len, blocks, &handles, |ring, message| {
+            let mut region = None;
+            let mut outcome = ring.try_put(message, &mut region).expect("sound");
+            if let Put::NeedsRegion(bytes) = outcome {
+                let mut taken = ring.blocks.take(bytes).expect("room");
+                taken.block.len = bytes;
+                region = Some(taken);
+                outcome = ring.try_put(message, &mut region).expect("sound");
+            }
+            if let Some(unused) = region {
+                ring.blocks.free(unused.block);
+            }
+            outcome == Put::Done
+        });
+    }
+
+    /// As [`Actor::get`], but gives up where it would have to wait for a lock.
+    pub(super) fn try_get(&self) -> Option<u64> {
+        self.get_by(|ring, message, row| ring.try_get(message, row) == Ok(Get::Done))
+    }
+
+    pub(super) fn mark_done(&self) -> bool {
+        let hold = self.hold(self.names.queue, Kind::Ring);
+        hold.ring().expect("a ring").mark_done()
+    }
+
+    pub(super) fn close(&self) {
+        let hold = self.hold(self.names.queue, Kind::Ring);
+        hold.ring().expect("a ring").close();
+    }
+
+    /// Takes the lock, whoever died with it, and changes the value under it.
+    pub(super) fn use_the_lock(&self) {
+        let hold = self.hold(self.names.lock, Kind::Lock);
+        let mut tick = || true;
+        let acquired = hold.acquire(&mut Patience::new(Deadline::PASSED, &mut tick));
+        assert!(
+            matches!(acquired, Ok(Ok(_))),
+            "{:?} finds {acquired:?}",
+            self.who
+        );
+        let lock = hold.lock().expect("a lock");
+        let me = self.family.me().expect("registered");
+        let thread = 1 + self.who as u64;
+        assert!(!lock.is_held_by(me, thread), "not entered yet");
+        lock.enter(thread);
+        assert!(lock.reenter(me, thread));
+        self.change_the_value();
+        assert_eq!(lock.leave(me, thread), Some(false));
+        assert_eq!(lock.leave(me, thread), Some(true));
+    }
+
+    fn change_the_value(&self) {
+        let hold = self.hold(self.names.value, Kind::Memory);
+        let bytes = hold.memory().expect("memory");
+        let cell = Cell::new(self.family.heap(), bytes).expect("long enough");
+        let mut value = Vec::new();
+        cell.read(&mut value).expect("sound");
+        let first = value.first().copied().unwrap_or(0);
+        let is_whole = value.is_empty() || value.len() == VALUE;
+        assert!(
+            is_whole && value.iter().all(|&byte| byte == first),
+            "a torn value: {value:?}"
+        );
+        assert_eq!(cell.write(&[first.wrapping_add(1); VALUE]), Ok(true));
+    }
+
+    /// Keeps bytes with the group, as a pool does with its functions, and drops some of them.
+    pub(super) fn store_and_discard(&self) {
+        let group = self.hold(self.names.group, Kind::Group);
+        let kept = [100, 9_000].map(|len| self.family.store(&group, &vec![1; len]).expect("room"));
+        kept.iter().for_each(|&block| self.family.discard(block));
+    }
+}
