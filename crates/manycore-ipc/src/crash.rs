@@ -4,7 +4,7 @@
 //! happen and unwinds the operation; whatever the unwinding code would still store is dropped too,
 //! as if the process had been killed there. [`run_until_death`] returns once the "process" is gone.
 //!
-//! [`interrupted`] does not kill: it lets others act in front of a store, as if the process had been
+//! [`interrupted`] does not kill: it lets others act in front of a load or store, as if the process had been
 //! stopped there. For what takes no lock, that walks through every order of two processes' steps.
 //! [`stopped_until_death`] kills it after that.
 //!
@@ -52,6 +52,7 @@ thread_local! {
     static MORTAL: Cell<Mortal> = const { Cell::new(Mortal { left: None, is_dead: false }) };
     static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
     static DIES_THEN: Cell<bool> = const { Cell::new(false) };
+    static COUNTS_LOADS: Cell<bool> = const { Cell::new(false) };
     static LATE: Cell<Late> = const { Cell::new(Late::No) };
     static KEPT_BACK: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
     static PID: Cell<Option<u32>> = const { Cell::new(None) };
@@ -121,6 +122,13 @@ enum Late {
     Yes,
     /// It died in place of that.
     Ordered,
+}
+
+/// Counts one load, where loads are counted: a process may be stopped between any two of them.
+pub(crate) fn at_load() {
+    if COUNTS_LOADS.get() && !is_dead() {
+        is_lost(false, || ());
+    }
 }
 
 /// Counts one store that is visible at once; `true` when it must not happen.
@@ -310,33 +318,37 @@ pub(crate) fn run_and_count<R>(
     result
 }
 
-/// Runs `operation`, and in front of its store number `stores` (from 0) what `others` do. The result, and
-/// whether it had that many stores.
+/// Runs `operation`, and in front of its load or store number `steps` (from 0) what `others` do. The result,
+/// and whether it had that many.
 pub(crate) fn interrupted<R>(
-    stores: u64,
+    steps: u64,
     others: impl FnOnce() + 'static,
     operation: impl FnOnce() -> R,
 ) -> (R, bool) {
     MEANWHILE.set(Some(Box::new(others)));
+    COUNTS_LOADS.set(true);
     MORTAL.set(Mortal {
-        left: Some(stores),
+        left: Some(steps),
         is_dead: false,
     });
     let result = operation();
     MORTAL.set(Mortal::default());
+    COUNTS_LOADS.set(false);
     (result, MEANWHILE.take().is_none())
 }
 
-/// Runs `operation`, in front of its store number `stores` (from 0) what `others` do, and kills it there.
-/// `Some` is its result when it had fewer stores than that.
+/// Runs `operation`, in front of its load or store number `steps` (from 0) what `others` do, and kills it
+/// there. `Some` is its result when it had fewer than that.
 pub(crate) fn stopped_until_death<R>(
-    stores: u64,
+    steps: u64,
     others: impl FnOnce() + 'static,
     operation: impl FnOnce() -> R,
 ) -> Option<R> {
     MEANWHILE.set(Some(Box::new(others)));
     DIES_THEN.set(true);
-    let result = run_until_death(stores, operation);
+    COUNTS_LOADS.set(true);
+    let result = run_until_death(steps, operation);
+    COUNTS_LOADS.set(false);
     DIES_THEN.set(false);
     MEANWHILE.take();
     result

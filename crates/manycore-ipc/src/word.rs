@@ -46,6 +46,8 @@ macro_rules! word {
             #[inline]
             pub fn load(&self, order: Ordering) -> $int {
                 #[cfg(test)]
+                crash::at_load();
+                #[cfg(test)]
                 if let Some(value) = crash::kept_back(self.address()) {
                     return value as $int;
                 }

@@ -166,6 +166,8 @@ impl Registry {
             else {
                 continue;
             };
+            // First: a slot beyond it would not be looked at when its tenant has died.
+            self.raise_high(number);
             let next = tenancy(generation);
             if slot
                 .state
@@ -176,7 +178,6 @@ impl Registry {
             }
             slot.parent.store(0, Relaxed); // what follows is for who looks, and nobody acts on it
             slot.has_life.store(0, Relaxed);
-            self.raise_high(number);
             return Ok(OwnerId::new(number, next.generation));
         }
         Err(HandleError::FamilyFull(USUAL.len() as u32))

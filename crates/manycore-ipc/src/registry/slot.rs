@@ -135,7 +135,7 @@ impl Slot {
 /// The registry's part of the heap header.
 #[repr(C, align(64))]
 pub struct RegistryHeader {
-    /// One more than the highest slot ever used.
+    /// One more than the highest slot that anybody has ever tried to take.
     pub high: Word32,
     /// How many processes were found dead.
     pub deaths: Word32,

@@ -4,7 +4,7 @@ use super::{OwnerId, Registry, Status};
 use crate::crash::{Corpse, run_until_death};
 use crate::error::HandleError;
 use crate::heap::header::create_with;
-use crate::heap::layout::LEAST;
+use crate::heap::layout::{LEAST, SLOTS};
 use crate::lock::UserLock;
 
 fn registry() -> Registry {
@@ -145,4 +145,21 @@ fn a_forked_child_moves_into_the_reserved_slot_only() {
     registry.adopt(child).expect("reserved");
     assert_eq!(registry.adopt(child), Err(HandleError::Gone));
     assert_eq!(registry.adopt(me), Err(HandleError::Gone));
+}
+
+#[test]
+fn who_dies_while_it_joins_is_found_wherever_its_slot_is() {
+    let (registry, corpse) = (registry(), Corpse::new());
+    for stores in 0.. {
+        let joined = run_until_death(stores, || registry.join_as(corpse.pid()));
+        let is_taken =
+            |&number: &usize| registry.tenancy(number).map(|it| it.status) != Ok(Status::Free);
+        let missed = (1..SLOTS)
+            .filter(is_taken)
+            .find(|number| !registry.used().contains(number));
+        assert_eq!(missed, None, "{stores} stores in");
+        if joined.is_some() {
+            break;
+        }
+    }
 }

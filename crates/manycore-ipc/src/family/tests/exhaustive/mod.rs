@@ -55,9 +55,13 @@ impl World {
     }
 }
 
+fn wants_all() -> bool {
+    std::env::var_os("MANYCORE_ALL_DEATHS").is_some()
+}
+
 /// One in so many second deaths is made: all of them if the environment says so.
 fn step_of_second_deaths(world: &World, operation: &Operation) -> u64 {
-    if std::env::var_os("MANYCORE_ALL_DEATHS").is_some() {
+    if wants_all() {
         return 1;
     }
     let lives = |stores| world.finish(world.scene(operation), stores, false, "before");
