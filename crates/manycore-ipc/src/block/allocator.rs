@@ -12,7 +12,7 @@ use crate::error::{AllocError, Corrupted};
 use crate::fault;
 use crate::heap::{Bytes, Heap};
 use crate::lock::{Guard, Locked};
-use crate::registry::OwnerId;
+use crate::registry::{OwnerId, Registry};
 use crate::wait::Patience;
 
 /// The allocator of a heap, on behalf of one process.
@@ -133,7 +133,7 @@ impl Blocks {
     fn lock(&self) -> Result<Guard<'static>, Corrupted> {
         let mut go_on = || true;
         let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
-        let locked = self.header().lock.lock(&mut patience);
+        let locked = Registry::new(self.heap).lock(&self.header().lock, &mut patience);
         match locked {
             Ok(Locked::Clean(guard)) => Ok(guard),
             Ok(Locked::OwnerDied(guard)) => {

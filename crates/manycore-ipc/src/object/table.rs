@@ -16,7 +16,7 @@ use crate::fault;
 use crate::heap::Heap;
 use crate::heap::shared::Shared;
 use crate::lock::{Guard, Locked};
-use crate::registry::OwnerId;
+use crate::registry::{OwnerId, Registry};
 use crate::wait::Patience;
 
 /// Object slots that are backed by memory at a time: 256 KiB.
@@ -116,11 +116,8 @@ impl Objects {
 
     fn lock(&self) -> Result<Guard<'static>, Corrupted> {
         let mut go_on = || true;
-        match self
-            .header()
-            .lock
-            .lock(&mut Patience::new(Deadline::NEVER, &mut go_on))
-        {
+        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+        match Registry::new(self.heap).lock(&self.header().lock, &mut patience) {
             Ok(Locked::Clean(guard)) => Ok(guard),
             Ok(Locked::OwnerDied(guard)) => {
                 self.relist()?;

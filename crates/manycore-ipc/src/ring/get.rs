@@ -117,7 +117,7 @@ impl Ring {
                 }
                 Get::Empty if self.is_closed() => {
                     // A producer that found the ring open may still be about to commit.
-                    let locked = self.body.put.lock.lock(&mut patience.for_lock())?;
+                    let locked = self.lock(&self.body.put, &mut patience.for_lock())?;
                     drop(self.repaired_put(locked)?);
                     if self.is_empty() {
                         return Err(GetError::Closed);
@@ -129,7 +129,7 @@ impl Ring {
                         .wait(patience, || !self.is_empty() || self.is_closed())?;
                 }
                 Get::Busy => {
-                    let locked = self.body.get.lock.lock(&mut patience.for_lock())?;
+                    let locked = self.lock(&self.body.get, &mut patience.for_lock())?;
                     drop(self.repaired_get(locked)?);
                 }
             }

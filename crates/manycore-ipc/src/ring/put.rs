@@ -83,7 +83,7 @@ impl Ring {
     }
 
     fn lock_put(&self, patience: &mut Patience<'_>) -> Result<Guard<'static>, PutError> {
-        let locked = self.body.put.lock.lock(&mut patience.for_lock())?;
+        let locked = self.lock(&self.body.put, &mut patience.for_lock())?;
         Ok(self.repaired_put(locked)?)
     }
 

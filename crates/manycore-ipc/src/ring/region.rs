@@ -9,9 +9,10 @@ use crate::block::allocator::Taken;
 use crate::block::{BlockRef, Blocks};
 use crate::error::{AllocError, Corrupted};
 use crate::heap::Bytes;
+use crate::lock::Locked;
 use crate::object::Objects;
-use crate::registry::OwnerId;
-use crate::wait::Bell;
+use crate::registry::{OwnerId, Registry};
+use crate::wait::{Bell, GaveUp, Patience};
 
 /// Bytes of the smallest region: a power of two that holds a message and a link.
 const LEAST_CAPACITY: u64 = 128;
@@ -203,6 +204,15 @@ impl Ring {
         Ok(())
     }
 
+    /// Takes the lock of a side, sleeping while another thread holds it.
+    pub(super) fn lock(
+        &self,
+        side: &'static Side,
+        patience: &mut Patience<'_>,
+    ) -> Result<Locked<'static>, GaveUp> {
+        Registry::new(self.blocks.heap).lock(&side.lock, patience)
+    }
+
     pub(crate) fn region(&self, side: &Side, at: Position) -> Result<Region, Corrupted> {
         let words = side
             .region
@@ -351,10 +361,7 @@ impl Ring {
     ///
     /// # Errors
     /// When the patience ends first.
-    pub fn wait_finished(
-        &self,
-        patience: &mut crate::wait::Patience<'_>,
-    ) -> Result<(), crate::wait::GaveUp> {
+    pub fn wait_finished(&self, patience: &mut Patience<'_>) -> Result<(), GaveUp> {
         use std::sync::atomic::Ordering::SeqCst;
         let body = self.body;
         body.finished
