@@ -2,7 +2,7 @@
 
 use super::Family;
 use crate::block::Blocks;
-use crate::error::HandleError;
+use crate::error::{Corrupted, HandleError};
 use crate::heap::Bytes;
 use crate::heap::shared::Shared;
 use crate::lock::{Acquired, UserLock};
@@ -133,15 +133,18 @@ impl Hold {
     /// When it is none.
     pub fn memory(&self) -> Result<Bytes, HandleError> {
         let body: &MemoryBody = self.body(Kind::Memory)?;
-        match body.block() {
-            Some(block) => Ok(self.family.blocks()?.bytes(block)?),
-            None => {
-                let objects = self.family.objects()?;
-                Ok(self
-                    .family
-                    .inline_bytes(&objects, self.handle.index, body.len())?)
-            }
+        let Some(block) = body.block() else {
+            let objects = self.family.objects()?;
+            let bytes = self
+                .family
+                .inline_bytes(&objects, self.handle.index, body.len())?;
+            return Ok(bytes);
+        };
+        let blocks = self.family.blocks()?;
+        if !blocks.is_lent(block, self.handle.index, u64::MAX) {
+            return Err(Corrupted::new("the block of shared memory is not its own").into());
         }
+        Ok(blocks.bytes(block)?)
     }
 }
 

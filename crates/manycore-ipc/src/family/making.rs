@@ -66,7 +66,7 @@ impl Family {
     pub fn make_memory(&'static self, len: u64) -> Result<Hold, HandleError> {
         self.make(Kind::Memory, |objects, handle| {
             let body: &MemoryBody = objects.body(handle.index)?;
-            if len as usize <= INLINE {
+            if len <= INLINE as u64 {
                 body.set(len, None);
                 self.inline_bytes(objects, handle.index, len)?.clear();
                 return Ok(());
@@ -100,9 +100,14 @@ impl Family {
 
     /// Lets a block live as long as an object does.
     fn bind(&self, object: u32, block: BlockRef) -> Result<(), HandleError> {
-        self.blocks()?
-            .bind(block, object, u64::MAX, OwnerId::NOBODY)?;
-        Ok(())
+        if self
+            .blocks()?
+            .bind(block, object, u64::MAX, OwnerId::NOBODY)?
+        {
+            Ok(())
+        } else {
+            Err(Corrupted::new("a block changed hands while it was being filled").into())
+        }
     }
 
     /// Keeps bytes for as long as an object lives, or until [`Family::discard`].
@@ -134,10 +139,13 @@ impl Family {
         index: u32,
         len: u64,
     ) -> Result<Bytes, Corrupted> {
+        if len > INLINE as u64 {
+            return Err(Corrupted::new("shared memory is longer than its body"));
+        }
         let body = objects.offset_of(index) + std::mem::offset_of!(Object, body);
         self.heap.bytes(
             body + std::mem::offset_of!(MemoryBody, inline),
-            (len as usize).min(INLINE),
+            len as usize,
         )
     }
 }

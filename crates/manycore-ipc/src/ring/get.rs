@@ -74,6 +74,18 @@ impl From<GaveUp> for GetError {
     }
 }
 
+/// Where the producers are, seen from the consumers, who are behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    /// In the same region, this many bytes on.
+    Here(u64),
+    /// In a later region: they have committed everything in this one.
+    Elsewhere,
+}
+
+/// In `left_at`, where places have no bits: that there is one.
+const NOTED: u64 = 1;
+
 impl Ring {
     /// Gets a message if there is one and that needs no sleep.
     ///
@@ -151,15 +163,16 @@ impl Ring {
         let get = &self.body.get;
         let mut head = Position::from_bits(get.position.load(Relaxed)); // only changed under this lock
         let (region, header) = loop {
-            let Some(available) = self.available(head) else {
+            let Some(ahead) = self.ahead(head) else {
                 return Ok(Get::Empty);
             };
             let region = self.region(get, head)?;
+            let available = self.available(head, ahead, &region)?;
             let header = region.header(head)?;
             if header.kind != LINK {
-                break (region, header.check(available.min(region.capacity()))?);
+                break (region, header.check(available)?);
             }
-            if available != u64::MAX {
+            if ahead != Ahead::Elsewhere || available < LINK_BYTES {
                 return Err(Corrupted::new("a ring's last region leads to another one"));
             }
             head = self.follow(head, &region)?;
@@ -180,9 +193,9 @@ impl Ring {
         Ok(Get::Done)
     }
 
-    /// Bytes that are committed from `head` on, `None` if there are none.
+    /// How far the producers are from `head`, `None` if they are not.
     #[inline]
-    fn available(&self, head: Position) -> Option<u64> {
+    fn ahead(&self, head: Position) -> Option<Ahead> {
         let peer = &self.body.get.peer;
         let mut tail = Position::from_bits(peer.load(Relaxed)); // under the lock
         if tail.is_at(head) {
@@ -193,12 +206,37 @@ impl Ring {
         if tail.is_at(head) {
             return None;
         }
-        // Producers that are in a later region have committed everything in this one.
         Some(if tail.epoch() == head.epoch() {
-            tail.since(head.bytes())
+            Ahead::Here(tail.since(head.bytes()))
         } else {
-            u64::MAX
+            Ahead::Elsewhere
         })
+    }
+
+    /// Bytes that are committed from `head` on in its region.
+    #[inline]
+    fn available(&self, head: Position, ahead: Ahead, region: &Region) -> Result<u64, Corrupted> {
+        match ahead {
+            Ahead::Here(bytes) if bytes <= region.capacity() => Ok(bytes),
+            Ahead::Here(_) => Err(Corrupted::new("a ring has more in it than it can hold")),
+            Ahead::Elsewhere => self.left_over(head, region),
+        }
+    }
+
+    /// The same in a region that the producers have left: at most a lap from where that was found out, so
+    /// that scribbled bytes do not lead round and round.
+    fn left_over(&self, head: Position, region: &Region) -> Result<u64, Corrupted> {
+        let left_at = &self.body.get.left_at;
+        let noted = left_at.load(Relaxed); // under the lock, as all of this
+        let from = Position::from_bits(noted);
+        if noted & NOTED == 0 || from.epoch() != head.epoch() {
+            left_at.store(head.place() | NOTED, Relaxed);
+            return Ok(region.capacity());
+        }
+        region
+            .capacity()
+            .checked_sub(head.since(from.bytes()))
+            .ok_or(Corrupted::new("a region of a ring does not end"))
     }
 
     /// Goes over to the next region and frees this one.
@@ -210,6 +248,9 @@ impl Ring {
             .get(head.region_index())
             .ok_or(Corrupted::new("no such region"))?
             .block();
+        if !self.blocks.is_lent(block, self.index, head.place()) {
+            return Err(Corrupted::new("a link leads to no region of its ring"));
+        }
         let next = head.after_link(LINK_BYTES);
         let words = get
             .region
@@ -249,6 +290,11 @@ impl Ring {
 
     /// Takes a block over from its message, or from a consumer that died before it had the message.
     fn claim(&self, block: BlockRef) -> Result<(), Corrupted> {
+        if block.len > self.blocks.used_bytes() {
+            return Err(Corrupted::new(
+                "a message claims more bytes than the heap has",
+            ));
+        }
         let claimable =
             |run: crate::block::table::Run| matches!(run.state, State::InFlight | State::Held);
         if self
@@ -319,15 +365,16 @@ impl Ring {
         self.void_rows(head.place());
         get.peer.store(head.bits(), Relaxed); // look again
         self.free_left_region(head);
-        let Some(available) = self.available(head) else {
+        let Some(ahead) = self.ahead(head) else {
             return Ok(());
         };
         let region = self.region(get, head)?;
+        let available = self.available(head, ahead, &region)?;
         let header = region.header(head)?;
         if header.kind == LINK {
             return Ok(());
         }
-        header.check(available.min(region.capacity()))?;
+        header.check(available)?;
         for n in 0..usize::from(header.blocks) {
             self.blocks
                 .put_back(region.block(head, n)?, self.index, head.place());

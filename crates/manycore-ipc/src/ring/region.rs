@@ -199,8 +199,10 @@ impl Ring {
                 words.set(block, start.bytes());
             }
         }
-        self.blocks
-            .bind(block, self.index, start.before_region(), self.blocks.me)?;
+        let place = start.before_region();
+        if !self.blocks.bind(block, self.index, place, self.blocks.me)? {
+            return Err(Corrupted::new("a ring's first region changed hands").into());
+        }
         Ok(())
     }
 
@@ -232,8 +234,8 @@ impl Ring {
         if offset == 0 {
             return own;
         }
-        // A scribbled offset wakes nobody; who sleeps looks again after its slice.
-        self.blocks.heap.at(offset as usize).unwrap_or(own)
+        // A scribbled offset wakes nobody, and changes nothing; who sleeps looks again after its slice.
+        self.objects.bell_at(offset).unwrap_or(own)
     }
 
     /// Where consumers sleep.
