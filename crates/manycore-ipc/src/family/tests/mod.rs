@@ -7,11 +7,13 @@
 //! | [`faults`] | real processes that are killed at every named place |
 //! | [`handovers`] | locks whose holder was killed |
 //! | [`places`] | joining, forking, and slots that change hands |
+//! | [`scribbles`] | words that were scribbled on |
 
 mod deaths;
 mod faults;
 mod handovers;
 mod places;
+mod scribbles;
 
 use std::sync::atomic::Ordering::Relaxed;
 
