@@ -2,7 +2,7 @@
 
 use super::Family;
 use crate::block::Blocks;
-use crate::error::{Corrupted, HandleError};
+use crate::error::HandleError;
 use crate::heap::Bytes;
 use crate::heap::shared::Shared;
 use crate::lock::{Acquired, UserLock};
@@ -140,11 +140,7 @@ impl Hold {
                 .inline_bytes(&objects, self.handle.index, body.len())?;
             return Ok(bytes);
         };
-        let blocks = self.family.blocks()?;
-        if !blocks.is_lent(block, self.handle.index, u64::MAX) {
-            return Err(Corrupted::new("the block of shared memory is not its own").into());
-        }
-        Ok(blocks.bytes(block)?)
+        self.family.lent_bytes(self.handle.index, block)
     }
 }
 

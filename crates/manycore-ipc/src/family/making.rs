@@ -126,6 +126,24 @@ impl Family {
         Ok(block)
     }
 
+    /// The bytes that [`Family::store`] kept for an object.
+    ///
+    /// # Errors
+    /// When the block is not that one any more.
+    pub fn stored(&self, object: &Hold, block: BlockRef) -> Result<Bytes, HandleError> {
+        self.lent_bytes(object.handle.index, block)
+    }
+
+    /// The bytes of a block that lives as long as an object.
+    pub(super) fn lent_bytes(&self, object: u32, block: BlockRef) -> Result<Bytes, HandleError> {
+        let blocks = self.blocks()?;
+        if blocks.is_lent(block, object, u64::MAX) {
+            Ok(blocks.bytes(block)?)
+        } else {
+            Err(Corrupted::new("a block is not its object's").into())
+        }
+    }
+
     /// Frees what [`Family::store`] kept.
     pub fn discard(&self, block: BlockRef) {
         if let Ok(blocks) = self.blocks() {
