@@ -13,6 +13,7 @@
 //! | [`word`] | the atomics that everything shared is made of |
 //! | [`fault`] | named places at which a process can be made to die |
 //! | [`stall`] | telling the program that a lock's holder does not move |
+//! | `scribble` | what a process does while another one scribbles on the heap, for tests and the fuzzer |
 //! | [`error`] | what can go wrong |
 #![deny(unsafe_code)]
 
@@ -27,6 +28,8 @@ pub mod lock;
 pub mod object;
 pub mod registry;
 pub mod ring;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod scribble;
 pub mod stall;
 pub mod wait;
 pub mod word;

@@ -21,15 +21,13 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use manycore_os::futex::{self, Slept};
 use manycore_os::robust::{self, Holder, OWNER_DIED, TID, WAITERS};
 
+use crate::wait::patience::stall;
 use crate::wait::{GaveUp, Patience};
 use crate::word::Word32;
 
 /// Looks at a held lock this often before it counts as contended: about a microsecond, the time that
 /// an owner on another core needs to finish.
 const LOOKS: u32 = 100;
-/// A holder that keeps an engine lock for this many slices of sleep, a second, is stopped or frozen, or it
-/// is no holder.
-const STALL: u32 = 20;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -121,7 +119,7 @@ impl EngineLock {
             if outcome == Slept::TimedOut {
                 slices = slices.saturating_add(1);
             }
-            if !self.is_found_ownerless(word & TID, holder.tid(), slices >= STALL, may_own) {
+            if !self.is_found_ownerless(word & TID, holder.tid(), slices >= stall(), may_own) {
                 patience.check()?;
             }
         }

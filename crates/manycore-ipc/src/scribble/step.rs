@@ -1,0 +1,375 @@
+//! What the process does.
+
+use std::time::Duration;
+
+use manycore_os::Deadline;
+
+use super::input::Input;
+use super::value;
+use super::world::World;
+use crate::block::allocator::Taken;
+use crate::family::{Family, Hold};
+use crate::object::cell::Cell;
+use crate::object::{Handle, Kind};
+use crate::registry::OwnerId;
+use crate::ring::record::MOST_INLINE;
+use crate::ring::{Message, Outgoing, Ring, Shape};
+use crate::wait::Patience;
+
+/// Longer than anything in the heap: what a scribble makes the process believe.
+const ABSURD: usize = crate::heap::layout::LEAST;
+
+/// A process in the midst of a case.
+pub(super) struct Process<'a> {
+    world: &'a World,
+    family: &'static Family,
+    holds: Vec<Hold>,
+    taken: Vec<Taken>,
+    message: Message,
+}
+
+impl<'a> Process<'a> {
+    /// Before the first scribble.
+    pub(super) fn new(world: &'a World) -> Self {
+        let family = world.family;
+        let held = world.objects.iter();
+        let holds = held.map(|&(handle, kind)| {
+            family
+                .hold(handle, kind)
+                .expect("nothing is scribbled on yet")
+        });
+        Self {
+            world,
+            family,
+            holds: holds.collect(),
+            taken: Vec::new(),
+            message: Message::default(),
+        }
+    }
+
+    /// Does one thing. What comes of it does not matter, as long as something does.
+    pub(super) fn step(&mut self, input: &mut Input<'_>) {
+        match input.below(28) {
+            0..=7 => value::scribble(input, self.world),
+            8 | 9 => self.put(input),
+            10 | 11 => self.get(input),
+            12 => self.look_at_ring(input),
+            13 => self.make(input),
+            14 => self.hold(input),
+            15 => self.let_go(input),
+            16 => self.clone_hold(input),
+            17 => self.take_block(input),
+            18 => self.give_block_back(input),
+            19 => self.use_lock(input),
+            20 => self.use_memory(input),
+            21 => self.use_group(input),
+            22 => drop(self.family.free_buried()),
+            23 => drop(self.family.reap_dead(input.byte() & 1 != 0)),
+            24 => self.fork(input),
+            25 => self.change_places(input),
+            26 => self.look_after_heap(input),
+            _ => self.take_over_handles(),
+        }
+    }
+
+    fn chosen(&self, input: &mut Input<'_>) -> Option<&Hold> {
+        self.holds.get(input.below(self.holds.len()))
+    }
+
+    fn ring(&self, input: &mut Input<'_>) -> Option<Ring> {
+        let rings: Vec<&Hold> = self
+            .holds
+            .iter()
+            .filter(|hold| hold.kind() == Kind::Ring)
+            .collect();
+        let ring = input.one_of(&rings)?;
+        ring.ring().ok()
+    }
+
+    fn put(&mut self, input: &mut Input<'_>) {
+        let Some(ring) = self.ring(input) else { return };
+        let len = match input.below(4) {
+            0 => 8,
+            1 => usize::from(input.byte()),
+            2 => usize::from(input.short()).min(MOST_INLINE),
+            _ => 7_000,
+        };
+        let block = if input.byte() & 1 != 0 {
+            self.taken.pop()
+        } else {
+            None
+        };
+        let handles: Vec<Handle> = match input.byte() & 1 {
+            0 => Vec::new(),
+            _ => self.chosen(input).map(Hold::handle).into_iter().collect(),
+        };
+        if self.family.send(&handles).is_err() {
+            return;
+        }
+        let blocks: Vec<_> = block.iter().map(|taken| taken.block).collect();
+        let message = Outgoing {
+            kind: 1,
+            tag: 9,
+            blocks: &blocks,
+            handles: &handles,
+            payload: &vec![7; len],
+        };
+        let is_put = if input.byte() & 1 == 0 {
+            matches!(
+                ring.try_put(&message, &mut None),
+                Ok(crate::ring::Put::Done)
+            )
+        } else {
+            patiently(input, |patience| ring.put(&message, patience)).is_ok()
+        };
+        if !is_put {
+            self.family.unsend(&handles);
+            self.taken.extend(block);
+        }
+    }
+
+    fn get(&mut self, input: &mut Input<'_>) {
+        let Some(ring) = self.ring(input) else { return };
+        let rows = self.rows(input);
+        let row = rows.first().copied();
+        self.forget_message();
+        let message = &mut self.message;
+        let is_got = if input.byte() & 1 == 0 {
+            matches!(ring.try_get(message, row), Ok(crate::ring::Get::Done))
+        } else {
+            patiently(input, |patience| ring.get(message, row, patience)).is_ok()
+        };
+        assert!(self.message.payload.capacity() <= ABSURD);
+        if !is_got {
+            self.message = Message::default();
+        }
+        let Ok(blocks) = self.family.blocks() else {
+            return;
+        };
+        for &block in &self.message.blocks {
+            let mut copy = Vec::new();
+            if let Ok(bytes) = blocks.bytes(block) {
+                let _ = bytes.append_to(0, bytes.len(), &mut copy);
+            }
+        }
+    }
+
+    /// Frees the blocks of the last message. Its handles stay counted.
+    fn forget_message(&mut self) {
+        if let Ok(blocks) = self.family.blocks() {
+            for block in self.message.blocks.drain(..) {
+                blocks.free(block);
+            }
+        }
+        self.message = Message::default();
+    }
+
+    fn take_over_handles(&mut self) {
+        let received = self.family.receive(&self.message.handles);
+        self.message.handles.clear();
+        self.holds.extend(received.unwrap_or_default());
+    }
+
+    fn look_at_ring(&mut self, input: &mut Input<'_>) {
+        let Some(ring) = self.ring(input) else { return };
+        match input.below(8) {
+            0 => drop((ring.len(), ring.is_empty())),
+            1 => drop((ring.is_full(), ring.max_messages())),
+            2 => ring.close(),
+            3 => ring.settle(),
+            4 => drop(ring.count_unfinished(i64::from(input.byte().cast_signed()))),
+            5 => drop(patiently(input, |patience| ring.wait_finished(patience))),
+            6 => drop(ring.drain()),
+            _ => drop((
+                ring.items_bell().has_sleepers(),
+                ring.space_bell().ring_all(),
+            )),
+        }
+    }
+
+    fn make(&mut self, input: &mut Input<'_>) {
+        let family = self.family;
+        let made = match input.below(6) {
+            0 => family.make_ring(Shape::unbounded()),
+            1 => family.make_ring(Shape::of_messages(u64::from(input.byte()))),
+            2 => family.make_ring(Shape {
+                capacity: u64::from(input.short()),
+                grows: false,
+                ..Shape::unbounded()
+            }),
+            3 => family.make_lock(),
+            4 => family.make_memory(u64::from(input.short()) << (input.byte() % 8)),
+            _ => family.make_group(u32::from(input.byte())),
+        };
+        self.holds.extend(made);
+    }
+
+    fn hold(&mut self, input: &mut Input<'_>) {
+        let known = input.one_of(&self.world.objects);
+        let (mut handle, mut kind) = known.expect("a world has objects");
+        match input.below(4) {
+            0 => handle.index = u32::from(input.byte()),
+            1 => handle.generation = u32::from(input.byte() % 4),
+            2 => kind = Kind::decode(u64::from(input.byte() % 4) + 1).expect("one of four"),
+            _ => {}
+        }
+        self.holds.extend(self.family.hold(handle, kind));
+    }
+
+    fn let_go(&mut self, input: &mut Input<'_>) {
+        if !self.holds.is_empty() {
+            drop(self.holds.swap_remove(input.below(self.holds.len())));
+        }
+    }
+
+    fn clone_hold(&mut self, input: &mut Input<'_>) {
+        let copy = self.chosen(input).cloned();
+        self.holds.extend(copy);
+    }
+
+    fn take_block(&mut self, input: &mut Input<'_>) {
+        let len = match input.below(4) {
+            0 => u64::from(input.byte()),
+            1 => u64::from(input.short()),
+            2 => u64::from(input.short()) << 8,
+            _ => input.word(),
+        };
+        let Ok(taken) = self.family.take_block(len) else {
+            return;
+        };
+        assert!(taken.block.len <= ABSURD as u64);
+        if let Ok(blocks) = self.family.blocks() {
+            let at = usize::from(input.short());
+            if at < taken.block.len as usize {
+                let most = (taken.block.len as usize - at).min(70_000);
+                let _ = blocks.fill(&taken, at, &vec![3; most]);
+            }
+        }
+        self.taken.push(taken);
+    }
+
+    fn give_block_back(&mut self, input: &mut Input<'_>) {
+        let Ok(blocks) = self.family.blocks() else {
+            return;
+        };
+        if let Some(taken) = self.taken.pop() {
+            if let (1, Some(hold)) = (input.byte() & 1, self.chosen(input)) {
+                let kept = self.family.store(hold, &[1; 100]);
+                kept.iter().for_each(|&block| self.family.discard(block));
+            }
+            blocks.free(taken.block);
+        }
+    }
+
+    fn use_lock(&mut self, input: &mut Input<'_>) {
+        let Some(hold) = self.chosen(input) else {
+            return;
+        };
+        let (Ok(lock), Ok(me)) = (hold.lock(), self.family.me()) else {
+            return;
+        };
+        match input.below(6) {
+            0 => drop(lock.try_acquire(me)),
+            1 => drop(patiently(input, |patience| hold.acquire(patience).is_ok())),
+            2 => drop(lock.release()),
+            3 => lock.enter(1),
+            4 => drop((lock.reenter(me, 1), lock.depth(), lock.holder())),
+            _ => drop((lock.leave(me, 1), lock.is_held_by(me, 1))),
+        }
+    }
+
+    fn use_memory(&mut self, input: &mut Input<'_>) {
+        let Some(Ok(bytes)) = self.chosen(input).map(Hold::memory) else {
+            return;
+        };
+        assert!(bytes.len() <= ABSURD);
+        match Cell::new(self.family.heap(), bytes) {
+            Ok(cell) if input.byte() & 1 == 0 => {
+                let _ = cell.write(&vec![1; usize::from(input.byte())]);
+                let _ = cell.read(&mut Vec::new());
+            }
+            _ => bytes.clear(),
+        }
+    }
+
+    fn rows(&self, input: &mut Input<'_>) -> Vec<&'static crate::object::group::Row> {
+        let mut groups = self.holds.iter().filter(|hold| hold.kind() == Kind::Group);
+        let rows = groups.next_back().and_then(|hold| hold.rows().ok());
+        let rows = rows.unwrap_or_default();
+        assert!(rows.len() <= ABSURD / 64);
+        if input.byte() & 1 == 0 {
+            Vec::new()
+        } else {
+            rows
+        }
+    }
+
+    fn use_group(&mut self, input: &mut Input<'_>) {
+        for row in self.rows(input) {
+            let _ = row.read();
+            row.void();
+        }
+        if let Some(group) = self.chosen(input) {
+            let _ = group.bell_offset();
+        }
+    }
+
+    fn fork(&mut self, input: &mut Input<'_>) {
+        let counts = self.family.prepare_fork();
+        if input.byte() & 1 == 0 {
+            self.family.finish_fork(&counts); // there is no child
+            return;
+        }
+        drop(counts);
+        self.family.adopt_fork();
+        let _ = self.family.me();
+    }
+
+    fn change_places(&mut self, input: &mut Input<'_>) {
+        let registry = self.family.registry();
+        let Ok(me) = self.family.me() else { return };
+        match input.below(7) {
+            0 => self.family.leave(),
+            1 => drop(registry.join()),
+            2 => drop(registry.join_spare().map(|spare| registry.vacate(spare))),
+            3 => drop(registry.reserve(me).map(|child| registry.cancel(child))),
+            4 => drop(registry.reserve(me).map(|child| registry.adopt(child))),
+            5 => drop(self.family.reap(input.below(12))),
+            _ => {
+                let someone = OwnerId::from_bits(u32::from(input.short()));
+                let _ = (
+                    registry.has_ended(someone),
+                    registry.seems_dead(someone.slot()),
+                );
+                let _ = registry.has_holder_ended(someone.bits());
+            }
+        }
+    }
+
+    fn look_after_heap(&mut self, input: &mut Input<'_>) {
+        let Ok(blocks) = self.family.blocks() else {
+            return;
+        };
+        match input.below(5) {
+            0 => drop(blocks.usage()),
+            1 => drop(blocks.trim()),
+            2 => drop(blocks.trim_to(0)),
+            3 => drop(blocks.grow(u64::from(input.byte()) + 1)),
+            _ => drop(blocks.sweep(self.world.dead, |_| ())),
+        }
+    }
+}
+
+/// Runs what may wait, for a moment.
+fn patiently<R>(input: &mut Input<'_>, wait: impl FnOnce(&mut Patience<'_>) -> R) -> R {
+    let mut ticks = 0;
+    let mut tick = || {
+        ticks += 1;
+        ticks < 4
+    };
+    let until = match input.byte() & 1 {
+        0 => Deadline::PASSED,
+        _ => Deadline::after(Duration::from_micros(50)),
+    };
+    wait(&mut Patience::new(until, &mut tick))
+}

@@ -1,0 +1,84 @@
+//! Cases made up by chance, and those that once were too much for the engine.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use proptest::collection::vec;
+use proptest::prelude::any;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::run;
+
+/// No case takes as long.
+const ENDLESS: Duration = Duration::from_secs(20);
+
+/// The running case, for the watchdog.
+static RUNNING: Mutex<Option<(Instant, Vec<u8>)>> = Mutex::new(None);
+
+/// Runs a case under the eyes of a thread that ends the process, and tells the case, if it does not return.
+fn run_watched(case: &[u8]) {
+    static WATCHDOG: std::sync::Once = std::sync::Once::new();
+    WATCHDOG.call_once(|| drop(std::thread::spawn(watch)));
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    *running() = Some((Instant::now(), case.to_vec()));
+    run(case);
+    *running() = None;
+}
+
+fn running() -> std::sync::MutexGuard<'static, Option<(Instant, Vec<u8>)>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn watch() {
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        if let Some((since, case)) = &*running() {
+            if since.elapsed() > ENDLESS {
+                eprintln!("this case does not end: {}", hexadecimal(case));
+                std::process::abort();
+            }
+        }
+    }
+}
+
+fn hexadecimal(case: &[u8]) -> String {
+    case.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[test]
+fn whatever_is_scribbled_a_process_gets_an_error_or_an_answer() {
+    // The same cases each time: new ones are the fuzzer's.
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let config = Config {
+        cases: 2_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let outcome = TestRunner::new_with_rng(config, rng).run(&vec(any::<u8>(), 0..400), |case| {
+        run_watched(&case);
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn what_was_once_too_much_is_not_any_more() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scribbles");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("a folder of cases") {
+        let path = entry.expect("readable").path();
+        let case = std::fs::read(&path).expect("readable");
+        println!("{}", path.display());
+        run_watched(&case);
+        count += 1;
+    }
+    assert!(count > 0);
+}
