@@ -302,8 +302,6 @@ fn a_block_that_is_not_this_process_s_is_left_alone() {
 fn a_stack_of_the_returned_that_leads_to_a_block_in_use_is_refused() {
     let blocks = blocks();
     let page = u64::from(blocks.take(1).expect("room").block.page);
-    let entry = blocks.entry(page).expect("inside");
-    entry.link.store(page + 1, Relaxed); // and in a circle
     blocks.header().returned.store(page + 1, Relaxed);
     assert!(blocks.take(1).is_err());
 }
