@@ -215,6 +215,14 @@ impl Drop for Guard<'_> {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl EngineLock {
+    /// Makes the word what it is while a thread holds the lock, or after one died.
+    pub(crate) fn pretend_held(&self, word: u32) {
+        self.0.store(word, Relaxed);
+    }
+}
+
 #[cfg(test)]
 impl EngineLock {
     /// Whether somebody waits for it.
@@ -225,11 +233,6 @@ impl EngineLock {
     /// Whether its last owner is known to have died.
     pub(crate) fn is_marked(&self) -> bool {
         self.0.load(Relaxed) & OWNER_DIED != 0
-    }
-
-    /// Makes the word name a thread.
-    pub(crate) fn pretend_held(&self, tid: u32) {
-        self.0.store(tid, Relaxed);
     }
 
     fn die_as_owner(&self) {

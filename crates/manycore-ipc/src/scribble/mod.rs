@@ -25,6 +25,7 @@ mod tests;
 use std::cell::Cell;
 
 use input::Input;
+use step::Process;
 use world::World;
 
 /// More steps than this say nothing new.
@@ -46,13 +47,7 @@ pub fn run(case: &[u8]) {
     world.restore();
     let _running = Running::begin();
     let mut input = Input::new(case);
-    let mut process = step::Process::new(&world);
-    for _ in 0..MOST_STEPS {
-        if input.is_empty() {
-            break;
-        }
-        process.step(&mut input);
-    }
+    Process::new(&world).go_through(&mut input);
 }
 
 struct Running;

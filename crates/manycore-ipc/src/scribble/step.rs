@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use manycore_os::Deadline;
+use manycore_os::robust::OWNER_DIED;
 
+use super::MOST_STEPS;
 use super::input::Input;
 use super::value;
 use super::world::World;
@@ -47,10 +49,21 @@ impl<'a> Process<'a> {
         }
     }
 
+    /// Does all that the input says.
+    pub(super) fn go_through(&mut self, input: &mut Input<'_>) {
+        for _ in 0..MOST_STEPS {
+            if input.is_empty() {
+                break;
+            }
+            self.step(input);
+        }
+    }
+
     /// Does one thing. What comes of it does not matter, as long as something does.
-    pub(super) fn step(&mut self, input: &mut Input<'_>) {
+    fn step(&mut self, input: &mut Input<'_>) {
         match input.below(28) {
-            0..=7 => value::scribble(input, self.world),
+            0..=6 => value::scribble(input, self.world),
+            7 => self.die(input),
             8 | 9 => self.put(input),
             10 | 11 => self.get(input),
             12 => self.look_at_ring(input),
@@ -84,6 +97,19 @@ impl<'a> Process<'a> {
             .collect();
         let ring = input.one_of(&rings)?;
         ring.ring().ok()
+    }
+
+    /// Another process, which has a lock, dies.
+    fn die(&self, input: &mut Input<'_>) {
+        let header = self.family.heap().header();
+        let ring = self.ring(input).map(|ring| ring.body());
+        let lock = match (input.below(4), ring) {
+            (0, _) => &header.allocator.lock,
+            (1, _) | (_, None) => &header.objects.lock,
+            (2, Some(ring)) => &ring.put.lock,
+            (_, Some(ring)) => &ring.get.lock,
+        };
+        lock.pretend_held(OWNER_DIED);
     }
 
     fn put(&mut self, input: &mut Input<'_>) {

@@ -9,7 +9,10 @@ use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use super::run;
+use super::input::Input;
+use super::step::Process;
+use super::world::World;
+use super::{Running, run, value};
 
 /// No case takes as long.
 const ENDLESS: Duration = Duration::from_secs(20);
@@ -18,7 +21,7 @@ const ENDLESS: Duration = Duration::from_secs(20);
 static RUNNING: Mutex<Option<(Instant, Vec<u8>)>> = Mutex::new(None);
 
 /// Runs a case under the eyes of a thread that ends the process, and tells the case, if it does not return.
-fn run_watched(case: &[u8]) {
+fn watched(case: &[u8], run: impl FnOnce(&[u8])) {
     static WATCHDOG: std::sync::Once = std::sync::Once::new();
     WATCHDOG.call_once(|| drop(std::thread::spawn(watch)));
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -51,22 +54,51 @@ fn hexadecimal(case: &[u8]) -> String {
     })
 }
 
-#[test]
-fn whatever_is_scribbled_a_process_gets_an_error_or_an_answer() {
-    // The same cases each time: new ones are the fuzzer's.
+/// Checks this many cases. They are the same each time: new ones are the fuzzer's.
+fn for_cases(count: u32, check: impl Fn(Vec<u8>)) {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let config = Config {
-        cases: 2_000,
+        cases: count,
         failure_persistence: None,
         ..Config::default()
     };
-    let outcome = TestRunner::new_with_rng(config, rng).run(&vec(any::<u8>(), 0..400), |case| {
-        run_watched(&case);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let outcome = runner.run(&vec(any::<u8>(), 0..400), |case| {
+        check(case);
         Ok(())
     });
     if let Err(error) = outcome {
         panic!("{error}");
     }
+}
+
+#[test]
+fn whatever_is_scribbled_a_process_gets_an_error_or_an_answer() {
+    for_cases(2_000, |case| watched(&case, run));
+}
+
+/// Scribbles while the process is at work: what was checked may be something else when it is used.
+fn run_beside_a_scribbler(case: &[u8]) {
+    let mut world = World::lock();
+    world.restore();
+    let _running = Running::begin();
+    let mut process = Process::new(&world);
+    let outside = world.seen_from_outside();
+    let (scribbles, steps) = case.split_at(case.len() / 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut scribbles = Input::new(scribbles);
+            while !scribbles.is_empty() {
+                value::scribble(&mut scribbles, &outside);
+            }
+        });
+        process.go_through(&mut Input::new(steps));
+    });
+}
+
+#[test]
+fn whatever_is_scribbled_meanwhile_a_process_gets_an_error_or_an_answer() {
+    for_cases(500, |case| watched(&case, run_beside_a_scribbler));
 }
 
 #[test]
@@ -77,7 +109,7 @@ fn what_was_once_too_much_is_not_any_more() {
         let path = entry.expect("readable").path();
         let case = std::fs::read(&path).expect("readable");
         println!("{}", path.display());
-        run_watched(&case);
+        watched(&case, run);
         count += 1;
     }
     assert!(count > 0);

@@ -5,14 +5,20 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manycore_os::Deadline;
 use manycore_os::mapping::PAGE;
+use manycore_os::robust::OWNER_DIED;
 
 use super::MOST_STEPS;
 use super::input::Input;
 use super::place::SLOTS_HIT;
-use crate::family::Family;
+use crate::block::table::Run;
+use crate::block::{Blocks, State};
+use crate::error::{Corrupted, HandleError};
+use crate::family::{Family, Hold};
 use crate::heap::layout::{LEAST, SLOTS};
+use crate::object::header::{Phase, Stage};
 use crate::object::{Handle, Kind, Objects};
 use crate::registry::{OwnerId, Slot};
+use crate::ring::layout::Side;
 use crate::ring::{Message, Outgoing, Ring, Shape};
 use crate::wait::Patience;
 use crate::word::{Word32, Word64};
@@ -61,12 +67,28 @@ impl World {
         world
     }
 
+    /// The same world through another mapping, as another process has it.
+    #[cfg(test)]
+    pub(super) fn seen_from_outside(&self) -> Self {
+        static OTHER: OnceLock<&'static Family> = OnceLock::new();
+        let attach = || {
+            let file = self.family.heap().mapping().duplicate().expect("open");
+            Family::attach(file).expect("the same version")
+        };
+        Self {
+            family: OTHER.get_or_init(attach),
+            objects: self.objects.clone(),
+            saved: Vec::new(),
+            ..*self
+        }
+    }
+
     pub(super) fn pid_of_dead(&self) -> u32 {
         NOBODYS_PID
     }
 
     /// Makes objects of all kinds, and a process that dies in the midst of things.
-    fn furnish(&mut self) -> Result<(), crate::HandleError> {
+    fn furnish(&mut self) -> Result<(), HandleError> {
         let (family, mut made) = (self.family, Vec::new());
         let group = family.make_group(4)?;
         made.push(family.make_ring(Shape::unbounded())?);
@@ -98,20 +120,7 @@ impl World {
         put(family, &made[0].ring()?, 4, 50_000, &travelling);
         put(family, &made[0].ring()?, 5, 7_000, &[]);
         put(family, &made[0].ring()?, 6, 7_000, &[]);
-        let ghost = Family::on(family.heap());
-        ghost.start_over(self.dead);
-        for hold in &made {
-            std::mem::forget(ghost.hold(hold.handle(), hold.kind())?);
-        }
-        let _ = made[4].lock()?.try_acquire(self.dead);
-        let _ = ghost.take_block(3 * PAGE as u64)?;
-        let held = ghost.make_ring(Shape::unbounded())?;
-        put(ghost, &held.ring()?, 1, 40_000, &[]);
-        let mut message = Message::default();
-        let _ = held.ring()?.try_get(&mut message, None)?;
-        put(ghost, &held.ring()?, 2, 40_000, &[]);
-        made.push(family.hold(held.handle(), Kind::Ring)?);
-        std::mem::forget(held);
+        made.push(self.bury_ghost(&made)?);
         for _ in 0..2 {
             drop(family.make_ring(Shape::unbounded())?); // condemned
             drop(family.make_memory(1 << 14)?);
@@ -123,6 +132,70 @@ impl World {
             .map(|hold| (hold.handle(), hold.kind()))
             .collect();
         made.into_iter().for_each(std::mem::forget); // held by this process in every case
+        Ok(())
+    }
+
+    /// What is left of a process that died in the midst of many things at once. Returns a ring of its.
+    fn bury_ghost(&self, made: &[Hold]) -> Result<Hold, HandleError> {
+        let ghost = Family::on(self.family.heap());
+        ghost.start_over(self.dead);
+        for hold in made {
+            std::mem::forget(ghost.hold(hold.handle(), hold.kind())?);
+        }
+        let _ = made[4].lock()?.try_acquire(self.dead);
+        let _ = ghost.objects()?.make(Kind::Memory)?;
+        for phase in [Phase::Buried, Phase::Condemned, Phase::Freeing] {
+            let hold = ghost.make_lock()?;
+            self.set_phase(hold.handle().index, phase)?;
+            std::mem::forget(hold);
+        }
+        for state in [
+            State::Filling,
+            State::Backing,
+            State::Punching,
+            State::Returned,
+        ] {
+            let taken = ghost.take_block(PAGE as u64)?;
+            self.set_state(u64::from(taken.block.page), state)?;
+        }
+        let held = ghost.make_ring(Shape::unbounded())?;
+        let ring = held.ring()?;
+        put(ghost, &ring, 1, 40_000, &[]);
+        put(ghost, &ring, 2, 100, &[]);
+        // It had taken a message, and put one, but for the commits.
+        without_commit(&ring.body().get, || {
+            let _ = ring.try_get(&mut Message::default(), None);
+        });
+        without_commit(&ring.body().put, || put(ghost, &ring, 3, 40_000, &[]));
+        if let (Some(row), worked) = (made[8].rows()?.first(), made[3].ring()?) {
+            without_commit(&worked.body().get, || {
+                let _ = worked.try_get(&mut Message::default(), Some(row));
+            });
+        }
+        let hold = self.family.hold(held.handle(), Kind::Ring)?;
+        std::mem::forget(held);
+        Ok(hold)
+    }
+
+    fn set_phase(&self, index: u32, phase: Phase) -> Result<(), Corrupted> {
+        let objects = Objects::new(self.family.heap(), self.me);
+        let stage = Stage {
+            phase,
+            owner: self.dead,
+            ..objects.stage(index)?
+        };
+        objects.object(index)?.state.store(stage.encode(), SeqCst);
+        Ok(())
+    }
+
+    fn set_state(&self, page: u64, state: State) -> Result<(), Corrupted> {
+        let entry = Blocks::new(self.family.heap(), self.me).entry(page)?;
+        let run = Run {
+            state,
+            owner: self.dead,
+            pages: 1,
+        };
+        entry.state.store(run.encode(), SeqCst);
         Ok(())
     }
 
@@ -155,7 +228,7 @@ impl World {
         let blocks = self.family.blocks().expect("registered");
         let mut end = 0;
         let walked = blocks.walk(|page, run| {
-            if run.state != crate::block::State::Hollow {
+            if run.state != State::Hollow {
                 end = (page + run.pages) as usize;
             }
         });
@@ -214,6 +287,14 @@ impl World {
             word.store(value, SeqCst);
         }
     }
+}
+
+/// Does something with a side of a ring and leaves the side as if the commit had not come any more.
+fn without_commit(side: &Side, operation: impl FnOnce()) {
+    let before = side.position.load(SeqCst);
+    operation();
+    side.position.store(before, SeqCst);
+    side.lock.pretend_held(OWNER_DIED);
 }
 
 /// Puts a message of `bytes` bytes, in a block if they are many.
