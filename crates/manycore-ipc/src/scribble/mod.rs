@@ -12,8 +12,10 @@
 //! | `place` | where a scribble hits |
 //! | `value` | what it writes there |
 //! | `step` | what the process does |
+//! | `messages` | what it does with rings |
 
 mod input;
+mod messages;
 mod place;
 mod step;
 mod value;
@@ -47,7 +49,9 @@ pub fn run(case: &[u8]) {
     world.restore();
     let _running = Running::begin();
     let mut input = Input::new(case);
-    Process::new(&world).go_through(&mut input);
+    let mut process = Process::new(&world);
+    process.go_through(&mut input);
+    process.finish();
 }
 
 struct Running;

@@ -11,23 +11,23 @@ use super::value;
 use super::world::World;
 use crate::block::allocator::Taken;
 use crate::family::{Family, Hold};
+use crate::object::Kind;
 use crate::object::cell::Cell;
-use crate::object::{Handle, Kind};
 use crate::registry::OwnerId;
-use crate::ring::record::MOST_INLINE;
-use crate::ring::{Message, Outgoing, Ring, Shape};
+use crate::ring::{Get, Message, Shape};
 use crate::wait::Patience;
 
 /// Longer than anything in the heap: what a scribble makes the process believe.
-const ABSURD: usize = crate::heap::layout::LEAST;
+pub(super) const ABSURD: usize = crate::heap::layout::LEAST;
 
 /// A process in the midst of a case.
 pub(super) struct Process<'a> {
     world: &'a World,
-    family: &'static Family,
-    holds: Vec<Hold>,
-    taken: Vec<Taken>,
-    message: Message,
+    pub(super) family: &'static Family,
+    pub(super) holds: Vec<Hold>,
+    pub(super) taken: Vec<Taken>,
+    /// What was received last.
+    pub(super) message: Message,
 }
 
 impl<'a> Process<'a> {
@@ -59,6 +59,37 @@ impl<'a> Process<'a> {
         }
     }
 
+    /// Looks at everything, lets go of it and cleans up: whatever was hit is met now.
+    pub(super) fn finish(mut self) {
+        self.forget_message();
+        let rings = self.holds.iter().filter_map(|hold| hold.ring().ok());
+        for ring in rings {
+            let mut message = Message::default();
+            let count = std::iter::from_fn(|| {
+                let outcome = ring.try_get(&mut message, None);
+                matches!(outcome, Ok(Get::Done)).then_some(())
+            });
+            // Each takes a record's header, at least.
+            assert!(count.take(ABSURD).count() <= ABSURD / 16);
+        }
+        for hold in &self.holds {
+            assert!(hold.rows().unwrap_or_default().len() <= ABSURD / 64);
+            assert!(hold.memory().map_or(0, |bytes| bytes.len()) <= ABSURD);
+        }
+        self.holds.clear();
+        self.family.reap_dead(true);
+        for _ in 0..self.world.objects.len() {
+            let _ = self.family.free_buried(); // what cannot be freed is left out the next time
+        }
+        if let Ok(blocks) = self.family.blocks() {
+            let _ = (
+                blocks.sweep(self.world.dead, |_| ()),
+                blocks.trim_to(0),
+                blocks.usage(),
+            );
+        }
+    }
+
     /// Does one thing. What comes of it does not matter, as long as something does.
     fn step(&mut self, input: &mut Input<'_>) {
         match input.below(28) {
@@ -85,18 +116,8 @@ impl<'a> Process<'a> {
         }
     }
 
-    fn chosen(&self, input: &mut Input<'_>) -> Option<&Hold> {
+    pub(super) fn chosen(&self, input: &mut Input<'_>) -> Option<&Hold> {
         self.holds.get(input.below(self.holds.len()))
-    }
-
-    fn ring(&self, input: &mut Input<'_>) -> Option<Ring> {
-        let rings: Vec<&Hold> = self
-            .holds
-            .iter()
-            .filter(|hold| hold.kind() == Kind::Ring)
-            .collect();
-        let ring = input.one_of(&rings)?;
-        ring.ring().ok()
     }
 
     /// Another process, which has a lock, dies.
@@ -110,107 +131,6 @@ impl<'a> Process<'a> {
             (_, Some(ring)) => &ring.get.lock,
         };
         lock.pretend_held(OWNER_DIED);
-    }
-
-    fn put(&mut self, input: &mut Input<'_>) {
-        let Some(ring) = self.ring(input) else { return };
-        let len = match input.below(4) {
-            0 => 8,
-            1 => usize::from(input.byte()),
-            2 => usize::from(input.short()).min(MOST_INLINE),
-            _ => 7_000,
-        };
-        let block = if input.byte() & 1 != 0 {
-            self.taken.pop()
-        } else {
-            None
-        };
-        let handles: Vec<Handle> = match input.byte() & 1 {
-            0 => Vec::new(),
-            _ => self.chosen(input).map(Hold::handle).into_iter().collect(),
-        };
-        if self.family.send(&handles).is_err() {
-            return;
-        }
-        let blocks: Vec<_> = block.iter().map(|taken| taken.block).collect();
-        let message = Outgoing {
-            kind: 1,
-            tag: 9,
-            blocks: &blocks,
-            handles: &handles,
-            payload: &vec![7; len],
-        };
-        let is_put = if input.byte() & 1 == 0 {
-            matches!(
-                ring.try_put(&message, &mut None),
-                Ok(crate::ring::Put::Done)
-            )
-        } else {
-            patiently(input, |patience| ring.put(&message, patience)).is_ok()
-        };
-        if !is_put {
-            self.family.unsend(&handles);
-            self.taken.extend(block);
-        }
-    }
-
-    fn get(&mut self, input: &mut Input<'_>) {
-        let Some(ring) = self.ring(input) else { return };
-        let rows = self.rows(input);
-        let row = rows.first().copied();
-        self.forget_message();
-        let message = &mut self.message;
-        let is_got = if input.byte() & 1 == 0 {
-            matches!(ring.try_get(message, row), Ok(crate::ring::Get::Done))
-        } else {
-            patiently(input, |patience| ring.get(message, row, patience)).is_ok()
-        };
-        assert!(self.message.payload.capacity() <= ABSURD);
-        if !is_got {
-            self.message = Message::default();
-        }
-        let Ok(blocks) = self.family.blocks() else {
-            return;
-        };
-        for &block in &self.message.blocks {
-            let mut copy = Vec::new();
-            if let Ok(bytes) = blocks.bytes(block) {
-                let _ = bytes.append_to(0, bytes.len(), &mut copy);
-            }
-        }
-    }
-
-    /// Frees the blocks of the last message. Its handles stay counted.
-    fn forget_message(&mut self) {
-        if let Ok(blocks) = self.family.blocks() {
-            for block in self.message.blocks.drain(..) {
-                blocks.free(block);
-            }
-        }
-        self.message = Message::default();
-    }
-
-    fn take_over_handles(&mut self) {
-        let received = self.family.receive(&self.message.handles);
-        self.message.handles.clear();
-        self.holds.extend(received.unwrap_or_default());
-    }
-
-    fn look_at_ring(&mut self, input: &mut Input<'_>) {
-        let Some(ring) = self.ring(input) else { return };
-        match input.below(8) {
-            0 => drop((ring.len(), ring.is_empty())),
-            1 => drop((ring.is_full(), ring.max_messages())),
-            2 => ring.close(),
-            3 => ring.settle(),
-            4 => drop(ring.count_unfinished(i64::from(input.byte().cast_signed()))),
-            5 => drop(patiently(input, |patience| ring.wait_finished(patience))),
-            6 => drop(ring.drain()),
-            _ => drop((
-                ring.items_bell().has_sleepers(),
-                ring.space_bell().ring_all(),
-            )),
-        }
     }
 
     fn make(&mut self, input: &mut Input<'_>) {
@@ -318,7 +238,7 @@ impl<'a> Process<'a> {
         }
     }
 
-    fn rows(&self, input: &mut Input<'_>) -> Vec<&'static crate::object::group::Row> {
+    pub(super) fn rows(&self, input: &mut Input<'_>) -> Vec<&'static crate::object::group::Row> {
         let mut groups = self.holds.iter().filter(|hold| hold.kind() == Kind::Group);
         let rows = groups.next_back().and_then(|hold| hold.rows().ok());
         let rows = rows.unwrap_or_default();
@@ -387,7 +307,7 @@ impl<'a> Process<'a> {
 }
 
 /// Runs what may wait, for a moment.
-fn patiently<R>(input: &mut Input<'_>, wait: impl FnOnce(&mut Patience<'_>) -> R) -> R {
+pub(super) fn patiently<R>(input: &mut Input<'_>, wait: impl FnOnce(&mut Patience<'_>) -> R) -> R {
     let mut ticks = 0;
     let mut tick = || {
         ticks += 1;

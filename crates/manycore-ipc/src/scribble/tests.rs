@@ -93,6 +93,7 @@ fn run_beside_a_scribbler(case: &[u8]) {
             }
         });
         process.go_through(&mut Input::new(steps));
+        process.finish();
     });
 }
 

@@ -72,11 +72,12 @@ fn near(input: &mut Input<'_>, value: u64) -> u64 {
 
 /// Some bytes or regions on or back from a position.
 fn near_position(input: &mut Input<'_>, present: u64) -> u64 {
-    let bytes = i64::from(input.short().cast_signed()) * 16;
-    let epochs = i64::from(input.byte().cast_signed()) << 48;
-    present
-        .wrapping_add_signed(bytes)
-        .wrapping_add_signed(epochs)
+    let bytes = i64::from(input.short().cast_signed()) << (4 + input.byte() % 28);
+    let epochs = match input.byte() {
+        few @ 0..8 => u64::from(few) << 48,
+        _ => 0,
+    };
+    present.wrapping_add_signed(bytes).wrapping_add(epochs)
 }
 
 fn limit(input: &mut Input<'_>, world: &World) -> u64 {
