@@ -1,4 +1,5 @@
-//! Cases made up by chance, and those that once were too much for the engine.
+//! Cases made up by chance, and those in the folder `scribbles`: what reached far into the engine, or was once
+//! too much for it.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -103,7 +104,7 @@ fn whatever_is_scribbled_meanwhile_a_process_gets_an_error_or_an_answer() {
 }
 
 #[test]
-fn what_was_once_too_much_is_not_any_more() {
+fn what_the_fuzzer_has_kept_is_answered() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scribbles");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).expect("a folder of cases") {
