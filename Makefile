@@ -29,6 +29,7 @@ PYTEST_ARGS ?=
 RUN_ARGS ?=
 BENCH_ARGS ?=
 SOAK_LIMIT ?= 30m
+FUZZ_SECONDS ?= 300
 
 BIN := .venv/bin
 # Folders count too: their time changes when a file is added or removed.
@@ -89,6 +90,21 @@ soak: .venv/.stamp-wheel .venv/.stamp-test ## run the soak tests, SOAK_LIMIT (30
 	$(call heading,'soak tests')
 	ulimit -c 0; timeout --foreground --signal=ABRT --kill-after=30s $(SOAK_LIMIT) \
 	    $(BIN)/pytest -m soak $(PYTEST_ARGS)
+
+# Without sanitizers, which stable Rust does not have; debug assertions and overflow checks are on. What is
+# new goes into fuzz/corpus, a case that fails into fuzz/artifacts: once it is mended, keep it in `scribbles`.
+.PHONY: fuzz
+fuzz: .tools/bin/cargo-fuzz ## look for shared bytes that are too much for the engine, FUZZ_SECONDS (300) long
+	$(call heading,'cargo fuzz')
+	@mkdir -p fuzz/corpus/scribble
+	PATH='$(CURDIR)/.tools/bin':$$PATH $(CARGO) fuzz run --sanitizer none scribble \
+	    fuzz/corpus/scribble crates/manycore-ipc/scribbles -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=400 -timeout=20 -rss_limit_mb=1024
+
+.tools/bin/cargo-fuzz:
+	$(call heading,'cargo-fuzz')
+	@$(CARGO) install --quiet --locked --root .tools cargo-fuzz \
+	    || { printf 'FAILED: cargo-fuzz cannot be installed here, so nothing is fuzzed; it needs a C++ compiler and crates.io\n' >&2; exit 1; }
 
 .PHONY: bench
 bench: .venv/.stamp-wheel .venv/.stamp-bench ## measure against the standard library; BENCH_ARGS are passed on
@@ -158,7 +174,7 @@ format: .venv/.stamp-lint ## format Rust and Python, mend what ruff can
 
 .PHONY: clean
 clean: ## remove everything that was built, the environments too
-	rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* dist .tools fuzz/target .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find python tests benches examples -name __pycache__ -prune -exec rm -rf {} +
 	$(CARGO) clean
 

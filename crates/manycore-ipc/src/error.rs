@@ -14,7 +14,9 @@ pub struct Corrupted {
 }
 
 impl Corrupted {
-    pub(crate) const fn new(what: &'static str) -> Self {
+    /// Something that was found to be wrong.
+    #[must_use]
+    pub const fn new(what: &'static str) -> Self {
         Self { what }
     }
 }

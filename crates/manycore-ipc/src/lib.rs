@@ -13,6 +13,7 @@
 //! | [`word`] | the atomics that everything shared is made of |
 //! | [`fault`] | named places at which a process can be made to die |
 //! | [`stall`] | telling the program that a lock's holder does not move |
+//! | `scribble` | what a process does while another one scribbles on the heap, for tests and the fuzzer |
 //! | [`error`] | what can go wrong |
 //!
 //! In tests, `crash` stops the code at a chosen store, and `model` runs it in every order.
@@ -32,6 +33,8 @@ pub(crate) mod model;
 pub mod object;
 pub mod registry;
 pub mod ring;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod scribble;
 pub mod stall;
 pub mod wait;
 pub mod word;

@@ -1,8 +1,8 @@
 //! Naming a function of this executable so that another process of the same executable can call it.
 //!
-//! A function travels as its distance from where the main program is loaded. The receiving process
-//! runs the same file (`/proc/self/exe`), proves it by the [`build_id`], and accepts only distances
-//! that fall into executable code of the main program.
+//! A function travels as its distance from where the main program is loaded, and a checksum of that, in
+//! one word. The receiving process runs the same file (`/proc/self/exe`), proves it by the [`build_id`],
+//! and accepts only words that are whole, with distances that fall into executable code of the main program.
 
 use std::ffi::c_void;
 use std::os::unix::fs::MetadataExt;
@@ -11,24 +11,39 @@ use std::sync::OnceLock;
 /// A function that takes encoded arguments and returns an encoded result.
 pub type Entry = fn(&[u8]) -> Vec<u8>;
 
-/// Where `entry` lies in the main program; `None` for a function of a shared library.
+/// A word for where `entry` lies in the main program; `None` for a function of a shared library.
 #[must_use]
 pub fn offset_of(entry: Entry) -> Option<u64> {
     let address = entry as usize;
     let main = main_program()?;
-    main.is_code(address).then(|| (address - main.load) as u64)
+    let offset = address
+        .checked_sub(main.load)
+        .filter(|_| main.is_code(address))?;
+    u32::try_from(offset).ok().map(with_checksum)
+}
+
+/// A word that came through memory which others may scribble on is not believed without the checksum: any
+/// other word names some place in the middle of a function.
+fn with_checksum(offset: u32) -> u64 {
+    let word = u64::from(offset);
+    // The multipliers of MurmurHash3's finalizer: each bit of the offset changes about half of the sum.
+    let mixed = (word + 1).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    word | (mixed >> 32) << 32
 }
 
 /// The function that [`offset_of`] named, in a process with the same [`build_id`].
 #[must_use]
-pub fn resolve(offset: u64) -> Option<Entry> {
+pub fn resolve(word: u64) -> Option<Entry> {
     let main = main_program()?;
+    let offset = word as u32; // the rest is its checksum
     let address = main.load.checked_add(usize::try_from(offset).ok()?)?;
-    if !main.is_code(address) {
+    if with_checksum(offset) != word || !main.is_code(address) {
         return None;
     }
     // SAFETY: the caller compared build ids, so the address is where the same program has the
-    // function that `offset_of` was given, whose type was `Entry`; it lies in executable code.
+    // function that `offset_of` was given, whose type was `Entry`; it lies in executable code. The word is
+    // one that `offset_of` made: its checksum is right.
     Some(unsafe { std::mem::transmute::<usize, Entry>(address) })
 }
 
@@ -162,8 +177,19 @@ mod tests {
 
     #[test]
     fn an_offset_outside_the_code_is_refused() {
-        assert!(resolve(u64::MAX).is_none());
-        assert!(resolve(1 << 40).is_none());
+        for offset in [0, u32::MAX] {
+            assert!(resolve(with_checksum(offset)).is_none());
+        }
+    }
+
+    #[test]
+    fn a_word_that_was_scribbled_on_names_no_function() {
+        let good = offset_of(double).expect("in the main program");
+        let nearby = (1..4096).map(|bytes| good + bytes);
+        let flipped = (0..64).map(|bit| good ^ (1 << bit));
+        for word in nearby.chain(flipped).chain([0, u64::MAX]) {
+            assert!(resolve(word).is_none(), "{word:#x} for {good:#x}");
+        }
     }
 
     #[test]

@@ -42,6 +42,19 @@ pub fn current_thread() -> u32 {
         .cast_unsigned()
 }
 
+/// The process that a thread belongs to; `None` where the kernel does not tell, also because there is no
+/// such thread.
+#[must_use]
+pub fn of_thread(tid: u32) -> Option<u32> {
+    let own = fs::read_link("/proc/self").ok()?;
+    if own.to_str()?.parse() != Ok(std::process::id()) {
+        return None; // a `/proc` of another PID namespace
+    }
+    let text = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
+}
+
 /// The children that the calling thread has forked and nobody has collected; `None` where the kernel
 /// does not list them.
 #[must_use]
@@ -240,6 +253,17 @@ mod tests {
             }),
             "a later process has my number"
         );
+    }
+
+    #[test]
+    fn a_thread_is_known_by_its_process() {
+        assert_eq!(of_thread(current_thread()), Some(std::process::id()));
+        let elsewhere = std::thread::spawn(|| (current_thread(), of_thread(current_thread())));
+        let (tid, pid) = elsewhere.join().expect("no panic");
+        assert_ne!(tid, std::process::id());
+        assert_eq!(pid, Some(std::process::id()));
+        assert_eq!(of_thread(1), Some(1));
+        assert_eq!(of_thread(u32::MAX), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use manycore_ipc::heap::Bytes;
-use manycore_ipc::{Hold, Kind};
+use manycore_ipc::{Corrupted, Hold, Kind};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyMemoryError, PyValueError};
 use pyo3::ffi;
@@ -73,6 +73,18 @@ pub struct Memory {
     len: usize,
 }
 
+impl Memory {
+    /// The memory, of the length that it has had from the beginning.
+    fn bytes(&self) -> Result<Bytes, Error> {
+        let bytes = self.hold.memory()?;
+        if bytes.len() == self.len {
+            Ok(bytes)
+        } else {
+            Err(Corrupted::new("shared memory has changed its length").into())
+        }
+    }
+}
+
 #[pymethods]
 impl Memory {
     /// `size` bytes of new shared memory, all zero; or, with `handle`, memory that exists.
@@ -100,7 +112,7 @@ impl Memory {
     /// The address in this process, for `ctypes`.
     #[getter]
     fn address(&self) -> Result<usize, Error> {
-        Ok(self.hold.memory()?.address() as usize)
+        Ok(self.bytes()?.address() as usize)
     }
 
     unsafe fn __getbuffer__(
@@ -109,9 +121,9 @@ impl Memory {
         flags: std::ffi::c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        let memory = this.hold.memory().map_err(Error::from)?;
+        let memory = this.bytes()?;
         let len = isize::try_from(this.len).map_err(|_| PyMemoryError::new_err(()))?;
-        // SAFETY: the memory is mapped for ever and held by `slf`, of which the view keeps a
+        // SAFETY: the memory has `len` bytes (checked by `bytes`), is mapped for ever and held by `slf`, of which the view keeps a
         // reference; `view` comes from the interpreter.
         let rc = unsafe {
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), memory.address().cast(), len, 0, flags)

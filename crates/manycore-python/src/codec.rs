@@ -183,6 +183,17 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
+    /// The length of a container.
+    #[inline]
+    fn count(&mut self) -> PyResult<usize> {
+        let count = self.len()?;
+        if count <= MOST_ITEMS {
+            Ok(count)
+        } else {
+            Err(damaged())
+        }
+    }
+
     #[inline]
     fn len(&mut self) -> PyResult<usize> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
@@ -202,7 +213,7 @@ impl<'a> Reader<'a> {
             }
             DICT => {
                 let dict = PyDict::new(py);
-                for _ in 0..self.len()? {
+                for _ in 0..self.count()? {
                     let [tag] = self.array()?;
                     let key = self.scalar(py, tag)?;
                     let [tag] = self.array()?;
@@ -215,9 +226,9 @@ impl<'a> Reader<'a> {
     }
 
     fn items<'py>(&mut self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let len = self.len()?;
-        let mut items = Vec::with_capacity(len.min(self.bytes.len()));
-        for _ in 0..len {
+        let count = self.count()?;
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
             let [tag] = self.array()?;
             items.push(self.scalar(py, tag)?);
         }

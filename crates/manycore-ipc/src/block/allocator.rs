@@ -12,7 +12,7 @@ use crate::error::{AllocError, Corrupted};
 use crate::fault;
 use crate::heap::{Bytes, Heap};
 use crate::lock::{Guard, Locked};
-use crate::registry::OwnerId;
+use crate::registry::{OwnerId, Registry};
 use crate::wait::Patience;
 
 /// The allocator of a heap, on behalf of one process.
@@ -81,7 +81,12 @@ impl Blocks {
 
     pub(super) fn run(&self, page: u64) -> Result<Run, Corrupted> {
         // Acquire pairs with the Release of whoever brought the run into this state.
-        Run::decode(self.entry(page)?.state.load(Acquire))
+        self.checked(page, self.entry(page)?.state.load(Acquire))
+    }
+
+    /// What the state word of a page, which has an entry, says.
+    fn checked(&self, page: u64, word: u64) -> Result<Run, Corrupted> {
+        Run::decode(word)
             .filter(|run| run.pages <= self.heap.layout().pages as u64 - page)
             .ok_or(Corrupted::new("a block's state word is not one"))
     }
@@ -133,7 +138,7 @@ impl Blocks {
     fn lock(&self) -> Result<Guard<'static>, Corrupted> {
         let mut go_on = || true;
         let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
-        let locked = self.header().lock.lock(&mut patience);
+        let locked = Registry::new(self.heap).lock(&self.header().lock, &mut patience);
         match locked {
             Ok(Locked::Clean(guard)) => Ok(guard),
             Ok(Locked::OwnerDied(guard)) => {
@@ -148,13 +153,13 @@ impl Blocks {
     fn take_listed(&self, class: usize) -> Result<Option<(u64, bool)>, Corrupted> {
         self.collect_returned()?;
         let pages = pages_of(class);
-        if let Some(page) = self.pop(FREE, class)? {
+        if let Some((page, _)) = self.pop(FREE, class)? {
             self.claim(page, pages, State::Free)?;
             return Ok(Some((page, false)));
         }
         for (list, state) in [(FRESH, State::Fresh), (FREE, State::Free)] {
             for larger in class..CLASSES {
-                if let Some(page) = self.pop(list, larger)? {
+                if let Some((page, _)) = self.pop(list, larger)? {
                     self.claim(page, pages, state)?;
                     return Ok(Some((page, state == State::Fresh)));
                 }
@@ -223,9 +228,7 @@ impl Blocks {
         let page = u64::from(block.page);
         let entry = self.entry(page)?;
         let word = entry.state.load(Acquire); // as in `run`
-        let Some(run) = Run::decode(word) else {
-            return Err(Corrupted::new("a block's state word is not one"));
-        };
+        let run = self.checked(page, word)?;
         if entry.generation.load(Relaxed) != block.generation || !from(run) {
             return Ok(false);
         }
@@ -315,6 +318,19 @@ impl Blocks {
                 OwnerId::NOBODY,
             );
         }
+    }
+
+    /// Whether a block belongs to an object, for as long as the object lives or until what lies at `place` of
+    /// it is taken, and has as many bytes as the reference says.
+    pub(crate) fn is_lent(&self, block: BlockRef, object: u32, place: u64) -> bool {
+        let page = u64::from(block.page);
+        let (Ok(run), Ok(entry)) = (self.run(page), self.entry(page)) else {
+            return false;
+        };
+        run.state == State::InFlight
+            && block.len <= run.pages * PAGE as u64
+            && entry.generation.load(Relaxed) == block.generation // ordered by the state, as in `is_bound`
+            && self.is_bound(block, object, |bound| bound == place)
     }
 
     fn is_bound(&self, block: BlockRef, object: u32, place: impl Fn(u64) -> bool) -> bool {

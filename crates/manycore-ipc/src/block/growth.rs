@@ -105,9 +105,8 @@ impl Blocks {
             return Ok(0);
         };
         for larger in class..CLASSES {
-            if let Some(page) = self.pop(HOLLOW, larger)? {
-                let run = Run::decode(self.entry(page)?.state.load(Relaxed)); // under the lock
-                self.list(HOLLOW, page, run.map_or(1, |run| run.pages));
+            if let Some((page, run)) = self.pop(HOLLOW, larger)? {
+                self.list(HOLLOW, page, run.pages);
                 return Ok(page + pages);
             }
         }
@@ -119,12 +118,11 @@ impl Blocks {
             return Ok(Hollow::Missing);
         };
         for larger in class..CLASSES {
-            let Some(page) = self.pop(HOLLOW, larger)? else {
+            let Some((page, run)) = self.pop(HOLLOW, larger)? else {
                 continue;
             };
             if page + pages >= self.header().table_backed.load(Relaxed) {
-                let run = Run::decode(self.entry(page)?.state.load(Relaxed));
-                self.list(HOLLOW, page, run.map_or(1, |run| run.pages));
+                self.list(HOLLOW, page, run.pages);
                 return Ok(Hollow::BeyondTable);
             }
             let head = Run {
@@ -186,7 +184,7 @@ impl Blocks {
         }
     }
 
-    fn used_bytes(&self) -> u64 {
+    pub(crate) fn used_bytes(&self) -> u64 {
         self.header()
             .committed
             .load(Relaxed)
@@ -226,16 +224,14 @@ impl Blocks {
             .rev()
             .take_while(|&class| pages_of(class) >= LEAST_PUNCH)
         {
-            if let Some(page) = self.pop(FREE, class)? {
-                let entry = self.entry(page)?;
-                let pages = Run::decode(entry.state.load(Relaxed)).map_or(1, |run| run.pages);
+            if let Some((page, free)) = self.pop(FREE, class)? {
                 let run = Run {
                     state: State::Punching,
                     owner: self.me,
-                    pages,
+                    ..free
                 };
-                entry.state.store(run.encode(), Release);
-                return Ok(Some((page, pages)));
+                self.entry(page)?.state.store(run.encode(), Release);
+                return Ok(Some((page, free.pages)));
             }
         }
         Ok(None)

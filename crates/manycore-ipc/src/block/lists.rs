@@ -33,7 +33,8 @@ impl Blocks {
         }
     }
 
-    pub(crate) fn pop(&self, list: usize, class: usize) -> Result<Option<u64>, Corrupted> {
+    /// Takes the first run off a list, and says what the table says about it.
+    pub(crate) fn pop(&self, list: usize, class: usize) -> Result<Option<(u64, Run)>, Corrupted> {
         let header = self.header();
         let bin = &header.bins[list][class];
         let Some(page) = u64::from(bin.load(Relaxed)).checked_sub(1) else {
@@ -47,7 +48,7 @@ impl Blocks {
         if list == FREE {
             header.warm.saturating_sub(run.pages, Relaxed);
         }
-        Ok(Some(page))
+        Ok(Some((page, run)))
     }
 
     /// Lists what was returned since the last time.
@@ -66,11 +67,13 @@ impl Blocks {
             let run = self.run(page)?;
             let entry = self.entry(page)?;
             let next = entry.link.load(Relaxed);
-            if run.state == State::Returned {
+            match run.state {
                 // Before it leaves the stack: a death here leaves a free run for the rebuild.
-                entry
+                State::Returned => entry
                     .state
-                    .store(Run::unowned(State::Free, run.pages).encode(), Release);
+                    .store(Run::unowned(State::Free, run.pages).encode(), Release),
+                State::Free => {} // by somebody who died right here
+                _ => return Err(Corrupted::new("the returned list leads to a block in use")),
             }
             // Only the lock's owner pops, so the top can only be covered, never replaced.
             if header
@@ -81,10 +84,8 @@ impl Blocks {
                 continue;
             }
             fault::point("block.popped");
-            if matches!(run.state, State::Returned | State::Free) {
-                self.list(FREE, page, run.pages);
-                header.frees.fetch_add(1, Relaxed);
-            }
+            self.list(FREE, page, run.pages);
+            header.frees.fetch_add(1, Relaxed);
         }
     }
 

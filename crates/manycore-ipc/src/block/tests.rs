@@ -299,6 +299,14 @@ fn a_block_that_is_not_this_process_s_is_left_alone() {
 }
 
 #[test]
+fn a_stack_of_the_returned_that_leads_to_a_block_in_use_is_refused() {
+    let blocks = blocks();
+    let page = u64::from(blocks.take(1).expect("room").block.page);
+    blocks.header().returned.store(page + 1, Relaxed);
+    assert!(blocks.take(1).is_err());
+}
+
+#[test]
 fn scribbled_words_are_refused_and_never_followed() {
     let scribbles: [fn(&Blocks); 5] = [
         |blocks| blocks.header().returned.store(u64::MAX, Relaxed),

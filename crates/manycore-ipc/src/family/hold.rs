@@ -139,15 +139,14 @@ impl Hold {
     /// When it is none.
     pub fn memory(&self) -> Result<Bytes, HandleError> {
         let body: &MemoryBody = self.body(Kind::Memory)?;
-        match body.block() {
-            Some(block) => Ok(self.family.blocks()?.bytes(block)?),
-            None => {
-                let objects = self.family.objects()?;
-                Ok(self
-                    .family
-                    .inline_bytes(&objects, self.handle.index, body.len())?)
-            }
-        }
+        let Some(block) = body.block() else {
+            let objects = self.family.objects()?;
+            let bytes = self
+                .family
+                .inline_bytes(&objects, self.handle.index, body.len())?;
+            return Ok(bytes);
+        };
+        self.family.lent_bytes(self.handle.index, block)
     }
 }
 

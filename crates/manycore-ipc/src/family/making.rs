@@ -66,7 +66,7 @@ impl Family {
     pub fn make_memory(&'static self, len: u64) -> Result<Hold, HandleError> {
         self.make(Kind::Memory, |objects, handle| {
             let body: &MemoryBody = objects.body(handle.index)?;
-            if len as usize <= INLINE {
+            if len <= INLINE as u64 {
                 body.set(len, None);
                 self.inline_bytes(objects, handle.index, len)?.clear();
                 return Ok(());
@@ -100,9 +100,14 @@ impl Family {
 
     /// Lets a block live as long as an object does.
     fn bind(&self, object: u32, block: BlockRef) -> Result<(), HandleError> {
-        self.blocks()?
-            .bind(block, object, u64::MAX, OwnerId::NOBODY)?;
-        Ok(())
+        if self
+            .blocks()?
+            .bind(block, object, u64::MAX, OwnerId::NOBODY)?
+        {
+            Ok(())
+        } else {
+            Err(Corrupted::new("a block changed hands while it was being filled").into())
+        }
     }
 
     /// Keeps bytes for as long as an object lives, or until [`Family::discard`].
@@ -121,6 +126,24 @@ impl Family {
         Ok(block)
     }
 
+    /// The bytes that [`Family::store`] kept for an object.
+    ///
+    /// # Errors
+    /// When the block is not that one any more.
+    pub fn stored(&self, object: &Hold, block: BlockRef) -> Result<Bytes, HandleError> {
+        self.lent_bytes(object.handle.index, block)
+    }
+
+    /// The bytes of a block that lives as long as an object.
+    pub(super) fn lent_bytes(&self, object: u32, block: BlockRef) -> Result<Bytes, HandleError> {
+        let blocks = self.blocks()?;
+        if blocks.is_lent(block, object, u64::MAX) {
+            Ok(blocks.bytes(block)?)
+        } else {
+            Err(Corrupted::new("a block is not its object's").into())
+        }
+    }
+
     /// Frees what [`Family::store`] kept.
     pub fn discard(&self, block: BlockRef) {
         if let Ok(blocks) = self.blocks() {
@@ -134,10 +157,13 @@ impl Family {
         index: u32,
         len: u64,
     ) -> Result<Bytes, Corrupted> {
+        if len > INLINE as u64 {
+            return Err(Corrupted::new("shared memory is longer than its body"));
+        }
         let body = objects.offset_of(index) + std::mem::offset_of!(Object, body);
         self.heap.bytes(
             body + std::mem::offset_of!(MemoryBody, inline),
-            (len as usize).min(INLINE),
+            len as usize,
         )
     }
 }

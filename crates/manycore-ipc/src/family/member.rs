@@ -50,7 +50,7 @@ impl Family {
         Ok(Self::on(header::attach(fd)?))
     }
 
-    pub(super) fn on(heap: &'static Heap) -> &'static Self {
+    pub(crate) fn on(heap: &'static Heap) -> &'static Self {
         fault::arm_from_environment();
         // Leaked on purpose: handles refer to it until the process ends.
         Box::leak(Box::new(Self {
@@ -142,6 +142,14 @@ impl Family {
     pub(super) fn be(&self, me: OwnerId) {
         let word = (incarnation::id() << 32) | u64::from(me.bits());
         self.member.store(word, Release);
+    }
+
+    /// Makes this process `me`, who holds nothing.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn start_over(&self, me: OwnerId) {
+        self.holdings.lock().clear();
+        self.reserved.store(0, std::sync::atomic::Ordering::Relaxed);
+        self.be(me);
     }
 
     /// Makes `who` (this process, or the child that it is about to fork) a holder of all that this process

@@ -1,5 +1,7 @@
 //! Cleaning up after dead processes.
 
+use std::ops::Range;
+
 use super::Family;
 use crate::block::Blocks;
 use crate::error::HandleError;
@@ -47,30 +49,42 @@ impl Family {
 
     pub(super) fn reap_as(&self, me: OwnerId, number: usize, found: &mut Vec<Reaped>) {
         let registry = self.registry();
-        if number == me.slot() {
-            return;
-        }
-        let Ok(Some((dead, was_killed))) = registry.claim_dead(number, me) else {
-            return;
+        // Those that were cleaned up after but for what they had claimed or reserved themselves, each of it left
+        // by the one before. No recursion: the chain may be as long as the registry.
+        let mut chain: Vec<(Reaped, Range<usize>)> = Vec::new();
+        let claimed = |number| {
+            let reaped = self.claim_and_recover(me, number)?;
+            Some((reaped, registry.used()))
         };
-        let pid = registry.tenancy(number).map_or(0, |tenancy| tenancy.pid);
-        if self.recover(dead, pid, was_killed, me).is_err() {
-            return; // the slot stays claimed: what could not be understood is not reused
-        }
-        // While the slot still names the dead: what it had reserved, or begun to clean up, names it by its
-        // slot alone, and would seem to belong to the next process there.
-        for other in registry.used() {
-            if registry.is_left_by(other, number) {
-                self.reap_as(me, other, found);
+        chain.extend(claimed(number));
+        while let Some((reaped, others)) = chain.last_mut() {
+            // While the slot still names the dead: what it had reserved, or begun to clean up, names it by its
+            // slot alone, and would seem to belong to the next process there.
+            let left = others.find(|&other| registry.is_left_by(other, reaped.owner.slot()));
+            if let Some(other) = left {
+                chain.extend(claimed(other));
+                continue;
             }
+            fault::point("recover.done");
+            registry.release(reaped.owner, me);
+            found.extend(chain.pop().map(|(reaped, _)| reaped));
         }
-        fault::point("recover.done");
-        registry.release(dead, me);
-        found.push(Reaped {
-            owner: dead,
+    }
+
+    /// Claims a slot whose process is confirmed to have ended, and undoes what that process had half done.
+    fn claim_and_recover(&self, me: OwnerId, number: usize) -> Option<Reaped> {
+        let registry = self.registry();
+        if number == me.slot() {
+            return None;
+        }
+        let (owner, was_killed) = registry.claim_dead(number, me).ok()??;
+        let pid = registry.tenancy(number).map_or(0, |tenancy| tenancy.pid);
+        self.recover(owner, pid, was_killed, me).ok()?; // else it stays claimed: it is not reused
+        Some(Reaped {
+            owner,
             pid,
             was_killed,
-        });
+        })
     }
 
     /// Everything that a dead process may have left. Each step may be done twice.

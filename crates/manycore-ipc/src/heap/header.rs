@@ -53,6 +53,11 @@ impl Header {
         self.pid_namespace.load(Relaxed) // as `family`
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Relaxed);
+    }
+
     #[cfg(test)]
     pub(crate) fn pretend_pid_namespace(&self, number: u64) {
         self.pid_namespace.store(number, Relaxed);

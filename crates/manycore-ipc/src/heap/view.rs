@@ -166,7 +166,7 @@ impl Bytes {
     /// Appends `len` bytes from position `at` to `to`.
     ///
     /// # Errors
-    /// When the range reaches outside.
+    /// When the range reaches outside, or is longer than this process's memory.
     #[inline]
     pub fn append_to(&self, at: usize, len: usize, to: &mut Vec<u8>) -> Result<(), Corrupted> {
         if at.checked_add(len).is_none_or(|end| end > self.len) {
@@ -179,7 +179,8 @@ impl Bytes {
             to.extend_from_slice(&bytes);
             return Ok(());
         }
-        to.reserve(len);
+        to.try_reserve(len)
+            .map_err(|_| Corrupted::new("a record is longer than memory"))?;
         let from = self.address().wrapping_add(at);
         let end = to.len();
         let space = to.spare_capacity_mut().as_mut_ptr().cast::<u8>();

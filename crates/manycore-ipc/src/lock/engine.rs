@@ -17,20 +17,18 @@
 use std::cell::Cell;
 use std::hint::spin_loop;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::Duration;
 
 use manycore_os::robust::{OWNER_DIED, TID, WAITERS};
 
 use crate::fault;
 use crate::kernel::{self, Holder, Slept};
+use crate::wait::patience::stall;
 use crate::wait::{GaveUp, Patience, spin};
 use crate::word::Word32;
 
 /// Looks at a held lock this often before it counts as contended: about a microsecond, the time that
 /// an owner on another core needs to finish.
 const LOOKS: u32 = 100;
-/// A holder that keeps an engine lock for this long is stopped or frozen.
-const STALL: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -88,15 +86,20 @@ impl EngineLock {
         None
     }
 
-    /// Takes the lock, sleeping while another thread holds it.
+    /// Takes the lock, sleeping while another thread holds it. `may_own` says whether a thread that lives can
+    /// be the owner at all: it is asked about one that does not go on.
     ///
     /// # Errors
     /// When the patience ends first.
-    pub fn lock(&self, patience: &mut Patience<'_>) -> Result<Locked<'_>, GaveUp> {
+    pub fn lock(
+        &self,
+        patience: &mut Patience<'_>,
+        may_own: &dyn Fn(u32) -> bool,
+    ) -> Result<Locked<'_>, GaveUp> {
         if let Some(locked) = self.try_lock() {
             return Ok(locked);
         }
-        let mut slept = Duration::ZERO;
+        let mut slices = 0_u32;
         loop {
             let holder = Holder::current();
             holder.announce(&self.0);
@@ -109,18 +112,18 @@ impl EngineLock {
                 holder.retract();
                 continue; // it was released meanwhile, and whoever takes it next sees the bit
             }
-            let slice = patience.slice();
             fault::point("engine.waiting");
-            let outcome = kernel::sleep(&self.0, word, slice);
+            let outcome = kernel::sleep(&self.0, word, patience.slice());
             holder.retract();
             if outcome == Slept::Woken {
                 continue; // without a look at the time: who takes a wake-up must not leave with it
             }
             if outcome == Slept::TimedOut {
-                slept += slice;
+                slices = slices.saturating_add(1);
             }
-            self.examine_owner(word & TID, holder.tid(), slept);
-            patience.check()?;
+            if !self.is_found_ownerless(word & TID, holder.tid(), slices >= stall(), may_own) {
+                patience.check()?;
+            }
         }
     }
 
@@ -153,20 +156,32 @@ impl EngineLock {
     }
 
     /// A last resort where the kernel did not mark the word (no robust lists in this sandbox, or a
-    /// process made by a raw `clone`): a thread id that names no thread is no owner, nor is one that
-    /// names the waiting thread itself.
-    fn examine_owner(&self, tid: u32, own: u32, slept: Duration) {
-        let word = self.0.load(Relaxed); // before the kernel is asked, so that its answer is about this owner
+    /// process made by a raw `clone`, or a word that was scribbled on): a thread id that names no thread is
+    /// no owner, nor is one that names the waiting thread itself, nor one that may not own the lock.
+    /// Returns whether the word was marked.
+    fn is_found_ownerless(
+        &self,
+        tid: u32,
+        own: u32,
+        is_stalled: bool,
+        may_own: &dyn Fn(u32) -> bool,
+    ) -> bool {
+        let word = self.0.load(Relaxed); // before anybody is asked, so that the answer is about this owner
         if word & TID != tid {
-            return;
+            return false;
         }
-        if tid == own || kernel::thread_has_ended(tid) {
+        if tid == own || kernel::thread_has_ended(tid) || (is_stalled && !may_own(tid)) {
             // Release pairs with the Acquire of who takes the lock next.
             let dead = (word & WAITERS) | OWNER_DIED;
-            let _ = self.0.compare_exchange(word, dead, Release, Relaxed);
-        } else if slept >= STALL {
+            return self
+                .0
+                .compare_exchange(word, dead, Release, Relaxed)
+                .is_ok();
+        }
+        if is_stalled {
             crate::stall::report(tid);
         }
+        false
     }
 
     #[inline]
@@ -206,6 +221,14 @@ impl Drop for Guard<'_> {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl EngineLock {
+    /// Makes the word what it is while a thread holds the lock, or after one died.
+    pub(crate) fn pretend_held(&self, word: u32) {
+        self.0.store(word, Relaxed);
+    }
+}
+
 #[cfg(test)]
 impl EngineLock {
     /// Whether somebody waits for it.
@@ -234,6 +257,8 @@ impl EngineLock {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use manycore_os::Deadline;
 
     use super::*;
@@ -244,7 +269,7 @@ mod tests {
         then: impl FnOnce(Locked<'_>) -> T,
     ) -> Option<T> {
         let mut tick = || true;
-        lock.lock(&mut Patience::new(until, &mut tick))
+        lock.lock(&mut Patience::new(until, &mut tick), &|_| true)
             .ok()
             .map(then)
     }
@@ -347,6 +372,22 @@ mod tests {
             "only its status is left"
         );
         child.wait().expect("ours");
+    }
+
+    #[test]
+    fn a_thread_that_may_not_own_the_lock_is_no_owner_once_it_stalls() {
+        let word = EngineLock::default();
+        word.0.store(std::process::id(), Relaxed); // lives, and does not hold it
+        let asked = Cell::new(0);
+        let is_no_member = |tid| {
+            asked.set(tid);
+            false
+        };
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        let locked = word.lock(&mut patience, &is_no_member);
+        assert!(matches!(locked, Ok(Locked::OwnerDied(_))));
+        assert_eq!(asked.get(), std::process::id());
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Objects {
     pub fn pop_buried(&self) -> Result<Option<(u32, Kind)>, Corrupted> {
         self.locked(|this| {
             let list = &this.header().buried;
-            loop {
+            for _ in 0..=this.used() {
                 // Acquire pairs with the Release in `push_condemned`.
                 let top = list.load(Acquire);
                 let Some(index) = top.checked_sub(1) else {
@@ -146,6 +146,7 @@ impl Objects {
                     return Ok(Some((index, kind)));
                 }
             }
+            Err(Corrupted::new("the list of the buried does not end"))
         })?
     }
 

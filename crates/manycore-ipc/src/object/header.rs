@@ -85,7 +85,10 @@ impl Stage {
             5 => Phase::Condemned,
             _ => return None,
         };
-        let kind = Kind::decode((word >> 4) & 0xf);
+        let kind = match (word >> 4) & 0xf {
+            0 => None,
+            bits => Some(Kind::decode(bits)?), // else the word could not be told from another's by an exchange
+        };
         let owner = OwnerId::from_bits((word >> 8) as u32);
         Some(Self {
             phase,
@@ -167,5 +170,6 @@ mod tests {
         };
         assert_eq!(Stage::decode(stage.encode()), Some(stage));
         assert_eq!(Stage::decode(0xf), None);
+        assert_eq!(Stage::decode(0x93), None, "a kind that there is not");
     }
 }

@@ -16,8 +16,8 @@ use crate::fault;
 use crate::heap::Heap;
 use crate::heap::shared::Shared;
 use crate::lock::{Guard, Locked};
-use crate::registry::OwnerId;
-use crate::wait::Patience;
+use crate::registry::{OwnerId, Registry};
+use crate::wait::{Bell, Patience};
 
 /// Object slots that are backed by memory at a time: 256 KiB.
 const STEP: u32 = 256;
@@ -116,11 +116,8 @@ impl Objects {
 
     fn lock(&self) -> Result<Guard<'static>, Corrupted> {
         let mut go_on = || true;
-        match self
-            .header()
-            .lock
-            .lock(&mut Patience::new(Deadline::NEVER, &mut go_on))
-        {
+        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+        match Registry::new(self.heap).lock(&self.header().lock, &mut patience) {
             Ok(Locked::Clean(guard)) => Ok(guard),
             Ok(Locked::OwnerDied(guard)) => {
                 self.relist()?;
@@ -133,26 +130,14 @@ impl Objects {
 
     fn take(&self, kind: Kind) -> Result<Option<Handle>, HandleError> {
         let header = self.header();
-        let head = &header.free[kind as usize];
-        let index = match head.load(Relaxed).checked_sub(1) {
-            Some(index) => {
-                head.store(self.object(index)?.next.load(Relaxed) as u32, Relaxed);
-                fault::point("object.unlisted");
-                index
-            }
-            None => {
-                let index = header.used.load(Relaxed);
-                if index >= header.backed.load(Relaxed) {
-                    return Ok(None);
-                }
-                index
-            }
+        let used = header.used.load(Relaxed);
+        let index = match self.pop_free(kind)? {
+            Some(index) => index,
+            None if used == header.backed.load(Relaxed) => return Ok(None),
+            None => used,
         };
-        let (object, last) = (self.object(index)?, self.stage(index)?);
         // Beyond `used` lies what was never used, or what a process died over while it took it.
-        if index < self.used() && last.phase != Phase::Free {
-            return Err(Corrupted::new("a free list leads to an object in use").into());
-        }
+        let (object, last) = (self.object(index)?, self.stage(index)?);
         let generation = last.generation.wrapping_add(1) & 0xff_ffff;
         let stage = Stage {
             phase: Phase::Making,
@@ -162,7 +147,7 @@ impl Objects {
         };
         object.state.store(stage.encode(), Release);
         fault::point("object.taken");
-        if index >= self.used() {
+        if index == used {
             header.used.store(index + 1, Release); // pairs with the Acquire in `used`
         }
         Ok(Some(Handle {
@@ -170,6 +155,21 @@ impl Objects {
             index,
             generation,
         }))
+    }
+
+    /// Takes an object off the free list of its kind.
+    fn pop_free(&self, kind: Kind) -> Result<Option<u32>, Corrupted> {
+        let head = &self.header().free[kind as usize];
+        let Some(index) = head.load(Relaxed).checked_sub(1) else {
+            return Ok(None);
+        };
+        let (object, last) = (self.object(index)?, self.stage(index)?);
+        if index >= self.used() || last.phase != Phase::Free || last.kind != Some(kind) {
+            return Err(Corrupted::new("a free list leads to an object in use"));
+        }
+        head.store(object.next.load(Relaxed) as u32, Relaxed); // all under the lock
+        fault::point("object.unlisted");
+        Ok(Some(index))
     }
 
     fn back_more(&self) -> Result<(), HandleError> {
@@ -277,13 +277,29 @@ impl Objects {
         })?
     }
 
+    /// The bell of a group, by its offset in the heap.
+    pub(crate) fn bell_at(&self, offset: u64) -> Option<&'static Bell> {
+        let first = self.offset_of(0)
+            + std::mem::offset_of!(Object, body)
+            + std::mem::offset_of!(GroupBody, bell);
+        let from_first = usize::try_from(offset).ok()?.checked_sub(first)?;
+        let index = u32::try_from(from_first / size_of::<Object>()).ok()?;
+        let is_group = from_first.is_multiple_of(size_of::<Object>())
+            && self.stage(index).ok()?.kind == Some(Kind::Group);
+        let group: &GroupBody = self.body(index).ok().filter(|_| is_group)?;
+        Some(&group.bell)
+    }
+
     /// The rows of a group, one for each worker.
     ///
     /// # Errors
     /// When there is no such group.
     pub fn rows(&self, index: u32, blocks: &Blocks) -> Result<Vec<&'static Row>, Corrupted> {
-        let body: &GroupBody = self.body(index)?;
-        let bytes = blocks.bytes(body.block())?;
+        let block = self.body::<GroupBody>(index)?.block();
+        if !blocks.is_lent(block, index, u64::MAX) {
+            return Err(Corrupted::new("the block of a group's rows is not its own"));
+        }
+        let bytes = blocks.bytes(block)?;
         let count = bytes.len() / size_of::<Row>();
         (0..count)
             .map(|n| self.heap.at(bytes.offset() + n * size_of::<Row>()))

@@ -98,7 +98,7 @@ impl Registry {
     }
 
     /// A place for a process with this pid, for tests.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn join_as(&self, pid: u32) -> Result<OwnerId, HandleError> {
         self.take(USUAL, |generation| Tenancy {
             status: Status::Alive,

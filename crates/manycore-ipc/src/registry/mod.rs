@@ -6,6 +6,7 @@
 //! | [`slot`] | what is known about one process |
 //! | [`membership`] | joining, leaving, and being forked |
 //! | [`claims`] | who has ended, and who cleans up after it |
+//! | `ownership` | which threads can be the owner of an engine lock |
 //!
 //! Cleaning up after a dead process is in [`crate::family`], which knows all parts. `PROTOCOL.md` beside
 //! this file proves both.
@@ -13,6 +14,7 @@
 pub mod claims;
 pub mod membership;
 pub mod owner;
+mod ownership;
 pub mod slot;
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
 //! Joining, leaving, and who is taken for dead.
 
+use std::process::Command;
+
+use manycore_os::{Deadline, process};
+
 use super::{OwnerId, Registry, Status};
 use crate::crash::{Corpse, run_until_death};
 use crate::error::HandleError;
 use crate::heap::header::create_with;
 use crate::heap::layout::{LEAST, SLOTS};
-use crate::lock::UserLock;
+use crate::lock::{EngineLock, Locked, UserLock};
+use crate::wait::Patience;
 
 fn registry() -> Registry {
     Registry::new(create_with(LEAST).expect("a small heap"))
@@ -24,7 +29,7 @@ fn a_living_process_cannot_be_claimed() {
 fn a_dead_process_is_claimed_once_and_its_slot_changes_generation() {
     let registry = registry();
     let me = registry.join().expect("room");
-    let mut child = std::process::Command::new("true").spawn().expect("runs");
+    let mut child = Command::new("true").spawn().expect("runs");
     let other = registry.join_as(child.id()).expect("room");
     child.wait().expect("ours");
     assert!(registry.has_ended(other));
@@ -90,10 +95,7 @@ fn a_reservation_ends_with_the_child_that_it_is_for() {
     let me = registry.join().expect("room");
     let corpse = Corpse::new();
     let parent = registry.join_as(corpse.pid()).expect("room");
-    let mut child = std::process::Command::new("sleep")
-        .arg("1000")
-        .spawn()
-        .expect("runs");
+    let mut child = Command::new("sleep").arg("1000").spawn().expect("runs");
     let slot = registry.reserve(parent).expect("room");
     registry.expect(slot, child.id());
     let claimed = || registry.claim_dead(slot.slot(), me);
@@ -106,6 +108,39 @@ fn a_reservation_ends_with_the_child_that_it_is_for() {
     registry.adopt(slot).expect("the process that was expected");
     assert!(!registry.withdraw(slot, me), "too late");
     assert!(!registry.has_ended(slot));
+}
+
+#[test]
+fn only_threads_of_members_may_own_an_engine_lock() {
+    let registry = registry();
+    registry.join().expect("room");
+    let mut child = Command::new("sleep").arg("1000").spawn().expect("runs");
+    let lock: &'static EngineLock = &registry.header().lock;
+    lock.pretend_held(child.id()); // by a dead owner whose number is that process's now, or by a scribble
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+    let locked = registry.lock(lock, &mut patience);
+    assert!(matches!(locked, Ok(Locked::OwnerDied(_))));
+    registry.join_as(child.id()).expect("room");
+    assert!(registry.may_own(child.id()), "it has joined");
+    let other_thread = std::thread::spawn(move || registry.may_own(process::current_thread()));
+    assert_eq!(other_thread.join().ok(), Some(true));
+    assert!(registry.may_own(u32::MAX), "nobody can tell");
+    child.kill().expect("ours");
+    child.wait().expect("ours");
+}
+
+#[test]
+fn the_next_process_with_a_members_number_is_no_member() {
+    let registry = registry();
+    let mut child = Command::new("sleep").arg("1000").spawn().expect("runs");
+    let member = registry.join_as(child.id()).expect("room");
+    let slot = registry.slot(member.slot()).expect("its slot");
+    assert!(registry.may_own(child.id()));
+    slot.set_start(member.generation(), 1); // a member that started right after boot
+    assert!(!registry.may_own(child.id()));
+    child.kill().expect("ours");
+    child.wait().expect("ours");
 }
 
 #[test]

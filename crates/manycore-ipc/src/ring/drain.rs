@@ -51,10 +51,10 @@ impl Ring {
     pub fn settle(&self) {
         let mut go_on = || true;
         let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
-        if let Ok(locked) = self.body.put.lock.lock(&mut patience) {
+        if let Ok(locked) = self.lock(&self.body.put, &mut patience) {
             let _ = self.repaired_put(locked);
         }
-        if let Ok(locked) = self.body.get.lock.lock(&mut patience) {
+        if let Ok(locked) = self.lock(&self.body.get, &mut patience) {
             let _ = self.repaired_get(locked);
         }
     }

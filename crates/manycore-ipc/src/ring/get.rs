@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use super::ahead::Ahead;
 use super::position::Position;
 use super::record::{Header, LINK, LINK_BYTES};
 use super::region::{Region, Ring};
@@ -117,7 +118,7 @@ impl Ring {
                 }
                 Get::Empty if self.is_closed() => {
                     // A producer that found the ring open may still be about to commit.
-                    let locked = self.body.put.lock.lock(&mut patience.for_lock())?;
+                    let locked = self.lock(&self.body.put, &mut patience.for_lock())?;
                     drop(self.repaired_put(locked)?);
                     if self.is_empty() {
                         return Err(GetError::Closed);
@@ -129,7 +130,7 @@ impl Ring {
                         .wait(patience, || !self.is_empty() || self.is_closed())?;
                 }
                 Get::Busy => {
-                    let locked = self.body.get.lock.lock(&mut patience.for_lock())?;
+                    let locked = self.lock(&self.body.get, &mut patience.for_lock())?;
                     drop(self.repaired_get(locked)?);
                 }
             }
@@ -151,15 +152,16 @@ impl Ring {
         let get = &self.body.get;
         let mut head = Position::from_bits(get.position.load(Relaxed)); // only changed under this lock
         let (region, header) = loop {
-            let Some(available) = self.available(head) else {
+            let Some(ahead) = self.ahead(head) else {
                 return Ok(Get::Empty);
             };
             let region = self.region(get, head)?;
+            let available = self.available(head, ahead, &region)?;
             let header = region.header(head)?;
             if header.kind != LINK {
-                break (region, header.check(available.min(region.capacity()))?);
+                break (region, header.check(available)?);
             }
-            if available != u64::MAX {
+            if ahead != Ahead::Elsewhere || available < LINK_BYTES {
                 return Err(Corrupted::new("a ring's last region leads to another one"));
             }
             head = self.follow(head, &region)?;
@@ -180,27 +182,6 @@ impl Ring {
         Ok(Get::Done)
     }
 
-    /// Bytes that are committed from `head` on, `None` if there are none.
-    #[inline]
-    fn available(&self, head: Position) -> Option<u64> {
-        let peer = &self.body.get.peer;
-        let mut tail = Position::from_bits(peer.load(Relaxed)); // under the lock
-        if tail.is_at(head) {
-            // Acquire pairs with the Release of a producer's commit.
-            tail = Position::from_bits(self.body.put.position.load(Acquire));
-            peer.store(tail.bits(), Relaxed);
-        }
-        if tail.is_at(head) {
-            return None;
-        }
-        // Producers that are in a later region have committed everything in this one.
-        Some(if tail.epoch() == head.epoch() {
-            tail.since(head.bytes())
-        } else {
-            u64::MAX
-        })
-    }
-
     /// Goes over to the next region and frees this one.
     fn follow(&self, head: Position, region: &Region) -> Result<Position, Corrupted> {
         let get = &self.body.get;
@@ -210,6 +191,9 @@ impl Ring {
             .get(head.region_index())
             .ok_or(Corrupted::new("no such region"))?
             .block();
+        if !self.blocks.is_lent(block, self.index, head.place()) {
+            return Err(Corrupted::new("a link leads to no region of its ring"));
+        }
         let next = head.after_link(LINK_BYTES);
         let words = get
             .region
@@ -250,6 +234,11 @@ impl Ring {
 
     /// Takes a block over from its message, or from a consumer that died before it had the message.
     fn claim(&self, block: BlockRef) -> Result<(), Corrupted> {
+        if block.len > self.blocks.used_bytes() {
+            return Err(Corrupted::new(
+                "a message claims more bytes than the heap has",
+            ));
+        }
         let claimable =
             |run: crate::block::table::Run| matches!(run.state, State::InFlight | State::Held);
         if self
@@ -320,15 +309,16 @@ impl Ring {
         self.void_rows(head.place());
         get.peer.store(head.bits(), Relaxed); // look again
         self.free_left_region(head);
-        let Some(available) = self.available(head) else {
+        let Some(ahead) = self.ahead(head) else {
             return Ok(());
         };
         let region = self.region(get, head)?;
+        let available = self.available(head, ahead, &region)?;
         let header = region.header(head)?;
         if header.kind == LINK {
             return Ok(());
         }
-        header.check(available.min(region.capacity()))?;
+        header.check(available)?;
         for n in 0..usize::from(header.blocks) {
             self.blocks
                 .put_back(region.block(head, n)?, self.index, head.place());

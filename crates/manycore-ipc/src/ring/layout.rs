@@ -32,7 +32,10 @@ pub struct Side {
     pub count: [Word64; 2],
     /// The other side's count when this side last looked.
     pub peer_count: Word64,
-    pub(crate) spare_words: [Word64; 2],
+    /// Of the consumers: where they were when they found that the producers had left their region, plus
+    /// one; the producers have left at most a region's bytes from there on.
+    pub(crate) left_at: Word64,
+    pub(crate) spare_words: [Word64; 1],
     /// The region; the position's epoch says which counts.
     pub region: [RegionWords; 2],
 }

@@ -9,10 +9,12 @@
 //! | [`outgoing`] | what is put into a ring, and how that ends |
 //! | [`put`] | the producers' side |
 //! | [`get`] | the consumers' side |
+//! | `ahead` | how much there is for the consumers |
 //! | [`drain`] | emptying a ring that nobody holds any more |
 //!
 //! `PROTOCOL.md` beside this file proves it.
 
+mod ahead;
 pub mod drain;
 pub mod get;
 pub mod layout;

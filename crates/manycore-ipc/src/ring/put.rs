@@ -84,7 +84,7 @@ impl Ring {
     }
 
     fn lock_put(&self, patience: &mut Patience<'_>) -> Result<Guard<'static>, PutError> {
-        let locked = self.body.put.lock.lock(&mut patience.for_lock())?;
+        let locked = self.lock(&self.body.put, &mut patience.for_lock())?;
         Ok(self.repaired_put(locked)?)
     }
 
@@ -132,7 +132,7 @@ impl Ring {
         let put = &self.body.put;
         let mut tail = Position::from_bits(put.position.load(Relaxed)); // only changed under this lock
         let count = put.messages(tail);
-        if self.is_over_count(count) {
+        if self.is_over_count(count)? {
             return Ok(Put::Full);
         }
         let header = message.header();
@@ -149,6 +149,11 @@ impl Ring {
                 Some(taken) => tail = self.link(tail, &current, taken.block)?,
             }
             current = self.region(put, tail)?;
+            if need + LINK_BYTES > current.capacity() {
+                return Err(Corrupted::new(
+                    "a ring's new region is not the one that was linked",
+                ));
+            }
         }
         self.write_record(tail, &current, header, message)?;
         let next = tail.after_message(need);
@@ -168,17 +173,21 @@ impl Ring {
         self.body.closed.store(1, Release);
     }
 
-    fn is_over_count(&self, count: u64) -> bool {
+    fn is_over_count(&self, count: u64) -> Result<bool, Corrupted> {
         let most = self.body.max_messages.load(Relaxed); // set once
         if most == 0 {
-            return false;
+            return Ok(false);
         }
         let seen = &self.body.put.peer_count;
         if count.wrapping_sub(seen.load(Relaxed)) < most {
-            return false; // as far as this side knew last time; it can only have become truer
+            return Ok(false); // as far as this side knew last time; it can only have become truer
         }
-        seen.store(self.messages_of(&self.body.get), Relaxed);
-        count.wrapping_sub(seen.load(Relaxed)) >= most
+        let got = self.messages_of(&self.body.get);
+        seen.store(got, Relaxed);
+        // `is_full` would not see it, and who waits for room would look for ever.
+        let inside = count.checked_sub(got);
+        let inside = inside.ok_or(Corrupted::new("more was taken out of a ring than put in"))?;
+        Ok(inside >= most)
     }
 
     #[inline]
@@ -210,8 +219,12 @@ impl Ring {
         };
         region.write(tail, 0, &header.to_bytes());
         region.write(tail, HEADER as u64, &block.to_bytes());
-        self.blocks
-            .bind(block, self.index, tail.place(), self.blocks.me)?;
+        if !self
+            .blocks
+            .bind(block, self.index, tail.place(), self.blocks.me)?
+        {
+            return Err(Corrupted::new("a ring's new region changed hands"));
+        }
         let next = tail.after_link(LINK_BYTES);
         let words = self
             .body

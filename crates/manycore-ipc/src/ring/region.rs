@@ -10,9 +10,10 @@ use crate::block::{BlockRef, Blocks};
 use crate::error::{AllocError, Corrupted};
 use crate::fault;
 use crate::heap::Bytes;
+use crate::lock::Locked;
 use crate::object::Objects;
-use crate::registry::OwnerId;
-use crate::wait::Bell;
+use crate::registry::{OwnerId, Registry};
+use crate::wait::{Bell, GaveUp, Patience};
 
 /// Bytes of the smallest region: a power of two that holds a message and a link.
 const LEAST_CAPACITY: u64 = 128;
@@ -199,9 +200,20 @@ impl Ring {
                 words.set(block, start.bytes());
             }
         }
-        self.blocks
-            .bind(block, self.index, start.before_region(), self.blocks.me)?;
+        let place = start.before_region();
+        if !self.blocks.bind(block, self.index, place, self.blocks.me)? {
+            return Err(Corrupted::new("a ring's first region changed hands").into());
+        }
         Ok(())
+    }
+
+    /// Takes the lock of a side, sleeping while another thread holds it.
+    pub(super) fn lock(
+        &self,
+        side: &'static Side,
+        patience: &mut Patience<'_>,
+    ) -> Result<Locked<'static>, GaveUp> {
+        Registry::new(self.blocks.heap).lock(&side.lock, patience)
     }
 
     pub(crate) fn region(&self, side: &Side, at: Position) -> Result<Region, Corrupted> {
@@ -223,8 +235,8 @@ impl Ring {
         if offset == 0 {
             return own;
         }
-        // A scribbled offset wakes nobody; who sleeps looks again after its slice.
-        self.blocks.heap.at(offset as usize).unwrap_or(own)
+        // A scribbled offset wakes nobody, and changes nothing; who sleeps looks again after its slice.
+        self.objects.bell_at(offset).unwrap_or(own)
     }
 
     /// Where consumers sleep.
@@ -369,8 +381,8 @@ impl Ring {
     /// When the patience ends first.
     pub fn wait_finished(
         &self,
-        patience: &mut crate::wait::Patience<'_>,
-    ) -> Result<(), crate::wait::GaveUp> {
+        patience: &mut Patience<'_>,
+    ) -> Result<(), GaveUp> {
         let finished = &self.body.finished;
         finished.wait(patience, || self.is_finished()).map(|_| ())
     }

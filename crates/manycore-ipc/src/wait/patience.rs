@@ -8,6 +8,15 @@ use manycore_os::Deadline;
 /// made up for after this long.
 pub const SLICE: Duration = Duration::from_millis(50);
 
+/// After so many slices, a second, the holder of an engine lock is stopped or frozen, or it is no holder.
+pub(crate) fn stall() -> u32 {
+    #[cfg(any(test, feature = "fuzzing"))]
+    if crate::scribble::is_running() {
+        return 1;
+    }
+    20
+}
+
 /// How long any call waits for its turn at an engine lock.
 const TURN: Duration = Duration::from_secs(1);
 
@@ -60,6 +69,10 @@ impl<'a> Patience<'a> {
     /// What is left, at most a slice.
     #[must_use]
     pub fn slice(&self) -> Duration {
+        #[cfg(any(test, feature = "fuzzing"))]
+        if crate::scribble::is_running() {
+            return self.until.remaining_within(Duration::from_micros(1));
+        }
         self.until.remaining_within(SLICE)
     }
 

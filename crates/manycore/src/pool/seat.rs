@@ -75,7 +75,7 @@ impl Seat {
     /// # Errors
     /// When it is not there any more.
     pub fn read(&self, block: BlockRef) -> Result<Vec<u8>, HandleError> {
-        let bytes = self.family().blocks()?.bytes(block)?;
+        let bytes = self.family().stored(&self.group, block)?;
         let mut copy = Vec::new();
         bytes.append_to(0, bytes.len(), &mut copy)?;
         Ok(copy)

@@ -8,12 +8,14 @@
 //! | [`faults`] | real processes that are killed at every named place |
 //! | [`handovers`] | locks whose holder was killed |
 //! | [`places`] | joining, forking, and slots that change hands |
+//! | [`scribbles`] | words that were scribbled on |
 
 mod deaths;
 mod exhaustive;
 mod faults;
 mod handovers;
 mod places;
+mod scribbles;
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -248,6 +248,53 @@ fn scribbled_words_are_refused_and_never_followed() {
     }
 }
 
+#[test]
+fn a_list_of_the_buried_that_leads_in_a_circle_is_refused() {
+    let [me, ..] = three();
+    let index = me.make_live().index;
+    let object = me.object(index).expect("inside");
+    object.next.store(u64::from(index) + 1, Relaxed);
+    me.header().buried.store(u64::from(index) + 1, Relaxed);
+    assert!(me.pop_buried().is_err());
+}
+
+#[test]
+fn an_object_slot_keeps_its_kind_whatever_the_lists_say() {
+    let [me, ..] = three();
+    let handle = me.make_live();
+    me.clear_holder(handle.index, me.me()).expect("sound");
+    me.free_all(Vec::new());
+    let free = &me.header().free;
+    let lock = free[Kind::Lock as usize].swap(0, Relaxed);
+    free[Kind::Ring as usize].store(lock, Relaxed);
+    assert!(me.make(Kind::Ring).is_err(), "its first word may be locked");
+}
+
+#[test]
+fn more_objects_than_there_is_memory_for_are_refused_before_memory_is_taken() {
+    let [me, ..] = three();
+    me.make_live();
+    let backed = me.header().backed.load(Relaxed);
+    me.header().used.store(backed + 1, Relaxed);
+    let refused = me.make(Kind::Lock);
+    assert!(
+        matches!(refused, Err(HandleError::Corrupted(_))),
+        "{refused:?}"
+    );
+    assert_eq!(me.header().backed.load(Relaxed), backed);
+}
+
+#[test]
+fn a_burial_of_no_known_kind_is_not_called_off_for_ever() {
+    let [me, ..] = three();
+    let handle = me.make_live();
+    let object = me.object(handle.index).expect("inside");
+    let buried = u64::from(handle.generation) << 40 | 9 << 4 | Phase::Buried as u64;
+    object.state.store(buried, Relaxed);
+    let attached = me.attach_for(me.me(), handle.index, handle.generation);
+    assert!(attached.is_err());
+}
+
 /// Objects of a round; a small heap has room for 256.
 const OBJECTS: usize = 100;
 

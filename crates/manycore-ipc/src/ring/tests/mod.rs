@@ -5,10 +5,12 @@
 //! | [`model`] | sequences against a simple model, threads against each other |
 //! | [`deaths`] | death at every store |
 //! | [`edges`] | limits, scribbled bytes, and races that have to be met by hand |
+//! | [`scribbles`] | words and records that were scribbled on |
 
 mod deaths;
 mod edges;
 mod model;
+mod scribbles;
 
 use manycore_os::Deadline;
 
