@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open};
 use rustix::time::Timespec;
 
 use crate::feature::PIDFD;
@@ -125,10 +126,18 @@ pub fn ended_within(pidfd: impl AsFd, at_most: Duration) -> bool {
 /// # Errors
 /// When the process belongs to somebody else.
 pub fn kill(pid: u32) -> io::Result<()> {
+    send(pid, Signal::KILL)
+}
+
+/// Sends a signal to a process; that it has ended already is no error.
+///
+/// # Errors
+/// When the process belongs to somebody else.
+pub fn send(pid: u32, signal: Signal) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(pid.cast_signed()) else {
         return Ok(());
     };
-    match rustix::process::kill_process(pid, Signal::KILL) {
+    match rustix::process::kill_process(pid, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
