@@ -322,6 +322,11 @@ def tally_or_die(path, chosen, way, value):
     return tally(path, value)
 
 
+def tally_or_die_on_any(path, chosen, way, value):
+    """Tallies, but for each of the chosen values ends its process instead."""
+    return tally_or_die(path, value if value in chosen else None, way, value)
+
+
 class DiesOnce:
     """Kills the process that unpickles it, but only the first; for the next it is a plain value."""
 

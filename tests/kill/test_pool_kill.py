@@ -156,6 +156,15 @@ def test_a_worker_killed_before_it_ran_any_of_a_chunk_loses_one_item(tmp_path, t
     assert len(ran) >= 39
 
 
+@pytest.mark.parametrize("chosen", [(13, 15), (10, 11, 12), (12, 19), (13, 15, 17, 38)])
+def test_workers_that_die_in_one_chunk_one_after_the_other_lose_an_item_each(tally, chosen):
+    with manycore.Pool(1) as pool:
+        task = functools.partial(targets.tally_or_die_on_any, tally.path, chosen, "SIGKILL")
+        (died,) = deaths([outcome(pool.map, task, range(40), 10)])
+        assert died.exitcode == -signal.SIGKILL
+    assert tally.take() == collections.Counter(set(range(40)) - set(chosen))
+
+
 @pytest.mark.parametrize("way", ["SIGKILL", "SIGSEGV", "SIGTERM", "os._exit", "os.abort"])
 @all_ways
 def test_every_way_to_die_is_told_by_its_exit_code(pool, gate, tally, start, way):
