@@ -63,6 +63,11 @@ fn start_time(pid: u32) -> Option<u64> {
     stat_fields(pid)?.get(19)?.parse().ok()
 }
 
+/// Threads of a process that have not ended, its main thread always among them.
+fn thread_count(pid: u32) -> Option<u32> {
+    stat_fields(pid)?.get(17)?.parse().ok()
+}
+
 /// The fields of `/proc/ID/stat` after the command name, which may itself contain spaces.
 fn stat_fields(id: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
@@ -89,7 +94,9 @@ fn is_another(id: Identity) -> bool {
 fn ended_by_proc(id: Identity) -> bool {
     match (Pid::from_raw(id.pid.cast_signed()), state(id.pid)) {
         (None, _) => true,
-        (Some(_), Some('Z' | 'X')) => true,
+        // Its main thread has, and the process once no other thread is left.
+        (Some(_), Some('Z')) => thread_count(id.pid).is_none_or(|count| count <= 1),
+        (Some(_), Some('X')) => true,
         (Some(_), Some(_)) => is_another(id),
         (Some(pid), None) => rustix::process::test_kill_process(pid) == Err(Errno::SRCH),
     }
@@ -262,6 +269,42 @@ mod tests {
         child.wait().expect("ours");
         let after = children_of_this_thread().expect("listed a moment ago");
         assert!(!after.contains(&child.id()));
+    }
+
+    /// A child whose main thread ends at once, and another one when `until` is closed.
+    fn fork_without_main_thread(until: (OwnedFd, OwnedFd)) -> (u32, OwnedFd) {
+        let (wait, close) = until;
+        // SAFETY: the child makes a thread, reads and exits; the C library keeps its allocator usable.
+        let pid = unsafe { libc::fork() };
+        if pid != 0 {
+            return (pid.cast_unsigned(), close);
+        }
+        drop(close);
+        std::thread::spawn(move || {
+            let _ = rustix::io::read(&wait, &mut [0_u8]);
+            // SAFETY: ends the process without running anything.
+            unsafe { libc::_exit(0) }
+        });
+        // SAFETY: ends this thread, whose stack nobody else refers to.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+        unreachable!("the thread has ended");
+    }
+
+    #[test]
+    fn a_process_outlives_its_main_thread() {
+        let (pid, close) = fork_without_main_thread(crate::channel::pipe().expect("two numbers"));
+        let start = start_time(pid).expect("not collected");
+        let id = Identity { pid, start };
+        while state(pid) != Some('Z') {
+            std::hint::spin_loop();
+        }
+        assert!(!has_ended(id));
+        assert!(!ended_by_proc(id));
+        drop(close);
+        while !ended_by_proc(id) {
+            std::hint::spin_loop();
+        }
+        assert_eq!(reap(pid, true).expect("ours"), Some(Exit::Code(0)));
     }
 
     #[test]
