@@ -60,10 +60,15 @@ def unpicklable(_value):
     return threading.Lock()
 
 
+def die_quietly():
+    """Without a core file, and without the stack that pytest's fault handler prints."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()
+
+
 def ends_as(way):
     """Ends this process; `ENDINGS` has the exit code of each way."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    faulthandler.disable()  # or pytest's prints the stack of a death that is meant
+    die_quietly()
     match way:
         case "return":
             return
