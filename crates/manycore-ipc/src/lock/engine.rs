@@ -216,11 +216,6 @@ impl EngineLock {
         self.0.load(Relaxed) & WAITERS != 0
     }
 
-    /// Whether its last owner is known to have died.
-    pub(crate) fn is_marked(&self) -> bool {
-        self.0.load(Relaxed) & OWNER_DIED != 0
-    }
-
     fn die_as_owner(&self) {
         use std::sync::atomic::Ordering::SeqCst;
         let word = self.0.as_futex();
