@@ -28,7 +28,7 @@ CARGO_FLAGS ?=
 PYTEST_ARGS ?=
 RUN_ARGS ?=
 BENCH_ARGS ?=
-SOAK_LIMIT ?= 30m
+SOAK_LIMIT ?= 15m
 FUZZ_SECONDS ?= 300
 
 BIN := .venv/bin
@@ -84,12 +84,21 @@ $(OTHER_PYTHONS:%=test-python-%): test-python-%:
 	@printf '\n== pytest on %s: quick tests\n' "$$($*/bin/python --version)"
 	$*/bin/pytest -m 'not slow and not soak' $(PYTEST_ARGS)
 
-# SIGABRT makes pytest's fault handler print every stack.
-.PHONY: soak
-soak: .venv/.stamp-wheel .venv/.stamp-test ## run the soak tests, SOAK_LIMIT (30m) at most
-	$(call heading,'soak tests')
-	ulimit -c 0; timeout --foreground --signal=ABRT --kill-after=30s $(SOAK_LIMIT) \
-	    $(BIN)/pytest -m soak $(PYTEST_ARGS)
+# SIGABRT makes pytest's fault handler print every stack; the engine's soak tests say themselves what
+# everybody was doing when nothing has moved for a while.
+soak_limit = timeout --foreground --signal=ABRT --kill-after=30s $(SOAK_LIMIT)
+
+.PHONY: soak soak-rust soak-python
+soak: soak-rust soak-python ## run the soak tests, each half for SOAK_LIMIT (15m) at most
+
+soak-rust: ## run the soak tests of the engine
+	$(call heading,'soak tests of the engine')
+	ulimit -S -c 0; MANYCORE_SOAK=long $(CARGO) test $(CARGO_FLAGS) --test soak \
+	    --config "target.'cfg(unix)'.runner = '$(soak_limit)'"
+
+soak-python: .venv/.stamp-wheel .venv/.stamp-test ## run the soak tests in Python
+	$(call heading,'soak tests in Python')
+	ulimit -S -c 0; $(soak_limit) $(BIN)/pytest -m soak $(PYTEST_ARGS)
 
 # Without sanitizers, which stable Rust does not have; debug assertions and overflow checks are on. What is
 # new goes into fuzz/corpus, a case that fails into fuzz/artifacts: once it is mended, keep it in `scribbles`.

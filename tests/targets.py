@@ -60,10 +60,15 @@ def unpicklable(_value):
     return threading.Lock()
 
 
+def die_quietly():
+    """Without a core file, and without the stack that pytest's fault handler prints."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()
+
+
 def ends_as(way):
     """Ends this process; `ENDINGS` has the exit code of each way."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    faulthandler.disable()  # or pytest's prints the stack of a death that is meant
+    die_quietly()
     match way:
         case "return":
             return
@@ -320,6 +325,11 @@ def tally_or_die(path, chosen, way, value):
     if value == chosen:
         ends_as(way)
     return tally(path, value)
+
+
+def tally_or_die_on_any(path, chosen, way, value):
+    """Tallies, but for each of the chosen values ends its process instead."""
+    return tally_or_die(path, value if value in chosen else None, way, value)
 
 
 class DiesOnce:

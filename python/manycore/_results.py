@@ -121,19 +121,31 @@ class MapResult(ApplyResult):
         name: str | None,
     ) -> None:
         self._tasks = (head, items, chunk, star)
+        self._chunks = -(-len(items) // chunk)
+        self._rests: list[list[Any]] = []  # of chunks whose worker died: tasks behind the chunks
         super().__init__(pool, callback, error_callback, items=len(items), chunk=chunk, name=name)
 
     def _send(self, start: int, most_open: int) -> int:
         """Hands out items from `start` on; the first that was not handed out."""
         head, items, chunk, star = self._tasks
-        return self._pool._crew.map(self._job, head, items, start, chunk, star, most_open)
+        task = start // chunk
+        return self._pool._crew.map(self._job, head, items, start, chunk, star, most_open, task)
 
     def _resend(self, task: int, item: int) -> None:
-        head, items, chunk, star = self._tasks
-        rest = items[task * chunk + item + 1 : (task + 1) * chunk]
-        if chunk > 1 and rest:
+        rest = self._items_of(task)[item + 1 :]
+        if rest:
+            head, _, chunk, star = self._tasks
+            number = self._chunks + len(self._rests)
+            self._rests.append(rest)
             self._job.extend(1)
-            self._pool._crew.map(self._job, head, rest, 0, chunk, star, 1 << 62)
+            self._pool._crew.map(self._job, head, rest, 0, chunk, star, 1 << 62, number)
+
+    def _items_of(self, task: int) -> list[Any]:
+        """What a task consists of: a chunk, or a rest, whose worker may die, too."""
+        _, items, chunk, _ = self._tasks
+        if task < self._chunks:
+            return items[task * chunk : (task + 1) * chunk]
+        return self._rests[task - self._chunks]
 
     def _value(self) -> Any:
         return self._job.results

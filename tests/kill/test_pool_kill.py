@@ -4,12 +4,12 @@ import collections
 import functools
 import random
 import signal
-import struct
 
 import pytest
 
 import manycore
 import targets
+from calls import WAYS, Tally, deaths, outcome
 from processes import kill_and_confirm
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -25,60 +25,11 @@ def pool():
         yield pool
 
 
-class Tally:
-    """Which tasks ran, and how often, as they wrote it down themselves."""
-
-    def __init__(self, folder):
-        self.path = str(folder / "tally")
-
-    def take(self):
-        with open(self.path, "a+b") as records:
-            records.seek(0)
-            data = records.read()
-            records.truncate(0)
-        return collections.Counter(value for (value,) in struct.iter_unpack("<I", data))
-
-
 @pytest.fixture
 def tally(tmp_path):
     return Tally(tmp_path)
 
 
-def outcome(get, *arguments):
-    """What a call returns, or the WorkerDied that it raises."""
-    try:
-        return get(*arguments)
-    except manycore.WorkerDied as died:
-        return died
-
-
-def drain(iterator):
-    """The outcome of each `next` until the end."""
-    return list(iter(functools.partial(outcome, lambda: next(iterator, None)), None))
-
-
-# Each starts all tasks and gives a function that waits for the outcomes: one of each task where the
-# call tells them apart, else one of the whole.
-WAYS = {
-    "map": lambda pool, func, items: functools.partial(
-        lambda result: [outcome(result.get)], pool.map_async(func, items)
-    ),
-    "map in chunks": lambda pool, func, items: functools.partial(
-        lambda result: [outcome(result.get)], pool.map_async(func, items, 100)
-    ),
-    "starmap": lambda pool, func, items: functools.partial(
-        lambda result: [outcome(result.get)],
-        pool.starmap_async(func, [(item,) for item in items], 1),
-    ),
-    "imap": lambda pool, func, items: functools.partial(drain, pool.imap(func, items)),
-    "imap_unordered": lambda pool, func, items: functools.partial(
-        drain, pool.imap_unordered(func, items)
-    ),
-    "apply_async": lambda pool, func, items: functools.partial(
-        lambda results: [outcome(result.get) for result in results],
-        [pool.apply_async(func, (item,)) for item in items],
-    ),
-}
 all_ways = pytest.mark.parametrize("start", WAYS.values(), ids=WAYS)
 
 LAZY = (WAYS["imap"], WAYS["imap_unordered"])
@@ -89,10 +40,6 @@ REACH = 40
 def choose(seed, start):
     """A task that runs before anybody waits for results."""
     return random.Random(seed).randrange(REACH if start in LAZY else TASKS)
-
-
-def deaths(outcomes):
-    return [it for it in outcomes if isinstance(it, manycore.WorkerDied)]
 
 
 def assert_alive(pool, gate):
@@ -154,6 +101,15 @@ def test_a_worker_killed_before_it_ran_any_of_a_chunk_loses_one_item(tmp_path, t
     ran = tally.take()
     assert max(ran.values()) == 1
     assert len(ran) >= 39
+
+
+@pytest.mark.parametrize("chosen", [(13, 15), (10, 11, 12), (12, 19), (13, 15, 17, 38)])
+def test_workers_that_die_in_one_chunk_one_after_the_other_lose_an_item_each(tally, chosen):
+    with manycore.Pool(1) as pool:
+        task = functools.partial(targets.tally_or_die_on_any, tally.path, chosen, "SIGKILL")
+        (died,) = deaths([outcome(pool.map, task, range(40), 10)])
+        assert died.exitcode == -signal.SIGKILL
+    assert tally.take() == collections.Counter(set(range(40)) - set(chosen))
 
 
 @pytest.mark.parametrize("way", ["SIGKILL", "SIGSEGV", "SIGTERM", "os._exit", "os.abort"])

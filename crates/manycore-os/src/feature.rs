@@ -1,4 +1,4 @@
-//! Kernel features newer than Linux 5.10.
+//! Kernel features that may be missing: newer than Linux 5.10, or refused by sandboxes.
 //!
 //! A feature is *absent* when its first use ends in `EPERM` (a seccomp profile), `ENOSYS` (an older
 //! kernel) or `EINVAL` (an older flag set); that answer is remembered. `MANYCORE_DENY=a,b` (or `all`)
@@ -25,8 +25,24 @@ pub static POPULATE_WRITE: Feature = Feature::new("populate_write");
 pub static WIPE_ON_FORK: Feature = Feature::new("wipe_on_fork");
 /// `pidfd_open`, Linux 5.3, refused by some sandboxes.
 pub static PIDFD: Feature = Feature::new("pidfd");
+/// The robust-futex interface, Linux 2.6.17, refused by some sandboxes and missing in some user-space
+/// kernels.
+pub static ROBUST_LIST: Feature = Feature::new("robust_list");
 /// `MFD_NOEXEC_SEAL`, Linux 6.3.
 pub static NOEXEC_SEAL: Feature = Feature::new("noexec_seal");
+
+/// Every feature's name, for tests that deny one after the other.
+#[must_use]
+pub fn names() -> [&'static str; 5] {
+    [
+        &POPULATE_WRITE,
+        &WIPE_ON_FORK,
+        &PIDFD,
+        &ROBUST_LIST,
+        &NOEXEC_SEAL,
+    ]
+    .map(|feature| feature.name)
+}
 
 impl Feature {
     const fn new(name: &'static str) -> Self {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open};
 use rustix::time::Timespec;
 
 use crate::feature::PIDFD;
@@ -146,10 +147,18 @@ pub fn ended_within(pidfd: impl AsFd, at_most: Duration) -> bool {
 /// # Errors
 /// When the process belongs to somebody else.
 pub fn kill(pid: u32) -> io::Result<()> {
+    send(pid, Signal::KILL)
+}
+
+/// Sends a signal to a process; that it has ended already is no error.
+///
+/// # Errors
+/// When the process belongs to somebody else.
+pub fn send(pid: u32, signal: Signal) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(pid.cast_signed()) else {
         return Ok(());
     };
-    match rustix::process::kill_process(pid, Signal::KILL) {
+    match rustix::process::kill_process(pid, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -285,6 +294,42 @@ mod tests {
         child.wait().expect("ours");
         let after = children_of_this_thread().expect("listed a moment ago");
         assert!(!after.contains(&child.id()));
+    }
+
+    /// A child whose main thread ends at once, and another one when `until` is closed.
+    fn fork_without_main_thread(until: (OwnedFd, OwnedFd)) -> (u32, OwnedFd) {
+        let (wait, close) = until;
+        // SAFETY: the child makes a thread, reads and exits; the C library keeps its allocator usable.
+        let pid = unsafe { libc::fork() };
+        if pid != 0 {
+            return (pid.cast_unsigned(), close);
+        }
+        drop(close);
+        std::thread::spawn(move || {
+            let _ = rustix::io::read(&wait, &mut [0_u8]);
+            // SAFETY: ends the process without running anything.
+            unsafe { libc::_exit(0) }
+        });
+        // SAFETY: ends this thread, whose stack nobody else refers to.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+        unreachable!("the thread has ended");
+    }
+
+    #[test]
+    fn a_process_outlives_its_main_thread() {
+        let (pid, close) = fork_without_main_thread(crate::channel::pipe().expect("two numbers"));
+        let start = start_time(pid).expect("not collected");
+        let id = Identity { pid, start };
+        while state(pid) != Some('Z') {
+            std::hint::spin_loop();
+        }
+        assert!(!has_ended(id));
+        assert!(!ended_by_proc(id));
+        drop(close);
+        while !ended_by_proc(id) {
+            std::hint::spin_loop();
+        }
+        assert_eq!(reap(pid, true).expect("ours"), Some(Exit::Code(0)));
     }
 
     #[test]

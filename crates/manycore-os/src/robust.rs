@@ -13,10 +13,14 @@
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::io;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst, compiler_fence};
 
+use rustix::io::Errno;
+
+use crate::feature::ROBUST_LIST;
 use crate::incarnation;
 
 /// The bit that the kernel sets in the word of a thread that died.
@@ -132,21 +136,30 @@ impl Holder {
 
 #[cold]
 fn ask_kernel() -> Known {
-    let mut head: *mut Head = ptr::null_mut();
-    let mut len: usize = 0;
-    // SAFETY: the kernel writes one pointer and one length through valid pointers to locals.
-    let rc = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
-    if rc != 0 || len != size_of::<Head>() {
-        head = ptr::null_mut();
-    }
     let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
     let known = Known {
         incarnation: incarnation::id(),
         tid,
-        head,
+        head: registered_head().unwrap_or(ptr::null_mut()),
     };
     KNOWN.set(known);
     known
+}
+
+/// The list head that the C library has registered for this thread.
+fn registered_head() -> Option<*mut Head> {
+    if !ROBUST_LIST.is_present() {
+        return None;
+    }
+    let mut head: *mut Head = ptr::null_mut();
+    let mut len: usize = 0;
+    // SAFETY: the kernel writes one pointer and one length through valid pointers to locals.
+    let rc = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
+    if rc != 0 {
+        ROBUST_LIST.note(Errno::from_io_error(&io::Error::last_os_error())?);
+        return None;
+    }
+    (len == size_of::<Head>()).then_some(head)
 }
 
 /// Whether the kernel says that no thread with this id runs in this PID namespace: there is none, or
@@ -158,7 +171,7 @@ pub fn thread_has_ended(tid: u32) -> bool {
         return true;
     };
     // `kill` takes the id of any thread. A missing `/proc` would not do: it says nothing about threads.
-    rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+    rustix::process::test_kill_process(pid) == Err(Errno::SRCH)
         || matches!(crate::process::state(tid), Some('Z' | 'X'))
 }
 
@@ -173,12 +186,15 @@ mod tests {
         let word: &'static AtomicU32 = Box::leak(Box::new(AtomicU32::new(0)));
         std::thread::spawn(move || {
             let holder = Holder::current();
-            assert!(holder.is_robust());
+            assert_eq!(holder.is_robust(), ROBUST_LIST.is_present());
             holder.announce(word);
             word.store(holder.tid(), SeqCst);
         })
         .join()
         .expect("the thread ends by itself");
+        if !ROBUST_LIST.is_present() {
+            return; // nobody marks it: whoever waits finds out
+        }
         // The join may return a moment before the kernel has walked the dead thread's list.
         while word.load(SeqCst) & TID != 0 {
             std::hint::spin_loop();

@@ -220,8 +220,9 @@ impl Crew {
     }
 
     /// Hands out tasks of `chunk` items each, from item `start` on, while fewer than `most_open` tasks
-    /// are open; returns the first item that was not handed out. Task numbers count chunks.
-    #[pyo3(signature = (job, head, items, start, chunk, star, most_open))]
+    /// are open; returns the first item that was not handed out. The first of the tasks is number `task`
+    /// of its job.
+    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task))]
     #[allow(clippy::too_many_arguments)] // one call for a whole map is the point
     fn map(
         &self,
@@ -233,6 +234,7 @@ impl Crew {
         chunk: usize,
         star: bool,
         most_open: usize,
+        task: usize,
     ) -> PyResult<usize> {
         let chunk = chunk.max(1);
         let mode = match (star, chunk) {
@@ -244,22 +246,17 @@ impl Crew {
         let head = Head::from_bytes(head)?.0.to_bytes(mode);
         let mut next = start;
         let room = most_open.saturating_sub(self.state().ledger.len());
-        for _ in 0..room {
+        for index in task..task.saturating_add(room) {
             if next >= items.len() {
                 break;
             }
             let end = (next + chunk).min(items.len());
-            if chunk == 1 {
-                self.hand_out_or_answer(py, job, next, &head, &items.get_item(next)?)?;
+            let arguments = if chunk == 1 {
+                items.get_item(next)?
             } else {
-                self.hand_out_or_answer(
-                    py,
-                    job,
-                    next / chunk,
-                    &head,
-                    items.get_slice(next, end).as_any(),
-                )?;
-            }
+                items.get_slice(next, end).into_any()
+            };
+            self.hand_out_or_answer(py, job, index, &head, &arguments)?;
             next = end;
         }
         Ok(next)

@@ -127,6 +127,15 @@ impl EngineLock {
         }
     }
 
+    /// The thread that holds the lock, for whoever looks from outside.
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        match self.0.load(Relaxed) & TID {
+            0 => None,
+            tid => Some(tid),
+        }
+    }
+
     /// Whether the word could be taken; `Some(true)` when its last owner died.
     fn try_take(&self, holder: &Holder, extra: u32) -> Option<bool> {
         let word = self.0.load(Relaxed);
