@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use manycore_ipc::ring::{Message, Shape};
@@ -179,18 +179,19 @@ fn collect(pid: u32, block: bool) -> Option<Exit> {
 /// Processes that nobody will join. They stay on their lifelines until they have ended.
 static DETACHED: Mutex<Vec<Launched>> = Mutex::new(Vec::new());
 
+/// The detached processes, locked; also from before a fork until after it.
+pub(crate) fn detached() -> MutexGuard<'static, Vec<Launched>> {
+    DETACHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Lets a process go on by itself.
 pub(crate) fn detach(mut launched: Launched) {
     if launched.wait_until(Deadline::PASSED).is_none() {
-        DETACHED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(launched);
+        detached().push(launched);
     }
 }
 
 /// Collects detached processes that have ended.
 pub(crate) fn collect_detached() {
-    let mut detached = DETACHED.lock().unwrap_or_else(PoisonError::into_inner);
-    detached.retain_mut(|launched| launched.wait_until(Deadline::PASSED).is_none());
+    detached().retain_mut(|launched| launched.wait_until(Deadline::PASSED).is_none());
 }
