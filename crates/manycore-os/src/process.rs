@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, pidfd_open, waitid,
+};
 use rustix::time::Timespec;
 
 use crate::feature::PIDFD;
@@ -43,7 +45,8 @@ pub fn current_thread() -> u32 {
 }
 
 /// The children that the calling thread has forked and nobody has collected; `None` where the kernel
-/// does not list them.
+/// does not list them. One may be missing if another was collected meanwhile, and those of a thread that
+/// has ended become another's.
 #[must_use]
 pub fn children_of_this_thread() -> Option<Vec<u32>> {
     let text = fs::read_to_string("/proc/thread-self/children").ok()?;
@@ -86,12 +89,27 @@ fn is_another(id: Identity) -> bool {
 }
 
 fn ended_by_proc(id: Identity) -> bool {
-    match (Pid::from_raw(id.pid.cast_signed()), state(id.pid)) {
-        (None, _) => true,
-        (Some(_), Some('Z' | 'X')) => true,
-        (Some(_), Some(_)) => is_another(id),
-        (Some(pid), None) => rustix::process::test_kill_process(pid) == Err(Errno::SRCH),
+    let Some(pid) = Pid::from_raw(id.pid.cast_signed()) else {
+        return true;
+    };
+    match (state(id.pid), threads(id.pid)) {
+        // A process whose first thread has ended looks like one that has ended, but for the others.
+        (Some('Z' | 'X'), Some(..=1)) => true,
+        (Some(_), _) => is_another(id),
+        (None, _) => {
+            rustix::process::test_kill_process(pid) == Err(Errno::SRCH) || is_ended_child(pid)
+        }
     }
+}
+
+/// What the kernel says of a child without a descriptor: this process may be out of them.
+fn is_ended_child(pid: Pid) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::Pid(pid), look), Ok(Some(_)))
+}
+
+fn threads(pid: u32) -> Option<u32> {
+    stat_fields(pid)?.get(17)?.parse().ok()
 }
 
 /// A descriptor that becomes readable when process `pid` has ended.
@@ -219,6 +237,7 @@ pub fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fork::{By, in_child};
 
     #[test]
     fn this_process_has_not_ended() {
@@ -253,6 +272,42 @@ mod tests {
         child.wait().expect("ours");
         let after = children_of_this_thread().expect("listed a moment ago");
         assert!(!after.contains(&child.id()));
+    }
+
+    #[test]
+    fn a_process_lives_without_its_first_thread() {
+        let pid = in_child(By::Fork, || {
+            std::thread::spawn(|| std::thread::sleep(Duration::MAX));
+            // SAFETY: ends this thread alone, which holds nothing that the other needs.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+            unreachable!("it has ended")
+        });
+        let id = Identity {
+            pid: pid.expect("a process"),
+            start: 0,
+        };
+        while state(id.pid) != Some('Z') {
+            std::thread::yield_now();
+        }
+        assert!(!has_ended(id));
+        assert!(!ended_by_proc(id));
+        kill(id.pid).expect("ours");
+        assert_eq!(reap(id.pid, true).expect("ours"), Some(Exit::Signal(9)));
+        assert!(ended_by_proc(id));
+    }
+
+    #[test]
+    fn the_end_of_a_child_shows_without_a_descriptor() {
+        let sleeper = || std::process::Command::new("sleep").arg("1000").spawn();
+        let mut child = sleeper().expect("sleep runs");
+        let pid = Pid::from_child(&child);
+        assert!(!is_ended_child(pid));
+        child.kill().expect("ours");
+        while !is_ended_child(pid) {
+            std::thread::yield_now();
+        }
+        child.wait().expect("not collected by looking");
+        assert!(!is_ended_child(pid), "not known any more");
     }
 
     #[test]
