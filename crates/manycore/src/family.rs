@@ -143,16 +143,19 @@ fn lifelines() -> MutexGuard<'static, Vec<Lifeline>> {
     LIFELINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps the write end of a child's lifeline until [`cut_lifeline`]; returns its number.
+/// Makes a lifeline: the read end for a child, and the number of the write end, which this process keeps
+/// until [`cut_lifeline`].
 ///
 /// # Errors
-/// When the descriptor is closed already.
-pub fn keep_lifeline(write_end: OwnedFd) -> std::io::Result<i32> {
+/// When there are no descriptors left.
+pub fn make_lifeline() -> std::io::Result<(OwnedFd, i32)> {
     use std::os::fd::{AsFd, IntoRawFd};
+    let mut all = lifelines(); // before there is a pipe: a fork waits, and its child closes every write end
+    let (read_end, write_end) = channel::pipe()?;
     let file = channel::identity(write_end.as_fd())?;
     let fd = write_end.into_raw_fd();
-    lifelines().push(Lifeline { fd, file });
-    Ok(fd)
+    all.push(Lifeline { fd, file });
+    Ok((read_end, fd))
 }
 
 /// Closes the write end of a child's lifeline: the child dies, if it still lives.
@@ -182,6 +185,43 @@ mod tests {
             }
         }
         reap(child, true).expect("ours")
+    }
+
+    /// How many write ends of pipes are open, beside the standard ones.
+    fn write_ends() -> usize {
+        let is_pipe = |fd: &u32| {
+            std::fs::read_link(format!("/proc/self/fd/{fd}"))
+                .is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
+        };
+        let is_written = |fd: &u32| {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"));
+            let flags = info.unwrap_or_default();
+            let flags = flags.lines().find_map(|line| line.strip_prefix("flags:"));
+            flags.is_some_and(|flags| flags.trim().ends_with('1'))
+        };
+        (3..100).filter(|fd| is_pipe(fd) && is_written(fd)).count()
+    }
+
+    #[test]
+    fn a_child_has_no_lifeline_of_another() {
+        family().expect("memory");
+        let before = write_ends();
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Relaxed) {
+                    let (_, kept) = make_lifeline().expect("descriptors");
+                    cut_lifeline(kept);
+                }
+            });
+            let held = |_| {
+                let child = in_child(By::Fork, || i32::from(write_ends() != before));
+                exit_of(child.expect("a process")) != Some(Exit::Code(0))
+            };
+            let times = (0..200).map(held).filter(|&is_held| is_held).count();
+            is_done.store(true, Relaxed);
+            assert_eq!(times, 0);
+        });
     }
 
     #[test]

@@ -12,11 +12,11 @@ use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, HandleError, Hold};
 use manycore_os::image::{self, Entry};
 use manycore_os::process::{self, Exit};
-use manycore_os::{Deadline, channel, spawn};
+use manycore_os::{Deadline, spawn};
 
 use crate::codec::Encoded;
 use crate::error::SpawnError;
-use crate::family::{self, cut_lifeline, keep_lifeline};
+use crate::family::{self, cut_lifeline, make_lifeline};
 use crate::start::Start;
 use crate::{init, transport};
 
@@ -74,8 +74,7 @@ pub(crate) fn launch(entry: Entry, arguments: &Encoded) -> Result<Launched, Spaw
         &arguments.bytes,
         &mut patience,
     )?;
-    let (read_end, write_end) = channel::pipe()?;
-    let lifeline = keep_lifeline(write_end)?;
+    let (read_end, lifeline) = make_lifeline()?;
     match start(family, &ring, &read_end) {
         Ok(pid) => Ok(Launched {
             pid,

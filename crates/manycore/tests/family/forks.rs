@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use manycore::family::{self, cut_lifeline, family, keep_lifeline};
+use manycore::family::{self, cut_lifeline, family, make_lifeline};
 use manycore::{Process, Queue, Value};
 use manycore_ipc::registry::Status;
 use manycore_os::fork::{By, in_child};
 use manycore_os::process::{Exit, reap};
-use manycore_os::{channel, lifeline, process};
+use manycore_os::{lifeline, process};
 
 use crate::house::{Scenario, Test, play, tests, until};
 
@@ -30,19 +30,13 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
 /// A child that does not outlive this process, even if it hangs.
 struct Forked {
     pid: u32,
-    lifeline: Option<i32>,
+    lifeline: i32,
 }
 
 fn child(by: By, body: impl FnOnce()) -> Forked {
-    let (read_end, write_end) = channel::pipe().unwrap();
-    let lifeline = match by {
-        By::Fork => Some(keep_lifeline(write_end).unwrap()),
-        By::RawClone => None, // no hook would close the child's own copy
-    };
+    let (read_end, lifeline) = make_lifeline().unwrap();
     let pid = in_child(by, || {
-        if lifeline.is_some() {
-            lifeline::arm(read_end).unwrap();
-        }
+        lifeline::arm(read_end).unwrap(); // in vain after a raw clone: the child has the other end, too
         body();
         0
     });
@@ -58,7 +52,7 @@ impl Forked {
 
     fn expect(self, exit: Exit) {
         assert_eq!(reap(self.pid, true).unwrap(), Some(exit));
-        self.lifeline.into_iter().for_each(cut_lifeline);
+        cut_lifeline(self.lifeline);
         family().unwrap().reap_dead(true);
     }
 }
@@ -112,10 +106,16 @@ fn two_threads_fork_while_others_are_inside_everything() {
             child.collect();
         }
     };
+    let start_and_join = || {
+        while !is_done.load(Relaxed) {
+            assert_eq!(Process::spawn(|()| 7, ()).unwrap().join(), Ok(7));
+        }
+    };
     std::thread::scope(|scope| {
         for bytes in [10, 5_000, 200_000] {
             scope.spawn(move || work(bytes));
         }
+        scope.spawn(start_and_join);
         let forkers = [scope.spawn(fork_often), scope.spawn(fork_often)];
         let outcomes = forkers.map(std::thread::ScopedJoinHandle::join);
         is_done.store(true, Relaxed);

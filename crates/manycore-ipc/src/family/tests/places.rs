@@ -87,6 +87,25 @@ fn a_child_that_dies_before_it_comes_leaves_nothing() {
 }
 
 #[test]
+fn which_of_two_new_children_was_forked_is_not_guessed() {
+    let world = World::new();
+    let parent = Family::on(world.me.heap());
+    let child = world.corpse.play(|| {
+        let counts = parent.prepare_fork(); // not registered: nothing is reserved
+        drop(counts);
+        parent.me().expect("room");
+        let counts = parent.prepare_fork();
+        let child = OwnerId::from_bits(parent.reserved.load(Relaxed) as u32);
+        parent.settle_reservation(&counts, child, &[1], &[1, std::process::id(), 2]);
+        child
+    });
+    let registry = world.me.registry();
+    let tenancy = registry.tenancy(child.slot()).expect("sound");
+    assert_eq!((tenancy.status, tenancy.pid), (Status::Reserved, 0));
+    world.check(0, 0, "of a reservation that ended with the parent");
+}
+
+#[test]
 fn who_dies_while_it_takes_a_reservation_back_leaves_nothing() {
     let world = World::new();
     let hold = world.me.make_lock().expect("room");
