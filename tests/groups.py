@@ -9,7 +9,7 @@ import pytest
 
 @contextlib.contextmanager
 def memory_group(limit: int):
-    """A group below this process's own with `limit` bytes; its `cgroup.procs`. Skips where it may not."""
+    """A group of `limit` bytes below this process's own: its `cgroup.procs`. Or skips the test."""
     parent, file = _own_group()
     if parent is None:
         pytest.skip("no memory control groups here")

@@ -1,4 +1,4 @@
-"""Memory runs out: an error that names the limit, never a signal, and what was there still works."""
+"""Memory runs out: an error that names the limit, never a signal, and what was there works."""
 
 import re
 
@@ -8,7 +8,7 @@ import groups
 
 pytestmark = pytest.mark.beyond_stdlib
 
-# What every script begins with. `fill` puts arrays until the heap is full and says how many there were.
+# What every script begins with. `fill` puts bytes until the heap is full; how often it could.
 COMMON = """
 import os, sys
 if len(sys.argv) > 1:
