@@ -1,4 +1,4 @@
-"""Limits of the process, and descriptors that the program closes: it works, or the error says what to do."""
+"""Limits of the process, and closed descriptors: all works, or the error says what to do."""
 
 import pytest
 

@@ -12,7 +12,7 @@ from processes import forked, kill_and_confirm
 
 pytestmark = [
     pytest.mark.beyond_stdlib,
-    # CPython 3.12 and later warn when a program that has threads forks; these tests do it on purpose.
+    # CPython 3.12 and later warn when a program with threads forks, which is on purpose here.
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
 ]
 
@@ -105,7 +105,7 @@ def test_programs_are_started_while_threads_are_inside_the_engine():
 
 
 def test_a_program_that_was_started_by_fork_keeps_no_memory():
-    """`preexec_fn` makes `subprocess` use fork: the child is a member until it is another program."""
+    """With `preexec_fn` it is forked, and a member of the family until it is another program."""
     manycore._engine.reap()
     blocks, _, _, _ = manycore._engine.heap_usage()
     array = manycore.Array("d", 1 << 20)
