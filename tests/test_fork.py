@@ -156,6 +156,40 @@ def test_the_first_use_of_the_family_may_be_in_a_thread_that_ends(run_script):
 
 
 @beyond_stdlib
+@pytest.mark.parametrize("denied", ["", "wipe_on_fork"], ids=["kernel", "older kernel"])
+def test_a_child_that_no_library_hears_of_is_of_the_family(run_script, monkeypatch, denied):
+    monkeypatch.setenv("MANYCORE_DENY", denied)
+    done = run_script("""
+        import ctypes, os, signal
+        import manycore
+
+        clone = ctypes.PyDLL(None).syscall  # holds the interpreter, as `os.fork` does
+        CLONE = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+        queue, lock, value = manycore.Queue(), manycore.Lock(), manycore.Value("i")
+        names = {manycore._engine.membership()}
+        for _ in range(10):
+            pid = clone(CLONE, int(signal.SIGCHLD), 0, 0, 0, 0)
+            if pid == 0:
+                with lock:
+                    queue.put(manycore._engine.membership())
+                with value.get_lock():
+                    value.value += 1
+                own = manycore.Queue()
+                own.put([queue, bytes(100_000)])
+                own.get()[0].put("own")
+                os._exit(0)
+            assert os.waitpid(pid, 0) == (pid, 0)
+            names.add(queue.get())
+            assert queue.get() == "own"
+            manycore._engine.reap()
+        assert len(names) == 11, names
+        assert value.value == 10
+        print("done")
+    """)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@beyond_stdlib
 @pytest.mark.slow
 def test_threads_may_fork_at_once():
     """And make and drop queues meanwhile."""

@@ -73,6 +73,33 @@ def test_a_program_may_close_descriptors_that_are_not_its_own(run, monkeypatch, 
         assert "growth: the shared heap cannot grow: this program has closed" in output
 
 
+def test_a_daemon_that_closes_everything_goes_on_in_the_family(run):
+    output = run("""
+import os
+import manycore
+
+queue, lock = manycore.Queue(), manycore.Lock()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 4096)
+        with lock:
+            queue.put(bytes(40 << 20))
+        inner = manycore.Queue()
+        queue.put(inner)
+        assert inner.get() == "to the daemon"
+        queue.put("ends")
+    os._exit(0)
+assert len(queue.get()) == 40 << 20
+queue.get().put("to the daemon")
+assert queue.get() == "ends"
+with lock:
+    print("done")
+assert os.wait()[1] == 0
+""")
+    assert output == "done\n"
+
+
 def test_a_holder_that_was_killed_is_found_out_by_a_process_without_descriptors(run):
     run("""
 import os, resource, signal, warnings

@@ -94,7 +94,9 @@ print("done")
 """
 
 
-def test_a_number_that_is_used_again_is_another_process(tmp_path):
+@pytest.mark.parametrize("denied", ["", "pidfd"], ids=["kernel", "without pidfds"])
+def test_a_number_that_is_used_again_is_another_process(tmp_path, monkeypatch, denied):
+    monkeypatch.setenv("MANYCORE_DENY", denied)
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("no unshare(1) to make a PID namespace with")

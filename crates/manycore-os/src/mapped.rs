@@ -4,10 +4,18 @@ use std::fs;
 
 use rustix::fs::{major, minor};
 
-/// Whether process `pid` maps the file with this device and inode. `None` where the kernel does not tell,
-/// or the process has no memory any more.
+/// Whether process `pid` maps a file, named by device and inode, that this process maps. `None` where the
+/// kernel does not tell, not even of this process, or the other has no memory any more.
 #[must_use]
-pub fn has_mapped(pid: u32, (device, inode): (u64, u64)) -> Option<bool> {
+pub fn has_mapped(pid: u32, file: (u64, u64)) -> Option<bool> {
+    let theirs = is_listed(pid, file);
+    if theirs == Some(false) && is_listed(std::process::id(), file) != Some(true) {
+        return None; // this system names files in another way
+    }
+    theirs
+}
+
+fn is_listed(pid: u32, (device, inode): (u64, u64)) -> Option<bool> {
     let text = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     let device = format!("{:02x}:{:02x}", major(device), minor(device));
     let is_it = |line: &str| {
@@ -35,6 +43,7 @@ mod tests {
             .spawn()
             .expect("runs");
         assert_eq!(has_mapped(other.id(), file), Some(false));
+        assert_eq!(has_mapped(other.id(), (file.0, 0)), None, "not mapped here");
         drop(other.stdin.take());
         while crate::process::state(other.id()) != Some('Z') {
             std::thread::yield_now();

@@ -174,6 +174,45 @@ fn what_the_parent_let_go_before_the_child_had_a_name_is_gone() {
     );
 }
 
+/// The kernel's marks are per thread, the names in the heap per process.
+#[test]
+fn what_a_thread_had_half_done_when_it_ended_stays_its_living_process_s() {
+    let world = World::new();
+    let family = world.me;
+    let blocks = family.blocks().expect("registered");
+    let header = family.heap().header();
+    let ring = family.make_ring(Shape::unbounded()).expect("room");
+    put(&ring.ring().expect("a ring"), 1, 10, &[]);
+    let taken = std::thread::spawn(move || {
+        let taken = blocks.take(5_000).expect("room").block;
+        std::mem::forget(header.allocator.lock.try_lock());
+        taken
+    });
+    let block = taken.join().expect("it only forgets");
+    let ended = std::thread::spawn(|| std::mem::forget(header.objects.lock.try_lock()));
+    ended.join().expect("it only forgets");
+    // Nobody is dead, so nothing is swept; both locks are repaired by who takes them next.
+    assert_eq!(family.reap_dead(true), []);
+    let other = world.play_member(u64::MAX, |other| {
+        drop(other.make_memory(100_000));
+        other.free_buried()
+    });
+    assert_eq!(other, Some(Ok(())));
+    let lock = family.make_lock().expect("room");
+    world.check(2, 2, "of a ring's region and of what the thread had taken");
+    blocks.bytes(block).expect("ours").write(0, &[1; 5_000]);
+    blocks.free(block);
+    assert_eq!(
+        get(&ring.ring().expect("a ring"))
+            .expect("there")
+            .header
+            .tag,
+        1
+    );
+    drop((lock, ring));
+    world.check(0, 0, "of anything");
+}
+
 #[test]
 fn leaving_a_family_that_was_never_joined_does_nothing() {
     let world = World::new();
