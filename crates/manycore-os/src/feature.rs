@@ -1,4 +1,4 @@
-//! Kernel features newer than Linux 5.10.
+//! Kernel features that may be missing: those newer than Linux 5.10, and those that sandboxes leave out.
 //!
 //! A feature is *absent* when its first use ends in `EPERM` (a seccomp profile), `ENOSYS` (an older
 //! kernel) or `EINVAL` (an older flag set); that answer is remembered. `MANYCORE_DENY=a,b` (or `all`)
@@ -27,6 +27,10 @@ pub static WIPE_ON_FORK: Feature = Feature::new("wipe_on_fork");
 pub static PIDFD: Feature = Feature::new("pidfd");
 /// `MFD_NOEXEC_SEAL`, Linux 6.3.
 pub static NOEXEC_SEAL: Feature = Feature::new("noexec_seal");
+/// Robust lists, which some sandboxes do not keep.
+pub static ROBUST_LIST: Feature = Feature::new("robust_list");
+/// `/proc/thread-self/children`, left out of some kernels.
+pub static CHILDREN: Feature = Feature::new("children");
 
 impl Feature {
     const fn new(name: &'static str) -> Self {

@@ -8,7 +8,7 @@
 //! | [`affinity`] | how many CPUs this process may use |
 //! | [`channel`] | pipes and other plain descriptors |
 //! | [`clock`] | monotonic time and [`Deadline`] |
-//! | [`feature`] | kernel features newer than 5.10: probed once, deniable for tests |
+//! | [`feature`] | kernel features that may be missing: probed once, deniable for tests |
 //! | [`fork`] | hooks that run around every `fork` |
 //! | [`futex`] | sleeping and waking on a word in shared memory |
 //! | [`image`] | naming a function of this executable so that another process of it can call it |

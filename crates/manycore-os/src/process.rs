@@ -12,7 +12,7 @@ use rustix::process::{
 };
 use rustix::time::Timespec;
 
-use crate::feature::PIDFD;
+use crate::feature::{CHILDREN, PIDFD};
 
 /// A process, told apart from a later one with the same number by its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +49,9 @@ pub fn current_thread() -> u32 {
 /// has ended become another's.
 #[must_use]
 pub fn children_of_this_thread() -> Option<Vec<u32>> {
+    if !CHILDREN.is_present() {
+        return None;
+    }
     let text = fs::read_to_string("/proc/thread-self/children").ok()?;
     text.split_ascii_whitespace()
         .map(|pid| pid.parse().ok())

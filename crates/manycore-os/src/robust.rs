@@ -17,6 +17,7 @@ use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst, compiler_fence};
 
+use crate::feature::ROBUST_LIST;
 use crate::incarnation;
 
 /// The bit that the kernel sets in the word of a thread that died.
@@ -136,7 +137,7 @@ fn ask_kernel() -> Known {
     let mut len: usize = 0;
     // SAFETY: the kernel writes one pointer and one length through valid pointers to locals.
     let rc = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
-    if rc != 0 || len != size_of::<Head>() {
+    if rc != 0 || len != size_of::<Head>() || !ROBUST_LIST.is_present() {
         head = ptr::null_mut();
     }
     let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
@@ -170,6 +171,9 @@ mod tests {
 
     #[test]
     fn a_thread_that_ends_while_announcing_leaves_owner_died() {
+        if !ROBUST_LIST.is_present() {
+            return;
+        }
         let word: &'static AtomicU32 = Box::leak(Box::new(AtomicU32::new(0)));
         std::thread::spawn(move || {
             let holder = Holder::current();

@@ -229,7 +229,8 @@ mod tests {
         let is_done = AtomicBool::new(false);
         let again_and_again = |operation: fn()| {
             while !is_done.load(Relaxed) {
-                operation();
+                (0..100).for_each(|_| operation());
+                std::thread::yield_now(); // these locks are not fair
             }
         };
         let operations: [fn(); 4] = [
@@ -242,7 +243,7 @@ mod tests {
             for operation in operations {
                 scope.spawn(move || again_and_again(operation));
             }
-            for round in 0..60 {
+            for round in 0..40 {
                 let child = in_child(By::Fork, || {
                     operations.iter().for_each(|operation| operation());
                     let family = family().expect("memory");

@@ -59,6 +59,9 @@ fn a_full_registry_is_no_obstacle_to_a_fork() {
 
 #[test]
 fn a_fork_that_failed_leaves_no_reservation() {
+    if manycore_os::process::children_of_this_thread().is_none() {
+        return; // it ends with this process
+    }
     let world = World::new();
     let hold = world.me.make_lock().expect("room");
     {
