@@ -16,7 +16,8 @@ pub fn has_mapped(pid: u32, file: (u64, u64)) -> Option<bool> {
 }
 
 fn is_listed(pid: u32, (device, inode): (u64, u64)) -> Option<bool> {
-    let text = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let bytes = fs::read(format!("/proc/{pid}/maps")).ok()?;
+    let text = String::from_utf8_lossy(&bytes); // names of files may be anything
     let device = format!("{:02x}:{:02x}", major(device), minor(device));
     let is_it = |line: &str| {
         // address permissions offset device inode path
