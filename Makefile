@@ -68,6 +68,14 @@ test-python: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-demo ## run the P
 	@printf '\n== pytest on %s: all tests\n' "$$($(BIN)/python --version)"
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+# Every kernel feature that has a fallback counts as missing.
+.PHONY: test-denied
+test-denied: .venv/.stamp-wheel .venv/.stamp-test ## run the Rust and the quick Python tests without newer kernel features
+	$(call heading,'cargo test without newer kernel features')
+	MANYCORE_DENY=all $(CARGO) test $(CARGO_FLAGS)
+	$(call heading,'pytest without newer kernel features')
+	MANYCORE_DENY=all $(BIN)/pytest -m 'not slow and not soak' $(PYTEST_ARGS)
+
 .PHONY: test-others
 test-others: $(OTHER_PYTHONS:%=test-python-%) ## run the quick Python tests on each of OTHER_PYTHONS
 

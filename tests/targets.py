@@ -27,6 +27,11 @@ def square(x):
     return x * x
 
 
+def answer_squares(questions, answers):
+    for number in iter(questions.get, None):
+        answers.put(number * number)
+
+
 def add(a, b):
     return a + b
 

@@ -114,6 +114,114 @@ def test_a_thread_may_fork():
     in_a_thread(fork)
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_outlives_the_thread_that_started_it(method):
+    context = manycore.get_context(method)
+    questions, answers = context.SimpleQueue(), context.SimpleQueue()
+    process = context.Process(target=targets.answer_squares, args=(questions, answers))
+    in_a_thread(process.start)
+    for number in (2, 3):
+        questions.put(number)
+        assert answers.get() == number**2
+    questions.put(None)
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_the_first_use_of_the_family_may_be_in_a_thread_that_ends(run_script):
+    done = run_script("""
+        import os, threading
+        import manycore
+
+        made = []
+        thread = threading.Thread(target=lambda: made.extend([manycore.Queue(), manycore.Lock()]))
+        thread.start()
+        thread.join()
+        queue, lock = made
+
+        def work(queue, lock):
+            manycore._engine.reap()
+            queue.put((os.getpid(), lock.acquire(False)))
+
+        with lock:
+            for _ in range(3):
+                process = manycore.get_context("fork").Process(target=work, args=(queue, lock))
+                process.start()
+                assert queue.get() == (process.pid, False)
+                process.join()
+        with lock:  # nobody has taken it for a dead one's
+            print("done")
+    """)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("denied", ["", "wipe_on_fork"], ids=["kernel", "older kernel"])
+def test_a_child_that_no_library_hears_of_is_of_the_family(run_script, monkeypatch, denied):
+    monkeypatch.setenv("MANYCORE_DENY", denied)
+    done = run_script("""
+        import ctypes, os, signal
+        import manycore
+
+        clone = ctypes.PyDLL(None).syscall  # holds the interpreter, as `os.fork` does
+        CLONE = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+        queue, lock, value = manycore.Queue(), manycore.Lock(), manycore.Value("i")
+        names = {manycore._engine.membership()}
+        for _ in range(10):
+            pid = clone(CLONE, int(signal.SIGCHLD), 0, 0, 0, 0)
+            if pid == 0:
+                with lock:
+                    queue.put(manycore._engine.membership())
+                with value.get_lock():
+                    value.value += 1
+                own = manycore.Queue()
+                own.put([queue, bytes(100_000)])
+                own.get()[0].put("own")
+                os._exit(0)
+            assert os.waitpid(pid, 0) == (pid, 0)
+            names.add(queue.get())
+            assert queue.get() == "own"
+            manycore._engine.reap()
+        assert len(names) == 11, names
+        assert value.value == 10
+        print("done")
+    """)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@beyond_stdlib
+@pytest.mark.slow
+def test_threads_may_fork_at_once():
+    """And make and drop queues meanwhile."""
+    shared, errors = manycore.Queue(), []
+
+    def child():
+        own = manycore.Queue()
+        own.put([shared, b"x" * 100_000])
+        queue, _ = own.get()
+        queue.put(os.getpid())
+        with forked(lambda: queue.put("from a grandchild")):
+            pass
+
+    def fork_often():
+        try:
+            for _ in range(25):
+                with forked(child):
+                    manycore.Queue().put(bytes(50_000))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=fork_often) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    said = [shared.get() for _ in range(150)]
+    assert said.count("from a grandchild") == 75
+    assert shared.empty()
+
+
 @beyond_stdlib  # there a lock may be held by a thread that the child does not have
 @pytest.mark.slow
 @pytest.mark.parametrize("maxsize", [0, 4])

@@ -38,6 +38,12 @@ pub enum AllocError {
         /// The most that may be.
         limit: u64,
     },
+    /// The heap cannot grow without its descriptor.
+    #[error(
+        "the shared heap cannot grow: this program has closed the heap's descriptor, and this kernel gives the \
+         heap no memory without; leave open what the program did not open itself"
+    )]
+    NoDescriptor,
     /// See [`Corrupted`].
     #[error(transparent)]
     Corrupted(#[from] Corrupted),

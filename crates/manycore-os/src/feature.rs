@@ -30,16 +30,19 @@ pub static PIDFD: Feature = Feature::new("pidfd");
 pub static ROBUST_LIST: Feature = Feature::new("robust_list");
 /// `MFD_NOEXEC_SEAL`, Linux 6.3.
 pub static NOEXEC_SEAL: Feature = Feature::new("noexec_seal");
+/// `/proc/thread-self/children`, left out of some kernels.
+pub static CHILDREN: Feature = Feature::new("children");
 
 /// Every feature's name, for tests that deny one after the other.
 #[must_use]
-pub fn names() -> [&'static str; 5] {
+pub fn names() -> [&'static str; 6] {
     [
         &POPULATE_WRITE,
         &WIPE_ON_FORK,
         &PIDFD,
         &ROBUST_LIST,
         &NOEXEC_SEAL,
+        &CHILDREN,
     ]
     .map(|feature| feature.name)
 }

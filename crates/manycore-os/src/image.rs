@@ -6,7 +6,8 @@
 
 use std::ffi::c_void;
 use std::os::unix::fs::MetadataExt;
-use std::sync::OnceLock;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Release};
 
 /// A function that takes encoded arguments and returns an encoded result.
 pub type Entry = fn(&[u8]) -> Vec<u8>;
@@ -62,7 +63,7 @@ pub fn plain_function<F: Copy + 'static>() -> F {
     }
     // SAFETY: `F` has no bytes, so any aligned pointer is good to read it from. It is `Copy`, so
     // making one more of it breaks no promise of its type.
-    unsafe { std::ptr::NonNull::<F>::dangling().read() }
+    unsafe { ptr::NonNull::<F>::dangling().read() }
 }
 
 /// A number for this executable: a hash of its GNU build id, else of the file's identity.
@@ -97,15 +98,22 @@ impl Program {
 
 /// The main program; it stays where it was loaded.
 fn main_program() -> Option<&'static Program> {
-    static MAIN: OnceLock<Option<Program>> = OnceLock::new();
-    MAIN.get_or_init(|| {
-        let mut found: Option<Program> = None;
-        // SAFETY: `first` matches the expected signature and gets the pointer to `found` back, which
-        // outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut found).cast()) };
-        found
-    })
-    .as_ref()
+    // Not a `OnceLock`: a fork while another thread initialises one would leave it locked in the child.
+    static MAIN: AtomicPtr<Program> = AtomicPtr::new(ptr::null_mut());
+    // Acquire pairs with the Release below.
+    let known = MAIN.load(Acquire);
+    // SAFETY: null, or what was leaked below.
+    if let Some(program) = unsafe { known.as_ref() } {
+        return Some(program);
+    }
+    let mut found: Option<Program> = None;
+    // SAFETY: `first` matches the expected signature and gets the pointer to `found` back, which
+    // outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut found).cast()) };
+    // Leaked on purpose, once for each thread that came first.
+    let program = Box::leak(Box::new(found?));
+    MAIN.store(program, Release);
+    Some(program)
 }
 
 /// Describes the first object of the list, which is the main program, and stops there.

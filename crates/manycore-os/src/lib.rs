@@ -16,6 +16,7 @@
 //! | [`life`] | the kernel's mark that a process's main thread has ended |
 //! | [`lifeline`] | a pipe that kills its reader when its writer is gone |
 //! | [`limits`] | how much memory this process may still use |
+//! | [`mapped`] | whether another process still has a file mapped |
 //! | [`mapping`] | the one sealed, sparse, shared mapping of a family |
 //! | [`process`] | identity, death and signals of processes |
 //! | [`robust`] | telling the kernel which lock word to mark when this thread dies |
@@ -36,6 +37,7 @@ pub mod incarnation;
 pub mod life;
 pub mod lifeline;
 pub mod limits;
+pub mod mapped;
 pub mod mapping;
 pub mod process;
 pub mod robust;

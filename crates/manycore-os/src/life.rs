@@ -3,7 +3,7 @@
 //! It is a robust POSIX mutex that the main thread locks once and never releases. The kernel walks
 //! the robust list early in a process's exit, long before a large address space is torn down, so the
 //! mark appears 0.1 to 2 ms after `SIGKILL`. It is a *hint*: other threads of the process may still be
-//! on their way out.
+//! on their way out, or go on, and an `exec` marks it as well.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire};
 

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Resource, getrlimit};
+
 /// Bytes, as far as the kernel tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
@@ -41,6 +43,12 @@ fn machine() -> Memory {
     }
 }
 
+/// The most address space that this process may have, where that is limited.
+#[must_use]
+pub fn address_space() -> Option<u64> {
+    getrlimit(Resource::As).current
+}
+
 /// The memory directories of this process's control groups and of all their ancestors.
 fn groups() -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -74,7 +82,10 @@ fn group(dir: &Path) -> Option<Memory> {
             .parse::<u64>()
             .ok()
     };
-    let total = read("memory.max").or_else(|| read("memory.limit_in_bytes"))?;
+    // Above `memory.high` the kernel slows a group down until it hardly moves.
+    let version_2 = [read("memory.high"), read("memory.max")];
+    let total = version_2.into_iter().flatten().min();
+    let total = total.or_else(|| read("memory.limit_in_bytes"))?;
     let used = read("memory.current").or_else(|| read("memory.usage_in_bytes"))?;
     let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
     Some(Memory {
@@ -103,6 +114,8 @@ fn reclaimable(stat: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
     #[test]
     fn cached_files_are_no_reason_to_be_full() {
         let version_2 =
@@ -112,6 +125,52 @@ mod tests {
             "active_file 1\ninactive_file 2\ntotal_active_file 30\ntotal_inactive_file 40\n";
         assert_eq!(super::reclaimable(version_1), 70);
         assert_eq!(super::reclaimable(""), 0);
+    }
+
+    /// What a group with these files leaves.
+    fn left_by(files: &[(&str, &str)]) -> Option<super::Memory> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "manycore-group-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Relaxed)
+        );
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir(&dir).expect("a new folder");
+        for (file, text) in files {
+            std::fs::write(dir.join(file), text).expect("a new file");
+        }
+        let memory = super::group(&dir);
+        std::fs::remove_dir_all(&dir).expect("ours");
+        memory
+    }
+
+    #[test]
+    fn groups_of_both_versions_are_understood() {
+        let memory = |total, available| Some(super::Memory { total, available });
+        let version_1 = [
+            ("memory.limit_in_bytes", "1000\n"),
+            ("memory.usage_in_bytes", "900\n"),
+            ("memory.stat", "total_inactive_file 300\ntotal_shmem 500\n"),
+        ];
+        assert_eq!(left_by(&version_1), memory(1000, 400));
+        let version_2 = [
+            ("memory.max", "1000\n"),
+            ("memory.high", "max\n"),
+            ("memory.current", "900\n"),
+            ("memory.stat", "inactive_file 300\nshmem 500\n"),
+        ];
+        assert_eq!(left_by(&version_2), memory(1000, 400));
+        let slowed = [("memory.high", "700\n")];
+        let files: Vec<_> = version_2
+            .into_iter()
+            .filter(|(name, _)| *name != "memory.high")
+            .chain(slowed)
+            .collect();
+        assert_eq!(left_by(&files), memory(700, 100));
+        let unlimited = [("memory.max", "max\n"), ("memory.current", "900\n")];
+        assert_eq!(left_by(&unlimited), None);
+        assert_eq!(left_by(&[]), None, "the root of version 2");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
+use rustix::process::{Resource, getrlimit};
 
 use crate::channel::identity;
 use crate::feature::{NOEXEC_SEAL, POPULATE_WRITE};
@@ -45,6 +46,9 @@ impl Mapping {
     /// # Errors
     /// When the address space or the system refuses; the caller may try a smaller `len`.
     pub fn create(len: usize) -> io::Result<Self> {
+        if !is_within_file_limit(len as u64) {
+            return Err(Errno::FBIG.into());
+        }
         let fd = memory_file()?;
         ftruncate(&fd, len as u64)?;
         fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
@@ -109,6 +113,12 @@ impl Mapping {
         self.len == 0
     }
 
+    /// Device and inode of the file, as `/proc/PID/maps` has them.
+    #[must_use]
+    pub fn file(&self) -> (u64, u64) {
+        self.file
+    }
+
     /// The descriptor's number, if it still is this file: programs close and reuse descriptors.
     #[must_use]
     pub fn fd(&self) -> Option<RawFd> {
@@ -139,14 +149,28 @@ impl Mapping {
     /// keep it.
     ///
     /// # Errors
-    /// When there is not enough memory; a part of the range may have been backed then.
+    /// When there is not enough memory; a part of the range may have been backed then. And when there is no
+    /// way, see [`Mapping::can_back`].
     pub fn back(&self, offset: usize, len: usize) -> io::Result<()> {
         let address = self.range(offset, len)?;
         if let Some(fd) = self.borrow(self.fd.load(Relaxed)) {
             return back_in_pieces(fd, offset, len);
         }
+        if !POPULATE_WRITE.is_present() {
+            return Err(Errno::NOSYS.into());
+        }
         // SAFETY: the range lies inside the mapping; populating changes no byte.
-        Ok(unsafe { madvise(address, len, Advice::LinuxPopulateWrite) }?)
+        let populated = unsafe { madvise(address, len, Advice::LinuxPopulateWrite) };
+        Ok(populated.inspect_err(|&error| {
+            POPULATE_WRITE.note(error);
+        })?)
+    }
+
+    /// Whether [`Mapping::back`] has a way: older kernels need the descriptor, which the program may have
+    /// closed.
+    #[must_use]
+    pub fn can_back(&self) -> bool {
+        self.fd().is_some() || POPULATE_WRITE.is_present()
     }
 
     /// Touches every page of a backed range, so that later writes take no page fault.
@@ -181,6 +205,9 @@ impl Mapping {
         let Some(fd) = self.borrow(self.fd.load(Relaxed)) else {
             return false;
         };
+        if !is_within_file_limit((offset + bytes.len()) as u64) {
+            return false;
+        }
         while !bytes.is_empty() {
             match pwrite(fd, bytes, offset as u64) {
                 Ok(0) => return false,
@@ -201,7 +228,10 @@ impl Mapping {
     /// When the program has closed the family's descriptor.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
         let fd = self.borrow(self.fd.load(Relaxed)).ok_or_else(|| {
-            io::Error::other("the descriptor of the shared heap was closed by this program")
+            io::Error::other(
+                "the descriptor of the shared heap was closed by this program, and a fresh process needs it: \
+                 leave open what the program did not open itself, or start processes by fork",
+            )
         })?;
         fd.as_fd().try_clone_to_owned()
     }
@@ -222,6 +252,13 @@ fn back_in_pieces(fd: BorrowedFd<'_>, offset: usize, len: usize) -> io::Result<(
         }
     }
     Ok(())
+}
+
+/// Whether a file may be written up to `end`. The kernel does not only refuse what lies beyond the limit:
+/// it sends `SIGXFSZ`, which ends a program that does not expect it.
+fn is_within_file_limit(end: u64) -> bool {
+    let limit = getrlimit(Resource::Fsize).current;
+    limit.is_none_or(|most| end <= most)
 }
 
 fn memory_file() -> io::Result<OwnedFd> {
@@ -252,7 +289,11 @@ fn above_standard(fd: OwnedFd) -> OwnedFd {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::Rlimit;
+
     use super::*;
+    use crate::fork::{By, in_child};
+    use crate::process::{Exit, reap};
 
     #[test]
     fn two_mappings_of_one_file_share_their_bytes() {
@@ -280,13 +321,14 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_descriptor_is_noticed_and_memory_is_backed_without_it() {
+    fn a_closed_descriptor_is_noticed_and_memory_is_backed_without_it_where_the_kernel_can() {
         let map = Mapping::create(1 << 16).expect("a small file");
         let fd = map.fd().expect("open");
         // SAFETY: the number belongs to this test alone.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
         assert_eq!(map.fd(), None);
-        map.back(0, PAGE).expect("populated through the mapping");
+        let is_backed = map.back(0, PAGE).is_ok(); // populated through the mapping
+        assert_eq!(map.can_back(), is_backed);
         assert!(map.duplicate().is_err());
     }
 
@@ -314,6 +356,28 @@ mod tests {
         unsafe { libc::setitimer(libc::ITIMER_REAL, &interval(0), std::ptr::null_mut()) };
         map.punch(0, 128 << 20).expect("memory files have holes");
         outcome.expect("interrupted, but not for ever");
+    }
+
+    #[test]
+    fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
+        let child = in_child(By::Fork, || {
+            let map = Mapping::create(1 << 16).expect("a small file");
+            let limit = getrlimit(Resource::Fsize);
+            let current = Some(1 << 15);
+            rustix::process::setrlimit(Resource::Fsize, Rlimit { current, ..limit })
+                .expect("lower than it was");
+            let beyond = Mapping::create(1 << 16)
+                .err()
+                .and_then(|e| e.raw_os_error());
+            map.back(0, 1 << 16).expect("the file has that length");
+            let fresh = (
+                map.write_fresh(0, &[1; PAGE]),
+                map.write_fresh(1 << 15, &[1]),
+            );
+            i32::from((beyond, fresh) == (Some(libc::EFBIG), (true, false)))
+        });
+        let exit = reap(child.expect("a process"), true).expect("ours");
+        assert_eq!(exit, Some(Exit::Code(1)));
     }
 
     #[test]

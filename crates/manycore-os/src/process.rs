@@ -8,10 +8,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 pub use rustix::process::Signal;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions, pidfd_open, waitid,
+};
 use rustix::time::Timespec;
 
-use crate::feature::PIDFD;
+use crate::feature::{CHILDREN, PIDFD};
 
 /// A process, told apart from a later one with the same number by its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,9 +59,13 @@ pub fn of_thread(tid: u32) -> Option<u32> {
 }
 
 /// The children that the calling thread has forked and nobody has collected; `None` where the kernel
-/// does not list them.
+/// does not list them. One may be missing if another was collected meanwhile, and those of a thread that
+/// has ended become another's.
 #[must_use]
 pub fn children_of_this_thread() -> Option<Vec<u32>> {
+    if !CHILDREN.is_present() {
+        return None;
+    }
     let text = fs::read_to_string("/proc/thread-self/children").ok()?;
     text.split_ascii_whitespace()
         .map(|pid| pid.parse().ok())
@@ -74,13 +80,6 @@ pub fn state(id: u32) -> Option<char> {
 
 fn start_time(pid: u32) -> Option<u64> {
     stat_fields(pid)?.get(19)?.parse().ok()
-}
-
-/// How many threads a process has that have not ended; none or one that has is counted too.
-fn threads(pid: u32) -> u32 {
-    let fields = stat_fields(pid);
-    let count = fields.and_then(|fields| fields.get(17)?.parse().ok());
-    count.unwrap_or(0)
 }
 
 /// The fields of `/proc/ID/stat` after the command name, which may itself contain spaces.
@@ -107,13 +106,27 @@ fn is_another(id: Identity) -> bool {
 }
 
 fn ended_by_proc(id: Identity) -> bool {
-    match (Pid::from_raw(id.pid.cast_signed()), state(id.pid)) {
-        (None, _) => true,
-        // A main thread ends like any other: its process lives as long as it has others.
-        (Some(_), Some('Z' | 'X')) => threads(id.pid) <= 1,
-        (Some(_), Some(_)) => is_another(id),
-        (Some(pid), None) => rustix::process::test_kill_process(pid) == Err(Errno::SRCH),
+    let Some(pid) = Pid::from_raw(id.pid.cast_signed()) else {
+        return true;
+    };
+    match (state(id.pid), threads(id.pid)) {
+        // A process whose first thread has ended looks like one that has ended, but for the others.
+        (Some('Z' | 'X'), Some(..=1)) => true,
+        (Some(_), _) => is_another(id),
+        (None, _) => {
+            rustix::process::test_kill_process(pid) == Err(Errno::SRCH) || is_ended_child(pid)
+        }
     }
+}
+
+/// What the kernel says of a child without a descriptor: this process may be out of them.
+fn is_ended_child(pid: Pid) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::Pid(pid), look), Ok(Some(_)))
+}
+
+fn threads(pid: u32) -> Option<u32> {
+    stat_fields(pid)?.get(17)?.parse().ok()
 }
 
 /// A descriptor that becomes readable when process `pid` has ended.
@@ -249,6 +262,7 @@ pub fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fork::{By, in_child};
 
     #[test]
     fn this_process_has_not_ended() {
@@ -296,40 +310,40 @@ mod tests {
         assert!(!after.contains(&child.id()));
     }
 
-    /// A child whose main thread ends at once, and another one when `until` is closed.
-    fn fork_without_main_thread(until: (OwnedFd, OwnedFd)) -> (u32, OwnedFd) {
-        let (wait, close) = until;
-        // SAFETY: the child makes a thread, reads and exits; the C library keeps its allocator usable.
-        let pid = unsafe { libc::fork() };
-        if pid != 0 {
-            return (pid.cast_unsigned(), close);
-        }
-        drop(close);
-        std::thread::spawn(move || {
-            let _ = rustix::io::read(&wait, &mut [0_u8]);
-            // SAFETY: ends the process without running anything.
-            unsafe { libc::_exit(0) }
-        });
-        // SAFETY: ends this thread, whose stack nobody else refers to.
-        unsafe { libc::syscall(libc::SYS_exit, 0) };
-        unreachable!("the thread has ended");
-    }
-
     #[test]
-    fn a_process_outlives_its_main_thread() {
-        let (pid, close) = fork_without_main_thread(crate::channel::pipe().expect("two numbers"));
-        let start = start_time(pid).expect("not collected");
-        let id = Identity { pid, start };
-        while state(pid) != Some('Z') {
-            std::hint::spin_loop();
+    fn a_process_lives_without_its_first_thread() {
+        let pid = in_child(By::Fork, || {
+            std::thread::spawn(|| std::thread::sleep(Duration::MAX));
+            // SAFETY: ends this thread alone, which holds nothing that the other needs.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+            unreachable!("it has ended")
+        });
+        let id = Identity {
+            pid: pid.expect("a process"),
+            start: 0,
+        };
+        while state(id.pid) != Some('Z') {
+            std::thread::yield_now();
         }
         assert!(!has_ended(id));
         assert!(!ended_by_proc(id));
-        drop(close);
-        while !ended_by_proc(id) {
-            std::hint::spin_loop();
+        kill(id.pid).expect("ours");
+        assert_eq!(reap(id.pid, true).expect("ours"), Some(Exit::Signal(9)));
+        assert!(ended_by_proc(id));
+    }
+
+    #[test]
+    fn the_end_of_a_child_shows_without_a_descriptor() {
+        let sleeper = || std::process::Command::new("sleep").arg("1000").spawn();
+        let mut child = sleeper().expect("sleep runs");
+        let pid = Pid::from_child(&child);
+        assert!(!is_ended_child(pid));
+        child.kill().expect("ours");
+        while !is_ended_child(pid) {
+            std::thread::yield_now();
         }
-        assert_eq!(reap(pid, true).expect("ours"), Some(Exit::Code(0)));
+        child.wait().expect("not collected by looking");
+        assert!(!is_ended_child(pid), "not known any more");
     }
 
     #[test]

@@ -85,8 +85,12 @@ impl From<Error> for PyErr {
         let text = error.to_string();
         match error {
             Error::Python(error) => error,
-            Error::Handle(HandleError::Alloc(AllocError::HeapFull { .. }))
-            | Error::Alloc(AllocError::HeapFull { .. }) => heap_full(text),
+            Error::Handle(HandleError::Alloc(
+                AllocError::HeapFull { .. } | AllocError::NoDescriptor,
+            ))
+            | Error::Alloc(AllocError::HeapFull { .. } | AllocError::NoDescriptor) => {
+                heap_full(text)
+            }
             Error::Corrupted(_)
             | Error::Alloc(_)
             | Error::Handle(HandleError::Corrupted(_) | HandleError::Alloc(_)) => corrupted(&text),

@@ -5,7 +5,7 @@ use std::os::fd::IntoRawFd;
 use manycore::family as engine;
 use manycore_ipc::stall;
 use manycore_ipc::{Family, Handle, Kind};
-use manycore_os::{channel, lifeline, process};
+use manycore_os::{lifeline, process};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
@@ -68,8 +68,7 @@ pub fn reap() -> Vec<(u32, bool)> {
 #[pyfunction]
 pub fn make_lifeline() -> PyResult<(i32, i32)> {
     family()?; // its fork hooks close the write end in other children
-    let (read, write) = channel::pipe().map_err(PyOSError::new_err)?;
-    let kept = engine::keep_lifeline(write).map_err(PyOSError::new_err)?;
+    let (read, kept) = engine::make_lifeline().map_err(PyOSError::new_err)?;
     Ok((read.into_raw_fd(), kept))
 }
 

@@ -65,14 +65,13 @@ impl Seat {
             return Ok(false);
         }
         let tag = message.header.tag;
-        match self.execute(py, message) {
+        let answered = match self.execute(py, message) {
             Ok(value) => self.answer(py, tag, &value),
-            Err(error) if error.is_instance_of::<PyException>(py) => {
-                self.answer_error(py, tag, error)
-            }
-            // SystemExit and KeyboardInterrupt end the worker, and with it the task.
-            Err(error) => Err(error),
-        }?;
+            Err(error) => self.answer_error(py, tag, error),
+        };
+        // An answer that does not fit into the heap. What says so needs no new memory; if that does not
+        // arrive either, this worker ends, and its task with it.
+        answered.or_else(|error| self.answer_error(py, tag, error))?;
         self.engine.answered();
         Ok(true)
     }
@@ -197,6 +196,9 @@ impl Seat {
     }
 
     fn answer_error(&self, py: Python<'_>, tag: u64, error: PyErr) -> PyResult<()> {
+        if !error.is_instance_of::<PyException>(py) {
+            return Err(error); // SystemExit and KeyboardInterrupt end the worker, and with it the task
+        }
         let wrapped = py
             .import("manycore._pickling")?
             .call_method1("sendable_exception", (error.into_value(py),))?;

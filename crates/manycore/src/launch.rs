@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use manycore_ipc::ring::{Message, Shape};
@@ -12,11 +12,11 @@ use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, HandleError, Hold};
 use manycore_os::image::{self, Entry};
 use manycore_os::process::{self, Exit};
-use manycore_os::{Deadline, channel, spawn};
+use manycore_os::{Deadline, spawn};
 
 use crate::codec::Encoded;
 use crate::error::SpawnError;
-use crate::family::{self, cut_lifeline, keep_lifeline};
+use crate::family::{self, cut_lifeline, make_lifeline};
 use crate::start::Start;
 use crate::{init, transport};
 
@@ -74,8 +74,7 @@ pub(crate) fn launch(entry: Entry, arguments: &Encoded) -> Result<Launched, Spaw
         &arguments.bytes,
         &mut patience,
     )?;
-    let (read_end, write_end) = channel::pipe()?;
-    let lifeline = keep_lifeline(write_end)?;
+    let (read_end, lifeline) = make_lifeline()?;
     match start(family, &ring, &read_end) {
         Ok(pid) => Ok(Launched {
             pid,
@@ -179,18 +178,19 @@ fn collect(pid: u32, block: bool) -> Option<Exit> {
 /// Processes that nobody will join. They stay on their lifelines until they have ended.
 static DETACHED: Mutex<Vec<Launched>> = Mutex::new(Vec::new());
 
+/// The detached processes, locked; also from before a fork until after it.
+pub(crate) fn detached() -> MutexGuard<'static, Vec<Launched>> {
+    DETACHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Lets a process go on by itself.
 pub(crate) fn detach(mut launched: Launched) {
     if launched.wait_until(Deadline::PASSED).is_none() {
-        DETACHED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(launched);
+        detached().push(launched);
     }
 }
 
 /// Collects detached processes that have ended.
 pub(crate) fn collect_detached() {
-    let mut detached = DETACHED.lock().unwrap_or_else(PoisonError::into_inner);
-    detached.retain_mut(|launched| launched.wait_until(Deadline::PASSED).is_none());
+    detached().retain_mut(|launched| launched.wait_until(Deadline::PASSED).is_none());
 }

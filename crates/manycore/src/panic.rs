@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,16 +37,19 @@ pub(crate) fn catch<R>(operation: impl FnOnce() -> R) -> Result<R, Panic> {
 
 /// The place of a panic is known to the hook only.
 fn install_hook() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if IS_CATCHING.get() {
-                note_location(info);
-            }
-            usual(info);
-        }));
-    });
+    // Not a `Once`: a fork while another thread installs would leave it locked for ever in the child. Who
+    // comes second may panic before the hook is there, and not learn where.
+    static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
+    if IS_INSTALLED.load(Relaxed) || IS_INSTALLED.swap(true, Relaxed) {
+        return; // a flag that guards no other memory
+    }
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if IS_CATCHING.get() {
+            note_location(info);
+        }
+        usual(info);
+    }));
 }
 
 fn note_location(info: &PanicHookInfo<'_>) {

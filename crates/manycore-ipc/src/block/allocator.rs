@@ -122,7 +122,9 @@ impl Blocks {
             }
             match self.grow(pages_of(class)) {
                 // What is free, or was given back, in pieces may be enough in one.
-                Err(AllocError::HeapFull { .. }) if !is_merged => self.locked(Self::rebuild)??,
+                Err(AllocError::HeapFull { .. } | AllocError::NoDescriptor) if !is_merged => {
+                    self.locked(Self::rebuild)??
+                }
                 grown => grown?,
             }
             is_merged = true;

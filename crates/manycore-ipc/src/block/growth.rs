@@ -5,12 +5,12 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use manycore_os::limits;
 use manycore_os::mapping::PAGE;
 
 use super::allocator::Blocks;
 use super::class::{CLASSES, class_holding, pages_of};
 use super::lists::{FREE, FRESH, HOLLOW};
+use super::room::{Room, used_bytes};
 use super::table::{BlockRef, Entry, Run, State};
 use crate::error::{AllocError, Corrupted};
 use crate::fault;
@@ -24,7 +24,9 @@ const KEEP_WARM: u64 = (64 << 20) / PAGE as u64;
 const LEAST_PUNCH: u64 = (1 << 20) / PAGE as u64;
 
 /// What came of the search for a hollow run.
-enum Hollow {
+pub(super) enum Hollow {
+    /// The heap may not grow by that much.
+    Refused(AllocError),
     /// It starts at this page and is in state `Backing` now.
     Taken(u64),
     /// The table entry after it has no memory yet.
@@ -36,42 +38,46 @@ enum Hollow {
 impl Blocks {
     /// Backs `pages` more pages, or a chunk if that is more and there is one, and lists them as fresh.
     pub(crate) fn grow(&self, pages: u64) -> Result<(), AllocError> {
-        let chunk = pages.max(CHUNK);
-        if chunk > pages && self.check_limit(chunk).is_ok() && self.grow_by(chunk)? {
+        let (chunk, room) = (pages.max(CHUNK), Room::of(self));
+        if chunk > pages && self.grow_by(chunk, &room)?.is_ok() {
             return Ok(());
         }
-        self.check_limit(pages)?;
-        if self.grow_by(pages)? {
-            Ok(())
-        } else {
-            Err(self.full(pages))
-        }
+        self.grow_by(pages, &room)?
     }
 
-    /// Backs a hollow run; `false` when there is none of that length, or no memory for it.
-    fn grow_by(&self, pages: u64) -> Result<bool, AllocError> {
+    /// Backs a hollow run, if there is one of that length and memory for it.
+    pub(super) fn grow_by(
+        &self,
+        pages: u64,
+        room: &Room,
+    ) -> Result<Result<(), AllocError>, AllocError> {
         let page = loop {
+            if let Err(full) = room.check(self, pages) {
+                return Ok(Err(full));
+            }
             self.back_table(pages)?;
-            match self.locked(|this| this.take_hollow(pages))?? {
+            match self.locked(|this| this.take_hollow(pages, room))?? {
                 Hollow::Taken(page) => break page,
-                Hollow::Missing => return Ok(false),
+                Hollow::Refused(full) => return Ok(Err(full)),
+                Hollow::Missing => return Ok(Err(self.beyond_reserve(pages))),
                 Hollow::BeyondTable => {} // another process took the run that the table was backed for
             }
         };
         fault::point("block.backing");
+        let mapping = self.heap.mapping();
         let offset = self.heap.layout().payload + page as usize * PAGE;
-        let backed = self
-            .heap
-            .mapping()
-            .back(offset, pages as usize * PAGE)
-            .is_ok();
+        let backed = mapping.back(offset, pages as usize * PAGE).is_ok();
         if !backed {
             // A part of it may have memory now, which nobody would count.
-            let _ = self.heap.mapping().punch(offset, pages as usize * PAGE);
+            let _ = mapping.punch(offset, pages as usize * PAGE);
         }
         fault::point("block.backed");
         self.locked(|this| this.settle_backing(page, pages, backed))??;
-        Ok(backed)
+        if backed {
+            Ok(Ok(()))
+        } else {
+            Ok(Err(self.full(pages)))
+        }
     }
 
     /// Makes sure that the entry after the next hollow run of `pages` pages can be written.
@@ -113,7 +119,10 @@ impl Blocks {
         Ok(0)
     }
 
-    fn take_hollow(&self, pages: u64) -> Result<Hollow, Corrupted> {
+    pub(super) fn take_hollow(&self, pages: u64, room: &Room) -> Result<Hollow, Corrupted> {
+        if let Err(full) = room.check(self, pages) {
+            return Ok(Hollow::Refused(full)); // another process took it meanwhile
+        }
         let Some(class) = class_holding(pages) else {
             return Ok(Hollow::Missing);
         };
@@ -131,12 +140,18 @@ impl Blocks {
                 pages,
             };
             self.split(page, pages, head, State::Hollow)?;
+            self.header().backing.fetch_add(pages, Relaxed); // under the lock
             return Ok(Hollow::Taken(page));
         }
         Ok(Hollow::Missing)
     }
 
-    fn settle_backing(&self, page: u64, pages: u64, is_backed: bool) -> Result<(), Corrupted> {
+    pub(super) fn settle_backing(
+        &self,
+        page: u64,
+        pages: u64,
+        is_backed: bool,
+    ) -> Result<(), Corrupted> {
         let (state, list) = if is_backed {
             (State::Fresh, FRESH)
         } else {
@@ -146,49 +161,47 @@ impl Blocks {
             .state
             .store(Run::unowned(state, pages).encode(), Release);
         self.list(list, page, pages);
+        let header = self.header();
+        header.backing.saturating_sub(pages, Relaxed); // under the lock, as the next
         if is_backed {
-            self.header().committed.fetch_add(pages, Relaxed); // under the lock
+            header.committed.fetch_add(pages, Relaxed);
         }
         Ok(())
     }
 
-    fn check_limit(&self, pages: u64) -> Result<(), AllocError> {
-        let used = self.used_bytes(); // a hint: growth is checked again
-        let wanted = pages * PAGE as u64;
-        let set = self.heap.header().limit();
-        if set != 0 && used.saturating_add(wanted) > set {
-            return Err(AllocError::HeapFull {
-                wanted,
-                used,
-                limit: set,
-            });
-        }
-        let memory = limits::memory();
-        let spare = memory.available.saturating_sub(memory.total / 20);
-        if wanted > spare {
-            return Err(AllocError::HeapFull {
-                wanted,
-                used,
-                limit: used.saturating_add(spare),
-            });
-        }
-        Ok(())
+    /// Whether the heap may have so many bytes more, outside the payload pages.
+    ///
+    /// # Errors
+    /// [`AllocError::HeapFull`] when it may not.
+    pub(crate) fn check_room(&self, bytes: usize) -> Result<(), AllocError> {
+        Room::of(self).check(self, bytes.div_ceil(PAGE) as u64)
     }
 
-    fn full(&self, pages: u64) -> AllocError {
-        let reserved = (self.heap.layout().pages * PAGE) as u64;
+    /// Why the kernel gave no memory.
+    pub(crate) fn full(&self, pages: u64) -> AllocError {
+        if !self.heap.mapping().can_back() {
+            return AllocError::NoDescriptor;
+        }
+        let used = used_bytes(self.heap);
         AllocError::HeapFull {
             wanted: pages * PAGE as u64,
-            used: self.used_bytes(),
-            limit: reserved,
+            used,
+            limit: used,
         }
     }
 
+    /// Bytes of memory behind blocks and objects: a statistic.
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.header()
-            .committed
-            .load(Relaxed)
-            .saturating_mul(PAGE as u64) // a statistic, changed under the lock
+        used_bytes(self.heap)
+    }
+
+    /// Why there is no hollow run.
+    fn beyond_reserve(&self, pages: u64) -> AllocError {
+        AllocError::HeapFull {
+            wanted: pages * PAGE as u64,
+            used: used_bytes(self.heap),
+            limit: (self.heap.layout().pages * PAGE) as u64,
+        }
     }
 
     /// Gives memory back while more than 64 MiB of free pages are kept. Never called with a lock held.

@@ -107,12 +107,14 @@ impl Blocks {
             bin.store(0, Relaxed); // what was just collected is found again by the walk
         }
         header.warm.store(0, Relaxed);
-        let (mut runs, mut committed) = (0, 0);
+        let (mut runs, mut committed, mut backing) = (0, 0, 0);
         let mut pending: Option<(u64, Run)> = None;
         self.walk(|page, run| {
             runs += 1;
-            if !matches!(run.state, State::Hollow | State::Backing) {
-                committed += run.pages;
+            match run.state {
+                State::Hollow => {}
+                State::Backing => backing += run.pages,
+                _ => committed += run.pages,
             }
             pending = self.merged(pending, page, run);
         })?;
@@ -121,6 +123,7 @@ impl Blocks {
         }
         header.runs.store(runs, Relaxed);
         header.committed.store(committed, Relaxed);
+        header.backing.store(backing, Relaxed);
         header.frees.store(0, Relaxed);
         Ok(())
     }

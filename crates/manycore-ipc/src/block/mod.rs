@@ -7,6 +7,7 @@
 //! | [`allocator`] | taking and returning blocks |
 //! | [`lists`] | the free lists: a cache of the table |
 //! | [`growth`] | backing pages with memory, and giving memory back |
+//! | `room` | how much the heap may grow |
 //!
 //! `PROTOCOL.md` beside this file says what a death between any two steps leaves behind.
 
@@ -14,6 +15,7 @@ pub mod allocator;
 pub mod class;
 pub mod growth;
 pub mod lists;
+mod room;
 pub mod table;
 
 #[cfg(test)]

@@ -141,7 +141,9 @@ pub struct AllocatorHeader {
     pub frees: Word64,
     /// Runs seen by the last rebuild.
     pub runs: Word64,
-    pub(crate) spare_line: [Word64; 2],
+    /// Pages of `Backing` runs: they may have memory any moment.
+    pub backing: Word64,
+    pub(crate) spare_line: Word64,
     /// Stack of `Returned` runs: page + 1 of the top. Anyone pushes, the lock's owner pops.
     pub returned: Word64,
     pub(crate) spare_line_2: [Word64; 7],

@@ -4,9 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::class::{class_within, pages_of};
+use super::growth::Hollow;
 use super::lists::index_of;
+use super::room::Room;
 use super::table::{Run, State};
 use super::{BlockRef, Blocks};
+use manycore_os::mapping::PAGE;
+
 use crate::crash::run_until_death;
 use crate::heap::header::create_with;
 use crate::heap::layout::LEAST;
@@ -22,6 +26,16 @@ impl Blocks {
         let audited = self.locked(|this| {
             this.collect_returned().expect("sound");
             let (mut free, mut others, mut warm) = (HashMap::new(), Vec::new(), 0);
+            let (mut backing, mut committed) = (0, 0);
+            this.walk(|_, run| match run.state {
+                State::Hollow => {}
+                State::Backing => backing += run.pages,
+                _ => committed += run.pages,
+            })
+            .expect("the runs tile the payload area");
+            let counted = [&this.header().backing, &this.header().committed];
+            let counted = counted.map(|word| word.load(Relaxed));
+            assert_eq!(counted, [backing, committed], "pages backed, pages in use");
             this.walk(|page, run| match run.state {
                 State::Free | State::Fresh | State::Hollow => {
                     warm += if run.state == State::Free {
@@ -356,4 +370,63 @@ fn scribbled_words_are_refused_and_never_followed() {
         let _ = blocks.usage();
         let _ = blocks.sweep(blocks.me, |_| ());
     }
+}
+
+/// 16 MiB: the least step by which the heap grows.
+const CHUNK: u64 = (16 << 20) / PAGE as u64;
+
+#[test]
+fn what_others_took_since_the_kernel_was_asked_is_not_taken_again() {
+    let blocks = Blocks::new(
+        create_with(LEAST * 8).expect("a small heap"),
+        OwnerId::from_bits(ME),
+    );
+    let other = on_behalf_of(&blocks, LATER);
+    blocks.grow(CHUNK * 2).expect("no limit yet"); // and the table behind it
+    blocks.make_hollow();
+    let chunk = CHUNK * PAGE as u64;
+    let set = |limit| blocks.heap.header().pretend_limit(limit);
+    let is_refused = |room: &Room| matches!(blocks.grow_by(CHUNK, room), Ok(Err(_)));
+    for (limit, spare) in [(chunk * 3 / 2, u64::MAX), (0, chunk * 3 / 2)] {
+        set(limit);
+        let used = super::room::used_bytes(blocks.heap);
+        let room = Room { used, spare };
+        // One that is just growing.
+        let taken = other.locked(|other| other.take_hollow(CHUNK, &room));
+        let Ok(Ok(Hollow::Taken(page))) = taken else {
+            panic!("room for one");
+        };
+        assert!(is_refused(&room), "what may have memory any moment");
+        let settled = other.locked(|other| other.settle_backing(page, CHUNK, true));
+        assert_eq!(settled, Ok(Ok(())));
+        assert!(is_refused(&room), "what has memory since");
+        set(0);
+        blocks.make_hollow();
+        assert!(
+            matches!(blocks.grow_by(CHUNK, &room), Ok(Ok(()))),
+            "given back"
+        );
+        blocks.make_hollow();
+    }
+}
+
+#[test]
+fn threads_that_grow_at_once_do_not_go_past_the_limit() {
+    let blocks = Blocks::new(
+        create_with(LEAST * 8).expect("a small heap"),
+        OwnerId::from_bits(ME),
+    );
+    let limit = 40 << 20;
+    blocks.heap.header().pretend_limit(limit);
+    let grown: usize = std::thread::scope(|scope| {
+        let grow = |_| scope.spawn(|| blocks.grow(CHUNK / 2 + 1).is_ok());
+        let threads: Vec<_> = (0..8).map(grow).collect();
+        let grown = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("ends"));
+        grown.filter(|&is_grown| is_grown).count()
+    });
+    assert!(grown >= 2, "two chunks fit");
+    assert!(super::room::used_bytes(blocks.heap) <= limit);
+    assert_eq!(blocks.audit(), []);
 }

@@ -42,10 +42,18 @@ impl Family {
     pub fn finish_fork(&self, counts: &Counts) {
         fault::point("fork.finishing");
         let child = OwnerId::from_bits(self.reserved.swap(0, Relaxed) as u32);
-        let (before, after) = (self.children.take(), process::children_of_this_thread());
         // Where the kernel does not list children, the reservation ends with this process at the latest.
-        if let (false, Some(before), Some(after)) = (child.is_nobody(), before, after) {
-            self.settle_reservation(counts, child, &before, &after);
+        let Some(before) = self.children.take().filter(|_| !child.is_nobody()) else {
+            return;
+        };
+        let mut last = None;
+        while let Some(after) = process::children_of_this_thread() {
+            // Nobody new, and nobody who was collected while the list was read and so hid another: there
+            // is no child.
+            if last.as_ref() == Some(&after) || is_any_new(&before, &after) {
+                return self.settle_reservation(counts, child, &before, &after);
+            }
+            last = Some(after);
         }
     }
 
@@ -57,9 +65,13 @@ impl Family {
         after: &[u32],
     ) {
         let registry = self.registry();
-        if let Some(&pid) = after.iter().find(|pid| !before.contains(pid)) {
-            registry.expect(child, pid);
-            return;
+        let new: Vec<u32> = new_in(before, after).collect();
+        match new[..] {
+            [] => {}
+            [pid] => return registry.expect(child, pid),
+            // Another thread has ended, and its children have become this one's: the reservation ends with
+            // this process at the latest.
+            _ => return,
         }
         // First of all: a child that the kernel has not listed joins anew then, instead of moving into a
         // slot that is being emptied.
@@ -90,4 +102,12 @@ impl Family {
             self.registry().link_life(me);
         }
     }
+}
+
+fn new_in<'a>(before: &'a [u32], after: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
+    after.iter().copied().filter(|pid| !before.contains(pid))
+}
+
+fn is_any_new(before: &[u32], after: &[u32]) -> bool {
+    new_in(before, after).next().is_some()
 }

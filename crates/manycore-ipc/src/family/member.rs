@@ -203,7 +203,7 @@ impl Family {
         self.free_buried()?;
         let blocks = self.blocks()?;
         match blocks.take(len) {
-            Err(AllocError::HeapFull { .. }) => {
+            Err(AllocError::HeapFull { .. } | AllocError::NoDescriptor) => {
                 self.reap_dead(true);
                 self.free_buried()?;
                 Ok(blocks.take(len)?)

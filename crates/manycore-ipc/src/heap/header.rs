@@ -63,6 +63,11 @@ impl Header {
         self.pid_namespace.store(number, Relaxed);
     }
 
+    #[cfg(test)]
+    pub(crate) fn pretend_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Relaxed);
+    }
+
     /// The most bytes that may be backed by memory; zero when only the machine sets a limit.
     #[must_use]
     pub fn limit(&self) -> u64 {
@@ -86,19 +91,29 @@ fn abi() -> u64 {
 }
 
 /// A new heap: `MANYCORE_HEAP_RESERVE` bytes of address space, else twice the memory that this process
-/// may use, rounded up to a power of two; half of it, and so on, where that is refused.
+/// may use, rounded up to a power of two, and at most a quarter of a limited address space; half of it, and so
+/// on, where that is refused.
 ///
 /// # Errors
 /// When not even the least heap can be mapped.
 pub fn create() -> Result<&'static Heap, FamilyError> {
     let wanted = size_from_environment("MANYCORE_HEAP_RESERVE");
-    let mut len = wanted.unwrap_or_else(|| limits::memory().total.saturating_mul(2)) as usize;
+    let mut len = wanted.unwrap_or_else(usual_reserve) as usize;
     len = len.clamp(LEAST, MOST).next_power_of_two();
     loop {
         match create_with(len) {
             Err(FamilyError::Os(error)) if len > LEAST && is_refusal(&error) => len /= 2,
             other => return other,
         }
+    }
+}
+
+/// Twice the memory there is; of a limited address space a quarter, for the program has its needs, too.
+fn usual_reserve() -> u64 {
+    let reserve = limits::memory().total.saturating_mul(2);
+    match limits::address_space() {
+        Some(most) => reserve.min(most / 4 / 2), // it is rounded up
+        None => reserve,
     }
 }
 

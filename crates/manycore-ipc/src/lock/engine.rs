@@ -250,12 +250,8 @@ impl EngineLock {
         self.0.load(Relaxed) & TID != 0
     }
 
-    /// Whether its last owner is known to have died.
-    pub(crate) fn is_marked(&self) -> bool {
-        self.0.load(Relaxed) & OWNER_DIED != 0
-    }
-
-    fn die_as_owner(&self) {
+    /// Does what the kernel does for a thread that died holding this lock.
+    pub(crate) fn die_as_owner(&self) {
         use std::sync::atomic::Ordering::SeqCst;
         let word = self.0.as_futex();
         let died = (word.load(SeqCst) & WAITERS) | OWNER_DIED;

@@ -52,7 +52,7 @@ impl Guarded {
         let mut tick = || true;
         let locked = self
             .lock
-            .lock(&mut Patience::new(Deadline::NEVER, &mut tick));
+            .lock(&mut Patience::new(Deadline::NEVER, &mut tick), &|_| true);
         let (_guard, died) = match locked.expect("this patience never ends") {
             Locked::Clean(guard) => (guard, false),
             Locked::OwnerDied(guard) => {

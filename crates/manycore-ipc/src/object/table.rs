@@ -186,20 +186,13 @@ impl Objects {
             }
             .into());
         }
-        let bytes = (wanted - backed) as usize * size_of::<Object>();
-        let mapping = self.heap.mapping();
-        if mapping
-            .back(self.offset_of(backed), bytes.next_multiple_of(PAGE))
-            .is_err()
-        {
-            let limit = manycore_os::limits::memory().available;
-            return Err(AllocError::HeapFull {
-                wanted: bytes as u64,
-                used: 0,
-                limit,
-            }
-            .into());
-        }
+        let bytes = ((wanted - backed) as usize * size_of::<Object>()).next_multiple_of(PAGE);
+        let blocks = Blocks::new(self.heap, self.me);
+        blocks.check_room(bytes)?;
+        self.heap
+            .mapping()
+            .back(self.offset_of(backed), bytes)
+            .map_err(|_| blocks.full((bytes / PAGE) as u64))?;
         self.locked(|_| {
             if header.backed.load(Relaxed) < wanted {
                 header.backed.store(wanted, Release); // pairs with the Acquire in `object`

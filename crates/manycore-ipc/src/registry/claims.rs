@@ -2,9 +2,11 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
+use manycore_os::mapped;
+
 use super::membership::Registry;
 use super::owner::OwnerId;
-use super::slot::{Status, Tenancy};
+use super::slot::{Slot, Status, Tenancy};
 use crate::error::Corrupted;
 use crate::fault;
 use crate::kernel;
@@ -14,8 +16,7 @@ impl Registry {
     /// Whether the kernel's early mark says that the process in this slot is ending. A hint.
     #[must_use]
     pub fn seems_dead(&self, number: usize) -> bool {
-        self.slot(number)
-            .is_ok_and(|slot| slot.has_life.load(Acquire) == 1 && slot.life.seems_dead())
+        self.slot(number).is_ok_and(seems_dead)
     }
 
     /// Whether the process that `owner` names is confirmed to have ended. Also true when its slot has
@@ -33,8 +34,21 @@ impl Registry {
             Status::Reserved => false,
             Status::Alive | Status::Left => self
                 .slot(owner.slot())
-                .is_ok_and(|slot| kernel::has_ended(slot.identity(tenancy))),
+                .is_ok_and(|slot| self.is_over(slot, tenancy)),
         }
+    }
+
+    /// Whether the kernel says that a slot's tenant will not touch the heap any more: it has ended, or it
+    /// has become another program by `exec`, which is the same process to all who ask by its number.
+    fn is_over(&self, slot: &Slot, tenancy: Tenancy) -> bool {
+        kernel::has_ended(slot.identity(tenancy)) || self.is_another_program(slot, tenancy)
+    }
+
+    /// The kernel marks the life word at an `exec`, too. Whether it was one says the list of what the
+    /// process maps: a member maps the heap from before it has a slot until it ends.
+    fn is_another_program(&self, slot: &Slot, tenancy: Tenancy) -> bool {
+        let file = self.heap.mapping().file();
+        seems_dead(slot) && mapped::has_mapped(tenancy.pid, file) == Some(false)
     }
 
     /// Whether the process that a lock of the user's names (see [`UserLock::name_of`]) is confirmed to
@@ -68,8 +82,8 @@ impl Registry {
             Status::Reserved if tenancy.pid != 0 && kernel::has_ended(slot.identity(tenancy)) => {
                 Status::Gone
             }
-            Status::Alive if kernel::has_ended(slot.identity(tenancy)) => Status::Killed,
-            Status::Left if kernel::has_ended(slot.identity(tenancy)) => Status::Gone,
+            Status::Alive if self.is_over(slot, tenancy) => Status::Killed,
+            Status::Left if self.is_over(slot, tenancy) => Status::Gone,
             Status::Killed | Status::Gone if self.is_orphan(tenancy.by) => tenancy.status,
             _ => return Ok(None),
         };
@@ -97,9 +111,7 @@ impl Registry {
                     status: Status::Alive | Status::Left,
                     ..
                 },
-            ) => self
-                .slot(by)
-                .is_ok_and(|slot| kernel::has_ended(slot.identity(tenancy))),
+            ) => self.slot(by).is_ok_and(|slot| self.is_over(slot, tenancy)),
             _ => true,
         }
     }
@@ -147,4 +159,9 @@ impl Registry {
     pub fn deaths(&self) -> u32 {
         self.header().deaths.load(Relaxed)
     }
+}
+
+fn seems_dead(slot: &Slot) -> bool {
+    // Acquire pairs with the Release in `link_life`.
+    slot.has_life.load(Acquire) == 1 && slot.life.seems_dead()
 }

@@ -379,10 +379,7 @@ impl Ring {
     ///
     /// # Errors
     /// When the patience ends first.
-    pub fn wait_finished(
-        &self,
-        patience: &mut Patience<'_>,
-    ) -> Result<(), GaveUp> {
+    pub fn wait_finished(&self, patience: &mut Patience<'_>) -> Result<(), GaveUp> {
         let finished = &self.body.finished;
         finished.wait(patience, || self.is_finished()).map(|_| ())
     }

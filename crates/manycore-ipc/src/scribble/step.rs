@@ -278,7 +278,11 @@ impl<'a> Process<'a> {
             0 => self.family.leave(),
             1 => drop(registry.join()),
             2 => drop(registry.join_spare().map(|spare| registry.vacate(spare))),
-            3 => drop(registry.reserve(me).map(|child| registry.cancel(child))),
+            3 => drop(
+                registry
+                    .reserve(me)
+                    .map(|child| registry.withdraw(child, me)),
+            ),
             4 => drop(registry.reserve(me).map(|child| registry.adopt(child))),
             5 => drop(self.family.reap(input.below(12))),
             _ => {

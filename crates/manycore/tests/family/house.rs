@@ -174,6 +174,7 @@ pub(crate) fn scenario() -> Option<Scenario> {
         crate::values::SCENARIOS,
         crate::deaths::SCENARIOS,
         crate::pools::SCENARIOS,
+        crate::forks::SCENARIOS,
     ];
     let found = scenarios
         .into_iter()

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // all of this is a test, though not one that clippy knows as such
 
 mod deaths;
+mod forks;
 mod house;
 mod owners;
 mod pools;
@@ -27,5 +28,6 @@ fn main() -> ExitCode {
         owners::TESTS,
         pools::TESTS,
         deaths::TESTS,
+        forks::TESTS,
     ])
 }

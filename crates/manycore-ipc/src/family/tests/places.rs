@@ -59,6 +59,9 @@ fn a_full_registry_is_no_obstacle_to_a_fork() {
 
 #[test]
 fn a_fork_that_failed_leaves_no_reservation() {
+    if manycore_os::process::children_of_this_thread().is_none() {
+        return; // it ends with this process
+    }
     let world = World::new();
     let hold = world.me.make_lock().expect("room");
     {
@@ -84,6 +87,25 @@ fn a_child_that_dies_before_it_comes_leaves_nothing() {
     world.check(1, 0, "of a child that is dead");
     drop(hold);
     world.check(0, 0, "the child held nothing");
+}
+
+#[test]
+fn which_of_two_new_children_was_forked_is_not_guessed() {
+    let world = World::new();
+    let parent = Family::on(world.me.heap());
+    let child = world.corpse.play(|| {
+        let counts = parent.prepare_fork(); // not registered: nothing is reserved
+        drop(counts);
+        parent.me().expect("room");
+        let counts = parent.prepare_fork();
+        let child = OwnerId::from_bits(parent.reserved.load(Relaxed) as u32);
+        parent.settle_reservation(&counts, child, &[1], &[1, std::process::id(), 2]);
+        child
+    });
+    let registry = world.me.registry();
+    let tenancy = registry.tenancy(child.slot()).expect("sound");
+    assert_eq!((tenancy.status, tenancy.pid), (Status::Reserved, 0));
+    world.check(0, 0, "of a reservation that ended with the parent");
 }
 
 #[test]
@@ -153,6 +175,45 @@ fn what_the_parent_let_go_before_the_child_had_a_name_is_gone() {
         !objects.is_held(gone.handle().index).expect("inside"),
         "the child does not hold what came after"
     );
+}
+
+/// The kernel's marks are per thread, the names in the heap per process.
+#[test]
+fn what_a_thread_had_half_done_when_it_ended_stays_its_living_process_s() {
+    let world = World::new();
+    let family = world.me;
+    let blocks = family.blocks().expect("registered");
+    let header = family.heap().header();
+    let ring = family.make_ring(Shape::unbounded()).expect("room");
+    put(&ring.ring().expect("a ring"), 1, 10, &[]);
+    let taken = std::thread::spawn(move || {
+        let taken = blocks.take(5_000).expect("room").block;
+        std::mem::forget(header.allocator.lock.try_lock());
+        taken
+    });
+    let block = taken.join().expect("it only forgets");
+    let ended = std::thread::spawn(|| std::mem::forget(header.objects.lock.try_lock()));
+    ended.join().expect("it only forgets");
+    // Nobody is dead, so nothing is swept; both locks are repaired by who takes them next.
+    assert_eq!(family.reap_dead(true), []);
+    let other = world.play_member(u64::MAX, |other| {
+        drop(other.make_memory(100_000));
+        other.free_buried()
+    });
+    assert_eq!(other, Some(Ok(())));
+    let lock = family.make_lock().expect("room");
+    world.check(2, 2, "of a ring's region and of what the thread had taken");
+    blocks.bytes(block).expect("ours").write(0, &[1; 5_000]);
+    blocks.free(block);
+    assert_eq!(
+        get(&ring.ring().expect("a ring"))
+            .expect("there")
+            .header
+            .tag,
+        1
+    );
+    drop((lock, ring));
+    world.check(0, 0, "of anything");
 }
 
 #[test]

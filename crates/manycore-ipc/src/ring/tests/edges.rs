@@ -174,7 +174,7 @@ fn die_inside(lock: &'static crate::lock::EngineLock) {
     inside.join().expect("it only forgets");
     // Told by the kernel, or found out by waiting; what is not repaired stays marked.
     let mut tick = || true;
-    let found = lock.lock(&mut Patience::new(Deadline::NEVER, &mut tick));
+    let found = lock.lock(&mut Patience::new(Deadline::NEVER, &mut tick), &|_| true);
     assert!(matches!(found, Ok(Locked::OwnerDied(_))));
 }
 
