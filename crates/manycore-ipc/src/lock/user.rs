@@ -91,6 +91,7 @@ impl UserLock {
         if free & HOLDER != DIED {
             return Some(Acquired::Clean);
         }
+        fault::point("lock.inherited");
         let pid = (self.dead.load(Relaxed) & TIMES) as u32; // noted before the word said so
         Some(Acquired::HolderDied(pid))
     }

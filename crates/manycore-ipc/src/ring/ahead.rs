@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use super::position::Position;
 use super::region::{Region, Ring};
 use crate::error::Corrupted;
+use crate::fault;
 
 /// Where the producers are, seen from the consumers, who are behind.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl Ring {
         let from = Position::from_bits(noted);
         if noted & NOTED == 0 || from.epoch() != head.epoch() {
             left_at.store(head.place() | NOTED, Relaxed);
+            fault::point("ring.get.noted");
             return Ok(region.capacity());
         }
         region
