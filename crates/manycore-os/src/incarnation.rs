@@ -85,7 +85,6 @@ impl Page {
     }
 
     /// What the word says of the calling process, beside its number.
-    #[inline]
     fn pid(&self) -> u64 {
         // Relaxed: written before the page was published, and by nobody but the wiping kernel since.
         if self.asks_pid.load(Relaxed) == 0 {
@@ -104,6 +103,15 @@ pub fn id() -> u64 {
     let page = page();
     // Relaxed: the value only names this process; no other memory is published through it.
     let word = page.word.load(Relaxed);
+    if word.wrapping_sub(1) < NUMBER {
+        word // a number without a pid: the kernel wipes it
+    } else {
+        id_slow(page, word)
+    }
+}
+
+#[cold]
+fn id_slow(page: &Page, word: u64) -> u64 {
     if word == 0 || word >> 32 != page.pid() {
         claim(page, word)
     } else {
@@ -111,7 +119,6 @@ pub fn id() -> u64 {
     }
 }
 
-#[cold]
 fn claim(page: &Page, found: u64) -> u64 {
     // `NEXT` is private memory: a child starts from a copy, so what it draws is above its parent's.
     let fresh = NEXT.fetch_add(1, Relaxed) & NUMBER;

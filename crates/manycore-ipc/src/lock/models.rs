@@ -70,7 +70,7 @@ impl Guarded {
 #[ignore = "a model"]
 fn two_threads_are_never_inside_at_once_and_none_sleeps_for_ever() {
     let guarded = Guarded::new();
-    Model::exhaustive().explore(move || {
+    Model::with_interruptions(4).explore(move || {
         let other = spawn(move || guarded.add_one() || guarded.add_one());
         guarded.add_one();
         other.join();

@@ -74,7 +74,7 @@ fn a_lost_wake_up_is_impossible() {
 #[ignore = "a model"]
 fn two_sleepers_are_both_woken_for_two_things() {
     let shop = Shop::new();
-    Model::with_interruptions(3).explore(move || {
+    Model::with_interruptions(2).explore(move || {
         let sleepers = [(); 2].map(|()| spawn(move || shop.take(Deadline::NEVER)));
         shop.bring();
         shop.bring();
