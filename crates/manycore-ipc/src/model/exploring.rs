@@ -79,6 +79,13 @@ pub(crate) fn spawn<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static
     Actor(thread.spawn(named).expect("at most five"))
 }
 
+/// Lets others go on first: for who can only look again.
+pub(crate) fn pause() {
+    if is_active() {
+        thread::yield_now();
+    }
+}
+
 /// How far a model is explored.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Model {

@@ -18,4 +18,4 @@ pub(crate) mod exploring;
 pub(crate) mod kernel;
 pub(crate) mod memory;
 
-pub(crate) use exploring::{Model, is_active, is_over, notice_panic, spawn};
+pub(crate) use exploring::{Model, is_active, is_over, notice_panic, pause, spawn};
