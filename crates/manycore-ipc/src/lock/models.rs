@@ -239,3 +239,20 @@ fn a_late_hand_over_takes_neither_the_lock_from_who_has_it_by_now_nor_what_it_is
         assert_eq!(owned.lock.try_acquire(OTHERS[1]), None);
     });
 }
+
+#[test]
+#[ignore = "a model"]
+fn a_late_hand_over_does_not_replace_what_is_told_of_a_later_death() {
+    let owned = Owned::new();
+    let _ = owned.lock.try_acquire(DEAD);
+    Model::with_interruptions(3).explore(move || {
+        let late = spawn(move || owned.lock.hand_over(DEAD, PID));
+        owned.lock.hand_over(DEAD, PID);
+        let _ = owned.lock.try_acquire(OTHERS[0]); // and is killed
+        owned.lock.hand_over(OTHERS[0], PID + 1);
+        let told = owned.lock.try_acquire(OTHERS[1]);
+        assert_eq!(told, Some(Acquired::HolderDied(PID + 1)));
+        late.join();
+        assert_eq!(owned.lock.holder(), Some(UserLock::name_of(OTHERS[1])));
+    });
+}

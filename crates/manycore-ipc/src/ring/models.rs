@@ -106,7 +106,7 @@ fn rest(ring: &Ring) -> Vec<u64> {
 #[test]
 #[ignore = "a model"]
 fn messages_are_whole_and_in_order_although_nobody_waits_for_the_other() {
-    let (ring, _hold) = ring(small(false));
+    let (ring, _hold) = ring(small(true));
     Model::with_interruptions(3).explore(move || {
         let producer = spawn(move || {
             let mut sent = 0;
