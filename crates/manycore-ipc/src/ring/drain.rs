@@ -54,6 +54,13 @@ impl Ring {
         if let Ok(locked) = self.lock(&self.body.put, &mut patience) {
             let _ = self.repaired_put(locked);
         }
+        self.settle_get();
+    }
+
+    /// The same for the consumers' lock alone: a producer that was stopped with its own keeps nobody waiting.
+    pub fn settle_get(&self) {
+        let mut go_on = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
         if let Ok(locked) = self.lock(&self.body.get, &mut patience) {
             let _ = self.repaired_get(locked);
         }

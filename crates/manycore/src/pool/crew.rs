@@ -124,7 +124,7 @@ impl Crew {
             if let Some(ring) = self.answers_of(*cursor) {
                 match ring.try_get(into, None)? {
                     Get::Done => return Ok(true),
-                    Get::Busy => ring.settle(), // a worker never takes this lock: another thread of ours
+                    Get::Busy => ring.settle_get(), // a worker never takes this lock: another thread of ours
                     Get::Empty => {}
                 }
             }

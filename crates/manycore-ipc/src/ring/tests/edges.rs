@@ -168,6 +168,24 @@ fn rows_of_a_group_that_is_gone_are_left_alone() {
     assert_eq!(row.read(), Some(Taking { tag: 5, place }));
 }
 
+#[test]
+fn who_settles_the_consumers_side_does_not_wait_for_a_producer_that_was_stopped() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    put(&ring, 1, b"x", &[]).expect("room");
+    let (told, goes_on) = (mpsc::channel(), mpsc::channel::<()>());
+    let stopped = std::thread::spawn(move || {
+        let inside = ring.body.put.lock.try_lock();
+        told.0.send(inside.is_some()).expect("it is heard");
+        let _ = goes_on.1.recv();
+    });
+    assert_eq!(told.1.recv(), Ok(true));
+    ring.settle_get();
+    assert_eq!(get(&ring).map(|message| message.header.tag), Some(1));
+    drop(goes_on.0);
+    stopped.join().expect("it only waits");
+}
+
 /// Leaves a lock as a thread does that dies while it holds it.
 fn die_inside(lock: &'static crate::lock::EngineLock) {
     let inside = std::thread::spawn(move || std::mem::forget(lock.try_lock()));
