@@ -96,8 +96,13 @@ $(OTHER_PYTHONS:%=test-python-%): test-python-%:
 # everybody was doing when nothing has moved for a while.
 soak_limit = timeout --foreground --signal=ABRT --kill-after=30s $(SOAK_LIMIT)
 
-.PHONY: soak soak-rust soak-python
-soak: soak-rust soak-python ## run the soak tests, each half for SOAK_LIMIT (15m) at most
+.PHONY: soak soak-deaths soak-rust soak-python
+soak: soak-deaths soak-rust soak-python ## run the soak tests, each part for SOAK_LIMIT (15m) at most
+
+soak-deaths: ## kill a process at every store of every operation, and a second one at every store of the repair
+	$(call heading,'all pairs of deaths')
+	MANYCORE_ALL_DEATHS=1 $(CARGO) test $(CARGO_FLAGS) -p manycore-ipc --lib exhaustive::whatever_two \
+	    --config "target.'cfg(unix)'.runner = '$(soak_limit)'"
 
 soak-rust: ## run the soak tests of the engine
 	$(call heading,'soak tests of the engine')
