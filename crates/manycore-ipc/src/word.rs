@@ -16,6 +16,26 @@ use crate::{
     },
 };
 
+/// Changes a word by one exchange; in tests, not at all if the process has died, and in `loom`'s word if a
+/// model runs. `$found` is what the word holds where nothing is changed.
+macro_rules! exchange {
+    ($self:ident, $order:ident, $found:ident => $dead:expr, $word:ident => $change:expr) => {{
+        #[cfg(test)]
+        {
+            $self.show();
+            if crash::is_dead_at_store($order) {
+                let $found = $self.load(Ordering::Relaxed);
+                return $dead;
+            }
+            if let Some($word) = $self.modelled(Change) {
+                return $change;
+            }
+        }
+        let $word = &$self.0;
+        $change
+    }};
+}
+
 macro_rules! word {
     ($name:ident, $atomic:ident, $int:ty, $find:ident, $doc:literal) => {
         #[doc = $doc]
@@ -75,17 +95,7 @@ macro_rules! word {
             /// Writes the word and returns what it held.
             #[inline]
             pub fn swap(&self, value: $int, order: Ordering) -> $int {
-                #[cfg(test)]
-                self.show();
-                #[cfg(test)]
-                if crash::is_dead_at_store(order) {
-                    return self.load(Ordering::Relaxed);
-                }
-                #[cfg(test)]
-                if let Some(word) = self.modelled(Change) {
-                    return word.swap(value, order);
-                }
-                self.0.swap(value, order)
+                exchange!(self, order, dead => dead, word => word.swap(value, order))
             }
 
             /// Writes `new` if the word holds `old`; returns what it held.
@@ -100,65 +110,26 @@ macro_rules! word {
                 order: Ordering,
                 failure: Ordering,
             ) -> Result<$int, $int> {
-                #[cfg(test)]
-                self.show();
-                #[cfg(test)]
-                if crash::is_dead_at_store(order) {
-                    return Err(self.load(Ordering::Relaxed));
-                }
-                #[cfg(test)]
-                if let Some(word) = self.modelled(Change) {
-                    return word.compare_exchange(old, new, order, failure);
-                }
-                self.0.compare_exchange(old, new, order, failure)
+                exchange!(self, order, dead => Err(dead),
+                    word => word.compare_exchange(old, new, order, failure))
             }
 
             /// Sets bits; returns what the word held.
             #[inline]
             pub fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
-                #[cfg(test)]
-                self.show();
-                #[cfg(test)]
-                if crash::is_dead_at_store(order) {
-                    return self.load(Ordering::Relaxed);
-                }
-                #[cfg(test)]
-                if let Some(word) = self.modelled(Change) {
-                    return word.fetch_or(bits, order);
-                }
-                self.0.fetch_or(bits, order)
+                exchange!(self, order, dead => dead, word => word.fetch_or(bits, order))
             }
 
             /// Keeps only these bits; returns what the word held.
             #[inline]
             pub fn fetch_and(&self, bits: $int, order: Ordering) -> $int {
-                #[cfg(test)]
-                self.show();
-                #[cfg(test)]
-                if crash::is_dead_at_store(order) {
-                    return self.load(Ordering::Relaxed);
-                }
-                #[cfg(test)]
-                if let Some(word) = self.modelled(Change) {
-                    return word.fetch_and(bits, order);
-                }
-                self.0.fetch_and(bits, order)
+                exchange!(self, order, dead => dead, word => word.fetch_and(bits, order))
             }
 
             /// Adds, wrapping; returns what the word held.
             #[inline]
             pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
-                #[cfg(test)]
-                self.show();
-                #[cfg(test)]
-                if crash::is_dead_at_store(order) {
-                    return self.load(Ordering::Relaxed);
-                }
-                #[cfg(test)]
-                if let Some(word) = self.modelled(Change) {
-                    return word.fetch_add(value, order);
-                }
-                self.0.fetch_add(value, order)
+                exchange!(self, order, dead => dead, word => word.fetch_add(value, order))
             }
 
             /// Subtracts, stopping at zero; returns what the word held.
