@@ -40,7 +40,7 @@ impl Registry {
 
     /// Whether the kernel says that a slot's tenant will not touch the heap any more: it has ended, or it
     /// has become another program by `exec`, which is the same process to all who ask by its number.
-    fn is_over(&self, slot: &Slot, tenancy: Tenancy) -> bool {
+    pub(super) fn is_over(&self, slot: &Slot, tenancy: Tenancy) -> bool {
         kernel::has_ended(slot.identity(tenancy)) || self.is_another_program(slot, tenancy)
     }
 

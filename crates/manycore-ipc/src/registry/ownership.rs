@@ -39,8 +39,8 @@ impl Registry {
                 return false;
             };
             let is_taken = tenancy.status != Status::Free && tenancy.pid == pid;
-            // Another process may have the number by now: that one is no member.
-            is_taken && !process::has_ended(slot.identity(tenancy))
+            // Another process, or another program, may have the number by now: that one is no member.
+            is_taken && !self.is_over(slot, tenancy)
         })
     }
 }
