@@ -123,8 +123,8 @@ impl Memory {
         let this = slf.get();
         let memory = this.bytes()?;
         let len = isize::try_from(this.len).map_err(|_| PyMemoryError::new_err(()))?;
-        // SAFETY: the memory has `len` bytes (checked by `bytes`), is mapped for ever and held by `slf`, of which the view keeps a
-        // reference; `view` comes from the interpreter.
+        // SAFETY: the memory has `len` bytes (checked by `bytes`), is mapped for ever and held by `slf`, of
+        // which the view keeps a reference; `view` comes from the interpreter.
         let rc = unsafe {
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), memory.address().cast(), len, 0, flags)
         };

@@ -385,7 +385,7 @@ fn what_others_took_since_the_kernel_was_asked_is_not_taken_again() {
     blocks.grow(CHUNK * 2).expect("no limit yet"); // and the table behind it
     blocks.make_hollow();
     let chunk = CHUNK * PAGE as u64;
-    let set = |limit| blocks.heap.header().pretend_limit(limit);
+    let set = |limit| blocks.heap.header().set_limit(limit);
     let is_refused = |room: &Room| matches!(blocks.grow_by(CHUNK, room), Ok(Err(_)));
     for (limit, spare) in [(chunk * 3 / 2, u64::MAX), (0, chunk * 3 / 2)] {
         set(limit);
@@ -417,7 +417,7 @@ fn threads_that_grow_at_once_do_not_go_past_the_limit() {
         OwnerId::from_bits(ME),
     );
     let limit = 40 << 20;
-    blocks.heap.header().pretend_limit(limit);
+    blocks.heap.header().set_limit(limit);
     let grown: usize = std::thread::scope(|scope| {
         let grow = |_| scope.spawn(|| blocks.grow(CHUNK / 2 + 1).is_ok());
         let threads: Vec<_> = (0..8).map(grow).collect();

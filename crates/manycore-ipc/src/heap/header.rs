@@ -63,11 +63,6 @@ impl Header {
         self.pid_namespace.store(number, Relaxed);
     }
 
-    #[cfg(test)]
-    pub(crate) fn pretend_limit(&self, bytes: u64) {
-        self.limit.store(bytes, Relaxed);
-    }
-
     /// The most bytes that may be backed by memory; zero when only the machine sets a limit.
     #[must_use]
     pub fn limit(&self) -> u64 {
