@@ -5,6 +5,7 @@
 //! | [`table`] | the side table of state words: the truth about every block |
 //! | [`class`] | sizes in pages, four to a doubling |
 //! | [`allocator`] | taking and returning blocks |
+//! | `binding` | which object a block belongs to |
 //! | [`lists`] | the free lists: a cache of the table |
 //! | [`growth`] | backing pages with memory, and giving memory back |
 //! | `room` | how much the heap may grow |
@@ -12,6 +13,7 @@
 //! `PROTOCOL.md` beside this file says what a death between any two steps leaves behind.
 
 pub mod allocator;
+mod binding;
 pub mod class;
 pub mod growth;
 pub mod lists;
