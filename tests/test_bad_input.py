@@ -193,7 +193,11 @@ def test_a_handle_of_another_family_is_refused(run_script, kind, alive):
 @pytest.mark.parametrize("part", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["Queue", "SimpleQueue", "Lock", "RLock"])
 def test_a_handle_that_was_tampered_with_is_refused(kind, part):
-    rebuild, (cls, handle) = getattr(manycore, kind)().__reduce__()
+    make = getattr(manycore, kind)
+    for _ in range(2000):
+        make()  # in the same place: what lives there next has a generation that nothing else has
+    rebuild, (cls, handle) = make().__reduce__()
+    assert handle[2] > 900
     for wrong in (0, 1, handle[part] + 1, handle[part] + 4096, 2**32 - 1, 2**64 - 1, 2**64, -1):
         tampered = (*handle[:part], wrong, *handle[part + 1 :])
         with pytest.raises((manycore.HandleError, OverflowError)):
