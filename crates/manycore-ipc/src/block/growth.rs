@@ -25,8 +25,6 @@ const LEAST_PUNCH: u64 = (1 << 20) / PAGE as u64;
 
 /// What came of the search for a hollow run.
 pub(super) enum Hollow {
-    /// The heap may not grow by that much.
-    Refused(AllocError),
     /// It starts at this page and is in state `Backing` now.
     Taken(u64),
     /// The table entry after it has no memory yet.
@@ -39,27 +37,23 @@ impl Blocks {
     /// Backs `pages` more pages, or a chunk if that is more and there is one, and lists them as fresh.
     pub(crate) fn grow(&self, pages: u64) -> Result<(), AllocError> {
         let (chunk, room) = (pages.max(CHUNK), Room::of(self));
-        if chunk > pages && self.grow_by(chunk, &room)?.is_ok() {
-            return Ok(());
+        if chunk > pages {
+            match self.grow_by(chunk, &room) {
+                Err(AllocError::HeapFull { .. } | AllocError::NoDescriptor) => {} // less may fit
+                outcome => return outcome,
+            }
         }
-        self.grow_by(pages, &room)?
+        self.grow_by(pages, &room)
     }
 
     /// Backs a hollow run, if there is one of that length and memory for it.
-    pub(super) fn grow_by(
-        &self,
-        pages: u64,
-        room: &Room,
-    ) -> Result<Result<(), AllocError>, AllocError> {
+    pub(super) fn grow_by(&self, pages: u64, room: &Room) -> Result<(), AllocError> {
         let page = loop {
-            if let Err(full) = room.check(self, pages) {
-                return Ok(Err(full));
-            }
+            room.check(self, pages)?;
             self.back_table(pages)?;
             match self.locked(|this| this.take_hollow(pages, room))?? {
                 Hollow::Taken(page) => break page,
-                Hollow::Refused(full) => return Ok(Err(full)),
-                Hollow::Missing => return Ok(Err(self.beyond_reserve(pages))),
+                Hollow::Missing => return Err(self.beyond_reserve(pages)),
                 Hollow::BeyondTable => {} // another process took the run that the table was backed for
             }
         };
@@ -74,9 +68,9 @@ impl Blocks {
         fault::point("block.backed");
         self.locked(|this| this.settle_backing(page, pages, backed))??;
         if backed {
-            Ok(Ok(()))
+            Ok(())
         } else {
-            Ok(Err(self.full(pages)))
+            Err(self.full(pages))
         }
     }
 
@@ -119,10 +113,8 @@ impl Blocks {
         Ok(0)
     }
 
-    pub(super) fn take_hollow(&self, pages: u64, room: &Room) -> Result<Hollow, Corrupted> {
-        if let Err(full) = room.check(self, pages) {
-            return Ok(Hollow::Refused(full)); // another process took it meanwhile
-        }
+    pub(super) fn take_hollow(&self, pages: u64, room: &Room) -> Result<Hollow, AllocError> {
+        room.check(self, pages)?; // again, exactly: another process may have taken it meanwhile
         let Some(class) = class_holding(pages) else {
             return Ok(Hollow::Missing);
         };
