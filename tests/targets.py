@@ -4,10 +4,12 @@ import faulthandler
 import multiprocessing
 import os
 import resource
+import select
 import signal
 import sys
 import threading
 import warnings
+from queue import Empty
 
 import manycore
 import watchdog
@@ -375,3 +377,43 @@ def set_event(event):
 
 def meet(barrier):
     barrier.wait(60)
+
+
+def sum_all(queue, answers):
+    answers.put(sum(queue))
+
+
+def total_length(queue, answers):
+    answers.put(sum(map(len, queue)))
+
+
+def wait_for_shutdown(gate, queue, wait, answers):
+    gate.pass_by()
+    try:
+        queue.get() if wait == "get" else queue.put("one more")
+    except manycore.ShutDown as error:
+        answers.put(type(error).__name__)
+
+
+def shut_down(queue):
+    queue.shutdown()
+
+
+def put_range_and_shut_down(queue, count):
+    queue.put_many(range(count))
+    queue.shutdown()
+
+
+def start_to_poll(queue, answers):
+    queue.fileno()
+    answers.put("polling")
+
+
+def poll_and_take(queue, answers):
+    start_to_poll(queue, answers)
+    while True:
+        select.select([queue], [], [])
+        try:
+            return answers.put(queue.get_nowait())
+        except Empty:
+            pass

@@ -26,6 +26,7 @@ from manycore.errors import (
     LockOwnerDied,
     ProcessError,
     ProcessStalled,
+    ShutDown,
     TimeoutError,
     WorkerDied,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "ShutDown",
     "SimpleQueue",
     "TimeoutError",
     "Value",

@@ -71,17 +71,17 @@ class BaseContext(_context.BaseContext):
 
         return RLock(ctx=self.get_context())
 
-    def Queue(self, maxsize: int = 0) -> Any:
-        """A queue of at most `maxsize` items."""
+    def Queue(self, maxsize: int = 0, *, maxbytes: int = 0) -> Any:
+        """A queue of at most `maxsize` items and `maxbytes` bytes."""
         from manycore.queues import Queue
 
-        return Queue(maxsize, ctx=self.get_context())
+        return Queue(maxsize, ctx=self.get_context(), maxbytes=maxbytes)
 
-    def JoinableQueue(self, maxsize: int = 0) -> Any:
+    def JoinableQueue(self, maxsize: int = 0, *, maxbytes: int = 0) -> Any:
         """A queue whose producers can wait until its items are done."""
         from manycore.queues import JoinableQueue
 
-        return JoinableQueue(maxsize, ctx=self.get_context())
+        return JoinableQueue(maxsize, ctx=self.get_context(), maxbytes=maxbytes)
 
     def SimpleQueue(self) -> Any:
         """A queue with `put`, `get` and `empty` only."""

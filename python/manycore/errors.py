@@ -5,6 +5,7 @@ Where the standard library raises a type, ours is a subclass of it.
 
 from __future__ import annotations
 
+import queue
 import signal
 import warnings
 from multiprocessing import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
@@ -18,6 +19,7 @@ __all__ = [
     "LockOwnerDied",
     "ProcessError",
     "ProcessStalled",
+    "ShutDown",
     "TimeoutError",
     "WorkerDied",
 ]
@@ -33,6 +35,14 @@ class HandleError(ProcessError, ValueError):
 
 class HeapFull(ProcessError, MemoryError):
     """The shared heap may not grow by as much as was asked for."""
+
+
+if hasattr(queue, "ShutDown"):
+    ShutDown = queue.ShutDown
+else:
+
+    class ShutDown(Exception):  # noqa: N818 - the name that Python 3.13 has given it
+        """The queue was shut down: nothing can be put, or it is empty and stays so."""
 
 
 class WorkerDied(ProcessError, RuntimeError):

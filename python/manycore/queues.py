@@ -4,49 +4,126 @@ They are the standard library's `Queue`, `JoinableQueue` and `SimpleQueue`, with
 `put` completes in the caller, so a pickling error is raised there and a process may exit at once
 afterwards; joining a process never deadlocks on an undrained queue; a queue can be sent through
 queues, and to pools, and back; and a process that is killed inside `put` or `get` damages nothing.
+
+They can also do more: many items at once, iteration, a limit in bytes, shutting down as Python
+3.13's `queue.Queue`, `await`, and being polled.
 """
 
 from __future__ import annotations
 
 from queue import Empty, Full
 from types import GenericAlias
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from manycore import _engine
+from manycore._awaiting import Awaiting
+from manycore.errors import ShutDown
 
-__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+__all__ = ["JoinableQueue", "Queue", "QueueStats", "SimpleQueue"]
 
 Empty = Empty
 Full = Full
+ShutDown = ShutDown
 
 Handle = tuple[int, int, int]
 
 
-def _rebuild(cls: type, handle: Handle) -> Any:
-    return cls(handle=handle)
+class QueueStats(NamedTuple):
+    """What a queue has done since it was made, in all processes together.
+
+    Attributes:
+        put: Items that were put.
+        got: Items that were got.
+        put_bytes: Bytes that these took in shared memory, with what is kept beside each item.
+        got_bytes: Likewise.
+        put_waits: How often a process slept in `put` until there was room.
+        get_waits: How often a process slept in `get` until there was an item.
+        depth: Items in the queue now.
+        high_water: The most items that were found waiting.
+    """
+
+    put: int
+    got: int
+    put_bytes: int
+    got_bytes: int
+    put_waits: int
+    get_waits: int
+    depth: int
+    high_water: int
 
 
-class Queue(_engine.RingQueue):
+def _new(cls: type) -> Any:
+    return cls.__new__(cls)
+
+
+class _Base(_engine.RingQueue):
+    """What all queues have."""
+
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+
+    _simple: ClassVar[bool] = False
+
+    # The object is made by `__init__`, and by `__setstate__`: a subclass may have arguments and a
+    # state of its own, as with the standard library's.
+
+    def __getstate__(self) -> Any:
+        """What a pickle consists of: the handle, and what the program has set on the object."""
+        return self.handle, vars(self).copy()
+
+    def __setstate__(self, state: Any) -> None:
+        handle, attributes = state
+        self._attach(handle, self._simple)
+        vars(self).update(attributes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _new, (type(self),), self.__getstate__()
+
+    def close(self) -> None:
+        """Says that this process puts and gets no more. Others may go on; see `Queue.shutdown`."""
+        self._close()
+
+    @property
+    def _reader(self) -> _End:
+        """What stands in for the connection that the standard library's queues read from."""
+        return _End(self)
+
+    @property
+    def _writer(self) -> _End:
+        """What stands in for the connection that the standard library's queues write to."""
+        return _End(self)
+
+
+class Queue(Awaiting, _Base):
     """A first-in first-out queue for any number of processes.
 
     Args:
         maxsize: The most items at a time; zero or less for any number.
         ctx: Taken for the standard library's signature; not needed.
-        handle: For unpickling.
+        maxbytes: The most bytes of items at a time, as they lie in shared memory; zero or less for
+            any number. An item that is larger by itself is put when the queue is empty.
     """
 
-    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+    def __init__(self, maxsize: int = 0, *, ctx: object = None, maxbytes: int = 0) -> None:
+        self._make(maxsize, maxbytes)
 
-    def __new__(cls, maxsize: int = 0, *, ctx: object = None, handle: Handle | None = None) -> Self:
-        """Makes the queue in the heap, or leads to one that exists."""
-        return super().__new__(cls, maxsize, handle=handle)
+    def shutdown(self, immediate: bool = False) -> None:
+        """Ends the queue in all processes: `put` raises `ShutDown`, and so does `get` once it is empty.
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.handle)
+        Processes that wait in either are woken.
 
-    def close(self) -> None:
-        """Says that this process puts and gets no more. Others may go on."""
-        self._close()
+        Args:
+            immediate: Also throws away what is in the queue. In a `JoinableQueue` that is done.
+        """
+        self._shut_down(immediate)
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether the queue was shut down."""
+        return self._is_shut_down
+
+    def stats(self) -> QueueStats:
+        """What the queue has done so far."""
+        return QueueStats(*self._stats())
 
     def join_thread(self) -> None:
         """Does nothing but check that the queue was closed: `put` has completed when it returns."""
@@ -73,18 +150,43 @@ class JoinableQueue(Queue):
         self._wait_finished()
 
 
-class SimpleQueue(_engine.RingQueue):
+class SimpleQueue(_Base):
     """A queue with `put`, `get` and `empty` only."""
 
-    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+    _simple = True
 
-    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Self:
-        """Makes the queue in the heap, or leads to one that exists."""
-        return super().__new__(cls, 0, handle=handle, simple=True)
+    def __init__(self, *, ctx: object = None) -> None:
+        self._make(simple=True)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.handle)
+
+class _End:
+    """A queue as one end of a pipe: for programs that look behind the standard library's queues."""
+
+    def __init__(self, queue: _Base) -> None:
+        self._queue = queue
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is an item."""
+        return self._queue.fileno()
+
+    def recv(self) -> Any:
+        """The next item."""
+        return self._queue.get()
+
+    def send(self, obj: object) -> None:
+        """Puts an item."""
+        self._queue.put(obj)
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is an item, at the latest after `timeout` seconds."""
+        from manycore.connection import wait
+
+        return not self._queue.empty() or bool(wait([self], timeout))
 
     def close(self) -> None:
-        """Says that this process puts and gets no more. Others may go on."""
-        self._close()
+        """Does nothing: a queue has no descriptors that must be closed."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the queue is closed in this process."""
+        return self._queue._closed

@@ -1,7 +1,7 @@
 //! Plain descriptors.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -28,7 +28,7 @@ pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
 /// # Errors
 /// When nothing is open under the number.
 pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
-    use std::os::fd::{BorrowedFd, FromRawFd};
+    use std::os::fd::FromRawFd;
     if fd < 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -40,9 +40,56 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A descriptor that a program is given the number of, so that it may close it and reuse the number.
+#[derive(Debug)]
+pub struct Lent {
+    fd: RawFd,
+    file: (u64, u64),
+}
+
+impl Lent {
+    /// Lends a descriptor out.
+    ///
+    /// # Errors
+    /// When the system does not say which file it is.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        let file = identity(&fd)?;
+        Ok(Self {
+            fd: fd.into_raw_fd(),
+            file,
+        })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> RawFd {
+        self.fd
+    }
+
+    /// The descriptor, if its number still is that file.
+    ///
+    /// # Errors
+    /// When it was closed.
+    pub fn get(&self) -> io::Result<BorrowedFd<'_>> {
+        // SAFETY: the number came from an open descriptor, so it is not -1; the borrow is used only if an
+        // `fstat` finds the same file under it.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        match identity(fd) {
+            Ok(file) if file == self.file => Ok(fd),
+            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        close_if_same(self.fd, self.file);
+    }
+}
+
 /// Closes a descriptor by number, if it is still the file with this identity.
 pub fn close_if_same(fd: RawFd, expected: (u64, u64)) {
-    use std::os::fd::{BorrowedFd, FromRawFd};
+    use std::os::fd::FromRawFd;
     if fd < 0 {
         return;
     }
@@ -51,5 +98,21 @@ pub fn close_if_same(fd: RawFd, expected: (u64, u64)) {
     if identity(borrowed).is_ok_and(|found| found == expected) {
         // SAFETY: the descriptor is open and refers to the file that the caller owns under this number.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_lent_descriptor_that_was_closed_is_not_used() {
+        let (read, _write) = pipe().expect("descriptors");
+        let lent = Lent::new(read).expect("open");
+        assert_eq!(lent.get().expect("open").as_raw_fd(), lent.number());
+        close_if_same(lent.number(), lent.file);
+        assert!(lent.get().is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! The exception classes themselves are Python's (`manycore.errors`): each is a subclass of what the
 //! standard library would raise.
 
+use manycore_ipc::ring::watch::WatchError;
 use manycore_ipc::ring::{GetError, PutError};
 use manycore_ipc::{AllocError, Corrupted, FamilyError, HandleError};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError};
@@ -64,6 +65,17 @@ pub fn full() -> PyErr {
     raise(&CLASS, "queue", "Full", String::new())
 }
 
+/// Whether an error is `queue.Empty`.
+pub fn is_empty(py: Python<'_>, error: &PyErr) -> bool {
+    error.get_type(py).is(empty().get_type(py))
+}
+
+/// `manycore.ShutDown`.
+pub fn shut_down() -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(&CLASS, ERRORS, "ShutDown", String::new())
+}
+
 /// `manycore.Corrupted`.
 pub fn corrupted(what: &str) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -107,7 +119,7 @@ pub fn from_get(error: GetError, interrupted: Option<PyErr>) -> PyErr {
         GetError::Empty => empty(),
         GetError::Interrupted => interrupted.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
         GetError::Corrupted(error) => Error::from(error).into(),
-        GetError::Closed => empty(),
+        GetError::Closed => shut_down(),
         other => PyRuntimeError::new_err(other.to_string()),
     }
 }
@@ -117,7 +129,18 @@ pub fn from_put(error: PutError, interrupted: Option<PyErr>) -> PyErr {
     match error {
         PutError::Full => full(),
         PutError::Interrupted => interrupted.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
+        PutError::Closed => shut_down(),
+        PutError::Untold(number) => PyOSError::new_err((number, error.to_string())),
         PutError::Alloc(error) => Error::from(error).into(),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}
+
+/// What polling raises.
+pub fn from_watch(error: WatchError) -> PyErr {
+    match error {
+        WatchError::Os(error) => PyOSError::new_err(error),
+        WatchError::Ring(error) => from_put(error, None),
         other => PyRuntimeError::new_err(other.to_string()),
     }
 }

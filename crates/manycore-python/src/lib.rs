@@ -6,6 +6,7 @@
 //! | [`message`] | Python objects as messages |
 //! | [`buffer`] | Python's buffers and the heap's bytes: the one module with `unsafe` |
 //! | [`queue`] | the class behind `Queue` |
+//! | [`watching`] | descriptors by which a process polls a queue |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
 //! | [`task`] | how a task and its answer look as messages |
 //! | [`job`] | what a call to the pool waits for |
@@ -29,6 +30,7 @@ mod message;
 mod queue;
 mod task;
 mod wait;
+mod watching;
 mod worker;
 
 /// The Rust engine behind `manycore`. Private: use `manycore`.
@@ -38,6 +40,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<buffer::Memory>()?;
     module.add_class::<queue::RingQueue>()?;
+    module.add_class::<queue::QueueIterator>()?;
     module.add_class::<lock::PlainLock>()?;
     module.add_class::<lock::RecursiveLock>()?;
     module.add_class::<crew::Crew>()?;

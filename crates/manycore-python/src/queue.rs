@@ -1,19 +1,23 @@
 //! The class behind `Queue`, `JoinableQueue` and `SimpleQueue`.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use manycore_ipc::ring::{Get, Message, Put, Ring, Shape};
+use manycore_ipc::ring::pollers::Event;
+use manycore_ipc::ring::{Get, GetError, Message, Put, Ring, Shape};
 use manycore_ipc::wait::GaveUp;
-use manycore_ipc::{Hold, Kind};
+use manycore_ipc::{Family, Hold, Kind};
 use manycore_os::Deadline;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::errors::{self, Error};
 use crate::family::{self, Parts};
 use crate::message::{self, Encoded};
 use crate::wait::{deadline, detached};
+use crate::watching::Watches;
 
 thread_local! {
     /// A message to receive into, so that its space is used again.
@@ -30,89 +34,138 @@ pub fn with_message<R>(f: impl FnOnce(&mut Message) -> R) -> R {
     result
 }
 
+/// In `state`: this process puts and gets no more.
+const CLOSED: u8 = 1;
+/// In `state`: there is an error that the next `get` raises.
+const FAILED: u8 = 2;
+/// In `state`: this process polls the queue.
+const WATCHED: u8 = 4;
+/// In `state`: a `SimpleQueue`; once closed it raises what the standard library's does.
+const SIMPLE: u8 = 8;
+
 /// A first-in first-out queue in the family's heap.
-#[pyclass(subclass, frozen, module = "manycore._engine")]
+#[pyclass(subclass, frozen, weakref, module = "manycore._engine")]
 pub struct RingQueue {
-    hold: Hold,
-    closed: AtomicBool,
-    /// A `SimpleQueue`: once closed it raises what the standard library's does.
-    is_simple: bool,
+    /// Set by `_make` or `_attach`.
+    hold: OnceLock<Hold>,
+    /// Flags of this process; nothing is published through them.
+    state: AtomicU8,
+    /// Why an item behind others in `get_many` could not be unpickled.
+    failure: Mutex<Option<PyErr>>,
+    watches: Watches,
 }
 
 impl RingQueue {
     #[inline]
+    fn hold(&self) -> PyResult<&Hold> {
+        self.hold.get().ok_or_else(|| {
+            PyRuntimeError::new_err("this queue was not made: its `__init__` has not been called")
+        })
+    }
+
+    fn family(&self) -> PyResult<&'static Family> {
+        Ok(self.hold()?.family())
+    }
+
+    /// The ring, whatever this process said about it.
+    #[inline]
+    fn any_ring(&self) -> PyResult<Ring> {
+        Ok(self.hold()?.ring().map_err(Error::from)?)
+    }
+
+    #[inline]
     fn ring(&self) -> PyResult<Ring> {
-        if self.closed.load(Relaxed) {
+        if self.is(CLOSED) {
             return Err(self.closed_error());
         }
-        Ok(self.hold.ring().map_err(Error::from)?)
+        self.any_ring()
+    }
+
+    #[inline]
+    fn is(&self, flag: u8) -> bool {
+        self.state.load(Relaxed) & flag != 0
     }
 
     #[cold]
     fn closed_error(&self) -> PyErr {
         let text = "the queue is closed in this process";
-        if self.is_simple {
+        if self.is(SIMPLE) {
             PyOSError::new_err(text)
         } else {
             PyValueError::new_err(text)
         }
     }
 
-    /// Receives into `message`, or says that there is nothing.
+    fn be_made(&self, hold: Hold, flags: u8) -> PyResult<()> {
+        self.state.fetch_or(flags, Relaxed);
+        self.hold
+            .set(hold)
+            .map_err(|_| PyRuntimeError::new_err("this queue has been made already"))
+    }
+
+    /// Receives into `message`; `false` when there is nothing and never will be.
     #[inline]
-    fn receive(&self, py: Python<'_>, message: &mut Message, until: Deadline) -> PyResult<()> {
+    fn receive(&self, py: Python<'_>, message: &mut Message, until: Deadline) -> PyResult<bool> {
+        if self.is(FAILED) {
+            self.raise_failure()?;
+        }
         let ring = self.ring()?;
         match ring.try_get(message, None).map_err(Error::from)? {
-            Get::Done => return Ok(()),
-            Get::Empty if until == Deadline::PASSED => return Err(errors::empty()),
-            Get::Empty | Get::Busy => {}
+            Get::Done => {
+                if self.is(WATCHED) {
+                    self.watches.after_get(py, &ring)?;
+                }
+                Ok(true)
+            }
+            Get::Empty if until == Deadline::PASSED && !ring.may_be_over() => {
+                if self.is(WATCHED) {
+                    self.watches.after_get(py, &ring)?;
+                }
+                Err(errors::empty())
+            }
+            Get::Empty | Get::Busy => self.receive_slow(py, &ring, message, until),
         }
+    }
+
+    #[cold]
+    fn receive_slow(
+        &self,
+        py: Python<'_>,
+        ring: &Ring,
+        message: &mut Message,
+        until: Deadline,
+    ) -> PyResult<bool> {
         let (result, raised) = detached(py, until, |patience| ring.get(message, None, patience));
-        result.map_err(|error| errors::from_get(error, raised))
+        if self.is(WATCHED) && matches!(result, Ok(()) | Err(GetError::Empty)) {
+            self.watches.after_get(py, ring)?;
+        }
+        match result {
+            Ok(()) => Ok(true),
+            Err(GetError::Closed) => Ok(false),
+            Err(error) => Err(errors::from_get(error, raised)),
+        }
     }
 
-    fn send_slow(&self, py: Python<'_>, encoded: Encoded, until: Deadline) -> PyResult<()> {
-        let ring = self.ring()?;
-        let ready = encoded.ready(py, self.hold.family())?;
-        let (result, raised) = detached(py, until, |patience| ready.put(&ring, 0, 0, patience));
-        result.map_err(|error| errors::from_put(error, raised))
+    fn raise_failure(&self) -> PyResult<()> {
+        self.state.fetch_and(!FAILED, Relaxed);
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.map_or(Ok(()), Err)
     }
-}
 
-#[pymethods]
-impl RingQueue {
-    /// A new queue of at most `maxsize` items (zero or less: any number); or, with `handle`, one that
-    /// exists.
-    #[new]
-    #[pyo3(signature = (maxsize=0, *, handle=None, simple=false))]
-    fn new(maxsize: i64, handle: Option<Parts>, simple: bool) -> Result<Self, Error> {
-        let hold = match handle {
-            Some(parts) => family::hold(parts, Kind::Ring)?,
-            None => family::family()?
-                .make_ring(Shape::of_messages(u64::try_from(maxsize).unwrap_or(0)))?,
-        };
-        Ok(Self {
-            hold,
-            closed: AtomicBool::new(false),
-            is_simple: simple,
+    /// The next item; `None` when there is none and never will be.
+    #[inline]
+    fn next<'py>(&self, py: Python<'py>, until: Deadline) -> PyResult<Option<Bound<'py, PyAny>>> {
+        with_message(|message| {
+            if self.receive(py, message, until)? {
+                message::decode(py, self.family()?, message, 0).map(Some)
+            } else {
+                Ok(None)
+            }
         })
     }
 
-    /// Family, index and generation: what a pickle of this queue consists of.
-    #[getter]
-    fn handle(&self) -> Parts {
-        message::note_handle(self.hold.handle())
-    }
-
-    /// Puts `obj`. Waits for room if the queue is bounded and full.
-    #[pyo3(signature = (obj, block=true, timeout=None))]
-    fn put(
-        &self,
-        py: Python<'_>,
-        obj: &Bound<'_, PyAny>,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<()> {
+    #[inline]
+    fn put_until(&self, obj: &Bound<'_, PyAny>, until: Deadline) -> PyResult<()> {
         let ring = self.ring()?;
         let mut encoded = Encoded::new();
         encoded.object(obj)?;
@@ -123,12 +176,87 @@ impl RingQueue {
                 ..Default::default()
             };
             match ring.try_put(&message, &mut None).map_err(Error::from)? {
-                Put::Done => return Ok(()),
-                Put::Full if !block => return Err(errors::full()),
+                Put::Done => return self.after_put(obj.py(), &ring),
+                Put::Full if until == Deadline::PASSED => {
+                    self.after_put(obj.py(), &ring)?;
+                    return Err(errors::full());
+                }
                 _ => {}
             }
         }
-        self.send_slow(py, encoded, deadline(block, timeout))
+        self.put_slow(obj.py(), &ring, encoded, until)
+    }
+
+    fn put_slow(
+        &self,
+        py: Python<'_>,
+        ring: &Ring,
+        encoded: Encoded,
+        until: Deadline,
+    ) -> PyResult<()> {
+        let ready = encoded.ready(py, self.family()?)?;
+        let (result, raised) = detached(py, until, |patience| ready.put(ring, 0, 0, patience));
+        self.after_put(py, ring)?;
+        result.map_err(|error| errors::from_put(error, raised))
+    }
+
+    #[inline]
+    fn after_put(&self, py: Python<'_>, ring: &Ring) -> PyResult<()> {
+        if self.is(WATCHED) {
+            self.watches.after_put(py, ring)?;
+        }
+        Ok(())
+    }
+
+    fn fd(&self, py: Python<'_>, event: Event) -> PyResult<i32> {
+        let ring = self.ring()?;
+        self.state.fetch_or(WATCHED, Relaxed);
+        self.watches.fd(py, &ring, event)
+    }
+}
+
+#[pymethods]
+impl RingQueue {
+    /// A queue that is nowhere yet: see `_make` and `_attach`.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
+            hold: OnceLock::new(),
+            state: AtomicU8::new(0),
+            failure: Mutex::default(),
+            watches: Watches::default(),
+        }
+    }
+
+    /// Makes a new queue of at most `maxsize` items and `maxbytes` bytes; zero or less: any number.
+    #[pyo3(signature = (maxsize=0, maxbytes=0, simple=false))]
+    fn _make(&self, maxsize: i64, maxbytes: i64, simple: bool) -> PyResult<()> {
+        let shape = Shape {
+            max_bytes: u64::try_from(maxbytes).unwrap_or(0),
+            ..Shape::of_messages(u64::try_from(maxsize).unwrap_or(0))
+        };
+        let hold = family::family()?.make_ring(shape).map_err(Error::from)?;
+        self.be_made(hold, if simple { SIMPLE } else { 0 })
+    }
+
+    /// Makes this object lead to a queue that exists.
+    #[pyo3(signature = (handle, simple=false))]
+    fn _attach(&self, handle: Parts, simple: bool) -> PyResult<()> {
+        let hold = family::hold(handle, Kind::Ring)?;
+        self.be_made(hold, if simple { SIMPLE } else { 0 })
+    }
+
+    /// Family, index and generation: what a pickle of this queue consists of.
+    #[getter]
+    fn handle(&self) -> PyResult<Parts> {
+        Ok(message::note_handle(self.hold()?.handle()))
+    }
+
+    /// Puts `obj`. Waits for room if the queue is bounded and full.
+    #[pyo3(signature = (obj, block=true, timeout=None))]
+    fn put(&self, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        self.put_until(obj, deadline(block, timeout))
     }
 
     /// Takes the next item. Waits for one if the queue is empty.
@@ -139,20 +267,78 @@ impl RingQueue {
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        with_message(|message| {
-            self.receive(py, message, deadline(block, timeout))?;
-            message::decode(py, self.hold.family(), message, 0)
-        })
+        self.next(py, deadline(block, timeout))?
+            .ok_or_else(errors::shut_down)
     }
 
     /// `put(obj, block=False)`.
-    fn put_nowait(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(py, obj, false, None)
+    fn put_nowait(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.put_until(obj, Deadline::PASSED)
     }
 
     /// `get(block=False)`.
     fn get_nowait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.get(py, false, None)
+    }
+
+    /// Puts the items of `iterable` one after the other, and returns how many there were.
+    #[pyo3(signature = (iterable, block=true, timeout=None))]
+    fn put_many(
+        &self,
+        iterable: &Bound<'_, PyAny>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<usize> {
+        let until = deadline(block, timeout);
+        let mut count = 0;
+        for item in iterable.try_iter()? {
+            let item = item?;
+            if let Err(error) = self.put_until(&item, until) {
+                let value = error.value(iterable.py());
+                // An exception without attributes says less, but it is the one that matters.
+                let _ = value.setattr("items_put", count);
+                let _ = value.setattr("item", item);
+                return Err(error);
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Takes up to `max` items. Waits until there is at least one.
+    #[pyo3(signature = (max, timeout=None))]
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        max: usize,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        if max == 0 {
+            return Err(PyValueError::new_err("max must be at least 1"));
+        }
+        let items = PyList::empty(py);
+        items.append(self.get(py, true, timeout)?)?;
+        while items.len() < max && !self.any_ring()?.is_empty() {
+            match self.next(py, Deadline::PASSED) {
+                Ok(Some(item)) => items.append(item)?,
+                Ok(None) => break,
+                Err(error) if errors::is_empty(py, &error) => break,
+                Err(error) => {
+                    // What was taken is not lost; the error is the next call's.
+                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    self.state.fetch_or(FAILED, Relaxed);
+                    break;
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    /// The items, until the queue is shut down and empty.
+    fn __iter__(slf: Bound<'_, Self>) -> QueueIterator {
+        QueueIterator {
+            queue: slf.unbind(),
+        }
     }
 
     /// How many items are in the queue, at some moment during the call.
@@ -170,21 +356,68 @@ impl RingQueue {
         Ok(self.ring()?.is_full())
     }
 
+    /// A descriptor that is readable while there is an item.
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        self.fd(py, Event::Message)
+    }
+
+    /// A descriptor that is readable while there is room.
+    fn _room_fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        self.fd(py, Event::Room)
+    }
+
     /// The most items at a time; zero for any number.
     #[getter]
     fn _maxsize(&self) -> PyResult<u64> {
-        Ok(self.hold.ring().map_err(Error::from)?.max_messages())
+        Ok(self.any_ring()?.max_messages())
+    }
+
+    /// The most bytes at a time; zero for any number.
+    #[getter]
+    fn _maxbytes(&self) -> PyResult<u64> {
+        Ok(self.any_ring()?.max_bytes())
+    }
+
+    /// Items and bytes put and got, sleeps of producers and consumers, items now, and at most.
+    fn _stats(&self) -> PyResult<(u64, u64, u64, u64, u64, u64, u64, u64)> {
+        let stats = self.any_ring()?.stats();
+        Ok((
+            stats.put,
+            stats.got,
+            stats.put_bytes,
+            stats.got_bytes,
+            stats.put_sleeps,
+            stats.get_sleeps,
+            stats.put.saturating_sub(stats.got),
+            stats.high_water,
+        ))
     }
 
     /// This process puts and gets no more.
     fn _close(&self) {
-        self.closed.store(true, Relaxed); // a flag of this process; nothing is published through it
+        self.state.fetch_or(CLOSED, Relaxed);
     }
 
     /// Whether this process closed the queue.
     #[getter]
     fn _closed(&self) -> bool {
-        self.closed.load(Relaxed)
+        self.is(CLOSED)
+    }
+
+    /// Nobody puts any more; with `discard`, what is in the queue is thrown away.
+    fn _shut_down(&self, py: Python<'_>, discard: bool) -> PyResult<()> {
+        let ring = self.any_ring()?;
+        let done = py.detach(|| {
+            ring.close();
+            if discard { ring.discard() } else { Ok(()) }
+        });
+        Ok(done.map_err(Error::from)?)
+    }
+
+    /// Whether nobody puts any more.
+    #[getter]
+    fn _is_shut_down(&self) -> PyResult<bool> {
+        Ok(self.any_ring()?.is_closed())
     }
 
     /// Marks an item of a joinable queue as done; `False` when all are done already.
@@ -203,5 +436,22 @@ impl RingQueue {
                 Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
             }
         }
+    }
+}
+
+/// The items of a queue, as they come.
+#[pyclass(frozen, module = "manycore._engine")]
+pub struct QueueIterator {
+    queue: Py<RingQueue>,
+}
+
+#[pymethods]
+impl QueueIterator {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.queue.get().next(py, Deadline::NEVER)
     }
 }

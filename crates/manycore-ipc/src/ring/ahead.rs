@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
+use super::layout::Side;
 use super::position::Position;
 use super::region::{Region, Ring};
 use crate::error::Corrupted;
@@ -30,6 +31,7 @@ impl Ring {
             // Acquire pairs with the Release of a producer's commit.
             tail = Position::from_bits(self.body.put.position.load(Acquire));
             peer.store(tail.bits(), Relaxed);
+            self.note_depth(head, tail);
         }
         if tail.is_at(head) {
             return None;
@@ -39,6 +41,20 @@ impl Ring {
         } else {
             Ahead::Elsewhere
         })
+    }
+
+    /// Notes how many messages are waiting, if it is the most so far. Under the lock.
+    fn note_depth(&self, head: Position, tail: Position) {
+        let Side { count, position, .. } = &self.body.put;
+        let put = count[tail.parity()].load(Acquire); // as in `Side::passed`
+        if position.load(Relaxed) != tail.bits() {
+            return; // the counter may be that of a later message; the next look will tell
+        }
+        let waiting = put.wrapping_sub(self.body.get.passed(head).messages);
+        let most = &self.body.get.noted;
+        if waiting > most.load(Relaxed) {
+            most.store(waiting, Relaxed);
+        }
     }
 
     /// Bytes that are committed from `head` on in its region.

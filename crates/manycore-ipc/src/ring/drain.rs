@@ -18,21 +18,8 @@ impl Ring {
         // A record that was never committed, and a region that was left but not freed, are found by the
         // repairs only.
         self.settle();
-        let mut message = Message::default();
-        loop {
-            match self.try_get(&mut message, None)? {
-                Get::Done => {
-                    for &block in &message.blocks {
-                        self.blocks.free(block);
-                    }
-                    for &(index, _) in &message.handles {
-                        self.objects.arrived(index)?;
-                    }
-                }
-                Get::Empty => break,
-                Get::Busy => self.settle(),
-            }
-        }
+        self.discard()?;
+        self.free_pollers();
         let tail = Position::from_bits(
             self.body
                 .put
@@ -45,6 +32,29 @@ impl Ring {
                 .free_if_bound_where(words.block(), self.index, |_| true);
         }
         Ok(())
+    }
+
+    /// Takes all messages out and frees what belongs to them; in a joinable queue they are done.
+    ///
+    /// # Errors
+    /// As for [`Ring::drain`].
+    pub fn discard(&self) -> Result<(), Corrupted> {
+        let mut message = Message::default();
+        loop {
+            match self.try_get(&mut message, None)? {
+                Get::Done => {
+                    for &block in &message.blocks {
+                        self.blocks.free(block);
+                    }
+                    for &(index, _) in &message.handles {
+                        self.objects.arrived(index)?;
+                    }
+                    let _ = self.mark_done(); // `false` in a queue of which nobody counts
+                }
+                Get::Empty => return Ok(()),
+                Get::Busy => self.settle(),
+            }
+        }
     }
 
     /// Takes each lock once, so that whatever a dead owner left is repaired now.

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::ahead::Ahead;
+use super::pollers::Event;
 use super::position::Position;
 use super::record::{Header, LINK, LINK_BYTES};
 use super::region::{Region, Ring};
@@ -125,9 +126,11 @@ impl Ring {
                     }
                 }
                 Get::Empty => {
-                    slept |= self
-                        .items_bell()
-                        .wait(patience, || !self.is_empty() || self.is_closed())?;
+                    let ready = || !self.is_empty() || self.is_closed();
+                    if self.items_bell().wait(patience, ready)? {
+                        self.body.get_sleeps.fetch_add(1, Relaxed); // a count that orders nothing
+                        slept = true;
+                    }
                 }
                 Get::Busy => {
                     let locked = self.lock(&self.body.get, &mut patience.for_lock())?;
@@ -174,8 +177,10 @@ impl Ring {
             });
         }
         fault::point("ring.get.copied");
+        self.tell_if_polled(Event::Room);
         let next = head.after_message(header.record_len());
-        get.count_to(next, get.messages(head).wrapping_add(1));
+        let block_bytes = into.blocks.iter().map(|block| block.len); // checked by `claim`
+        get.pass_to(get.passed(head).and(next, block_bytes.sum()));
         // Release: the commit. Pairs with the Acquire in `fits`: the bytes were read before they are reused.
         get.position.store(next.bits(), Release);
         fault::point("ring.get.committed");
@@ -256,7 +261,7 @@ impl Ring {
     fn after_get(&self) {
         let body = self.body;
         // A growing ring without a bound has no sleeping producers.
-        if body.grows.load(Relaxed) == 0 || body.max_messages.load(Relaxed) != 0 {
+        if body.grows.load(Relaxed) == 0 || self.max_messages() != 0 || self.max_bytes() != 0 {
             self.offer_space();
         }
     }
@@ -267,11 +272,13 @@ impl Ring {
         if !bell.has_sleepers() {
             return;
         }
-        let most = self.body.max_messages.load(Relaxed); // set once
-        let few = most == 0 || self.len().saturating_mul(4) <= most.saturating_mul(3);
-        // The producers of a growing ring wait for a number of messages only.
+        let is_low =
+            |now: u64, most: u64| most == 0 || now.saturating_mul(4) <= most.saturating_mul(3);
+        // The producers of a growing ring wait for what it may hold only.
         let is_roomy = self.body.grows.load(Relaxed) != 0 || self.has_quarter_free();
-        if self.is_empty() || (few && is_roomy) {
+        let has_few =
+            is_low(self.len(), self.max_messages()) && is_low(self.bytes(), self.max_bytes());
+        if self.is_empty() || (has_few && is_roomy) {
             bell.ring_all();
         }
     }

@@ -7,12 +7,10 @@ use crate::word::{Word32, Word64};
 /// Which block a region is, and where it starts.
 #[repr(C)]
 pub struct RegionWords {
-    /// Page of its block.
-    pub page: Word64,
+    /// `log2 of its bytes:32 | page of its block:32`.
+    pub run: Word64,
     /// Generation of its block.
     pub generation: Word64,
-    /// Bytes; a power of two.
-    pub capacity: Word64,
     /// Position of its first byte.
     pub start: Word64,
 }
@@ -22,7 +20,8 @@ pub struct RegionWords {
 pub struct Side {
     /// Held while a message is copied.
     pub lock: EngineLock,
-    pub(crate) spare: Word32,
+    /// One while processes want a token in their sockets before anything is committed here; see `pollers`.
+    pub polled: Word32,
     /// How far this side is. Written under the lock, read by the other side.
     pub position: Word64,
     /// The other side's position when this side last looked: it is looked at again only when this one
@@ -35,10 +34,16 @@ pub struct Side {
     /// Of the consumers: where they were when they found that the producers had left their region, plus
     /// one; the producers have left at most a region's bytes from there on.
     pub(crate) left_at: Word64,
-    pub(crate) spare_words: [Word64; 1],
+    /// Of the producers: the consumers' volume when they last looked. Of the consumers: the most messages
+    /// that they have ever found waiting.
+    pub(crate) noted: Word64,
     /// The region; the position's epoch says which counts.
     pub region: [RegionWords; 2],
+    /// Bytes of all blocks that have passed with messages; the position's parity says which counts.
+    pub block_bytes: [Word64; 2],
 }
+
+const _: () = assert!(size_of::<Side>() == 128);
 
 /// See the module. Both sides have cache lines of their own.
 #[repr(C, align(64))]
@@ -70,6 +75,16 @@ pub struct RingBody {
     /// Which of the groups at that index.
     pub(crate) group_generation: Word32,
     pub(crate) spare: [Word32; 1],
+    /// The most bytes of messages at a time; zero for any number.
+    pub max_bytes: Word64,
+    /// Volume of both sides when the ring was made.
+    pub(crate) first_volume: Word64,
+    /// How often producers slept until there was room.
+    pub(crate) put_sleeps: Word64,
+    /// How often consumers slept until there was a message.
+    pub(crate) get_sleeps: Word64,
+    /// Page + 1 of the block with the pollers, zero for none, and its generation.
+    pub(crate) pollers: [Word64; 2],
 }
 
 const _: () = assert!(size_of::<RingBody>() <= crate::object::header::BODY_WORDS * 8);
@@ -83,6 +98,9 @@ pub struct Shape {
     pub grows: bool,
     /// The most messages at a time; zero for any number.
     pub max_messages: u64,
+    /// The most bytes of messages at a time, as they lie in shared memory; zero for any number. A message
+    /// that is larger is put when the ring is empty.
+    pub max_bytes: u64,
     /// Offset of the bell that is rung when a message is there; zero for the ring's own.
     pub items_at: u64,
     /// Offset of the bell that is rung when space is free; zero for the ring's own.
@@ -99,6 +117,7 @@ impl Shape {
             capacity: FIRST,
             grows: true,
             max_messages: 0,
+            max_bytes: 0,
             items_at: 0,
             space_at: 0,
             group: None,

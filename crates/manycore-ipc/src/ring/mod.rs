@@ -10,19 +10,33 @@
 //! | [`put`] | the producers' side |
 //! | [`get`] | the consumers' side |
 //! | `ahead` | how much there is for the consumers |
+//! | `closing` | no more messages |
+//! | `done` | what a joinable queue counts |
+//! | [`pollers`] | processes that wait in `select` and its kin |
+//! | [`watch`] | a descriptor for them |
+//! | `limits` | how much a ring may hold |
+//! | `passed` | what has passed a side: counters that are committed with its position |
+//! | `stats` | what a ring has done so far |
 //! | [`drain`] | emptying a ring that nobody holds any more |
 //!
 //! `PROTOCOL.md` beside this file proves it.
 
 mod ahead;
+mod closing;
+mod done;
 pub mod drain;
 pub mod get;
 pub mod layout;
+mod limits;
 pub mod outgoing;
+mod passed;
+pub mod pollers;
 pub mod position;
 pub mod put;
 pub mod record;
 pub mod region;
+mod stats;
+pub mod watch;
 
 #[cfg(test)]
 mod models;
@@ -33,3 +47,5 @@ pub use get::{Get, GetError, Message};
 pub use layout::{RingBody, Shape};
 pub use outgoing::{Outgoing, Put, PutError};
 pub use region::Ring;
+pub use stats::Stats;
+pub use watch::Watch;

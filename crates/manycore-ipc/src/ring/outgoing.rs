@@ -33,6 +33,8 @@ pub enum Put {
     NeedsRegion(u64),
     /// The ring was closed.
     Closed,
+    /// A process that polls the ring cannot be told: the system's error number.
+    Untold(i32),
     /// Another thread holds the lock.
     Busy,
 }
@@ -58,6 +60,12 @@ pub enum PutError {
         /// Bytes that there is room for.
         max: u64,
     },
+    /// A process that polls the ring cannot be told.
+    #[error(
+        "a process that polls this queue cannot be told of a message: {}",
+        std::io::Error::from_raw_os_error(*.0)
+    )]
+    Untold(i32),
     /// No memory for a larger region.
     #[error(transparent)]
     Alloc(#[from] AllocError),
@@ -92,6 +100,13 @@ impl Outgoing<'_> {
                 "a message over the limits of a record was to be sent",
             ))
         }
+    }
+
+    /// Bytes of its blocks.
+    #[inline]
+    pub(super) fn block_bytes(&self) -> u64 {
+        // Each is less than the heap, and there are 200 of them at most.
+        self.blocks.iter().map(|block| block.len).sum()
     }
 
     pub(super) fn header(&self) -> Header {

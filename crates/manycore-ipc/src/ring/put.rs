@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::{LARGEST, MANY_REGIONS};
 use super::outgoing::{Outgoing, Put, PutError};
+use super::pollers::Event;
 use super::position::Position;
 use super::record::{HEADER, Header, LINK, LINK_BYTES};
 use super::region::{Region, Ring};
@@ -65,6 +66,7 @@ impl Ring {
             match self.try_put(message, region)? {
                 Put::Done => return Ok(()),
                 Put::Closed => return Err(PutError::Closed),
+                Put::Untold(error) => return Err(PutError::Untold(error)),
                 Put::NeedsRegion(bytes) => {
                     // Others may have grown the ring since a region was taken that is too small now.
                     if let Some(small) = region.take() {
@@ -75,8 +77,11 @@ impl Ring {
                 Put::Full => {
                     let need = message.header().record_len();
                     self.check_capacity(need)?;
-                    self.space_bell()
-                        .wait(patience, || self.has_room(need) || self.is_closed())?;
+                    let bytes = need + message.block_bytes();
+                    let ready = || self.has_room(need, bytes) || self.is_closed();
+                    if self.space_bell().wait(patience, ready)? {
+                        self.body.put_sleeps.fetch_add(1, Relaxed); // a count that orders nothing
+                    }
                 }
                 Put::Busy => drop(self.lock_put(patience)?),
             }
@@ -95,32 +100,6 @@ impl Ring {
         Ok(taken)
     }
 
-    fn check_capacity(&self, need: u64) -> Result<(), PutError> {
-        if self.body.grows.load(Relaxed) != 0 {
-            return Ok(()); // full by number
-        }
-        let tail = Position::from_bits(self.body.put.position.load(Acquire));
-        let max = self.region(&self.body.put, tail)?.capacity() - LINK_BYTES; // at least that, see `region`
-        if need <= max {
-            Ok(())
-        } else {
-            Err(PutError::TooLarge { len: need, max })
-        }
-    }
-
-    /// Whether a record of `need` bytes seems to fit now. A ring that grows makes room itself.
-    fn has_room(&self, need: u64) -> bool {
-        !self.is_full() && (self.body.grows.load(Relaxed) != 0 || self.has_bytes_for(need))
-    }
-
-    fn has_bytes_for(&self, need: u64) -> bool {
-        let put = &self.body.put;
-        let tail = Position::from_bits(put.position.load(Acquire));
-        let head = Position::from_bits(self.body.get.position.load(Acquire));
-        self.region(put, tail)
-            .is_ok_and(|region| used(tail, head, &region) + need + LINK_BYTES <= region.capacity())
-    }
-
     fn put_locked(
         &self,
         message: &Outgoing<'_>,
@@ -131,12 +110,13 @@ impl Ring {
         }
         let put = &self.body.put;
         let mut tail = Position::from_bits(put.position.load(Relaxed)); // only changed under this lock
-        let count = put.messages(tail);
-        if self.is_over_count(count)? {
-            return Ok(Put::Full);
-        }
+        let passed = put.passed(tail);
         let header = message.header();
         let need = header.record_len();
+        let block_bytes = message.block_bytes();
+        if self.is_over_limit(passed, need + block_bytes)? {
+            return Ok(Put::Full);
+        }
         let mut current = self.region(put, tail)?;
         if !self.fits(tail, &current, need) {
             if self.body.grows.load(Relaxed) == 0 {
@@ -155,9 +135,15 @@ impl Ring {
                 ));
             }
         }
+        // Before the message is there: a death in between leaves a token too many and not one too few.
+        if self.is_polled(Event::Message) {
+            if let Err(error) = self.tell(Event::Message) {
+                return Ok(Put::Untold(error.raw_os_error().unwrap_or_default()));
+            }
+        }
         self.write_record(tail, &current, header, message)?;
         let next = tail.after_message(need);
-        put.count_to(next, count.wrapping_add(1));
+        put.pass_to(passed.and(next, block_bytes));
         fault::point("ring.put.written");
         // Release: the commit. Pairs with the Acquire loads of the position in `get`.
         put.position.store(next.bits(), Release);
@@ -171,23 +157,6 @@ impl Ring {
         self.body.closed.store(0, Relaxed);
         assert_eq!(self.put_locked(message, &mut None), Ok(Put::Done));
         self.body.closed.store(1, Release);
-    }
-
-    fn is_over_count(&self, count: u64) -> Result<bool, Corrupted> {
-        let most = self.body.max_messages.load(Relaxed); // set once
-        if most == 0 {
-            return Ok(false);
-        }
-        let seen = &self.body.put.peer_count;
-        if count.wrapping_sub(seen.load(Relaxed)) < most {
-            return Ok(false); // as far as this side knew last time; it can only have become truer
-        }
-        let got = self.messages_of(&self.body.get);
-        seen.store(got, Relaxed);
-        // `is_full` would not see it, and who waits for room would look for ever.
-        let inside = count.checked_sub(got);
-        let inside = inside.ok_or(Corrupted::new("more was taken out of a ring than put in"))?;
-        Ok(inside >= most)
     }
 
     #[inline]
@@ -303,7 +272,7 @@ impl Ring {
 }
 
 /// Bytes of a region that are taken, seen from its producers.
-fn used(tail: Position, head: Position, region: &Region) -> u64 {
+pub(super) fn used(tail: Position, head: Position, region: &Region) -> u64 {
     // Consumers in an earlier region have taken nothing from this one.
     let from = if head.epoch() == tail.epoch() {
         head.bytes()

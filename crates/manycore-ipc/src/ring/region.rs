@@ -1,6 +1,6 @@
 //! The bytes of a ring: a block, addressed in a circle.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::layout::{RegionWords, RingBody, Shape, Side};
 use super::position::Position;
@@ -8,7 +8,6 @@ use super::record::{HEADER, Header};
 use crate::block::allocator::Taken;
 use crate::block::{BlockRef, Blocks};
 use crate::error::{AllocError, Corrupted};
-use crate::fault;
 use crate::heap::Bytes;
 use crate::lock::Locked;
 use crate::object::Objects;
@@ -112,33 +111,22 @@ impl Region {
 
 impl RegionWords {
     pub(crate) fn set(&self, block: BlockRef, start: u64) {
-        self.page.store(u64::from(block.page), Relaxed); // all four are committed by the position
+        let size = u64::from(block.len.trailing_zeros()); // a power of two
+        self.run.store(size << 32 | u64::from(block.page), Relaxed); // all are committed by the position
         self.generation.store(block.generation, Relaxed);
-        self.capacity.store(block.len, Relaxed);
         self.start.store(start, Relaxed);
     }
 
     pub(crate) fn block(&self) -> BlockRef {
+        let run = self.run.load(Relaxed);
         BlockRef {
-            page: self.page.load(Relaxed) as u32,
-            len: self.capacity.load(Relaxed),
+            page: run as u32,
+            len: 1_u64.checked_shl((run >> 32) as u32).unwrap_or(0),
             generation: self.generation.load(Relaxed),
         }
     }
 }
 
-impl Side {
-    pub(crate) fn messages(&self, at: Position) -> u64 {
-        // Acquire pairs with the Release in `count_to`, so that `messages_of` sees the position that
-        // came before the counter was used again.
-        self.count[at.parity()].load(Acquire)
-    }
-
-    /// Says how many messages have passed once the position is `next`.
-    pub(crate) fn count_to(&self, next: Position, messages: u64) {
-        self.count[next.parity()].store(messages, Release);
-    }
-}
 
 impl Ring {
     /// The ring that is the body of object `index`.
@@ -169,14 +157,25 @@ impl Ring {
         for side in [&body.put, &body.get] {
             side.peer.store(start.bits(), Relaxed); // all of it is published with the object
             side.peer_count.store(0, Relaxed);
-            side.count[0].store(0, Relaxed);
-            side.count[1].store(0, Relaxed);
+            side.noted.store(0, Relaxed);
+            side.polled.store(0, Relaxed);
+            for parity in 0..2 {
+                side.count[parity].store(0, Relaxed);
+                side.block_bytes[parity].store(0, Relaxed);
+            }
         }
         body.closed.store(0, Relaxed);
         body.grows.store(u32::from(shape.grows), Relaxed);
         body.items_at.store(shape.items_at, Relaxed);
         body.space_at.store(shape.space_at, Relaxed);
         body.max_messages.store(shape.max_messages, Relaxed);
+        body.max_bytes.store(shape.max_bytes, Relaxed);
+        let volume = body.put.passed(start).volume();
+        body.put.noted.store(volume, Relaxed);
+        body.first_volume.store(volume, Relaxed);
+        body.put_sleeps.store(0, Relaxed);
+        body.get_sleeps.store(0, Relaxed);
+        body.pollers[0].store(0, Relaxed);
         body.done.store(0, Relaxed);
         let group = shape
             .group
@@ -264,64 +263,12 @@ impl Ring {
         self.bell_at(self.body.space_at.load(Relaxed), &self.body.space) // set once
     }
 
-    /// How many messages are in the ring, at some moment during the call.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        // The consumers' side first: it can only be behind then, so the difference is never negative.
-        let got = self.messages_of(&self.body.get);
-        let put = self.messages_of(&self.body.put);
-        put.saturating_sub(got)
-    }
-
-    /// How many messages have passed a side.
-    pub(crate) fn messages_of(&self, side: &Side) -> u64 {
-        let mut seen = side.position.load(Acquire); // pairs with the Release of a commit
-        for _ in 0..100 {
-            let count = side.messages(Position::from_bits(seen));
-            // A counter is rewritten only after the position has moved on: unchanged means true.
-            let again = side.position.load(Acquire);
-            if again == seen {
-                return count;
-            }
-            seen = again;
-        }
-        side.messages(Position::from_bits(seen)) // busy: off by one at most
-    }
-
     /// Whether there was nothing to get at some moment during the call.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let head = Position::from_bits(self.body.get.position.load(Acquire));
         head.is_at(Position::from_bits(self.body.put.position.load(Acquire)))
-    }
-
-    /// Whether a bounded ring was full at some moment during the call.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let most = self.body.max_messages.load(Relaxed); // set once
-        most != 0 && self.len() >= most
-    }
-
-    /// The most messages at a time; zero for any number.
-    #[must_use]
-    pub fn max_messages(&self) -> u64 {
-        self.body.max_messages.load(Relaxed)
-    }
-
-    /// Refuses further messages, in all processes, and wakes whoever sleeps.
-    pub fn close(&self) {
-        self.body.closed.store(1, Release); // pairs with the Acquire in `is_closed`
-        fault::point("ring.closed");
-        self.items_bell().ring_all();
-        self.space_bell().ring_all();
-    }
-
-    /// Whether [`Ring::close`] was called.
-    #[inline]
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.body.closed.load(Acquire) != 0
     }
 
     /// The shared words, for what a queue keeps beside its ring.
@@ -340,47 +287,5 @@ impl Ring {
     #[must_use]
     pub fn me(&self) -> OwnerId {
         self.blocks.me
-    }
-}
-
-/// What a joinable queue keeps beside its ring. That a message was put needs no count of its own: the
-/// producers' counter is committed with it, so no death leaves one that nobody can be done with.
-impl Ring {
-    /// Marks one message as done; `false` when all that were put are done already.
-    #[must_use]
-    pub fn mark_done(&self) -> bool {
-        let done = &self.body.done;
-        let mut seen = done.load(Relaxed); // the exchange below checks it
-        while seen < self.messages_of(&self.body.put) {
-            // SeqCst: as a condition of `finished`, ordered against its fences.
-            match done.compare_exchange(seen, seen + 1, SeqCst, Relaxed) {
-                Ok(_) => {
-                    fault::point("ring.done");
-                    if self.is_finished() {
-                        self.body.finished.ring_all();
-                    }
-                    return true;
-                }
-                Err(found) => seen = found,
-            }
-        }
-        false
-    }
-
-    /// Whether every message that was put was marked done at some moment during the call.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        // In this order: what is put meanwhile makes it less true, what is done meanwhile more.
-        let done = self.body.done.load(SeqCst);
-        done >= self.messages_of(&self.body.put)
-    }
-
-    /// Waits until every message is done.
-    ///
-    /// # Errors
-    /// When the patience ends first.
-    pub fn wait_finished(&self, patience: &mut Patience<'_>) -> Result<(), GaveUp> {
-        let finished = &self.body.finished;
-        finished.wait(patience, || self.is_finished()).map(|_| ())
     }
 }

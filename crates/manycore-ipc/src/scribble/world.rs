@@ -264,7 +264,7 @@ impl World {
         };
         let side_words = if side & 1 == 0 { &body.put } else { &body.get };
         let words = &side_words.region[usize::from(side >> 1 & 1)];
-        let page = words.page.load(SeqCst) as usize % self.pages.max(1);
+        let page = words.run.load(SeqCst) as u32 as usize % self.pages.max(1);
         layout.payload + page * PAGE
     }
 

@@ -27,6 +27,7 @@ pub(super) const UNBOUNDED: Shape = Shape {
     capacity: 8 << 10,
     grows: true,
     max_messages: 0,
+    max_bytes: 0,
     items_at: 0,
     space_at: 0,
     group: None,

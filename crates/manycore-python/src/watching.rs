@@ -1,0 +1,76 @@
+//! Descriptors by which this process polls a ring.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use manycore_ipc::ring::pollers::Event;
+use manycore_ipc::ring::watch::WatchError;
+use manycore_ipc::ring::{Ring, Watch};
+use manycore_os::Deadline;
+use pyo3::prelude::*;
+
+use crate::errors;
+use crate::wait::detached;
+
+/// The descriptors of one ring, made at the first need.
+#[derive(Default)]
+pub struct Watches {
+    /// Never locked without the interpreter, nor while it is let go: so a fork finds them free.
+    message: Mutex<Option<Arc<Watch>>>,
+    room: Mutex<Option<Arc<Watch>>>,
+}
+
+impl Watches {
+    fn slot(&self, event: Event) -> &Mutex<Option<Arc<Watch>>> {
+        match event {
+            Event::Message => &self.message,
+            Event::Room => &self.room,
+        }
+    }
+
+    /// The watch that this process has made: a forked child has none.
+    fn existing(&self, event: Event) -> Option<Arc<Watch>> {
+        let watch = self.slot(event).lock().unwrap_or_else(PoisonError::into_inner);
+        watch.clone().filter(|watch| watch.is_own())
+    }
+
+    /// The descriptor for an event, which is right from now on.
+    pub fn fd(&self, py: Python<'_>, ring: &Ring, event: Event) -> PyResult<i32> {
+        let watch = match self.existing(event) {
+            Some(watch) => watch,
+            None => {
+                let new = Arc::new(Watch::new(ring, event).map_err(errors::from_watch)?);
+                let mut slot = self.slot(event).lock().unwrap_or_else(PoisonError::into_inner);
+                *slot = Some(Arc::clone(&new));
+                new
+            }
+        };
+        renew(py, &watch, ring)?;
+        Ok(watch.fd())
+    }
+
+    /// Keeps the descriptors right once this process has got an item, or found none.
+    #[cold]
+    pub fn after_get(&self, py: Python<'_>, ring: &Ring) -> PyResult<()> {
+        match self.existing(Event::Message) {
+            Some(watch) if ring.is_empty() => renew(py, &watch, ring),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same once it has put an item, or found no room.
+    #[cold]
+    pub fn after_put(&self, py: Python<'_>, ring: &Ring) -> PyResult<()> {
+        match self.existing(Event::Room) {
+            Some(watch) if ring.is_full() => renew(py, &watch, ring),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn renew(py: Python<'_>, watch: &Watch, ring: &Ring) -> PyResult<()> {
+    let (result, raised) = detached(py, Deadline::NEVER, |patience| watch.renew(ring, patience));
+    result.map_err(|error| match (error, raised) {
+        (WatchError::Ring(error), raised) => errors::from_put(error, raised),
+        (error, _) => errors::from_watch(error),
+    })
+}

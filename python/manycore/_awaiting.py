@@ -1,0 +1,109 @@
+"""Queues in asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from queue import Empty, Full
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from manycore.errors import ShutDown
+
+LOOK_AGAIN = 0.25
+"""Seconds after which a waiting task looks by itself: nobody tells it that the last producer was killed."""
+
+
+class _Readiness:
+    """Tasks of one event loop that wait until a descriptor is readable."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._fd = -1
+
+    async def wait(self, fileno: Callable[[], int]) -> None:
+        """Waits until it may be worth while to look again."""
+        fd = fileno()
+        if self._waiting and fd != self._fd:
+            self._stop()
+        if not self._waiting:
+            self._fd = fd
+            self._loop.add_reader(fd, self._wake)
+        future = self._loop.create_future()
+        self._waiting.add(future)
+        timer = self._loop.call_later(LOOK_AGAIN, _finish, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self._waiting.discard(future)
+            if not self._waiting:
+                self._stop()
+
+    def _wake(self) -> None:
+        # All of them: which one the item is for is decided by who takes it.
+        self._stop()
+        for future in tuple(self._waiting):
+            _finish(future)
+
+    def _stop(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            self._fd = -1
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Awaiting:
+    """The methods of a queue that are awaited. No thread is needed, and cancelling loses no item."""
+
+    def _readiness(self, what: str) -> _Readiness:
+        loop = asyncio.get_running_loop()
+        loops = _readiness.setdefault(self, WeakKeyDictionary())
+        known = loops.setdefault(loop, {})
+        if what not in known:
+            known[what] = _Readiness(loop)
+        return known[what]
+
+    async def aget(self) -> Any:
+        """The next item, as soon as there is one.
+
+        Raises:
+            ShutDown: When the queue is shut down and empty.
+        """
+        queue: Any = self
+        while True:
+            try:
+                return queue.get_nowait()
+            except Empty:
+                await self._readiness("message").wait(queue.fileno)
+
+    async def aput(self, obj: object) -> None:
+        """Puts an item, as soon as there is room.
+
+        Raises:
+            ShutDown: When the queue is shut down.
+        """
+        queue: Any = self
+        while True:
+            try:
+                return queue.put_nowait(obj)
+            except Full:
+                await self._readiness("room").wait(queue._room_fileno)
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.aget()
+        except ShutDown:
+            raise StopAsyncIteration from None
+
+
+# Beside the queues and not on them, where it would be pickled.
+_readiness: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
