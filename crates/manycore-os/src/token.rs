@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv,
@@ -78,16 +79,18 @@ pub fn drain(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Whether a descriptor is readable now.
+///
+/// # Errors
+/// When it is closed.
+pub fn is_readable(fd: impl AsFd) -> io::Result<bool> {
+    let mut polled = [PollFd::new(&fd, PollFlags::IN)];
+    Ok(poll(&mut polled, Some(&Timespec::default()))? == 1)
+}
+
 #[cfg(test)]
 mod tests {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
     use super::*;
-
-    fn is_readable(socket: &OwnedFd) -> bool {
-        let mut polled = [PollFd::new(socket, PollFlags::IN)];
-        poll(&mut polled, Some(&Timespec::default())).expect("a socket can be polled") == 1
-    }
 
     fn name(what: &str) -> Vec<u8> {
         format!("manycore-test-{}-{what}", std::process::id()).into_bytes()
@@ -97,13 +100,16 @@ mod tests {
     fn a_token_makes_a_socket_readable_until_it_is_taken() {
         let socket = receiver(&name("readable")).expect("a free name");
         let from = sender().expect("a descriptor");
-        assert!(!is_readable(&socket));
+        assert!(!is_readable(&socket).expect("open"));
         for _ in 0..1000 {
-            assert_eq!(send(&from, &name("readable")).expect("allowed"), Sent::Arrived);
+            assert_eq!(
+                send(&from, &name("readable")).expect("allowed"),
+                Sent::Arrived
+            );
         }
-        assert!(is_readable(&socket));
+        assert!(is_readable(&socket).expect("open"));
         drain(&socket).expect("a socket");
-        assert!(!is_readable(&socket));
+        assert!(!is_readable(&socket).expect("open"));
     }
 
     #[test]

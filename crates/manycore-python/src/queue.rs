@@ -148,7 +148,11 @@ impl RingQueue {
 
     fn raise_failure(&self) -> PyResult<()> {
         self.state.fetch_and(!FAILED, Relaxed);
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failure = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         failure.map_or(Ok(()), Err)
     }
 

@@ -29,7 +29,10 @@ impl Watches {
 
     /// The watch that this process has made: a forked child has none.
     fn existing(&self, event: Event) -> Option<Arc<Watch>> {
-        let watch = self.slot(event).lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = self
+            .slot(event)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         watch.clone().filter(|watch| watch.is_own())
     }
 
@@ -39,7 +42,10 @@ impl Watches {
             Some(watch) => watch,
             None => {
                 let new = Arc::new(Watch::new(ring, event).map_err(errors::from_watch)?);
-                let mut slot = self.slot(event).lock().unwrap_or_else(PoisonError::into_inner);
+                let mut slot = self
+                    .slot(event)
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 *slot = Some(Arc::clone(&new));
                 new
             }

@@ -45,7 +45,9 @@ impl Ring {
 
     /// Notes how many messages are waiting, if it is the most so far. Under the lock.
     fn note_depth(&self, head: Position, tail: Position) {
-        let Side { count, position, .. } = &self.body.put;
+        let Side {
+            count, position, ..
+        } = &self.body.put;
         let put = count[tail.parity()].load(Acquire); // as in `Side::passed`
         if position.load(Relaxed) != tail.bits() {
             return; // the counter may be that of a later message; the next look will tell

@@ -77,7 +77,8 @@ impl Ring {
     pub(super) fn has_room(&self, need: u64, bytes: u64) -> bool {
         let got = self.passed_of(&self.body.get); // first, as in `len`
         let put = self.passed_of(&self.body.put);
-        !self.is_over(put, got, bytes) && (self.body.grows.load(Relaxed) != 0 || self.has_space_for(need))
+        !self.is_over(put, got, bytes)
+            && (self.body.grows.load(Relaxed) != 0 || self.has_space_for(need))
     }
 
     fn has_space_for(&self, need: u64) -> bool {

@@ -3,8 +3,11 @@
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::layout::Side;
-use super::position::{BYTES, Position};
+use super::position::Position;
 use super::region::Ring;
+
+/// Volumes are counted modulo 2^48, as bytes are in positions.
+const VOLUMES: u64 = (1 << 48) - 1;
 
 /// What has passed a side when it was at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub(crate) struct Passed {
 impl Passed {
     /// Bytes of all messages, records and blocks, modulo 2^48.
     pub(crate) fn volume(&self) -> u64 {
-        self.at.bytes().wrapping_add(self.block_bytes) & BYTES
+        self.at.bytes().wrapping_add(self.block_bytes) & VOLUMES
     }
 
     /// After one more message, whose record ends at `next`.
@@ -33,7 +36,7 @@ impl Passed {
 
 /// Bytes from one volume to a later one.
 pub(crate) fn volume_since(later: u64, earlier: u64) -> u64 {
-    later.wrapping_sub(earlier) & BYTES
+    later.wrapping_sub(earlier) & VOLUMES
 }
 
 impl Side {

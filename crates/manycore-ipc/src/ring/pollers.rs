@@ -50,7 +50,11 @@ impl Poller {
     /// The name of its socket.
     #[must_use]
     pub fn name(self, family: u64) -> String {
-        format!("manycore-{family:x}-{:x}-{:x}", self.owner.bits(), self.number)
+        format!(
+            "manycore-{family:x}-{:x}-{:x}",
+            self.owner.bits(),
+            self.number
+        )
     }
 
     fn encode(self) -> u64 {
@@ -162,7 +166,9 @@ impl Ring {
             len: BYTES,
             generation: generation.load(Relaxed),
         };
-        self.blocks.is_lent(block, self.index, u64::MAX).then_some(block)
+        self.blocks
+            .is_lent(block, self.index, u64::MAX)
+            .then_some(block)
     }
 
     fn poller(&self, event: Event, n: usize) -> Result<&'static Word64, Corrupted> {
@@ -170,7 +176,9 @@ impl Ring {
         let block = block.ok_or(Corrupted::new("the pollers of a ring are not its own"))?;
         let n = if event == Event::Message { n } else { MOST + n };
         let bytes = self.blocks.bytes(block)?;
-        self.blocks.heap.at(bytes.offset() + n * size_of::<Word64>())
+        self.blocks
+            .heap
+            .at(bytes.offset() + n * size_of::<Word64>())
     }
 
     fn prepare_pollers(&self, patience: &mut Patience<'_>) -> Result<(), PutError> {
@@ -191,11 +199,7 @@ impl Ring {
     }
 
     /// Makes a block that of the pollers; `false` if there is one already.
-    fn name_pollers(
-        &self,
-        block: BlockRef,
-        patience: &mut Patience<'_>,
-    ) -> Result<bool, PutError> {
+    fn name_pollers(&self, block: BlockRef, patience: &mut Patience<'_>) -> Result<bool, PutError> {
         let locked = self.lock(&self.body.put, &mut patience.for_lock())?;
         let _guard = self.repaired_put(locked)?;
         if self.pollers().is_some() {
@@ -213,6 +217,12 @@ impl Ring {
         } else {
             Err(Corrupted::new("the block of a ring's pollers changed hands").into())
         }
+    }
+
+    /// Whether anybody has ever polled the ring.
+    #[cfg(test)]
+    pub(crate) fn has_pollers(&self) -> bool {
+        self.pollers().is_some()
     }
 
     /// Frees what the pollers are in. For a ring that nobody holds any more.

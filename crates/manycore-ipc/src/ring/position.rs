@@ -8,7 +8,7 @@
 //! that store is invisible.
 
 const EPOCH_SHIFT: u32 = 48;
-pub(super) const BYTES: u64 = ((1 << EPOCH_SHIFT) - 1) & !0xf;
+const BYTES: u64 = ((1 << EPOCH_SHIFT) - 1) & !0xf;
 const PARITY: u64 = 1;
 const EPOCHS: u64 = 0xffff;
 /// Records and positions are multiples of this.

@@ -127,7 +127,6 @@ impl RegionWords {
     }
 }
 
-
 impl Ring {
     /// The ring that is the body of object `index`.
     ///

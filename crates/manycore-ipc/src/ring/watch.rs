@@ -66,6 +66,14 @@ impl Watch {
         self.incarnation == incarnation::id()
     }
 
+    /// Whether the socket is readable now.
+    ///
+    /// # Errors
+    /// When the program closed it.
+    pub fn is_readable(&self) -> io::Result<bool> {
+        token::is_readable(self.socket.get()?)
+    }
+
     /// Makes the socket readable if the event is true now, and asks for a token if it is not.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ use std::sync::mpsc;
 use super::*;
 use crate::block::{Blocks, State};
 use crate::object::cell::Cell;
+use crate::ring::Watch;
+use crate::ring::pollers::Event;
 use crate::wait::GaveUp;
 
 /// Where a process of [`everything`] can be told to die; after the colon, at which passing.
@@ -71,6 +73,9 @@ const PLACES: &[&str] = &[
     "ring.get.claimed",
     "ring.get.copied",
     "ring.get.committed",
+    "poller.named",
+    "poller.noted",
+    "poller.told",
     "ring.closed",
     "ring.done",
     "bell.flagged",
@@ -166,6 +171,10 @@ fn everything() {
     wait_for_each_other(&ring);
     let other = family.make_ring(Shape::unbounded()).expect("room");
     let finished = other.ring().expect("a ring");
+    let watch = Watch::new(&finished, Event::Message).expect("the system allows it");
+    let mut tick = || true;
+    let asked = watch.renew(&finished, &mut Patience::new(Deadline::PASSED, &mut tick));
+    asked.expect("room for it");
     put(&finished, 1, 10, &[]);
     assert!(get(&finished).is_some() && finished.mark_done());
     finished.close();

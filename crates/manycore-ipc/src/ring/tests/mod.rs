@@ -5,12 +5,18 @@
 //! | [`model`] | sequences against a simple model, threads against each other |
 //! | [`deaths`] | death at every store |
 //! | [`edges`] | limits, scribbled bytes, and races that have to be met by hand |
+//! | [`limits`] | how much may be in a ring, and what is counted |
+//! | [`watching`] | tokens for those who poll |
 //! | [`scribbles`] | words and records that were scribbled on |
 
 mod deaths;
 mod edges;
+mod limits;
 mod model;
 mod scribbles;
+mod watching;
+
+use std::sync::atomic::Ordering::Relaxed;
 
 use manycore_os::Deadline;
 

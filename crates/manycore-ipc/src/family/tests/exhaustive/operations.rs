@@ -36,6 +36,11 @@ pub(super) const BOUNDED: Shape = Shape {
     max_messages: 3,
     ..UNBOUNDED
 };
+/// One message with a block, and a bit.
+pub(super) const FEW_BYTES: Shape = Shape {
+    max_bytes: 8_000,
+    ..UNBOUNDED
+};
 pub(super) const FIXED: Shape = Shape {
     grows: false,
     capacity: 1 << 10,
@@ -134,6 +139,42 @@ pub(super) const OPERATIONS: &[Operation] = &[
         shape: BOUNDED,
         before: one_message,
         run: |actor| (0..3).for_each(|_| actor.put(100, 1, 0)),
+    },
+    Operation {
+        name: "put until so many bytes are inside, and get",
+        part: Part::Queues,
+        heap: LEAST * 4,
+        shape: FEW_BYTES,
+        before: one_message,
+        run: |actor| {
+            (0..2).for_each(|_| actor.put(100, 1, 0));
+            actor.get();
+            actor.put(10_000, 0, 0);
+        },
+    },
+    Operation {
+        name: "poll",
+        part: Part::Queues,
+        heap: LEAST * 4,
+        shape: BOUNDED,
+        before: one_message,
+        run: |actor| {
+            actor.poll();
+            actor.put(100, 0, 0);
+            while actor.get().is_some() {}
+            actor.poll();
+        },
+    },
+    Operation {
+        name: "put and get while another polls",
+        part: Part::Queues,
+        heap: LEAST * 4,
+        shape: BOUNDED,
+        before: |_, me| me.poll(),
+        run: |actor| {
+            actor.put(100, 1, 0);
+            actor.get();
+        },
     },
     Operation {
         name: "put into a ring of fixed size until it is full",

@@ -8,6 +8,7 @@ use crate::lock::EngineLock;
 use crate::object::Objects;
 use crate::object::cell::Cell;
 use crate::object::group::Row;
+use crate::ring::pollers::{Event, Poller};
 use crate::ring::{GetError, Put, PutError};
 
 /// Bytes of a message's block: one page and a bit.
@@ -156,7 +157,8 @@ impl Scene {
             "held by the survivor all the time"
         );
         forget_leaked_counts(world.me);
-        world.check(5, 1 + self.blocks_of_the_group(), what);
+        let pollers = usize::from(ring.has_pollers());
+        world.check(5, 1 + pollers + self.blocks_of_the_group(), what);
         drop(self);
         forget_leaked_counts(world.me);
         world.check(0, 0, what);
@@ -394,6 +396,18 @@ impl Actor {
     pub(super) fn close(&self) {
         let hold = self.hold(self.names.queue, Kind::Ring);
         hold.ring().expect("a ring").close();
+    }
+
+    /// Asks to be told of messages and of room, and is not there to be told.
+    pub(super) fn poll(&self) {
+        let hold = self.hold(self.names.queue, Kind::Ring);
+        let ring = hold.ring().expect("a ring");
+        let mut tick = || true;
+        for event in [Event::Message, Event::Room] {
+            let poller = Poller::new(ring.me(), event as u32);
+            let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+            ring.arm(event, poller, &mut patience).expect("room for it");
+        }
     }
 
     /// Takes the lock, whoever died with it, and changes the value under it.
