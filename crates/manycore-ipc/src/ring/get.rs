@@ -61,6 +61,9 @@ pub enum GetError {
     /// The ring is closed and empty.
     #[error("the queue is closed and empty")]
     Closed,
+    /// The ring is empty, and all that produced for it have closed or died.
+    #[error("the queue is empty, and all of its producers have closed or died")]
+    Ended,
     /// See [`Corrupted`].
     #[error(transparent)]
     Corrupted(#[from] Corrupted),
@@ -116,19 +119,21 @@ impl Ring {
                     }
                     return Ok(());
                 }
-                Get::Empty if self.is_closed() => {
-                    // A producer that found the ring open may still be about to commit.
-                    let locked = self.lock(&self.body.put, &mut patience.for_lock())?;
-                    drop(self.repaired_put(locked)?);
-                    if self.is_empty() {
-                        return Err(GetError::Closed);
+                Get::Empty => match self.end()? {
+                    Some(end) => {
+                        // A producer that found the ring open, or was one, may still be about to commit.
+                        let locked = self.lock(&self.body.put, &mut patience.for_lock())?;
+                        drop(self.repaired_put(locked)?);
+                        if self.is_empty() {
+                            return Err(end);
+                        }
                     }
-                }
-                Get::Empty => {
-                    slept |= self
-                        .items_bell()
-                        .wait(patience, || !self.is_empty() || self.is_closed())?;
-                }
+                    None => {
+                        slept |= self
+                            .items_bell()
+                            .wait(patience, || !self.is_empty() || self.end() != Ok(None))?;
+                    }
+                },
                 Get::Busy => {
                     let locked = self.lock(&self.body.get, &mut patience.for_lock())?;
                     drop(self.repaired_get(locked)?);
@@ -140,7 +145,7 @@ impl Ring {
     /// Whether there is nothing to get. The producers' position is only looked at when this side has
     /// taken all that it knew of: looking takes their cache line away from them.
     #[inline]
-    fn seems_empty(&self) -> bool {
+    pub(crate) fn seems_empty(&self) -> bool {
         let get = &self.body.get;
         // Relaxed: what both words say is checked again under the lock.
         let head = Position::from_bits(get.position.load(Relaxed));

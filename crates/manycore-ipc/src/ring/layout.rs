@@ -70,6 +70,8 @@ pub struct RingBody {
     /// Which of the groups at that index.
     pub(crate) group_generation: Word32,
     pub(crate) spare: [Word32; 1],
+    /// `index + 1:32 | generation:32` of the source; zero as long as there was none. See `ending`.
+    pub(crate) source: Word64,
 }
 
 const _: () = assert!(size_of::<RingBody>() <= crate::object::header::BODY_WORDS * 8);

@@ -10,12 +10,14 @@
 //! | [`put`] | the producers' side |
 //! | [`get`] | the consumers' side |
 //! | `ahead` | how much there is for the consumers |
+//! | `ending` | whether anybody is left who would put something in |
 //! | [`drain`] | emptying a ring that nobody holds any more |
 //!
 //! `PROTOCOL.md` beside this file proves it.
 
 mod ahead;
 pub mod drain;
+mod ending;
 pub mod get;
 pub mod layout;
 pub mod outgoing;

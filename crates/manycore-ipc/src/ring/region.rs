@@ -178,6 +178,7 @@ impl Ring {
         body.space_at.store(shape.space_at, Relaxed);
         body.max_messages.store(shape.max_messages, Relaxed);
         body.done.store(0, Relaxed);
+        body.source.store(0, Relaxed);
         let group = shape
             .group
             .map(|index| Ok::<_, Corrupted>((index, self.objects.stage(index)?)));
