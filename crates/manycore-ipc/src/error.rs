@@ -68,6 +68,12 @@ pub enum HandleError {
     /// The handle is of another kind of object.
     #[error("this handle leads to an object of another kind")]
     OtherKind,
+    /// A forked child has no part in it.
+    #[error(
+        "this sender belongs to the process that this one was forked from: a forked process opens senders of \
+         its own"
+    )]
+    NotInherited,
     /// There is no room for one more process.
     #[error("the family has no room for another process: {0} are registered")]
     FamilyFull(u32),

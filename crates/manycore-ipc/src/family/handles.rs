@@ -6,7 +6,6 @@ use crate::error::HandleError;
 use crate::fault;
 use crate::object::Objects;
 use crate::object::header::{Handle, Kind};
-use crate::object::holding::count_up;
 use crate::object::memory::MemoryBody;
 use crate::ring::Ring;
 
@@ -19,12 +18,7 @@ impl Family {
         let objects = self.objects()?; // not under the lock, which registering takes too
         let mut counts = self.holdings.lock();
         objects.attach(handle, kind)?;
-        count_up(&mut counts, handle.index, handle.generation);
-        Ok(Hold {
-            family: self,
-            handle,
-            kind,
-        })
+        Ok(Hold::counted(self, handle, kind, objects.me(), &mut counts))
     }
 
     /// Counts handles that are about to travel in a message.
@@ -116,7 +110,7 @@ impl Family {
                 }
             }
             Kind::Group => blocks.free_bound_to(index)?,
-            Kind::Lock => {}
+            Kind::Lock | Kind::Source | Kind::End => {}
         }
         fault::point("object.emptied");
         Ok(objects.freed(index)?)

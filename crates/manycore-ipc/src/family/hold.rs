@@ -9,7 +9,7 @@ use crate::lock::{Acquired, UserLock};
 use crate::object::Objects;
 use crate::object::group::{GroupBody, Row};
 use crate::object::header::{Handle, Kind, Object};
-use crate::object::holding::count_up;
+use crate::object::holding::{Counts, count_up};
 use crate::object::memory::MemoryBody;
 use crate::registry::OwnerId;
 use crate::ring::Ring;
@@ -19,10 +19,40 @@ use crate::wait::{GaveUp, Patience};
 pub struct Hold {
     pub(super) family: &'static Family,
     pub(super) handle: Handle,
-    pub(super) kind: Kind,
+    kind: Kind,
+    /// The process that this is of, if a forked child's copy of it is nothing.
+    owner: OwnerId,
 }
 
 impl Hold {
+    /// Counts a reference to an object that this process, `me`, holds.
+    pub(super) fn counted(
+        family: &'static Family,
+        handle: Handle,
+        kind: Kind,
+        me: OwnerId,
+        counts: &mut Counts,
+    ) -> Self {
+        let owner = if kind.is_inherited() {
+            OwnerId::NOBODY
+        } else {
+            me
+        };
+        count_up(counts, handle.index, handle.generation, owner);
+        Self {
+            family,
+            handle,
+            kind,
+            owner,
+        }
+    }
+
+    /// Whether this process has it: not if it came with the memory of the one that this was forked from,
+    /// and is of a kind that children do not inherit.
+    fn is_own(&self) -> bool {
+        self.owner.is_nobody() || self.family.member() == Some(self.owner)
+    }
+
     /// How the object is named in messages.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -52,15 +82,21 @@ impl Hold {
     /// comes too late for what its parent let go meanwhile.
     #[inline]
     fn objects(&self) -> Result<Objects, HandleError> {
+        if !self.is_own() {
+            return Err(HandleError::NotInherited);
+        }
         let objects = self.family.objects()?;
         objects.check(self.handle)?;
         Ok(objects)
     }
 
-    /// Whether the object is there, as it must be.
-    #[cfg(test)]
-    pub(crate) fn is_there(&self) -> bool {
-        self.objects().is_ok()
+    /// Whether this process holds it, and it is there.
+    ///
+    /// # Errors
+    /// Why not.
+    #[inline]
+    pub fn check(&self) -> Result<(), HandleError> {
+        self.objects().map(drop)
     }
 
     /// The object as a ring.
@@ -152,26 +188,28 @@ impl Hold {
 
 impl Clone for Hold {
     fn clone(&self) -> Self {
-        count_up(
-            &mut self.family.holdings.lock(),
-            self.handle.index,
-            self.handle.generation,
-        );
-        Self {
-            family: self.family,
-            handle: self.handle,
-            kind: self.kind,
+        if self.is_own() {
+            count_up(
+                &mut self.family.holdings.lock(),
+                self.handle.index,
+                self.handle.generation,
+                self.owner,
+            );
         }
+        Self { ..*self }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        if !self.is_own() {
+            return;
+        }
         let mut counts = self.family.holdings.lock();
         let Some(holding) = counts.get_mut(&self.handle.index) else {
             return;
         };
-        if holding.generation != self.handle.generation {
+        if (holding.generation, holding.owner) != (self.handle.generation, self.owner) {
             return;
         }
         holding.count -= 1;

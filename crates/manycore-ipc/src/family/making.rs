@@ -8,7 +8,6 @@ use crate::lock::UserLock;
 use crate::object::Objects;
 use crate::object::group::{GroupBody, Row};
 use crate::object::header::{Handle, Kind, Object};
-use crate::object::holding::count_up;
 use crate::object::memory::{INLINE, MemoryBody};
 use crate::registry::OwnerId;
 use crate::ring::{Ring, Shape};
@@ -29,12 +28,7 @@ impl Family {
         // Under the lock, so that a fork finds the count and the bit together.
         let mut counts = self.holdings.lock();
         objects.publish(handle)?;
-        count_up(&mut counts, handle.index, handle.generation);
-        Ok(Hold {
-            family: self,
-            handle,
-            kind,
-        })
+        Ok(Hold::counted(self, handle, kind, objects.me(), &mut counts))
     }
 
     /// Makes a ring.
@@ -90,6 +84,11 @@ impl Family {
                 .set(rows.max(1), block);
             self.bind(handle.index, block)
         })
+    }
+
+    /// Makes a source that no ring names yet.
+    pub(super) fn make_source(&'static self, kind: Kind) -> Result<Hold, HandleError> {
+        self.make(kind, |_, _| Ok(()))
     }
 
     fn take_zeroed(&self, len: u64) -> Result<BlockRef, HandleError> {

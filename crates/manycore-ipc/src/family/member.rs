@@ -153,10 +153,10 @@ impl Family {
     }
 
     /// Makes `who` (this process, or the child that it is about to fork) a holder of all that this process
-    /// holds. What is gone already stays gone.
+    /// holds, but for what is each process's own. What is gone already stays gone.
     pub(super) fn hold_all(&self, me: OwnerId, counts: &Counts, who: OwnerId) {
         let objects = Objects::new(self.heap, me);
-        for (&index, holding) in counts {
+        for (&index, holding) in counts.iter().filter(|(_, holding)| holding.is_inherited()) {
             let _ = objects.attach_for(who, index, holding.generation);
         }
     }

@@ -6,6 +6,7 @@
 //! | [`making`] | making objects |
 //! | [`handles`] | handles that travel, and objects that nobody holds any more |
 //! | [`hold`] | a reference to an object that keeps it alive |
+//! | [`producing`] | who may still put into a ring |
 //! | [`reaping`] | cleaning up after dead processes |
 //! | [`forking`] | what happens around a fork |
 //!
@@ -16,6 +17,7 @@ pub mod handles;
 pub mod hold;
 pub mod making;
 pub mod member;
+pub mod producing;
 pub mod reaping;
 
 #[cfg(test)]
@@ -23,4 +25,5 @@ mod tests;
 
 pub use hold::Hold;
 pub use member::Family;
+pub use producing::Producer;
 pub use reaping::Reaped;

@@ -19,7 +19,7 @@ use crate::registry::OwnerId;
 use crate::word::fence;
 
 impl Objects {
-    pub(super) fn bury_if_unheld(&self, index: u32) -> Result<(), Corrupted> {
+    pub(crate) fn bury_if_unheld(&self, index: u32) -> Result<(), Corrupted> {
         loop {
             // Pairs with itself in another process: who let go has cleared its bit (or counted down) before, and
             // who called its burial off has made the object live before. The second one to pass here sees that

@@ -17,16 +17,32 @@ pub enum Kind {
     Memory = 3,
     /// A group of workers.
     Group = 4,
+    /// Those who put into a ring: without a body, it is there for who holds it.
+    Source = 5,
+    /// The same for the end of a pipe, which forked children have too.
+    End = 6,
 }
 
 /// Kinds count from one; lists by kind have this many heads.
-pub const KINDS: usize = 5;
+pub const KINDS: usize = 7;
 
 impl Kind {
+    pub(crate) const ALL: [Self; KINDS - 1] = [
+        Self::Ring,
+        Self::Lock,
+        Self::Memory,
+        Self::Group,
+        Self::Source,
+        Self::End,
+    ];
+
     pub(crate) fn decode(bits: u64) -> Option<Self> {
-        [Self::Ring, Self::Lock, Self::Memory, Self::Group]
-            .into_iter()
-            .find(|k| *k as u64 == bits)
+        Self::ALL.into_iter().find(|k| *k as u64 == bits)
+    }
+
+    /// Whether a forked child holds what its parent held.
+    pub(crate) fn is_inherited(self) -> bool {
+        !matches!(self, Self::Source)
     }
 }
 
@@ -134,7 +150,7 @@ pub struct ObjectsHeader {
     pub free: [Word32; KINDS],
     /// Object slots that were ever given a kind.
     pub used: Word32,
-    pub(crate) spare: [Word32; 8],
+    pub(crate) spare: [Word32; 6],
     /// Index + 1 of the object that was condemned last. Anyone pushes, the lock's owner pops.
     pub buried: Word64,
     pub(crate) spare_line: [Word64; 7],

@@ -136,6 +136,20 @@ impl Objects {
         }
     }
 
+    /// The slots of the processes that hold the object, at some moment each.
+    pub(crate) fn holder_slots(
+        &self,
+        index: u32,
+    ) -> Result<impl Iterator<Item = usize> + use<>, Corrupted> {
+        let words = self.object(index)?.holders.iter().enumerate();
+        Ok(words.flat_map(|(n, word)| {
+            let bits = word.load(SeqCst);
+            (0..64_usize)
+                .filter(move |bit| bits >> bit & 1 != 0)
+                .map(move |bit| n * 64 + bit)
+        }))
+    }
+
     /// Whether anybody holds the object, or a message does.
     ///
     /// # Errors
@@ -148,6 +162,6 @@ impl Objects {
     }
 }
 
-fn is_of(stage: Stage, generation: u32) -> bool {
+pub(crate) fn is_of(stage: Stage, generation: u32) -> bool {
     stage.generation == generation & GENERATION
 }

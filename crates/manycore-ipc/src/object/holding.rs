@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::registry::OwnerId;
+
 /// Object index to how many local references there are, and to which generation.
 #[derive(Default)]
 pub struct Holdings {
@@ -18,8 +20,17 @@ pub struct Holdings {
 pub struct Holding {
     /// Which of the objects at this index.
     pub generation: u32,
+    /// Whose they are, where a forked child has no part in them; nobody's where it has.
+    pub owner: OwnerId,
     /// How many local references.
     pub count: usize,
+}
+
+impl Holding {
+    /// Whether a forked child has these references, too.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.owner.is_nobody()
+    }
 }
 
 /// The children that the forking thread had before a fork. Touched by that thread alone, under the lock
@@ -48,18 +59,17 @@ impl Holdings {
     }
 }
 
-/// Counts one more local reference.
-pub(crate) fn count_up(counts: &mut Counts, index: u32, generation: u32) {
-    let holding = counts.entry(index).or_insert(Holding {
+/// Counts one more local reference. What an earlier process had here, or what is left of an earlier object,
+/// is gone, and with it all that those references could do.
+pub(crate) fn count_up(counts: &mut Counts, index: u32, generation: u32, owner: OwnerId) {
+    let none = Holding {
         generation,
+        owner,
         count: 0,
-    });
-    if holding.generation != generation {
-        // The old object is gone, and with it all that the old references could do.
-        *holding = Holding {
-            generation,
-            count: 0,
-        };
+    };
+    let holding = counts.entry(index).or_insert(none);
+    if (holding.generation, holding.owner) != (generation, owner) {
+        *holding = none;
     }
     holding.count += 1;
 }

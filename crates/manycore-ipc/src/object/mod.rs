@@ -15,7 +15,7 @@ mod burial;
 pub mod cell;
 pub mod group;
 pub mod header;
-mod holders;
+pub(crate) mod holders;
 pub mod holding;
 pub mod memory;
 pub mod table;

@@ -19,6 +19,13 @@ impl Registry {
         self.slot(number).is_ok_and(seems_dead)
     }
 
+    /// Whether it is worth asking the kernel about the process in this slot: its early mark says so, or there
+    /// is nothing that the kernel would mark.
+    pub(crate) fn may_have_ended(&self, number: usize) -> bool {
+        self.slot(number)
+            .is_ok_and(|slot| !has_life(slot) || slot.life.seems_dead())
+    }
+
     /// Whether the process that `owner` names is confirmed to have ended. Also true when its slot has
     /// changed hands since, because that takes such a confirmation.
     #[must_use]
@@ -161,7 +168,10 @@ impl Registry {
     }
 }
 
+fn has_life(slot: &Slot) -> bool {
+    slot.has_life.load(Acquire) == 1 // pairs with the Release in `link_life`
+}
+
 fn seems_dead(slot: &Slot) -> bool {
-    // Acquire pairs with the Release in `link_life`.
-    slot.has_life.load(Acquire) == 1 && slot.life.seems_dead()
+    has_life(slot) && slot.life.seems_dead()
 }

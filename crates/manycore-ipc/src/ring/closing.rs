@@ -37,13 +37,6 @@ impl Ring {
         self.body.closed.store(1, Release); // pairs with the Acquire in `is_closed`
     }
 
-    /// Whether there may never be a message again once the ring is empty.
-    #[inline]
-    #[must_use]
-    pub fn may_be_over(&self) -> bool {
-        self.is_closed()
-    }
-
     /// Whether [`Ring::close`] was called.
     #[inline]
     #[must_use]

@@ -62,6 +62,9 @@ pub enum GetError {
     /// The ring is closed and empty.
     #[error("the queue is closed and empty")]
     Closed,
+    /// The ring is empty, and all that produced for it have closed or died.
+    #[error("the queue is empty, and all of its producers have closed or died")]
+    Ended,
     /// See [`Corrupted`].
     #[error(transparent)]
     Corrupted(#[from] Corrupted),
@@ -117,21 +120,7 @@ impl Ring {
                     }
                     return Ok(());
                 }
-                Get::Empty if self.is_closed() => {
-                    // A producer that found the ring open may still be about to commit.
-                    let locked = self.lock(&self.body.put, &mut patience.for_lock())?;
-                    drop(self.repaired_put(locked)?);
-                    if self.is_empty() {
-                        return Err(GetError::Closed);
-                    }
-                }
-                Get::Empty => {
-                    let ready = || !self.is_empty() || self.is_closed();
-                    if self.items_bell().wait(patience, ready)? {
-                        self.body.get_sleeps.fetch_add(1, Relaxed); // a count that orders nothing
-                        slept = true;
-                    }
-                }
+                Get::Empty => slept |= self.wait_for_more(patience)?,
                 Get::Busy => {
                     let locked = self.lock(&self.body.get, &mut patience.for_lock())?;
                     drop(self.repaired_get(locked)?);
@@ -140,10 +129,37 @@ impl Ring {
         }
     }
 
+    /// Waits until a message is there, without taking it.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn wait_for_message(&self, patience: &mut Patience<'_>) -> Result<(), GetError> {
+        while self.is_empty() {
+            self.wait_for_more(patience)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there seems to be a message in a ring that was empty; whether it slept.
+    fn wait_for_more(&self, patience: &mut Patience<'_>) -> Result<bool, GetError> {
+        if let Some(end) = self.end()? {
+            // A producer that found the ring open, or was one, may still be about to commit.
+            let locked = self.lock(&self.body.put, &mut patience.for_lock())?;
+            drop(self.repaired_put(locked)?);
+            return if self.is_empty() { Err(end) } else { Ok(false) };
+        }
+        let ready = || !self.is_empty() || self.end() != Ok(None);
+        let slept = self.items_bell().wait(patience, ready)?;
+        if slept {
+            self.body.get_sleeps.fetch_add(1, Relaxed); // a count that orders nothing
+        }
+        Ok(slept)
+    }
+
     /// Whether there is nothing to get. The producers' position is only looked at when this side has
     /// taken all that it knew of: looking takes their cache line away from them.
     #[inline]
-    fn seems_empty(&self) -> bool {
+    pub(crate) fn seems_empty(&self) -> bool {
         let get = &self.body.get;
         // Relaxed: what both words say is checked again under the lock.
         let head = Position::from_bits(get.position.load(Relaxed));

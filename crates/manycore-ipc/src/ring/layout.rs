@@ -85,6 +85,8 @@ pub struct RingBody {
     pub(crate) get_sleeps: Word64,
     /// Page + 1 of the block with the pollers, zero for none, and its generation.
     pub(crate) pollers: [Word64; 2],
+    /// `index + 1:32 | generation:32` of the source; zero as long as there was none. See `ending`.
+    pub(crate) source: Word64,
 }
 
 const _: () = assert!(size_of::<RingBody>() <= crate::object::header::BODY_WORDS * 8);

@@ -61,10 +61,10 @@ impl Ring {
             // `has_room` would not see it, and who waits for room would look for ever.
             return Err(Corrupted::new("more was taken out of a ring than put in"));
         }
-        Ok(self.is_over(passed, got, bytes))
+        Ok(self.exceeds(passed, got, bytes))
     }
 
-    fn is_over(&self, put: Passed, got: Passed, bytes: u64) -> bool {
+    fn exceeds(&self, put: Passed, got: Passed, bytes: u64) -> bool {
         let inside = put.messages.saturating_sub(got.messages);
         let bytes_inside = volume_since(put.volume(), got.volume());
         let (most, most_bytes) = (self.max_messages(), self.max_bytes());
@@ -77,7 +77,7 @@ impl Ring {
     pub(super) fn has_room(&self, need: u64, bytes: u64) -> bool {
         let got = self.passed_of(&self.body.get); // first, as in `len`
         let put = self.passed_of(&self.body.put);
-        !self.is_over(put, got, bytes)
+        !self.exceeds(put, got, bytes)
             && (self.body.grows.load(Relaxed) != 0 || self.has_space_for(need))
     }
 

@@ -17,6 +17,7 @@
 //! | `limits` | how much a ring may hold |
 //! | `passed` | what has passed a side: counters that are committed with its position |
 //! | `stats` | what a ring has done so far |
+//! | `ending` | whether anybody is left who would put something in |
 //! | [`drain`] | emptying a ring that nobody holds any more |
 //!
 //! `PROTOCOL.md` beside this file proves it.
@@ -25,6 +26,7 @@ mod ahead;
 mod closing;
 mod done;
 pub mod drain;
+mod ending;
 pub mod get;
 pub mod layout;
 mod limits;

@@ -3,12 +3,14 @@
 use manycore_os::Deadline;
 
 use super::*;
-use crate::block::BlockRef;
 use crate::block::allocator::Taken;
+use crate::block::{BlockRef, Blocks};
 use crate::crash::{for_every_death, run_and_count, run_until_death};
 use crate::family::{Family, Hold};
 use crate::heap::layout::LEAST;
 use crate::model::{Model, kernel, pause, spawn};
+use crate::object::{Kind, Objects};
+use crate::registry::OwnerId;
 use crate::wait::Patience;
 
 /// Bytes of a payload: two of its records fill the smallest region, and the third continues at the beginning.
@@ -398,5 +400,120 @@ fn who_waits_for_a_message_gets_it_although_another_that_was_woken_for_it_dies()
         let got = consumer.join();
         put(&ring, 3);
         assert_ne!(mortal.join(), Some(got));
+    });
+}
+
+/// A ring with an open producer of each of these processes, as they see it. The producers are let go of by
+/// [`close`].
+fn produced_by<const N: usize>(owners: [u32; N]) -> (Ring, [Ring; N], Hold) {
+    let (ring, hold) = ring(small(true));
+    let family = hold.family();
+    let producer = family.open_producer(&hold).expect("room");
+    let source = producer.source().handle();
+    let rings = owners.map(|owner| {
+        let (owner, heap) = (OwnerId::from_bits(owner), family.heap());
+        let objects = Objects::new(heap, owner);
+        objects.attach(source, Kind::Source).expect("held");
+        Ring::new(ring.index, Blocks::new(heap, owner), objects).expect("it exists")
+    });
+    drop(producer);
+    (ring, rings, hold)
+}
+
+/// Closes the producer of the process that sees the ring like this.
+fn close(ring: &Ring) {
+    let source = ring.source().expect("it is named");
+    let objects = ring.objects;
+    let closed = objects.clear_holder(source.index, objects.me());
+    closed.expect("sound");
+    ring.announce_end();
+}
+
+/// Gets until the end, waiting for it.
+fn all_of(ring: &Ring) -> Vec<u64> {
+    let (mut got, mut message, mut tick) = (Vec::new(), Message::default(), || true);
+    loop {
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        match ring.get(&mut message, None, &mut patience) {
+            Ok(()) => got.push(tag_of(&message)),
+            Err(GetError::Ended) => return got,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+#[ignore = "a model"]
+fn a_stream_gives_all_that_was_put_before_it_says_that_it_is_over() {
+    let (ring, [mine], _hold) = produced_by([0x1002]);
+    Model::with_interruptions(3).explore(move || {
+        let producer = spawn(move || {
+            put(&mine, 1);
+            close(&mine);
+        });
+        assert_eq!(all_of(&ring), [1]);
+        producer.join();
+    });
+}
+
+#[test]
+#[ignore = "a model"]
+fn two_producers_that_close_at_once_end_the_stream_and_wake_who_waits() {
+    let (ring, [mine, other], _hold) = produced_by([0x1002, 0x1003]);
+    Model::with_interruptions(1).explore(move || {
+        let second = spawn(move || close(&other));
+        let consumer = spawn(move || all_of(&ring));
+        put(&mine, 1);
+        close(&mine);
+        assert_eq!(consumer.join(), [1]);
+        second.join();
+    });
+}
+
+#[test]
+#[ignore = "a model"]
+fn who_produces_while_the_last_one_closes_is_of_the_stream_or_begins_a_new_one() {
+    let (ring, [last], hold) = produced_by([0x1002]);
+    let other = Family::on(hold.family().heap());
+    other.start_over(OwnerId::from_bits(0x1003));
+    let queue = other.hold(hold.handle(), Kind::Ring).expect("held");
+    let queue: &'static Hold = Box::leak(Box::new(queue));
+    Model::with_interruptions(2).explore(move || {
+        let opener = spawn(move || {
+            let producer = other.open_producer(queue).expect("room");
+            put(&producer.ring().expect("its own"), 2);
+            std::mem::forget(producer);
+        });
+        close(&last);
+        opener.join();
+        assert_eq!(get(&ring), 2);
+        assert_eq!(ring.is_over(), Ok(false), "a producer is open");
+    });
+}
+
+#[test]
+#[ignore = "a model"]
+fn a_producer_that_dies_at_any_step_leaves_a_stream_that_ends() {
+    for_every_death(|stores, deaths| {
+        let (ring, [mine], _hold) = produced_by([0x1002]);
+        Model::with_interruptions(1).explore(move || {
+            let consumer = spawn(move || all_of(&ring));
+            let mortal = spawn(move || {
+                run_and_count(stores, deaths, || {
+                    let put = try_put(&mine, 1, &mut None);
+                    close(&mine);
+                    put
+                })
+            });
+            let put = mortal.join();
+            let orphans = ring.objects.sweep(mine.me()).expect("sound");
+            assert!(orphans.len() <= 1, "the source, if it is on no list");
+            kernel::end_slices();
+            let got = consumer.join();
+            assert!(
+                got == [1] || (got.is_empty() && put != Some(Put::Done)),
+                "{got:?}"
+            );
+        });
     });
 }

@@ -85,11 +85,10 @@ impl Ring {
             Event::Room => self.repaired_get(locked)?,
         };
         self.note(event, poller)?;
-        Ok(self.is_closed()
-            || match event {
-                Event::Message => !self.is_empty(),
-                Event::Room => !self.is_full(),
-            })
+        Ok(match event {
+            Event::Message => !self.is_empty() || self.end()?.is_some(),
+            Event::Room => !self.is_full() || self.is_closed(),
+        })
     }
 
     fn note(&self, event: Event, poller: Poller) -> Result<(), Corrupted> {

@@ -176,6 +176,7 @@ impl Ring {
         body.get_sleeps.store(0, Relaxed);
         body.pollers[0].store(0, Relaxed);
         body.done.store(0, Relaxed);
+        body.source.store(0, Relaxed);
         let group = shape
             .group
             .map(|index| Ok::<_, Corrupted>((index, self.objects.stage(index)?)));

@@ -9,13 +9,16 @@ use crate::ring::{Get, Message, Outgoing, Put, Ring};
 
 impl Process<'_> {
     pub(super) fn ring(&self, input: &mut Input<'_>) -> Option<Ring> {
+        self.queue(input)?.ring().ok()
+    }
+
+    fn queue(&self, input: &mut Input<'_>) -> Option<&Hold> {
         let rings: Vec<&Hold> = self
             .holds
             .iter()
             .filter(|hold| hold.kind() == Kind::Ring)
             .collect();
-        let ring = input.one_of(&rings)?;
-        ring.ring().ok()
+        input.one_of(&rings)
     }
 
     pub(super) fn put(&mut self, input: &mut Input<'_>) {
@@ -58,15 +61,18 @@ impl Process<'_> {
     }
 
     pub(super) fn get(&mut self, input: &mut Input<'_>) {
-        let Some(ring) = self.ring(input) else { return };
+        let Some(queue) = self.queue(input).cloned() else {
+            return;
+        };
+        let Ok(ring) = queue.ring() else { return };
         let rows = self.rows(input);
         let row = rows.first().copied();
         self.forget_message();
         let message = &mut self.message;
-        let is_got = if input.byte() & 1 == 0 {
-            matches!(ring.try_get(message, row), Ok(Get::Done))
-        } else {
-            patiently(input, |patience| ring.get(message, row, patience)).is_ok()
+        let is_got = match input.byte() % 3 {
+            0 => matches!(ring.try_get(message, row), Ok(Get::Done)),
+            1 => patiently(input, |patience| ring.get(message, row, patience)).is_ok(),
+            _ => patiently(input, |patience| queue.get(message, row, patience)) == Ok(Ok(())),
         };
         assert!(self.message.payload.capacity() <= ABSURD);
         if !is_got {
@@ -103,7 +109,7 @@ impl Process<'_> {
         let Some(ring) = self.ring(input) else { return };
         match input.below(8) {
             0 => drop((ring.len(), ring.is_empty())),
-            1 => drop((ring.is_full(), ring.max_messages())),
+            1 => drop((ring.is_full(), ring.max_messages(), ring.is_over())),
             2 => ring.close(),
             3 => ring.settle(),
             4 => drop((ring.mark_done(), ring.is_finished())),

@@ -10,7 +10,7 @@ use super::input::Input;
 use super::value;
 use super::world::World;
 use crate::block::allocator::Taken;
-use crate::family::{Family, Hold};
+use crate::family::{Family, Hold, Producer};
 use crate::object::Kind;
 use crate::object::cell::Cell;
 use crate::registry::OwnerId;
@@ -25,6 +25,7 @@ pub(super) struct Process<'a> {
     world: &'a World,
     pub(super) family: &'static Family,
     pub(super) holds: Vec<Hold>,
+    pub(super) producers: Vec<Producer>,
     pub(super) taken: Vec<Taken>,
     /// What was received last.
     pub(super) message: Message,
@@ -44,6 +45,7 @@ impl<'a> Process<'a> {
             world,
             family,
             holds: holds.collect(),
+            producers: Vec::new(),
             taken: Vec::new(),
             message: Message::default(),
         }
@@ -77,6 +79,7 @@ impl<'a> Process<'a> {
             assert!(hold.memory().map_or(0, |bytes| bytes.len()) <= ABSURD);
         }
         self.holds.clear();
+        self.producers.clear();
         self.family.reap_dead(true);
         for _ in 0..self.world.objects.len() {
             let _ = self.family.free_buried(); // what cannot be freed is left out the next time
@@ -156,7 +159,7 @@ impl<'a> Process<'a> {
         match input.below(4) {
             0 => handle.index = u32::from(input.byte()),
             1 => handle.generation = u32::from(input.byte() % 4),
-            2 => kind = Kind::decode(u64::from(input.byte() % 4) + 1).expect("one of four"),
+            2 => kind = input.one_of(&Kind::ALL).expect("there are some"),
             _ => {}
         }
         self.holds.extend(self.family.hold(handle, kind));
@@ -165,11 +168,14 @@ impl<'a> Process<'a> {
     fn let_go(&mut self, input: &mut Input<'_>) {
         if !self.holds.is_empty() {
             drop(self.holds.swap_remove(input.below(self.holds.len())));
+            drop(self.producers.pop());
         }
     }
 
     fn clone_hold(&mut self, input: &mut Input<'_>) {
         let copy = self.chosen(input).cloned();
+        let opened = copy.iter().map(|hold| self.family.open_producer(hold));
+        self.producers.extend(opened.flatten());
         self.holds.extend(copy);
     }
 

@@ -146,10 +146,9 @@ fn stage(input: &mut Input<'_>, world: &World) -> u64 {
         Phase::Freeing,
         Phase::Condemned,
     ];
-    let kinds = [Kind::Ring, Kind::Lock, Kind::Memory, Kind::Group];
     Stage {
         phase: input.one_of(&phases).unwrap_or(Phase::Free),
-        kind: input.one_of(&kinds),
+        kind: input.one_of(&Kind::ALL),
         owner: owner(input, world),
         generation: u32::from(input.byte() % 4),
     }

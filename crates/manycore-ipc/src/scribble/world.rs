@@ -142,6 +142,9 @@ impl World {
         for hold in made {
             std::mem::forget(ghost.hold(hold.handle(), hold.kind())?);
         }
+        std::mem::forget(ghost.open_producer(&made[1])?); // alone
+        std::mem::forget(ghost.open_producer(&made[2])?);
+        std::mem::forget(self.family.open_producer(&made[2])?);
         let _ = made[4].lock()?.try_acquire(self.dead);
         let _ = ghost.objects()?.make(Kind::Memory)?;
         for phase in [Phase::Buried, Phase::Condemned, Phase::Freeing] {

@@ -78,6 +78,9 @@ const PLACES: &[&str] = &[
     "poller.told",
     "ring.closed",
     "ring.done",
+    "source.made",
+    "source.named",
+    "source.closed",
     "bell.flagged",
     "bell.woken",
     "bell.cleared",
@@ -165,6 +168,9 @@ fn everything() {
             .iter()
             .for_each(|&block| family.discard(block));
     }
+    let producer = family.open_producer(&queue).expect("room");
+    put(&producer.ring().expect("its own"), 7, 100, &[]);
+    drop(producer);
     let value = family.make_memory(100_000).expect("room");
     let cell = Cell::new(family.heap(), value.memory().expect("memory")).expect("long enough");
     assert_eq!(cell.write(b"value"), Ok(true));
@@ -305,6 +311,8 @@ fn a_process_that_is_killed_at_any_named_place_leaves_nothing() {
         }
         put(&ring, 1, 10, &[]);
         assert_eq!(get(&ring).expect("the ring goes on").header.tag, 1);
+        let has_begun = ring.source().is_some();
+        assert_eq!(end_of(&queue), has_begun.then_some(()), "{place}");
         world.me.free_buried().expect("sound");
         let objects = world.me.objects().expect("registered");
         for_every_leaked_count(world.me, |index| objects.arrived(index).expect("sound"));

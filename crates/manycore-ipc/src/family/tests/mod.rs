@@ -7,6 +7,7 @@
 //! | [`exhaustive`] | two deaths in a row, in every operation |
 //! | [`faults`] | real processes that are killed at every named place |
 //! | [`handovers`] | locks whose holder was killed |
+//! | [`producers`] | the end of a stream |
 //! | [`places`] | joining, forking, and slots that change hands |
 //! | [`scribbles`] | words that were scribbled on |
 
@@ -15,6 +16,7 @@ mod exhaustive;
 mod faults;
 mod handovers;
 mod places;
+mod producers;
 mod scribbles;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,7 +30,7 @@ use crate::heap::layout::LEAST;
 use crate::lock::{Acquired, UserLock};
 use crate::object::{Handle, Kind};
 use crate::registry::{OwnerId, Status};
-use crate::ring::{Get, Message, Outgoing, Ring, Shape};
+use crate::ring::{Get, GetError, Message, Outgoing, Ring, Shape};
 use crate::wait::Patience;
 
 /// Makes an object.
@@ -120,6 +122,18 @@ fn put(ring: &Ring, tag: u64, bytes: usize, handles: &[Handle]) {
     };
     ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
         .expect("room");
+}
+
+/// Whether the queue is empty and will stay so because all producers are gone.
+fn end_of(queue: &super::Hold) -> Option<()> {
+    let mut tick = || true;
+    let mut message = Message::default();
+    let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+    match queue.get(&mut message, None, &mut patience).expect("held") {
+        Err(GetError::Ended) => Some(()),
+        Err(GetError::Empty) => None,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn get(ring: &Ring) -> Option<Message> {

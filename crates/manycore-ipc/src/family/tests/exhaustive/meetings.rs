@@ -124,6 +124,20 @@ const MEETINGS: &[Meeting] = &[
         },
     },
     Meeting {
+        name: "produce, and get",
+        shape: operations::UNBOUNDED,
+        before: |_, me| me.produce(|| me.put(100, 0, 0)),
+        stopped: |actor| actor.produce(|| actor.put(100, 1, 1)),
+        meanwhile: get_all,
+    },
+    Meeting {
+        name: "get until the end, and look at it",
+        shape: operations::UNBOUNDED,
+        before: |_, me| me.produce(|| me.put(100, 0, 0)),
+        stopped: get_all_waiting,
+        meanwhile: get_all,
+    },
+    Meeting {
         name: "mark as done, and put",
         shape: operations::UNBOUNDED,
         before: a_message_with_everything,

@@ -86,6 +86,20 @@ fn a_warm_heap(_: &World, me: &Actor) {
     blocks.collect_returned_now();
 }
 
+/// A producer that has put something and closed.
+fn a_stream_that_is_over(_: &World, me: &Actor) {
+    me.produce(|| me.put(100, 1, 0));
+}
+
+/// A message of a process that was killed with its producer open.
+fn a_stream_without_its_process(world: &World, me: &Actor) {
+    let _ = world.play_member(u64::MAX, |family| {
+        let queue = family.hold(me.names.queue, Kind::Ring).expect("held");
+        std::mem::forget((family.open_producer(&queue), queue));
+    });
+    me.put(100, 1, 0);
+}
+
 fn some_that_died(world: &World, me: &Actor) {
     let _ = world.play_member(9, |family| drop(family.make_ring(UNBOUNDED)));
     let _ = world.play_member(u64::MAX, |family| {
@@ -244,6 +258,30 @@ pub(super) const OPERATIONS: &[Operation] = &[
         },
     },
     Operation {
+        name: "produce",
+        part: Part::Queues,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: nothing,
+        run: |actor| actor.produce(|| actor.put(10, 1, 0)),
+    },
+    Operation {
+        name: "produce twice, after the end of another stream",
+        part: Part::Queues,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: a_stream_that_is_over,
+        run: |actor| actor.produce(|| actor.produce(|| actor.put(10, 0, 1))),
+    },
+    Operation {
+        name: "get until the end",
+        part: Part::Queues,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: a_stream_without_its_process,
+        run: |actor| while actor.get().is_some() {},
+    },
+    Operation {
         name: "take and free blocks",
         part: Part::Memory,
         heap: LEAST * 4,
@@ -400,6 +438,7 @@ pub(super) fn go_on(actor: &Actor, cleans_first: bool) {
     }
     actor.put(300, 1, 1);
     actor.get();
+    actor.produce(|| ());
     actor.use_the_lock();
     drop(actor.hold(actor.names.inner, Kind::Lock));
     actor.store_and_discard();

@@ -9,7 +9,7 @@ use crate::object::Objects;
 use crate::object::cell::Cell;
 use crate::object::group::Row;
 use crate::ring::pollers::{Event, Poller};
-use crate::ring::{GetError, Put, PutError};
+use crate::ring::{Put, PutError};
 
 /// Bytes of a message's block: one page and a bit.
 const BLOCK: usize = 5_000;
@@ -130,6 +130,9 @@ impl Scene {
             "the counters of the queue {what}"
         );
         assert!(journal.is_in_order(), "order {what}: {journal:?}");
+        if ring.source().is_some() && !ring.is_closed() {
+            assert_eq!(end_of(&self.queue), Some(()), "nobody produces {what}");
+        }
         let taken_by = |tag| journal.got.iter().find(|&&(_, got)| got == tag);
         let named: Vec<_> = rows.iter().map(|row| row.read().map(|it| it.tag)).collect();
         assert!(
@@ -173,7 +176,7 @@ impl Scene {
             &self.value,
             &self.group,
         ];
-        all.into_iter().all(Hold::is_there)
+        all.into_iter().all(|hold| hold.check().is_ok())
     }
 
     /// Whether anybody is inside an engine lock that others may need.
@@ -320,28 +323,25 @@ impl Actor {
 
     /// Gets a message, if there is one, as a worker does, and checks that it is whole.
     pub(super) fn get(&self) -> Option<u64> {
-        self.get_by(|ring, message, row| {
+        self.get_by(|queue, message, row| {
             let mut tick = || true;
-            match ring.get(
-                message,
-                row,
-                &mut Patience::new(Deadline::PASSED, &mut tick),
-            ) {
+            let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+            match queue.get(message, row, &mut patience).expect("held") {
                 Ok(()) => true,
-                Err(GetError::Empty | GetError::Closed) => false,
+                Err(GetError::Empty | GetError::Closed | GetError::Ended) => false,
                 Err(error) => panic!("{error}"),
             }
         })
     }
 
-    fn get_by(&self, get: impl FnOnce(&Ring, &mut Message, Option<&Row>) -> bool) -> Option<u64> {
+    fn get_by(&self, get: impl FnOnce(&Hold, &mut Message, Option<&Row>) -> bool) -> Option<u64> {
         let hold = self.hold(self.names.queue, Kind::Ring);
         let group = self.hold(self.names.group, Kind::Group);
         let rows = group.rows().expect("a group");
         let row = rows.get(self.who as usize).copied();
         let mut message = Message::default();
         self.note(|journal| journal.getting.push(self.who));
-        let has_one = get(&hold.ring().expect("a ring"), &mut message, row);
+        let has_one = get(&hold, &mut message, row);
         self.note(|journal| journal.getting.retain(|&who| who != self.who));
         has_one.then(|| self.unpack(&message))
     }
@@ -360,7 +360,7 @@ impl Actor {
             blocks.free(block);
         }
         let held = self.family.receive(&message.handles).expect("in flight");
-        assert!(held.iter().all(Hold::is_there));
+        assert!(held.iter().all(|hold| hold.check().is_ok()));
         tag
     }
 
@@ -385,7 +385,19 @@ impl Actor {
 
     /// As [`Actor::get`], but gives up where it would have to wait for a lock.
     pub(super) fn try_get(&self) -> Option<u64> {
-        self.get_by(|ring, message, row| ring.try_get(message, row) == Ok(Get::Done))
+        self.get_by(|queue, message, row| {
+            let ring = queue.ring().expect("a ring");
+            ring.try_get(message, row) == Ok(Get::Done)
+        })
+    }
+
+    /// Opens a producer, says how things go on with it, and closes it.
+    pub(super) fn produce(&self, and: impl FnOnce()) {
+        let hold = self.hold(self.names.queue, Kind::Ring);
+        let producer = self.family.open_producer(&hold).expect("room");
+        and();
+        let ring = producer.ring().expect("its own");
+        assert_eq!(ring.is_over(), Ok(false), "a producer is open");
     }
 
     pub(super) fn mark_done(&self) -> bool {
