@@ -417,3 +417,50 @@ def poll_and_take(queue, answers):
             return answers.put(queue.get_nowait())
         except Empty:
             pass
+
+
+def produce(queue, first, count):
+    with queue.producer() as producer:
+        producer.put_many(range(first, first + count))
+
+
+def produce_and_stop(gate, queue, first, count):
+    with queue.producer() as producer:
+        producer.put_many(range(first, first + count))
+        gate.stop()
+
+
+def collect(queue, answers):
+    answers.put(sorted(queue))
+
+
+def send_through(connection, *items):
+    for item in items:
+        connection.send(item)
+
+
+def answer_on_the_sent_connection(connection):
+    with connection.recv() as sent:
+        sent.send("through the connection that was sent")
+
+
+def connect_back(connection):
+    with connection.recv() as sock:
+        sock.sendall(b"through the socket that was sent")
+
+
+def receive_and_stop(gate, connection):
+    connection.recv()
+    gate.stop()
+
+
+def stop_with(gate, *_held):
+    gate.stop()
+
+
+def give_up_waiting(connection, answers):
+    try:
+        while True:
+            connection.send(b"x" * 100_000)
+    except BrokenPipeError as error:
+        answers.put(type(error).__name__)

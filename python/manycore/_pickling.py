@@ -115,6 +115,12 @@ def dumps_function(function: Callable[..., object]) -> tuple[bytes, bool]:
         return cloudpickle.dumps(function), keep
 
 
+def loads_object(pickled: bytes) -> object:
+    """The object of a pickle that was sent as bytes."""
+    obj: object = pickle.loads(pickled)
+    return obj
+
+
 def loads_function(pickled: bytes) -> Callable[..., object]:
     """The function of a pickle."""
     function: Callable[..., object] = pickle.loads(pickled)

@@ -71,6 +71,12 @@ class BaseContext(_context.BaseContext):
 
         return RLock(ctx=self.get_context())
 
+    def Pipe(self, duplex: bool = True) -> Any:
+        """Two connections: what is sent through one is received from the other."""
+        from manycore.connection import Pipe
+
+        return Pipe(duplex)
+
     def Queue(self, maxsize: int = 0, *, maxbytes: int = 0) -> Any:
         """A queue of at most `maxsize` items and `maxbytes` bytes."""
         from manycore.queues import Queue

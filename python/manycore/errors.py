@@ -41,7 +41,7 @@ if hasattr(queue, "ShutDown"):
     ShutDown = queue.ShutDown
 else:
 
-    class ShutDown(Exception):  # noqa: N818 - the name that Python 3.13 has given it
+    class ShutDown(Exception):
         """The queue was shut down: nothing can be put, or it is empty and stays so."""
 
 

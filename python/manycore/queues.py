@@ -11,6 +11,7 @@ They can also do more: many items at once, iteration, a limit in bytes, shutting
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from queue import Empty, Full
 from types import GenericAlias
 from typing import Any, ClassVar, NamedTuple, Self
@@ -19,7 +20,7 @@ from manycore import _engine
 from manycore._awaiting import Awaiting
 from manycore.errors import ShutDown
 
-__all__ = ["JoinableQueue", "Queue", "QueueStats", "SimpleQueue"]
+__all__ = ["JoinableQueue", "Producer", "Queue", "QueueStats", "SimpleQueue"]
 
 Empty = Empty
 Full = Full
@@ -106,6 +107,22 @@ class Queue(Awaiting, _Base):
     def __init__(self, maxsize: int = 0, *, ctx: object = None, maxbytes: int = 0) -> None:
         self._make(maxsize, maxbytes)
 
+    def producer(self) -> Producer:
+        """Opens a producer: when all of them are closed, or their processes have died, the queue ends.
+
+        What ends is the stream of items: `get` raises `ShutDown` once the queue is empty, and iterating
+        stops. A producer that is opened after that begins a new one. In which process it is opened
+        matters: a forked child has none of its parent's. To be sure that no consumer sees an end before
+        the first item, keep one open where the others are started:
+
+            with queue.producer():
+                for process in processes:
+                    process.start()
+                for process in processes:
+                    process.join()
+        """
+        return Producer(self)
+
     def shutdown(self, immediate: bool = False) -> None:
         """Ends the queue in all processes: `put` raises `ShutDown`, and so does `get` once it is empty.
 
@@ -157,6 +174,49 @@ class SimpleQueue(_Base):
 
     def __init__(self, *, ctx: object = None) -> None:
         self._make(simple=True)
+
+
+class Producer:
+    """What keeps a queue from ending. See `Queue.producer`."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._open: _engine.OpenProducer | None = queue._open_producer()
+
+    def _checked(self) -> Queue:
+        if self._open is None:
+            raise ValueError("this producer is closed")
+        if not self._open.is_own:
+            raise ValueError("this producer was opened in another process: open one here")
+        return self._queue
+
+    def put(self, obj: object, block: bool = True, timeout: float | None = None) -> None:
+        """As `Queue.put`."""
+        self._checked().put(obj, block, timeout)
+
+    def put_nowait(self, obj: object) -> None:
+        """As `Queue.put_nowait`."""
+        self._checked().put_nowait(obj)
+
+    def put_many(
+        self, iterable: Iterable[object], block: bool = True, timeout: float | None = None
+    ) -> int:
+        """As `Queue.put_many`."""
+        return self._checked().put_many(iterable, block, timeout)
+
+    def close(self) -> None:
+        """Puts nothing more."""
+        self._open = None
+
+    def __enter__(self) -> Self:
+        self._checked()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a producer cannot be sent: open one in the process that puts")
 
 
 class _End:

@@ -72,9 +72,7 @@ def test_select_wakes_when_another_process_puts(ctx, gate, kind):
 
 def test_every_process_that_polls_is_told(ctx):
     queue, answers = ctx.Queue(), ctx.Queue()
-    children = [
-        ctx.Process(target=targets.poll_and_take, args=(queue, answers)) for _ in range(4)
-    ]
+    children = [ctx.Process(target=targets.poll_and_take, args=(queue, answers)) for _ in range(4)]
     for child in children:
         child.start()
     for _ in children:

@@ -1,6 +1,5 @@
 """What queues do beyond the standard library: many items, iteration, shutting down, bytes, counts."""
 
-import os
 import pickle
 import queue as standard_queue
 import threading
@@ -92,7 +91,12 @@ def test_shutdown_refuses_puts_and_lets_gets_finish():
     with pytest.raises(manycore.ShutDown):
         queue.put("refused")
     assert queue.get() == "left"
-    for get in (queue.get, queue.get_nowait, lambda: queue.get(timeout=5), lambda: queue.get_many(2)):
+    for get in (
+        queue.get,
+        queue.get_nowait,
+        lambda: queue.get(timeout=5),
+        lambda: queue.get_many(2),
+    ):
         with pytest.raises(manycore.ShutDown):
             get()
 
@@ -234,13 +238,3 @@ def test_the_ends_that_programs_look_for_are_there(ctx):
         queue._writer.send("item")
         assert queue._reader.poll(None)
         assert queue._reader.recv() == "item"
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_the_standard_librarys_executor_runs_on_our_context(method):
-    from concurrent.futures import ProcessPoolExecutor
-
-    context = manycore.get_context(method)
-    with ProcessPoolExecutor(2, mp_context=context) as executor:
-        assert list(executor.map(targets.square, range(20))) == [n * n for n in range(20)]
-        assert executor.submit(os.getpid).result() != os.getpid()

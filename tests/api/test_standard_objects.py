@@ -1,6 +1,8 @@
 """What is still the standard library's works in our processes."""
 
 import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import resource_tracker
 
 import pytest
@@ -40,3 +42,11 @@ def test_the_package_s_own_functions_make_them_too():
     with manycore.Semaphore(1), manycore.BoundedSemaphore(1):
         pass
     assert not manycore.Event().is_set()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_standard_librarys_executor_runs_on_our_context(method):
+    context = manycore.get_context(method)
+    with ProcessPoolExecutor(2, mp_context=context) as executor:
+        assert list(executor.map(targets.square, range(20))) == [n * n for n in range(20)]
+        assert executor.submit(os.getpid).result() != os.getpid()

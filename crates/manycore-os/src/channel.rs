@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// A pipe: its read end and its write end, both closed on `exec`.
@@ -11,6 +12,40 @@ use rustix::pipe::{PipeFlags, pipe_with};
 /// When the process or the system is out of descriptors.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC)?)
+}
+
+/// Two connected sockets, both closed on `exec`: each says when the other is closed in all processes.
+///
+/// # Errors
+/// As for [`pipe`].
+pub fn line() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let flags = SocketFlags::CLOEXEC;
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        flags,
+        None,
+    )?)
+}
+
+/// Whether the other end of a [`line`] is closed in all processes.
+pub fn is_hung_up(line: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(&line, PollFlags::empty())];
+    let found = poll(&mut polled, Some(&Timespec::default()));
+    found.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
+/// A descriptor that is readable when the first of these is, or when the second, a [`line`], is hung up.
+///
+/// # Errors
+/// As for [`pipe`], and when one of them is closed.
+pub fn gather(readable: impl AsFd, line: impl AsFd) -> io::Result<OwnedFd> {
+    let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let data = epoll::EventData::new_u64(0); // nobody asks which it was
+    epoll::add(&both, readable, data, epoll::EventFlags::IN)?;
+    epoll::add(&both, line, data, epoll::EventFlags::RDHUP)?;
+    Ok(both)
 }
 
 /// Device and inode of what an open descriptor refers to: the same numbers mean the same file.
@@ -106,6 +141,18 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
+
+    #[test]
+    fn a_line_says_when_its_other_end_is_closed_everywhere() {
+        let (ours, theirs) = line().expect("descriptors");
+        let (silent, _talks) = pipe().expect("descriptors");
+        let both = gather(&silent, &ours).expect("open");
+        let copy = theirs.try_clone().expect("a descriptor");
+        drop(theirs);
+        assert!(!is_hung_up(&ours) && !crate::token::is_readable(&both).expect("open"));
+        drop(copy);
+        assert!(is_hung_up(&ours) && crate::token::is_readable(&both).expect("open"));
+    }
 
     #[test]
     fn a_lent_descriptor_that_was_closed_is_not_used() {

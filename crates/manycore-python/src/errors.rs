@@ -119,7 +119,7 @@ pub fn from_get(error: GetError, interrupted: Option<PyErr>) -> PyErr {
         GetError::Empty => empty(),
         GetError::Interrupted => interrupted.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
         GetError::Corrupted(error) => Error::from(error).into(),
-        GetError::Closed => shut_down(),
+        GetError::Closed | GetError::Ended => shut_down(),
         other => PyRuntimeError::new_err(other.to_string()),
     }
 }

@@ -6,6 +6,7 @@
 //! | [`message`] | Python objects as messages |
 //! | [`buffer`] | Python's buffers and the heap's bytes: the one module with `unsafe` |
 //! | [`queue`] | the class behind `Queue` |
+//! | [`pipe`] | the class behind `Connection` |
 //! | [`watching`] | descriptors by which a process polls a queue |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
 //! | [`task`] | how a task and its answer look as messages |
@@ -27,6 +28,7 @@ mod family;
 mod job;
 mod lock;
 mod message;
+mod pipe;
 mod queue;
 mod task;
 mod wait;
@@ -41,6 +43,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<buffer::Memory>()?;
     module.add_class::<queue::RingQueue>()?;
     module.add_class::<queue::QueueIterator>()?;
+    module.add_class::<queue::OpenProducer>()?;
+    module.add_class::<pipe::PipeEnd>()?;
     module.add_class::<lock::PlainLock>()?;
     module.add_class::<lock::RecursiveLock>()?;
     module.add_class::<crew::Crew>()?;

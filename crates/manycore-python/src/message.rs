@@ -29,6 +29,8 @@ pub const NATIVE: u8 = 1;
 pub const PICKLE: u8 = 2;
 /// The message is one `bytes` object, which is its block.
 pub const BYTES: u8 = 3;
+/// Added to [`BYTES`]: the program sent bytes, and no object; they are the payload if there is no block.
+pub const RAW: u8 = 0x10;
 /// Added to a kind: the payload is in the last block.
 pub const IN_BLOCK: u8 = 0x40;
 /// Bits that are the pool's.
@@ -109,6 +111,16 @@ impl Encoded {
         }
         self.payload.truncate(start);
         self.pickle(object)
+    }
+
+    /// Makes it a message of bytes.
+    pub fn raw(&mut self, bytes: PyBuffer<u8>, py: Python<'_>) -> PyResult<()> {
+        self.kind = BYTES | RAW;
+        if bytes.len_bytes() < OUT_OF_BAND {
+            return buffer::with_bytes(&bytes, py, |bytes| self.payload.extend_from_slice(bytes));
+        }
+        self.buffers.push(bytes);
+        Ok(())
     }
 
     fn large_bytes(&mut self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -283,6 +295,9 @@ fn decode_slow<'py>(
         ))?,
     };
     match kind & KIND {
+        BYTES if is_raw(message) && buffers.is_empty() => {
+            Ok(PyBytes::new(py, &message.payload).into_any())
+        }
         BYTES => buffers
             .pop()
             .ok_or_else(|| errors::corrupted("a message has lost its block")),
@@ -301,6 +316,11 @@ fn decode_slow<'py>(
         }
         _ => Err(errors::corrupted("a message is of no known kind")),
     }
+}
+
+/// Whether the program sent bytes, and no object.
+pub fn is_raw(message: &Message) -> bool {
+    message.header.kind & RAW != 0
 }
 
 /// Copies the message's blocks into private memory and frees them.

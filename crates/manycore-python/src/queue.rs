@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use manycore_ipc::family::Producer;
 use manycore_ipc::ring::pollers::Event;
 use manycore_ipc::ring::{Get, GetError, Message, Put, Ring, Shape};
 use manycore_ipc::wait::GaveUp;
@@ -135,13 +136,15 @@ impl RingQueue {
         message: &mut Message,
         until: Deadline,
     ) -> PyResult<bool> {
-        let (result, raised) = detached(py, until, |patience| ring.get(message, None, patience));
+        let hold = self.hold()?;
+        let (result, raised) = detached(py, until, |patience| hold.get(message, None, patience));
+        let result = result.map_err(Error::from)?;
         if self.is(WATCHED) && matches!(result, Ok(()) | Err(GetError::Empty)) {
             self.watches.after_get(py, ring)?;
         }
         match result {
             Ok(()) => Ok(true),
-            Err(GetError::Closed) => Ok(false),
+            Err(GetError::Closed | GetError::Ended) => Ok(false),
             Err(error) => Err(errors::from_get(error, raised)),
         }
     }
@@ -383,9 +386,9 @@ impl RingQueue {
     }
 
     /// Items and bytes put and got, sleeps of producers and consumers, items now, and at most.
-    fn _stats(&self) -> PyResult<(u64, u64, u64, u64, u64, u64, u64, u64)> {
+    fn _stats(&self) -> PyResult<[u64; 8]> {
         let stats = self.any_ring()?.stats();
-        Ok((
+        Ok([
             stats.put,
             stats.got,
             stats.put_bytes,
@@ -394,7 +397,7 @@ impl RingQueue {
             stats.get_sleeps,
             stats.put.saturating_sub(stats.got),
             stats.high_water,
-        ))
+        ])
     }
 
     /// This process puts and gets no more.
@@ -416,6 +419,15 @@ impl RingQueue {
             if discard { ring.discard() } else { Ok(()) }
         });
         Ok(done.map_err(Error::from)?)
+    }
+
+    /// Opens a producer of this process: without one, or when all of them are closed, the stream ends.
+    fn _open_producer(&self) -> PyResult<OpenProducer> {
+        self.ring()?;
+        let producer = self.family()?.open_producer(self.hold()?);
+        Ok(OpenProducer {
+            producer: producer.map_err(Error::from)?,
+        })
     }
 
     /// Whether nobody puts any more.
@@ -440,6 +452,21 @@ impl RingQueue {
                 Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
             }
         }
+    }
+}
+
+/// A producer of a queue, open as long as this object is there.
+#[pyclass(frozen, module = "manycore._engine")]
+pub struct OpenProducer {
+    producer: Producer,
+}
+
+#[pymethods]
+impl OpenProducer {
+    /// Whether this process opened it; in a forked child it is nothing.
+    #[getter]
+    fn is_own(&self) -> bool {
+        self.producer.ring().is_ok()
     }
 }
 

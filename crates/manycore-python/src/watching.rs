@@ -38,6 +38,11 @@ impl Watches {
 
     /// The descriptor for an event, which is right from now on.
     pub fn fd(&self, py: Python<'_>, ring: &Ring, event: Event) -> PyResult<i32> {
+        Ok(self.watch(py, ring, event)?.fd())
+    }
+
+    /// The watch for an event, which is right from now on.
+    pub fn watch(&self, py: Python<'_>, ring: &Ring, event: Event) -> PyResult<Arc<Watch>> {
         let watch = match self.existing(event) {
             Some(watch) => watch,
             None => {
@@ -51,7 +56,7 @@ impl Watches {
             }
         };
         renew(py, &watch, ring)?;
-        Ok(watch.fd())
+        Ok(watch)
     }
 
     /// Keeps the descriptors right once this process has got an item, or found none.

@@ -1,7 +1,7 @@
 //! A descriptor for `select` and its kin.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use manycore_os::channel::Lent;
@@ -58,6 +58,14 @@ impl Watch {
     #[must_use]
     pub fn fd(&self) -> RawFd {
         self.socket.number()
+    }
+
+    /// The socket itself.
+    ///
+    /// # Errors
+    /// When the program closed it.
+    pub fn socket(&self) -> io::Result<BorrowedFd<'_>> {
+        self.socket.get()
     }
 
     /// Whether this process made it: a forked child needs its own.
