@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from manycore.errors import ShutDown
 
 LOOK_AGAIN = 0.25
-"""Seconds after which a waiting task looks by itself: nobody tells it that the last producer was killed."""
+"""Seconds after which a waiting task looks by itself: a killed producer tells nobody of its end."""
 
 
 class _Readiness:
@@ -59,7 +59,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 
 class Awaiting:
-    """The methods of a queue that are awaited. No thread is needed, and cancelling loses no item."""
+    """The methods of a queue that are awaited. They need no thread, and cancelling loses no item."""
 
     def _readiness(self, what: str) -> _Readiness:
         loop = asyncio.get_running_loop()
@@ -67,7 +67,8 @@ class Awaiting:
         known = loops.setdefault(loop, {})
         if what not in known:
             known[what] = _Readiness(loop)
-        return known[what]
+        readiness: _Readiness = known[what]
+        return readiness
 
     async def aget(self) -> Any:
         """The next item, as soon as there is one.
@@ -91,7 +92,8 @@ class Awaiting:
         queue: Any = self
         while True:
             try:
-                return queue.put_nowait(obj)
+                queue.put_nowait(obj)
+                return
             except Full:
                 await self._readiness("room").wait(queue._room_fileno)
 
