@@ -21,6 +21,7 @@
 //! | [`process`] | identity, death and signals of processes |
 //! | [`robust`] | telling the kernel which lock word to mark when this thread dies |
 //! | [`spawn`] | starting a fresh program with chosen descriptors |
+//! | [`view`] | private, copy-on-write views of parts of that mapping's file |
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 
 #[cfg(not(target_os = "linux"))]
@@ -42,5 +43,6 @@ pub mod mapping;
 pub mod process;
 pub mod robust;
 pub mod spawn;
+pub mod view;
 
 pub use clock::Deadline;

@@ -1,12 +1,20 @@
 //! The native encoding of small plain values.
 //!
-//! `None`, `bool`, `int` (64 bits), `float`, `str`, `bytes`, and tuples, lists and dicts of them, all of
-//! the exact built-in types, are encoded here, in 5 to 60 ns. Everything else is pickled, and so is
+//! `None`, `bool`, `int` (64 bits), `float`, `str`, `bytes`, `bytearray`, and tuples, lists and dicts of them, all
+//! of the exact built-in types, are encoded here, in 5 to 60 ns. Everything else is pickled, and so is
 //! whatever pickle would bring back in another shape: pickle keeps the *identity* of strings and
-//! bytes that occur twice in one object, so a container in which one does is not encoded here.
+//! bytes that occur twice in one object, so a container in which one does is not encoded here. Long `bytes` and
+//! `bytearray` objects travel outside, and the encoding only says that they are next there.
 
+use manycore_ipc::ring::record::MOST_BLOCKS;
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
+};
+
+use crate::buffer;
+use crate::outside::{self, Part, Received};
 
 const NONE: u8 = b'N';
 const TRUE: u8 = b'T';
@@ -15,12 +23,16 @@ const INT: u8 = b'i';
 const FLOAT: u8 = b'd';
 const STR: u8 = b's';
 const BYTES: u8 = b'b';
+const BYTES_OUTSIDE: u8 = b'B';
+const ARRAY: u8 = b'a';
+const ARRAY_OUTSIDE: u8 = b'A';
 const TUPLE: u8 = b't';
 const LIST: u8 = b'l';
 const DICT: u8 = b'm';
 
 /// More strings and bytes than this in one container are left to pickle's hash table.
 const MOST_MEMOIZED: usize = 16;
+const _: () = assert!(MOST_MEMOIZED + 1 < MOST_BLOCKS); // what travels outside is memoized, too
 /// Longer containers than this are pickled: pickle is as quick there.
 const MOST_ITEMS: usize = 4096;
 
@@ -28,13 +40,17 @@ const MOST_ITEMS: usize = 4096;
 #[derive(Debug)]
 pub struct Unsupported;
 
-/// Appends the encoding of `value`.
+/// Appends the encoding of `value`, and to `parts` what of it travels outside.
 ///
 /// # Errors
 /// [`Unsupported`] when pickle must do it.
 #[inline]
-pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<(), Unsupported> {
-    let mut seen = Seen::default();
+pub fn encode(
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    parts: &mut Vec<Part>,
+) -> Result<(), Unsupported> {
+    let mut seen = Seen::new(parts);
     if encode_scalar(value, out, &mut seen)? {
         return Ok(());
     }
@@ -70,7 +86,11 @@ fn begin(tag: u8, len: usize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
 }
 
 #[inline]
-fn item_of(item: &Bound<'_, PyAny>, out: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Unsupported> {
+fn item_of(
+    item: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
     if encode_scalar(item, out, seen)? {
         Ok(())
     } else {
@@ -78,14 +98,23 @@ fn item_of(item: &Bound<'_, PyAny>, out: &mut Vec<u8>, seen: &mut Seen) -> Resul
     }
 }
 
-/// Objects whose identity pickle would keep.
-#[derive(Default)]
-struct Seen {
+/// Objects whose identity pickle would keep, and those of them that travel outside.
+struct Seen<'a> {
     addresses: [usize; MOST_MEMOIZED],
     count: usize,
+    parts: &'a mut Vec<Part>,
 }
 
-impl Seen {
+impl<'a> Seen<'a> {
+    #[inline]
+    fn new(parts: &'a mut Vec<Part>) -> Self {
+        Self {
+            addresses: [0; MOST_MEMOIZED],
+            count: 0,
+            parts,
+        }
+    }
+
     #[inline]
     fn first_time(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Unsupported> {
         let address = value.as_ptr() as usize;
@@ -106,7 +135,7 @@ impl Seen {
 fn encode_scalar(
     value: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
-    seen: &mut Seen,
+    seen: &mut Seen<'_>,
 ) -> Result<bool, Unsupported> {
     if let Ok(int) = value.cast_exact::<PyInt>() {
         let Ok(number) = int.extract::<i64>() else {
@@ -129,7 +158,21 @@ fn encode_scalar(
         out.push(if flag.is_true() { TRUE } else { FALSE });
     } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         seen.first_time(value)?;
-        sized(BYTES, bytes.as_bytes(), out)?;
+        if bytes.as_bytes().len() < outside::LEAST {
+            sized(BYTES, bytes.as_bytes(), out)?;
+        } else {
+            out.push(BYTES_OUTSIDE);
+            seen.parts.push(Part::Bytes(bytes.clone().unbind()));
+        }
+    } else if let Ok(array) = value.cast_exact::<PyByteArray>() {
+        seen.first_time(value)?;
+        if array.len() < outside::LEAST {
+            buffer::with_array_bytes(array, |bytes| sized(ARRAY, bytes, out))?;
+        } else {
+            let buffer = PyBuffer::get(array).map_err(|_| Unsupported)?;
+            out.push(ARRAY_OUTSIDE);
+            seen.parts.push(Part::Buffer(buffer));
+        }
     } else {
         return Ok(false);
     }
@@ -146,12 +189,16 @@ fn sized(tag: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// Builds the value that `bytes` encode.
+/// Builds the value that `bytes` encode, with what has travelled outside, if anything has.
 ///
 /// # Errors
 /// A Python error when an object cannot be made, or when the bytes are damaged.
-pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let mut reader = Reader { bytes };
+pub fn decode<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    parts: Option<&mut Received<'_>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut reader = Reader { bytes, parts };
     let value = reader.value(py)?;
     if reader.bytes.is_empty() {
         Ok(value)
@@ -164,11 +211,17 @@ fn damaged() -> PyErr {
     crate::errors::corrupted("a message's encoding is damaged")
 }
 
-struct Reader<'a> {
+struct Reader<'a, 'b> {
     bytes: &'a [u8],
+    parts: Option<&'a mut Received<'b>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a, 'b> Reader<'a, 'b> {
+    /// The message's parts outside its payload; one without any says that it has some only if it is damaged.
+    fn parts(&mut self) -> PyResult<&mut Received<'b>> {
+        self.parts.as_deref_mut().ok_or_else(damaged)
+    }
+
     #[inline]
     fn take(&mut self, len: usize) -> PyResult<&'a [u8]> {
         let (head, rest) = self.bytes.split_at_checked(len).ok_or_else(damaged)?;
@@ -254,6 +307,12 @@ impl<'a> Reader<'a> {
                 let len = self.len()?;
                 PyBytes::new(py, self.take(len)?).into_any()
             }
+            BYTES_OUTSIDE => self.parts()?.bytes(py)?.into_any(),
+            ARRAY => {
+                let len = self.len()?;
+                PyByteArray::new(py, self.take(len)?).into_any()
+            }
+            ARRAY_OUTSIDE => self.parts()?.bytearray(py)?.into_any(),
             _ => return Err(damaged()),
         })
     }

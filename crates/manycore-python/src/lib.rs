@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`codec`] | the native encoding of small plain values |
 //! | [`message`] | Python objects as messages |
+//! | [`outside`] | what travels outside a message's payload |
 //! | [`buffer`] | Python's buffers and the heap's bytes: the one module with `unsafe` |
 //! | [`queue`] | the class behind `Queue` |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
@@ -26,6 +27,7 @@ mod family;
 mod job;
 mod lock;
 mod message;
+mod outside;
 mod queue;
 mod task;
 mod wait;
@@ -37,6 +39,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     family::initialise();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<buffer::Memory>()?;
+    module.add_class::<buffer::PrivateView>()?;
+    module.add_class::<buffer::Shaped>()?;
     module.add_class::<queue::RingQueue>()?;
     module.add_class::<lock::PlainLock>()?;
     module.add_class::<lock::RecursiveLock>()?;

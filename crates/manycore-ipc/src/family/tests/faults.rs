@@ -50,6 +50,8 @@ const PLACES: &[&str] = &[
     "object.freed",
     "handle.sent",
     "handle.held",
+    "memory.named",
+    "memory.bound",
     "block.unlisted",
     "block.split",
     "block.claimed",
@@ -155,10 +157,9 @@ fn everything() {
         .expect("grows");
     while let Some(message) = get(&ring) {
         drop(family.receive(&message.handles).expect("in flight"));
-        message
-            .blocks
-            .iter()
-            .for_each(|&block| family.discard(block));
+        for &block in &message.blocks {
+            drop(family.keep(block).expect("received"));
+        }
     }
     let value = family.make_memory(100_000).expect("room");
     let cell = Cell::new(family.heap(), value.memory().expect("memory")).expect("long enough");
