@@ -9,7 +9,7 @@ use manycore_ipc::block::BlockRef;
 use manycore_ipc::heap::Bytes;
 use manycore_ipc::{Corrupted, Family, Hold, Kind};
 use manycore_os::view;
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyMemoryError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -35,7 +35,7 @@ const DETACHED: usize = 1 << 20;
 /// Runs `read` with the bytes of a contiguous buffer, which others may write: `read` is not to let them, so it runs
 /// no Python code and keeps the interpreter.
 pub fn with_bytes<R>(
-    buffer: &PyBuffer<u8>,
+    buffer: &PyUntypedBuffer,
     py: Python<'_>,
     read: impl FnOnce(&[u8]) -> R,
 ) -> PyResult<R> {
@@ -244,7 +244,7 @@ impl PrivateView {
 /// A buffer's memory with another format and shape: what lies behind a `memoryview` that was received.
 #[pyclass(frozen, module = "manycore._engine")]
 pub struct Shaped {
-    buffer: PyBuffer<u8>,
+    buffer: PyUntypedBuffer,
     format: CString,
     item_size: isize,
     shape: Box<[isize]>,
@@ -261,7 +261,7 @@ impl Shaped {
         itemsize: isize,
         shape: Vec<isize>,
     ) -> PyResult<Self> {
-        let buffer: PyBuffer<u8> = PyBuffer::get(buffer)?;
+        let buffer: PyUntypedBuffer = PyUntypedBuffer::get(buffer)?;
         let mut strides = vec![0; shape.len()];
         let mut bytes = Some(itemsize).filter(|&size| size >= 0);
         for (stride, &count) in strides.iter_mut().zip(&shape).rev() {

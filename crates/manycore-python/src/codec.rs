@@ -4,15 +4,17 @@
 //! of the exact built-in types, are encoded here, in 5 to 60 ns. Everything else is pickled, and so is
 //! whatever pickle would bring back in another shape: pickle keeps the *identity* of strings and
 //! bytes that occur twice in one object, so a container in which one does is not encoded here. Long `bytes` and
-//! `bytearray` objects travel outside, and the encoding only says that they are next there.
+//! `bytearray` objects travel outside, and the encoding only says that they are next there. NumPy's arrays
+//! are dealt with in [`array`].
 
 use manycore_ipc::ring::record::MOST_BLOCKS;
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
 };
 
+use crate::array;
 use crate::buffer;
 use crate::outside::{self, Part, Received};
 
@@ -39,6 +41,12 @@ const MOST_ITEMS: usize = 4096;
 /// The value is one that pickle must encode. What was appended meanwhile is to be cut off.
 #[derive(Debug)]
 pub struct Unsupported;
+
+impl From<()> for Unsupported {
+    fn from((): ()) -> Self {
+        Self
+    }
+}
 
 /// Appends the encoding of `value`, and to `parts` what of it travels outside.
 ///
@@ -73,7 +81,7 @@ pub fn encode(
             item_of(&item, out, &mut seen)
         });
     }
-    Err(Unsupported)
+    encode_buffer(value, out, &mut seen)
 }
 
 fn begin(tag: u8, len: usize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
@@ -92,10 +100,9 @@ fn item_of(
     seen: &mut Seen<'_>,
 ) -> Result<(), Unsupported> {
     if encode_scalar(item, out, seen)? {
-        Ok(())
-    } else {
-        Err(Unsupported)
+        return Ok(());
     }
+    encode_buffer(item, out, seen)
 }
 
 /// Objects whose identity pickle would keep, and those of them that travel outside.
@@ -148,7 +155,8 @@ fn encode_scalar(
         let Ok(text) = text.to_str() else {
             return Err(Unsupported);
         }; // lone surrogates
-        sized(STR, text.as_bytes(), out)?;
+        out.push(STR);
+        sized(text.as_bytes(), out)?;
     } else if let Ok(float) = value.cast_exact::<PyFloat>() {
         out.push(FLOAT);
         out.extend_from_slice(&float.value().to_le_bytes());
@@ -158,32 +166,50 @@ fn encode_scalar(
         out.push(if flag.is_true() { TRUE } else { FALSE });
     } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         seen.first_time(value)?;
-        if bytes.as_bytes().len() < outside::LEAST {
-            sized(BYTES, bytes.as_bytes(), out)?;
-        } else {
-            out.push(BYTES_OUTSIDE);
-            seen.parts.push(Part::Bytes(bytes.clone().unbind()));
+        if bytes.as_bytes().len() >= outside::LEAST {
+            return Ok(send_outside(bytes, out, seen));
         }
-    } else if let Ok(array) = value.cast_exact::<PyByteArray>() {
-        seen.first_time(value)?;
-        if array.len() < outside::LEAST {
-            buffer::with_array_bytes(array, |bytes| sized(ARRAY, bytes, out))?;
-        } else {
-            let buffer = PyBuffer::get(array).map_err(|_| Unsupported)?;
-            out.push(ARRAY_OUTSIDE);
-            seen.parts.push(Part::Buffer(buffer));
-        }
+        out.push(BYTES);
+        sized(bytes.as_bytes(), out)?;
     } else {
         return Ok(false);
     }
     Ok(true)
 }
 
-fn sized(tag: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unsupported> {
+#[cold]
+fn send_outside(bytes: &Bound<'_, PyBytes>, out: &mut Vec<u8>, seen: &mut Seen<'_>) -> bool {
+    out.push(BYTES_OUTSIDE);
+    seen.parts.push(Part::Bytes(bytes.clone().unbind()));
+    true
+}
+
+/// Appends a value of a type whose bytes can be written.
+#[cold]
+fn encode_buffer(
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
+    seen.first_time(value)?;
+    let Ok(array) = value.cast_exact::<PyByteArray>() else {
+        return array::encode(value, out, seen.parts);
+    };
+    if array.len() < outside::LEAST {
+        out.push(ARRAY);
+        return buffer::with_array_bytes(array, |bytes| sized(bytes, out));
+    }
+    let buffer = PyUntypedBuffer::get(array).map_err(|_| Unsupported)?;
+    out.push(ARRAY_OUTSIDE);
+    seen.parts.push(Part::Buffer(buffer));
+    Ok(())
+}
+
+/// Appends bytes behind their length.
+pub fn sized(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unsupported> {
     let Ok(len) = u32::try_from(bytes.len()) else {
         return Err(Unsupported);
     };
-    out.push(tag);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
     Ok(())
@@ -207,30 +233,34 @@ pub fn decode<'py>(
     }
 }
 
-fn damaged() -> PyErr {
+/// What bytes are that encode nothing.
+pub fn damaged() -> PyErr {
     crate::errors::corrupted("a message's encoding is damaged")
 }
 
-struct Reader<'a, 'b> {
+/// What is left of an encoding.
+pub struct Reader<'a, 'b> {
     bytes: &'a [u8],
     parts: Option<&'a mut Received<'b>>,
 }
 
 impl<'a, 'b> Reader<'a, 'b> {
     /// The message's parts outside its payload; one without any says that it has some only if it is damaged.
-    fn parts(&mut self) -> PyResult<&mut Received<'b>> {
+    pub fn parts(&mut self) -> PyResult<&mut Received<'b>> {
         self.parts.as_deref_mut().ok_or_else(damaged)
     }
 
+    /// The next bytes.
     #[inline]
-    fn take(&mut self, len: usize) -> PyResult<&'a [u8]> {
+    pub fn take(&mut self, len: usize) -> PyResult<&'a [u8]> {
         let (head, rest) = self.bytes.split_at_checked(len).ok_or_else(damaged)?;
         self.bytes = rest;
         Ok(head)
     }
 
+    /// As many bytes as the caller's array has.
     #[inline]
-    fn array<const N: usize>(&mut self) -> PyResult<[u8; N]> {
+    pub fn array<const N: usize>(&mut self) -> PyResult<[u8; N]> {
         let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or_else(damaged)?;
         self.bytes = rest;
         Ok(*head)
@@ -247,8 +277,9 @@ impl<'a, 'b> Reader<'a, 'b> {
         }
     }
 
+    /// A length.
     #[inline]
-    fn len(&mut self) -> PyResult<usize> {
+    pub fn len(&mut self) -> PyResult<usize> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
     }
 
@@ -307,12 +338,21 @@ impl<'a, 'b> Reader<'a, 'b> {
                 let len = self.len()?;
                 PyBytes::new(py, self.take(len)?).into_any()
             }
+            tag => self.buffer(py, tag)?,
+        })
+    }
+
+    /// What travels outside, or can be written.
+    #[cold]
+    fn buffer<'py>(&mut self, py: Python<'py>, tag: u8) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match tag {
             BYTES_OUTSIDE => self.parts()?.bytes(py)?.into_any(),
+            ARRAY_OUTSIDE => self.parts()?.bytearray(py)?.into_any(),
             ARRAY => {
                 let len = self.len()?;
                 PyByteArray::new(py, self.take(len)?).into_any()
             }
-            ARRAY_OUTSIDE => self.parts()?.bytearray(py)?.into_any(),
+            tag if array::is_array(tag) => array::decode(py, tag, self)?,
             _ => return Err(damaged()),
         })
     }

@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`codec`] | the native encoding of small plain values |
+//! | [`array`] | NumPy's arrays in it |
 //! | [`message`] | Python objects as messages |
 //! | [`outside`] | what travels outside a message's payload |
 //! | [`buffer`] | Python's buffers and the heap's bytes: the one module with `unsafe` |
@@ -19,6 +20,7 @@
 
 use pyo3::prelude::*;
 
+mod array;
 mod buffer;
 mod codec;
 mod crew;

@@ -11,7 +11,7 @@ use manycore_ipc::ring::record::{MOST_BLOCKS, MOST_HANDLES, MOST_INLINE};
 use manycore_ipc::ring::{Message, Outgoing, PutError, Ring};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, Handle};
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -121,7 +121,7 @@ impl Encoded {
             self.pickle = Some(bytes.unbind());
         }
         for view in pickled.get_item(1)?.cast_into::<PyList>()? {
-            self.parts.push(Part::Buffer(PyBuffer::get(&view)?));
+            self.parts.push(Part::Buffer(PyUntypedBuffer::get(&view)?));
         }
         if self.parts.len() >= MOST_BLOCKS || handles.len() > MOST_HANDLES {
             return Err(PyValueError::new_err(format!(

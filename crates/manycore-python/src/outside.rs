@@ -8,7 +8,7 @@ use manycore_ipc::Family;
 use manycore_ipc::block::BlockRef;
 use manycore_ipc::block::allocator::{Blocks, Taken};
 use manycore_ipc::heap::Bytes;
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
@@ -27,7 +27,7 @@ pub enum Part {
     /// Nobody writes these.
     Bytes(Py<PyBytes>),
     /// Python code may write these.
-    Buffer(PyBuffer<u8>),
+    Buffer(PyUntypedBuffer),
 }
 
 impl Part {
