@@ -55,7 +55,8 @@ def _rebuild_view(data: Any, format: str, itemsize: int, shape: tuple[int, ...])
         data = data.obj  # what was shown was read-only; the memory here is the receiver's own
     if isinstance(data, bytes):
         data = bytearray(data)
-    return memoryview(_engine.Shaped(data, format, itemsize, shape))
+    shaped: Any = _engine.Shaped(data, format, itemsize, shape)
+    return memoryview(shaped)
 
 
 _reducers = _Reducers()

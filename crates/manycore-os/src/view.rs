@@ -4,6 +4,9 @@
 //! writes becomes its own first (copy on write), so that writes are seen by nobody else, and a forked child has
 //! a view that is private to it in turn. What the *file* is written meanwhile shows in pages that are
 //! not written yet: whoever makes a view sees to it that nobody writes there while it lasts.
+//!
+//! The pages are not populated: a fault maps the neighbours, too, so that reading all of 64 MiB takes as long
+//! either way, and who writes, or reads a part, is faster without.
 
 use std::io;
 use std::ptr::NonNull;
