@@ -1,12 +1,15 @@
 """What a queue does to a value is what pickle would do to it."""
 
+import array
 import collections
 import copyreg
+import ctypes
 import gc
 import math
 import pickle
 import random
 import struct
+import zlib
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
@@ -14,67 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import manycore
-from values import ATOMS, FLAT, Bytes, Node, Pair, Slotted, graphs
-
-# Pickle writes these out each time, so which of them are the same object says nothing.
-WITHOUT_IDENTITY = (type(None), bool, int, float)
-
-
-class Comparison:
-    """Compares two values as deeply as a program could without looking at addresses."""
-
-    def __init__(self):
-        self._theirs_of_ours, self._ours_of_theirs = {}, {}
-
-    def check(self, ours, theirs):
-        assert type(ours) is type(theirs)
-        if type(ours) in WITHOUT_IDENTITY:
-            assert leaf(ours) == leaf(theirs)
-        elif self._meet_first(ours, theirs):
-            assert leaf(ours) == leaf(theirs)
-            for part, their_part in zip(parts(ours), parts(theirs), strict=True):
-                self.check(part, their_part)
-
-    def _meet_first(self, ours, theirs):
-        """Whether the two were not met before; what pickle makes one object must be one object."""
-        if isinstance(ours, str | bytes) and len(ours) <= 1:
-            return True  # CPython has only one object of each of these
-        assert self._ours_of_theirs.setdefault(id(theirs), ours) is ours, "one became several"
-        if id(ours) in self._theirs_of_ours:
-            immutable = isinstance(ours, str | bytes | tuple | frozenset)
-            assert immutable or self._theirs_of_ours[id(ours)] is theirs, "several became one"
-            return False
-        self._theirs_of_ours[id(ours)] = theirs
-        return True
-
-
-def leaf(value):
-    """What a value is besides its parts, so that `==` tells different ones apart."""
-    match value:
-        case float():
-            return struct.pack("d", value)
-        case int() | str() | bytes() | bytearray():
-            return value
-        case list() | tuple() | dict() | set() | frozenset() | Node() | Slotted():
-            return len(list(parts(value)))
-    return repr(value)
-
-
-def parts(value):
-    """The objects that a value consists of, in an order that does not depend on hashes."""
-    attributes = getattr(value, "__dict__", None)
-    if type(attributes) is dict:
-        yield attributes
-    match value:
-        case list() | tuple():
-            yield from value
-        case dict():
-            for item in value.items():
-                yield from item
-        case set() | frozenset():
-            yield from sorted(value, key=lambda part: (type(part).__name__, repr(part)))
-        case Slotted():
-            yield value.parts
+from comparison import Comparison
+from values import ATOMS, FLAT, FLAT_WITH_LARGE, LARGE, Bytes, Node, Pair, graphs
 
 
 def check_round_trip(queue, value):
@@ -91,6 +35,8 @@ fixed_seed = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+few_examples = settings(fixed_seed, max_examples=40)
 
 
 @pytest.fixture
@@ -115,6 +61,18 @@ def test_nested_values_arrive_as_through_pickle(queue, value):
 @fixed_seed
 @given(value=graphs())
 def test_shared_and_recursive_objects_arrive_as_through_pickle(queue, value):
+    check_round_trip(queue, value)
+
+
+@few_examples
+@given(value=FLAT_WITH_LARGE)
+def test_large_parts_of_flat_values_arrive_as_through_pickle(queue, value):
+    check_round_trip(queue, value)
+
+
+@few_examples
+@given(value=graphs(st.one_of(ATOMS, LARGE)))
+def test_large_parts_anywhere_arrive_as_through_pickle(queue, value):
     check_round_trip(queue, value)
 
 
@@ -148,6 +106,16 @@ def recursive_tuple():
         knot({}, lambda it: it.update(me=it)),
         knot(Node(), lambda it: it.parts.append(it)),
         recursive_tuple(),
+        shared_twice(bytearray(b"a longer text")),
+        shared_twice(bytearray(40_000)),
+        shared_twice(bytes(40_000)),
+        [bytes(40_000), bytes(40_000), bytearray(40_000), bytearray(40_000)],
+        {"large": bytearray(5 << 20), b"k" * 40_000: bytes(5 << 20)},
+        [bytes([number]) * 40_000 for number in range(16)],
+        [bytes([number]) * 40_000 for number in range(17)],
+        tuple(bytearray(40_000) for _ in range(250)),
+        ["x" * 100_000, bytes(30_000), bytearray(31_000)],
+        [b"", bytearray(), "", [], (), {}],
         [True, 1, 1.0, False, 0, 0.0, -0.0],
         {True: "true"},
         {1.0: "one", "1": 1},
@@ -229,6 +197,25 @@ class Registered:
     pass
 
 
+def test_a_reducer_that_replaces_another_one_is_honoured(queue):
+    for answer in ("first", "second"):
+        copyreg.pickle(Registered, lambda value, answer=answer: (str, (answer,)))
+        try:
+            queue.put([Registered()])
+            assert queue.get() == [answer]
+        finally:
+            del copyreg.dispatch_table[Registered]
+
+
+@pytest.mark.parametrize("value", [bytearray(10), bytearray(40_000), b"x" * 40_000, 1, "text", []])
+def test_a_reducer_of_a_built_in_type_counts_as_much_as_with_pickle(queue, value):
+    copyreg.pickle(type(value), lambda value: (str, ("reduced",)))
+    try:
+        check_round_trip(queue, value)
+    finally:
+        del copyreg.dispatch_table[type(value)]
+
+
 def test_reducers_of_the_standard_librarys_pickler_are_honoured(queue):
     ForkingPickler.register(Registered, lambda value: (str, ("reduced by ForkingPickler",)))
     try:
@@ -286,3 +273,121 @@ def test_get_raises_what_unpickling_raises_and_the_queue_goes_on(queue):
     with pytest.raises(LookupError, match="cannot be unpickled"):
         queue.get()
     assert queue.get() == "next"
+
+
+class FailsToPickle:
+    def __reduce__(self):
+        raise LookupError("cannot be pickled")
+
+
+@pytest.mark.beyond_stdlib  # there the thread that feeds the pipe prints the error
+@pytest.mark.parametrize("beside", [None, bytes(40_000), bytearray(5 << 20)], ids=type)
+def test_put_raises_what_pickling_raises_and_the_queue_goes_on(queue, beside):
+    blocks = manycore._engine.heap_usage()[0]
+    with pytest.raises(LookupError, match="cannot be pickled"):
+        queue.put([beside, [pickle.PickleBuffer(bytearray(100_000)), FailsToPickle()]])
+    queue.put("next")
+    assert queue.get() == "next"
+    assert manycore._engine.heap_usage()[0] == blocks
+
+
+@pytest.mark.parametrize("size", [10, 100_000, 5 << 20])
+@pytest.mark.beyond_stdlib  # `PickleBuffer` needs protocol 5
+def test_what_came_with_a_message_that_cannot_be_unpickled_is_given_back(queue, size):
+    inner = manycore.Queue()
+    blocks = manycore._engine.heap_usage()[0]
+    queue.put([pickle.PickleBuffer(bytearray(size)), bytes(size), inner, FailsToUnpickle()])
+    with pytest.raises(LookupError, match="cannot be unpickled"):
+        queue.get()
+    gc.collect()  # the traceback has what was unpickled so far
+    assert manycore._engine.heap_usage()[0] == blocks
+    del inner
+    assert manycore._engine.heap_usage()[0] == blocks - 1
+    queue.put("next")
+    assert queue.get() == "next"
+
+
+class Raw(ctypes.Structure):
+    _fields_ = (("id", ctypes.c_int), ("place", ctypes.c_double * 2))
+
+
+VIEWS = {
+    "bytes": memoryview(b"read-only"),
+    "nothing": memoryview(b""),
+    "bytearray": memoryview(bytearray(100)),
+    "large": memoryview(bytes(range(256)) * 400),
+    "larger": memoryview(bytes(range(256)) * 20_000),
+    "doubles": memoryview(array.array("d", range(10_000))),
+    "every other": memoryview(bytes(range(200)))[::2],
+    "backwards": memoryview(array.array("i", range(20_000)))[::-1],
+    "a large part": memoryview(bytes(5 << 20))[3:],
+    "matrix": memoryview(bytes(range(60))).cast("B", (3, 4, 5)),
+    "large matrix": memoryview(bytes(5 << 20)).cast("B", (5, 1 << 10, 1 << 10)),
+    "part of a matrix": memoryview(bytes(range(60))).cast("B", (3, 4, 5))[1:],
+    "no dimension": memoryview(bytes(8)).cast("d", ()),
+    "no rows": memoryview(bytes(60)).cast("B", (3, 4, 5))[:0],
+    "ctypes": memoryview((ctypes.c_int * 5)(1, 2, 3)),
+    "ctypes matrix": memoryview(((ctypes.c_short * 3) * 2)()),
+    "structure": memoryview((Raw * 2)()),
+    "characters": memoryview(b"abc").cast("c"),
+}
+
+
+@pytest.mark.beyond_stdlib  # there a memoryview cannot be pickled
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("sent", VIEWS.values(), ids=VIEWS)
+def test_a_memoryview_arrives_as_what_it_shows(queue, sent, nested):
+    queue.put([[sent]] if nested else sent)
+    received = queue.get()[0][0] if nested else queue.get()
+    assert type(received) is memoryview
+    described = (sent.format, sent.itemsize, sent.shape, sent.nbytes)
+    assert (received.format, received.itemsize, received.shape, received.nbytes) == described
+    assert received.tobytes() == sent.tobytes()
+    assert received.c_contiguous
+    assert not received.readonly
+    if received.nbytes and received.format == "B" and received.ndim == 1:
+        before = sent.tobytes()
+        received[0] ^= 1
+        assert sent.tobytes() == before != received.tobytes()
+
+
+@pytest.mark.beyond_stdlib
+def test_memoryviews_keep_their_identity_and_may_be_sent_on(queue):
+    view = memoryview(bytearray(5 << 20))
+    queue.put([view, view])
+    one, other = queue.get()
+    assert one is other
+    queue.put(one)
+    assert queue.get() == view
+
+
+@pytest.mark.beyond_stdlib
+def test_a_memoryview_that_was_released_is_an_error(queue):
+    view = memoryview(b"gone")
+    view.release()
+    with pytest.raises(ValueError, match="released"):
+        queue.put(view)
+
+
+@pytest.mark.beyond_stdlib
+def test_a_registered_reducer_of_memoryviews_wins(queue):
+    ForkingPickler.register(memoryview, lambda view: (str, ("reduced",)))
+    try:
+        queue.put(memoryview(b"any"))
+        assert queue.get() == "reduced"
+    finally:
+        del ForkingPickler._extra_reducers[memoryview]
+    queue.put(memoryview(b"any"))
+    assert queue.get() == b"any"
+
+
+def test_a_shape_that_is_not_the_buffer_s_is_refused():
+    shaped = manycore._engine.Shaped
+    wrong = [(4, (4,)), (-1, (-12,)), (1, (-1, -12)), (1 << 40, (1 << 40,)), (0, (12,))]
+    for itemsize, shape in wrong:
+        with pytest.raises(ValueError, match="shape"):
+            shaped(bytearray(12), "B", itemsize, shape)
+    with pytest.raises(ValueError, match="shape"):
+        shaped(b"read-only", "B", 1, (9,))
+    with pytest.raises(BufferError):
+        zlib.crc32(shaped(bytearray(12), "i", 4, (3,)))  # only a memoryview can look at it

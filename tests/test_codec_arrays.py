@@ -1,16 +1,23 @@
 """NumPy arrays and other buffers through a queue: equal, writable, and the receiver's own."""
 
 import array
+import copyreg
 import datetime
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import manycore
 import targets
+from comparison import Comparison
 from processes import forked, running
+from values import PLAIN
 
 np = pytest.importorskip("numpy")
+npst = pytest.importorskip("hypothesis.extra.numpy")
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -57,7 +64,36 @@ SHAPES_AND_TYPES = {
     "subclass": np.arange(10_000).view(np.recarray),
     "masked": np.ma.masked_array([1, 2, 3], mask=[0, 1, 0]),
     "matrix of bytes": np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(20, axis=0),
+    "long long": np.arange(10, dtype=np.longlong),
+    "long double": np.arange(10, dtype=np.longdouble),
+    "complex of them": np.arange(10, dtype=np.clongdouble),
+    "with metadata": np.arange(10).astype(np.dtype("i8", metadata={"unit": "m"})),
+    "unaligned": np.frombuffer(bytearray(81), "u1")[1:].view("f8"),
+    "characters": np.array(["a", "b"]).view(np.char.chararray),
 }
+for name, sent in list(SHAPES_AND_TYPES.items()):
+    if sent.dtype.kind in "biufc" and sent.flags.writeable:
+        SHAPES_AND_TYPES[f"large {name}"] = np.resize(sent, (5 << 20) // (sent.itemsize or 1))
+
+LAYOUTS = {
+    "as it is": lambda array: array,
+    "fortran": np.asfortranarray,
+    "transposed": lambda array: array.T,
+    "every other": lambda array: array[::2] if array.ndim else array,
+    "backwards": lambda array: array[::-1] if array.ndim else array,
+    "a part": lambda array: array[..., 1:] if array.ndim else array,
+    "repeated": lambda array: np.broadcast_to(array, (2, *array.shape)),
+    "read-only": lambda array: np.frombuffer(array.tobytes(), array.dtype) if array.size else array,
+    "large": lambda array: np.resize(array, 300_000) if array.size else array,
+}
+ARRAYS = st.builds(
+    lambda layout, array: layout(array),
+    st.sampled_from(list(LAYOUTS.values())),
+    npst.arrays(
+        npst.scalar_dtypes() | npst.array_dtypes(npst.scalar_dtypes(), max_size=3),
+        npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
+    ),
+)
 
 
 @pytest.fixture
@@ -98,6 +134,67 @@ def test_arrays_of_any_shape_and_type_arrive(queue, sent):
     assert_same_array(received, sent)
     if sent.flags.writeable:
         assert received.flags.writeable
+
+
+@pytest.mark.parametrize("sent", SHAPES_AND_TYPES.values(), ids=SHAPES_AND_TYPES)
+@pytest.mark.beyond_stdlib  # there the default protocol is used, which is no 5 in older Pythons
+def test_an_array_arrives_as_through_a_pickle_of_protocol_5(queue, sent):
+    Comparison().check(through(queue, sent), pickle.loads(pickle.dumps(sent, 5)))
+
+
+@pytest.mark.beyond_stdlib
+@settings(
+    max_examples=400,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    parts=st.lists(ARRAYS | PLAIN, min_size=1, max_size=4),
+    make=st.sampled_from(
+        [
+            lambda parts: parts[0],
+            list,
+            tuple,
+            lambda parts: dict(enumerate(parts)),
+            lambda parts: [*parts, parts[0]],
+            lambda parts: [[part] for part in parts],
+        ]
+    ),
+)
+def test_whatever_arrays_are_in_it_a_value_arrives_as_through_pickle(queue, parts, make):
+    value = make(parts)
+    Comparison().check(through(queue, value), pickle.loads(pickle.dumps(value, 5)))
+
+
+@pytest.mark.parametrize("register", [copyreg.pickle, ForkingPickler.register])
+@pytest.mark.parametrize("size", [1, LARGE])
+def test_a_registered_reducer_of_arrays_wins(queue, register, size):
+    register(np.ndarray, lambda array: (str, ("reduced",)))
+    try:
+        assert through(queue, np.zeros(size)) == "reduced"
+        assert through(queue, (1, np.zeros(size))) == (1, "reduced")
+    finally:
+        copyreg.dispatch_table.pop(np.ndarray, None)
+        ForkingPickler._extra_reducers.pop(np.ndarray, None)
+
+
+def test_sending_and_receiving_other_things_imports_no_numpy(run_script):
+    done = run_script("""
+        import sys
+        import manycore
+        queue = manycore.Queue()
+        for value in (1, {1, 2}, [bytearray(5 << 20), bytes(5 << 20)], object):
+            queue.put(value)
+            queue.get()
+        assert "numpy" not in sys.modules
+        class ndarray(list):
+            pass
+        queue.put(ndarray([1]))
+        assert type(queue.get()) is ndarray
+    """)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("size", [10, 32 * KIB, 4 * MIB])

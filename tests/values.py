@@ -117,10 +117,20 @@ MAKERS = {
 }
 
 
+# Around where parts leave the payload, where they are viewed instead of copied, and beyond.
+LARGE_SIZES = [(32 << 10) - 1, 32 << 10, 100_000, 1 << 20, (4 << 20) - 1, (4 << 20) + 3]
+LARGE = st.builds(
+    lambda kind, size, byte: kind(bytes([byte]) * size),
+    st.sampled_from([bytes, bytearray, Bytes]),
+    st.sampled_from(LARGE_SIZES),
+    st.integers(0, 255),
+)
+
+
 @st.composite
-def graphs(draw):
+def graphs(draw, atoms=ATOMS):
     """Containers of earlier objects, so shared ones, and knots that make some recursive."""
-    nodes = draw(st.lists(ATOMS, min_size=1, max_size=4))
+    nodes = draw(st.lists(atoms, min_size=1, max_size=4))
     for make in draw(st.lists(st.sampled_from(list(MAKERS.values())), max_size=8)):
         chosen = draw(st.lists(st.integers(0, len(nodes) - 1), max_size=5))
         made = make([nodes[index] for index in chosen])
@@ -147,4 +157,11 @@ FLAT = st.one_of(
     st.lists(PLAIN).map(tuple),
     st.dictionaries(PLAIN, PLAIN),
     st.lists(st.dictionaries(st.text(), PLAIN)),
+)
+PLAIN_OR_LARGE = st.one_of(PLAIN, LARGE)
+FLAT_WITH_LARGE = st.one_of(
+    LARGE,
+    st.lists(PLAIN_OR_LARGE, max_size=8),
+    st.lists(PLAIN_OR_LARGE, max_size=8).map(tuple),
+    st.dictionaries(PLAIN, PLAIN_OR_LARGE, max_size=8),
 )

@@ -59,7 +59,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 
 class Awaiting:
-    """The methods of a queue that are awaited. They need no thread, and cancelling loses no item."""
+    """The methods of a queue that are awaited: without a thread, and cancelling loses no item."""
 
     def _readiness(self, what: str) -> _Readiness:
         loop = asyncio.get_running_loop()

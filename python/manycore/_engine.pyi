@@ -12,10 +12,12 @@ __all__ = [
     "OpenProducer",
     "PipeEnd",
     "PlainLock",
+    "PrivateView",
     "QueueIterator",
     "RecursiveLock",
     "RingQueue",
     "Seat",
+    "Shaped",
     "__version__",
     "arm_lifeline",
     "collect_handles",
@@ -50,6 +52,17 @@ class Memory:
     def address(self) -> int: ...
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):  # before, the buffer protocol has no name in Python
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class PrivateView:
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Shaped:
+    def __new__(cls, buffer: object, format: str, itemsize: int, shape: Sequence[int]) -> Self: ...
+    if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @disjoint_base

@@ -18,6 +18,8 @@ from typing import Any
 
 import cloudpickle
 
+from manycore import _engine
+
 OUT_OF_BAND = 32 << 10
 """Buffers from this many bytes on travel outside the pickle."""
 
@@ -26,19 +28,35 @@ MOST_BUFFERS = 190
 
 
 class _Reducers:
-    """The registered reducers in one dict, made anew when somebody registers one."""
+    """The registered reducers in one dict, made anew whenever one is registered."""
 
     def __init__(self) -> None:
-        self._table: dict[type, Any] = {}
-        self._sizes = (-1, -1)
+        self._general: dict[type, Any] = {}
+        self._extra: dict[type, Any] = {}
+        self._table: dict[type, Any] = {memoryview: _reduce_view}
 
     def table(self) -> dict[type, Any]:
+        general: dict[type, Any] = copyreg.dispatch_table
         extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-        sizes = (len(copyreg.dispatch_table), len(extra))
-        if sizes != self._sizes:
-            self._table = {**copyreg.dispatch_table, **extra}
-            self._sizes = sizes
+        if general != self._general or extra != self._extra:
+            self._general, self._extra = dict(general), dict(extra)
+            self._table = {memoryview: _reduce_view, **general, **extra}
         return self._table
+
+
+def _reduce_view(view: memoryview) -> tuple[Callable[..., memoryview], tuple[Any, ...]]:
+    """A `memoryview`, which pickle has no way for, as a copy of what it shows."""
+    data = pickle.PickleBuffer(view if view.c_contiguous else view.tobytes())
+    return _rebuild_view, (data, view.format, view.itemsize, view.shape)
+
+
+def _rebuild_view(data: Any, format: str, itemsize: int, shape: tuple[int, ...]) -> memoryview:
+    if isinstance(data, memoryview) and data.readonly:
+        data = data.obj  # what was shown was read-only; the memory here is the receiver's own
+    if isinstance(data, bytes):
+        data = bytearray(data)
+    shaped: Any = _engine.Shaped(data, format, itemsize, shape)
+    return memoryview(shaped)
 
 
 _reducers = _Reducers()

@@ -1,9 +1,9 @@
 """Pipes and connections.
 
-The ends of a `Pipe` are connections whose messages go through shared memory; the kernel is asked only
-who is still there. They can be polled, sent through other pipes and queues, and given to processes,
-like those of the standard library, of whose class they are a subclass. `Client` and `Listener` are
-the standard library's: what they make reaches processes that are not relatives.
+The ends of a `Pipe` are connections whose messages go through shared memory; the kernel is asked
+only who is still there. They can be polled, sent through other pipes and queues, and given to
+processes, like those of the standard library, of whose class they are a subclass. `Client` and
+`Listener` are the standard library's: what they make reaches processes that are not relatives.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Connection(_standard.Connection):
         self._end = None  # which closes it
 
     def fileno(self) -> int:
-        """A descriptor that is readable when there is something to receive, or the other end is gone."""
+        """A descriptor that is readable when there is a message, or when the other end is gone."""
         end = self._end
         if end is None or not self.readable:
             return super().fileno()
@@ -71,8 +71,8 @@ class Connection(_standard.Connection):
         """The next object. Waits for it.
 
         Raises:
-            EOFError: When everything was received and the other end is closed, or its last process has
-                died.
+            EOFError: When everything was received and the other end is closed, or its last process
+                has died.
         """
         end = self._end
         if end is None or not self._readable:  # type: ignore[attr-defined]
@@ -111,7 +111,7 @@ class Connection(_standard.Connection):
     @staticmethod
     def _bytes(end: _engine.PipeEnd) -> bytes:
         obj, is_raw = end.recv()
-        return obj if is_raw else dumps_all(obj)  # type: ignore[no-any-return]
+        return obj if is_raw else dumps_all(obj)
 
     def _send_bytes(self, buf: Any) -> None:
         if self._end is None:

@@ -37,12 +37,13 @@ class HeapFull(ProcessError, MemoryError):
     """The shared heap may not grow by as much as was asked for."""
 
 
-if hasattr(queue, "ShutDown"):
-    ShutDown = queue.ShutDown
-else:
+class _ShutDown(Exception):
+    """The queue was shut down: nothing can be put, or it is empty and stays so."""
 
-    class ShutDown(Exception):
-        """The queue was shut down: nothing can be put, or it is empty and stays so."""
+
+# Python's own, where it has one: since 3.13.
+ShutDown: type[Exception] = getattr(queue, "ShutDown", _ShutDown)
+_ShutDown.__name__ = _ShutDown.__qualname__ = "ShutDown"
 
 
 class WorkerDied(ProcessError, RuntimeError):

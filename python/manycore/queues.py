@@ -53,7 +53,7 @@ class QueueStats(NamedTuple):
     high_water: int
 
 
-def _new(cls: type) -> Any:
+def _new(cls: type[_Base]) -> _Base:
     return cls.__new__(cls)
 
 
@@ -108,12 +108,12 @@ class Queue(Awaiting, _Base):
         self._make(maxsize, maxbytes)
 
     def producer(self) -> Producer:
-        """Opens a producer: when all of them are closed, or their processes have died, the queue ends.
+        """Opens a producer: the queue ends when all are closed, or their processes have died.
 
-        What ends is the stream of items: `get` raises `ShutDown` once the queue is empty, and iterating
-        stops. A producer that is opened after that begins a new one. In which process it is opened
-        matters: a forked child has none of its parent's. To be sure that no consumer sees an end before
-        the first item, keep one open where the others are started:
+        What ends is the stream of items: `get` raises `ShutDown` once the queue is empty, and
+        iterating stops. A producer that is opened after that begins a new one. Each belongs to the
+        process that opened it: a forked child has none of its parent's. To be sure that no consumer
+        sees an end before the first item, keep one open where the others are started:
 
             with queue.producer():
                 for process in processes:
@@ -124,7 +124,7 @@ class Queue(Awaiting, _Base):
         return Producer(self)
 
     def shutdown(self, immediate: bool = False) -> None:
-        """Ends the queue in all processes: `put` raises `ShutDown`, and so does `get` once it is empty.
+        """Ends the queue in all processes: `put` raises `ShutDown`, as does `get` once it is empty.
 
         Processes that wait in either are woken.
 
@@ -241,7 +241,7 @@ class _End:
         """Whether there is an item, at the latest after `timeout` seconds."""
         from manycore.connection import wait
 
-        return not self._queue.empty() or bool(wait([self], timeout))
+        return not self._queue.empty() or bool(wait([self.fileno()], timeout))
 
     def close(self) -> None:
         """Does nothing: a queue has no descriptors that must be closed."""

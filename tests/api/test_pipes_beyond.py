@@ -1,4 +1,4 @@
-"""What pipes do beyond the standard library's, and where they must be like those in spite of shared memory."""
+"""What pipes do beyond the standard library's, and where they must be like those."""
 
 import multiprocessing.connection
 import os

@@ -1,4 +1,4 @@
-"""What queues do beyond the standard library: many items, iteration, shutting down, bytes, counts."""
+"""What queues do beyond the standard library: many items, iteration, ends, bytes, counts."""
 
 import pickle
 import queue as standard_queue

@@ -22,6 +22,7 @@
 //! | [`robust`] | telling the kernel which lock word to mark when this thread dies |
 //! | [`spawn`] | starting a fresh program with chosen descriptors |
 //! | [`token`] | making a socket of another process readable |
+//! | [`view`] | private, copy-on-write views of parts of that mapping's file |
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 
 #[cfg(not(target_os = "linux"))]
@@ -44,5 +45,6 @@ pub mod process;
 pub mod robust;
 pub mod spawn;
 pub mod token;
+pub mod view;
 
 pub use clock::Deadline;

@@ -122,8 +122,12 @@ impl Mapping {
     /// The descriptor's number, if it still is this file: programs close and reuse descriptors.
     #[must_use]
     pub fn fd(&self) -> Option<RawFd> {
-        let fd = self.fd.load(Relaxed); // set once, before the mapping is shared between threads
-        self.borrow(fd).map(|fd| fd.as_raw_fd())
+        self.descriptor().map(|fd| fd.as_raw_fd())
+    }
+
+    /// The descriptor, on the same condition.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.borrow(self.fd.load(Relaxed)) // set once, before the mapping is shared between threads
     }
 
     fn borrow(&self, fd: RawFd) -> Option<BorrowedFd<'_>> {
@@ -153,7 +157,7 @@ impl Mapping {
     /// way, see [`Mapping::can_back`].
     pub fn back(&self, offset: usize, len: usize) -> io::Result<()> {
         let address = self.range(offset, len)?;
-        if let Some(fd) = self.borrow(self.fd.load(Relaxed)) {
+        if let Some(fd) = self.descriptor() {
             return back_in_pieces(fd, offset, len);
         }
         if !POPULATE_WRITE.is_present() {
@@ -202,7 +206,7 @@ impl Mapping {
     /// there, which faults and clears each page first. `false` when the descriptor is gone.
     #[must_use]
     pub fn write_fresh(&self, mut offset: usize, mut bytes: &[u8]) -> bool {
-        let Some(fd) = self.borrow(self.fd.load(Relaxed)) else {
+        let Some(fd) = self.descriptor() else {
             return false;
         };
         if !is_within_file_limit((offset + bytes.len()) as u64) {
@@ -227,7 +231,7 @@ impl Mapping {
     /// # Errors
     /// When the program has closed the family's descriptor.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        let fd = self.borrow(self.fd.load(Relaxed)).ok_or_else(|| {
+        let fd = self.descriptor().ok_or_else(|| {
             io::Error::other(
                 "the descriptor of the shared heap was closed by this program, and a fresh process needs it: \
                  leave open what the program did not open itself, or start processes by fork",

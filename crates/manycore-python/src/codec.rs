@@ -1,12 +1,22 @@
 //! The native encoding of small plain values.
 //!
-//! `None`, `bool`, `int` (64 bits), `float`, `str`, `bytes`, and tuples, lists and dicts of them, all of
-//! the exact built-in types, are encoded here, in 5 to 60 ns. Everything else is pickled, and so is
+//! `None`, `bool`, `int` (64 bits), `float`, `str`, `bytes`, `bytearray`, and tuples, lists and dicts of them, all
+//! of the exact built-in types, are encoded here, in 5 to 60 ns. Everything else is pickled, and so is
 //! whatever pickle would bring back in another shape: pickle keeps the *identity* of strings and
-//! bytes that occur twice in one object, so a container in which one does is not encoded here.
+//! bytes that occur twice in one object, so a container in which one does is not encoded here. Long `bytes` and
+//! `bytearray` objects travel outside, and the encoding only says that they are next there. NumPy's arrays
+//! are dealt with in [`array`].
 
+use manycore_ipc::ring::record::MOST_BLOCKS;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
+};
+
+use crate::array;
+use crate::buffer;
+use crate::outside::{self, Part, Received};
 
 const NONE: u8 = b'N';
 const TRUE: u8 = b'T';
@@ -15,12 +25,16 @@ const INT: u8 = b'i';
 const FLOAT: u8 = b'd';
 const STR: u8 = b's';
 const BYTES: u8 = b'b';
+const BYTES_OUTSIDE: u8 = b'B';
+const ARRAY: u8 = b'a';
+const ARRAY_OUTSIDE: u8 = b'A';
 const TUPLE: u8 = b't';
 const LIST: u8 = b'l';
 const DICT: u8 = b'm';
 
 /// More strings and bytes than this in one container are left to pickle's hash table.
 const MOST_MEMOIZED: usize = 16;
+const _: () = assert!(MOST_MEMOIZED + 1 < MOST_BLOCKS); // what travels outside is memoized, too
 /// Longer containers than this are pickled: pickle is as quick there.
 const MOST_ITEMS: usize = 4096;
 
@@ -28,13 +42,23 @@ const MOST_ITEMS: usize = 4096;
 #[derive(Debug)]
 pub struct Unsupported;
 
-/// Appends the encoding of `value`.
+impl From<()> for Unsupported {
+    fn from((): ()) -> Self {
+        Self
+    }
+}
+
+/// Appends the encoding of `value`, and to `parts` what of it travels outside.
 ///
 /// # Errors
 /// [`Unsupported`] when pickle must do it.
 #[inline]
-pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<(), Unsupported> {
-    let mut seen = Seen::default();
+pub fn encode(
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    parts: &mut Vec<Part>,
+) -> Result<(), Unsupported> {
+    let mut seen = Seen::new(parts);
     if encode_scalar(value, out, &mut seen)? {
         return Ok(());
     }
@@ -57,7 +81,7 @@ pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<(), Unsuppo
             item_of(&item, out, &mut seen)
         });
     }
-    Err(Unsupported)
+    encode_buffer(value, out, &mut seen)
 }
 
 fn begin(tag: u8, len: usize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
@@ -70,22 +94,34 @@ fn begin(tag: u8, len: usize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
 }
 
 #[inline]
-fn item_of(item: &Bound<'_, PyAny>, out: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Unsupported> {
+fn item_of(
+    item: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
     if encode_scalar(item, out, seen)? {
-        Ok(())
-    } else {
-        Err(Unsupported)
+        return Ok(());
     }
+    encode_buffer(item, out, seen)
 }
 
-/// Objects whose identity pickle would keep.
-#[derive(Default)]
-struct Seen {
+/// Objects whose identity pickle would keep, and those of them that travel outside.
+struct Seen<'a> {
     addresses: [usize; MOST_MEMOIZED],
     count: usize,
+    parts: &'a mut Vec<Part>,
 }
 
-impl Seen {
+impl<'a> Seen<'a> {
+    #[inline]
+    fn new(parts: &'a mut Vec<Part>) -> Self {
+        Self {
+            addresses: [0; MOST_MEMOIZED],
+            count: 0,
+            parts,
+        }
+    }
+
     #[inline]
     fn first_time(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Unsupported> {
         let address = value.as_ptr() as usize;
@@ -106,7 +142,7 @@ impl Seen {
 fn encode_scalar(
     value: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
-    seen: &mut Seen,
+    seen: &mut Seen<'_>,
 ) -> Result<bool, Unsupported> {
     if let Ok(int) = value.cast_exact::<PyInt>() {
         let Ok(number) = int.extract::<i64>() else {
@@ -119,7 +155,8 @@ fn encode_scalar(
         let Ok(text) = text.to_str() else {
             return Err(Unsupported);
         }; // lone surrogates
-        sized(STR, text.as_bytes(), out)?;
+        out.push(STR);
+        sized(text.as_bytes(), out)?;
     } else if let Ok(float) = value.cast_exact::<PyFloat>() {
         out.push(FLOAT);
         out.extend_from_slice(&float.value().to_le_bytes());
@@ -129,29 +166,65 @@ fn encode_scalar(
         out.push(if flag.is_true() { TRUE } else { FALSE });
     } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         seen.first_time(value)?;
-        sized(BYTES, bytes.as_bytes(), out)?;
+        if bytes.as_bytes().len() >= outside::LEAST {
+            return Ok(send_outside(bytes, out, seen));
+        }
+        out.push(BYTES);
+        sized(bytes.as_bytes(), out)?;
     } else {
         return Ok(false);
     }
     Ok(true)
 }
 
-fn sized(tag: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unsupported> {
+#[cold]
+fn send_outside(bytes: &Bound<'_, PyBytes>, out: &mut Vec<u8>, seen: &mut Seen<'_>) -> bool {
+    out.push(BYTES_OUTSIDE);
+    seen.parts.push(Part::Bytes(bytes.clone().unbind()));
+    true
+}
+
+/// Appends a value of a type whose bytes can be written.
+#[cold]
+fn encode_buffer(
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
+    seen.first_time(value)?;
+    let Ok(array) = value.cast_exact::<PyByteArray>() else {
+        return array::encode(value, out, seen.parts);
+    };
+    if array.len() < outside::LEAST {
+        out.push(ARRAY);
+        return buffer::with_array_bytes(array, |bytes| sized(bytes, out));
+    }
+    let buffer = PyUntypedBuffer::get(array).map_err(|_| Unsupported)?;
+    out.push(ARRAY_OUTSIDE);
+    seen.parts.push(Part::Buffer(buffer));
+    Ok(())
+}
+
+/// Appends bytes behind their length.
+pub fn sized(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unsupported> {
     let Ok(len) = u32::try_from(bytes.len()) else {
         return Err(Unsupported);
     };
-    out.push(tag);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
     Ok(())
 }
 
-/// Builds the value that `bytes` encode.
+/// Builds the value that `bytes` encode, with what has travelled outside, if anything has.
 ///
 /// # Errors
 /// A Python error when an object cannot be made, or when the bytes are damaged.
-pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let mut reader = Reader { bytes };
+pub fn decode<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    parts: Option<&mut Received<'_>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut reader = Reader { bytes, parts };
     let value = reader.value(py)?;
     if reader.bytes.is_empty() {
         Ok(value)
@@ -160,24 +233,34 @@ pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>>
     }
 }
 
-fn damaged() -> PyErr {
+/// What bytes are that encode nothing.
+pub fn damaged() -> PyErr {
     crate::errors::corrupted("a message's encoding is damaged")
 }
 
-struct Reader<'a> {
+/// What is left of an encoding.
+pub struct Reader<'a, 'b> {
     bytes: &'a [u8],
+    parts: Option<&'a mut Received<'b>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a, 'b> Reader<'a, 'b> {
+    /// The message's parts outside its payload; one without any says that it has some only if it is damaged.
+    pub fn parts(&mut self) -> PyResult<&mut Received<'b>> {
+        self.parts.as_deref_mut().ok_or_else(damaged)
+    }
+
+    /// The next bytes.
     #[inline]
-    fn take(&mut self, len: usize) -> PyResult<&'a [u8]> {
+    pub fn take(&mut self, len: usize) -> PyResult<&'a [u8]> {
         let (head, rest) = self.bytes.split_at_checked(len).ok_or_else(damaged)?;
         self.bytes = rest;
         Ok(head)
     }
 
+    /// As many bytes as the caller's array has.
     #[inline]
-    fn array<const N: usize>(&mut self) -> PyResult<[u8; N]> {
+    pub fn array<const N: usize>(&mut self) -> PyResult<[u8; N]> {
         let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or_else(damaged)?;
         self.bytes = rest;
         Ok(*head)
@@ -194,8 +277,9 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A length.
     #[inline]
-    fn len(&mut self) -> PyResult<usize> {
+    pub fn len(&mut self) -> PyResult<usize> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
     }
 
@@ -254,6 +338,21 @@ impl<'a> Reader<'a> {
                 let len = self.len()?;
                 PyBytes::new(py, self.take(len)?).into_any()
             }
+            tag => self.buffer(py, tag)?,
+        })
+    }
+
+    /// What travels outside, or can be written.
+    #[cold]
+    fn buffer<'py>(&mut self, py: Python<'py>, tag: u8) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match tag {
+            BYTES_OUTSIDE => self.parts()?.bytes(py)?.into_any(),
+            ARRAY_OUTSIDE => self.parts()?.bytearray(py)?.into_any(),
+            ARRAY => {
+                let len = self.len()?;
+                PyByteArray::new(py, self.take(len)?).into_any()
+            }
+            tag if array::is_array(tag) => array::decode(py, tag, self)?,
             _ => return Err(damaged()),
         })
     }

@@ -3,7 +3,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`codec`] | the native encoding of small plain values |
+//! | [`array`] | NumPy's arrays in it |
 //! | [`message`] | Python objects as messages |
+//! | [`outside`] | what travels outside a message's payload |
 //! | [`buffer`] | Python's buffers and the heap's bytes: the one module with `unsafe` |
 //! | [`queue`] | the class behind `Queue` |
 //! | [`pipe`] | the class behind `Connection` |
@@ -20,6 +22,7 @@
 
 use pyo3::prelude::*;
 
+mod array;
 mod buffer;
 mod codec;
 mod crew;
@@ -28,6 +31,7 @@ mod family;
 mod job;
 mod lock;
 mod message;
+mod outside;
 mod pipe;
 mod queue;
 mod task;
@@ -41,6 +45,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     family::initialise();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<buffer::Memory>()?;
+    module.add_class::<buffer::PrivateView>()?;
+    module.add_class::<buffer::Shaped>()?;
     module.add_class::<queue::RingQueue>()?;
     module.add_class::<queue::QueueIterator>()?;
     module.add_class::<queue::OpenProducer>()?;

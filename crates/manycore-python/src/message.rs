@@ -1,18 +1,17 @@
 //! Python objects as messages.
 //!
 //! A small plain value is encoded natively, anything else is pickled (protocol 5). Large buffers
-//! travel out of band in blocks of the heap and arrive as private, writable copies. Handles of shared
+//! travel outside the payload (see [`crate::outside`]) and arrive private and writable. Handles of shared
 //! objects that are met on the way are counted as in flight.
 
 use std::cell::RefCell;
 
 use manycore_ipc::block::BlockRef;
-use manycore_ipc::block::allocator::Taken;
 use manycore_ipc::ring::record::{MOST_BLOCKS, MOST_HANDLES, MOST_INLINE};
 use manycore_ipc::ring::{Message, Outgoing, PutError, Ring};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, Handle};
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,22 +21,18 @@ use crate::buffer;
 use crate::codec;
 use crate::errors::{self, Error};
 use crate::family::Parts;
+use crate::outside::{self, Part, Received};
 
 /// The payload is in the native encoding.
 pub const NATIVE: u8 = 1;
 /// The payload is a pickle; its out-of-band buffers are the message's blocks.
 pub const PICKLE: u8 = 2;
-/// The message is one `bytes` object, which is its block.
-pub const BYTES: u8 = 3;
-/// Added to [`BYTES`]: the program sent bytes, and no object; they are the payload if there is no block.
-pub const RAW: u8 = 0x10;
+/// The program sent bytes, and no object: they are the payload.
+pub const RAW: u8 = 3;
 /// Added to a kind: the payload is in the last block.
 pub const IN_BLOCK: u8 = 0x40;
 /// Bits that are the pool's.
 pub const KIND: u8 = 0x07;
-
-/// `bytes` from this length on are sent as a block.
-const OUT_OF_BAND: usize = 32 << 10;
 
 thread_local! {
     /// Handles met while this thread encodes a message; `None` when it does not.
@@ -82,7 +77,9 @@ pub struct Encoded {
     pub kind: u8,
     /// The payload.
     pub payload: Vec<u8>,
-    buffers: Vec<PyBuffer<u8>>,
+    /// The rest of the payload, if it is a pickle that is too long for a record.
+    pickle: Option<Py<PyBytes>>,
+    parts: Vec<Part>,
     handles: Vec<Handle>,
 }
 
@@ -94,7 +91,8 @@ impl Encoded {
         Self {
             kind: NATIVE,
             payload,
-            buffers: Vec::new(),
+            pickle: None,
+            parts: Vec::new(),
             handles: Vec::new(),
         }
     }
@@ -103,36 +101,25 @@ impl Encoded {
     #[inline]
     pub fn object(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let start = self.payload.len();
-        if start == 0 && self.large_bytes(object)? {
-            return Ok(());
-        }
-        if codec::encode(object, &mut self.payload).is_ok() {
+        if codec::encode(object, &mut self.payload, &mut self.parts).is_ok() {
             return Ok(());
         }
         self.payload.truncate(start);
+        self.parts.clear();
         self.pickle(object)
     }
 
     /// Makes it a message of bytes.
-    pub fn raw(&mut self, bytes: PyBuffer<u8>, py: Python<'_>) -> PyResult<()> {
-        self.kind = BYTES | RAW;
-        if bytes.len_bytes() < OUT_OF_BAND {
-            return buffer::with_bytes(&bytes, py, |bytes| self.payload.extend_from_slice(bytes));
+    pub fn raw(&mut self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.kind = RAW;
+        let buffer = PyUntypedBuffer::get(bytes)?;
+        if buffer.len_bytes() >= outside::LEAST {
+            self.parts.push(Part::Buffer(buffer));
+            return Ok(());
         }
-        self.buffers.push(bytes);
-        Ok(())
-    }
-
-    fn large_bytes(&mut self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Ok(bytes) = object.cast_exact::<PyBytes>() else {
-            return Ok(false);
-        };
-        if bytes.as_bytes().len() < OUT_OF_BAND {
-            return Ok(false);
-        }
-        self.kind = BYTES;
-        self.buffers.push(PyBuffer::get(object)?);
-        Ok(true)
+        buffer::with_bytes(&buffer, bytes.py(), |bytes| {
+            self.payload.extend_from_slice(bytes);
+        })
     }
 
     #[cold]
@@ -143,11 +130,15 @@ impl Encoded {
         let (pickled, handles) = collecting(|| dumps.call1((object,)));
         let pickled = pickled?.cast_into::<PyTuple>()?;
         let bytes = pickled.get_item(0)?.cast_into::<PyBytes>()?;
-        self.payload.extend_from_slice(bytes.as_bytes());
-        for view in pickled.get_item(1)?.cast_into::<PyList>()? {
-            self.buffers.push(PyBuffer::get(&view)?);
+        if self.payload.len() + bytes.as_bytes().len() <= MOST_INLINE {
+            self.payload.extend_from_slice(bytes.as_bytes());
+        } else {
+            self.pickle = Some(bytes.unbind());
         }
-        if self.buffers.len() >= MOST_BLOCKS || handles.len() > MOST_HANDLES {
+        for view in pickled.get_item(1)?.cast_into::<PyList>()? {
+            self.parts.push(Part::Buffer(PyUntypedBuffer::get(&view)?));
+        }
+        if self.parts.len() >= MOST_BLOCKS || handles.len() > MOST_HANDLES {
             return Err(PyValueError::new_err(format!(
                 "an object with {} shared objects in it is too much for one message (at most {MOST_HANDLES}); \
                  send it in parts",
@@ -168,12 +159,11 @@ impl Encoded {
             blocks: Vec::new(),
             handles: Vec::new(),
         };
-        for buffer in &self.buffers {
-            buffer::with_bytes(buffer, py, |bytes| ready.add_block(bytes))??;
+        for part in &self.parts {
+            part.send(py, family, &mut ready.blocks)?;
         }
-        if self.payload.len() > MOST_INLINE {
-            ready.add_block(&self.payload)?;
-            ready.kind |= IN_BLOCK;
+        if self.payload.len() > MOST_INLINE || self.pickle.is_some() {
+            ready.add_payload(py, &self.payload, self.pickle.as_ref())?;
             self.payload.clear();
         }
         family.send(&self.handles)?;
@@ -185,7 +175,10 @@ impl Encoded {
     /// Whether the message has no parts but its payload, and that is short.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.buffers.is_empty() && self.handles.is_empty() && self.payload.len() <= MOST_INLINE
+        self.parts.is_empty()
+            && self.handles.is_empty()
+            && self.pickle.is_none()
+            && self.payload.len() <= MOST_INLINE
     }
 }
 
@@ -215,10 +208,24 @@ pub struct Ready {
 }
 
 impl Ready {
-    fn add_block(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let taken: Taken = self.family.take_block(bytes.len() as u64)?;
+    /// Puts the payload, in two pieces, into the last block.
+    fn add_payload(
+        &mut self,
+        py: Python<'_>,
+        head: &[u8],
+        rest: Option<&Py<PyBytes>>,
+    ) -> Result<(), Error> {
+        let rest_len = rest.map_or(0, |rest| rest.as_bytes(py).len());
+        let taken = outside::take(py, self.family, head.len() + rest_len)?;
         self.blocks.push(taken.block);
-        Ok(self.family.blocks()?.fill(&taken, 0, bytes)?)
+        self.kind |= IN_BLOCK;
+        let blocks = self.family.blocks()?;
+        blocks.fill(&taken, 0, head)?;
+        if let Some(rest) = rest {
+            let fill = |bytes: &[u8]| blocks.fill(&taken, head.len(), bytes);
+            buffer::with_constant_bytes(rest, py, fill)?;
+        }
+        Ok(())
     }
 
     /// Sends it.
@@ -265,7 +272,7 @@ pub fn decode<'py>(
     skip: usize,
 ) -> PyResult<Bound<'py, PyAny>> {
     if message.header.kind & (KIND | IN_BLOCK) == NATIVE && message.blocks.is_empty() {
-        return codec::decode(py, message.payload.get(skip..).unwrap_or_default());
+        return codec::decode(py, message.payload.get(skip..).unwrap_or_default(), None);
     }
     decode_slow(py, family, message, skip)
 }
@@ -278,41 +285,26 @@ fn decode_slow<'py>(
     skip: usize,
 ) -> PyResult<Bound<'py, PyAny>> {
     let held = family.receive(&message.handles).map_err(Error::from);
-    let parts = take_blocks(py, family, message);
-    let (_held, mut buffers) = (held?, parts?);
-    let kind = message.header.kind;
-    let outside = if kind & IN_BLOCK != 0 {
-        buffers.pop()
-    } else {
-        None
-    };
-    let start = if outside.is_some() { skip } else { 0 };
-    let payload = match &outside {
-        Some(bytes) => PyBuffer::get(bytes)?,
-        None => PyBuffer::get(&PyBytes::new(
-            py,
-            message.payload.get(skip..).unwrap_or_default(),
-        ))?,
-    };
-    match kind & KIND {
-        BYTES if is_raw(message) && buffers.is_empty() => {
-            Ok(PyBytes::new(py, &message.payload).into_any())
+    let mut parts = Received::new(family, &message.blocks)?;
+    let _held = held?;
+    let is_in_block = message.header.kind & IN_BLOCK != 0;
+    let inline = message.payload.get(skip..).unwrap_or_default();
+    match message.header.kind & KIND {
+        NATIVE if is_in_block => {
+            let payload = parts.payload()?;
+            let payload = payload.get(skip..).unwrap_or_default();
+            codec::decode(py, payload, Some(&mut parts))
         }
-        BYTES => buffers
-            .pop()
-            .ok_or_else(|| errors::corrupted("a message has lost its block")),
-        NATIVE => buffer::with_bytes(&payload, py, |bytes| {
-            codec::decode(py, bytes.get(start..).unwrap_or_default())
-        })?,
+        NATIVE => codec::decode(py, inline, Some(&mut parts)),
+        RAW if parts.len() > 0 => Ok(parts.bytes(py)?.into_any()),
+        RAW => Ok(PyBytes::new(py, inline).into_any()),
         PICKLE => {
-            static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let loads = LOADS.import(py, "pickle", "loads")?;
-            let pickled = buffer::with_bytes(&payload, py, |bytes| {
-                PyBytes::new(py, bytes.get(start..).unwrap_or_default())
-            })?;
-            let options = PyDict::new(py);
-            options.set_item("buffers", PyList::new(py, buffers)?)?;
-            loads.call((pickled,), Some(&options))
+            let pickled = if is_in_block {
+                parts.payload_bytes(py, skip)?
+            } else {
+                PyBytes::new(py, inline)
+            };
+            unpickle(py, &pickled, &mut parts)
         }
         _ => Err(errors::corrupted("a message is of no known kind")),
     }
@@ -320,40 +312,24 @@ fn decode_slow<'py>(
 
 /// Whether the program sent bytes, and no object.
 pub fn is_raw(message: &Message) -> bool {
-    message.header.kind & RAW != 0
+    message.header.kind & KIND == RAW
 }
 
-/// Copies the message's blocks into private memory and frees them.
-fn take_blocks<'py>(
+fn unpickle<'py>(
     py: Python<'py>,
-    family: &'static Family,
-    message: &Message,
-) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    let blocks = family.blocks().map_err(Error::from)?;
-    let whole_bytes = message.header.kind & KIND == BYTES;
-    let mut parts = Vec::with_capacity(message.blocks.len());
-    let mut failed = None;
-    let mut large = false;
-    for &block in &message.blocks {
-        large |= block.len >= 1 << 20;
-        let part = blocks
-            .bytes(block)
-            .map_err(|e| Error::from(e).into())
-            .and_then(|bytes| {
-                if whole_bytes {
-                    Ok(buffer::to_bytes(py, bytes)?.into_any())
-                } else {
-                    Ok(buffer::to_bytearray(py, bytes)?.into_any())
-                }
-            });
-        blocks.free(block);
-        match part {
-            Ok(part) => parts.push(part),
-            Err(error) => failed = Some(error),
-        }
+    pickled: &Bound<'py, PyBytes>,
+    parts: &mut Received<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let loads = LOADS.import(py, "pickle", "loads")?;
+    if parts.len() == 0 {
+        return loads.call1((pickled,));
     }
-    if large {
-        blocks.trim().map_err(Error::from)?;
+    let buffers = PyList::empty(py);
+    while parts.len() > 0 {
+        buffers.append(parts.buffer(py)?)?;
     }
-    failed.map_or(Ok(parts), Err)
+    let options = PyDict::new(py);
+    options.set_item("buffers", buffers)?;
+    loads.call((pickled,), Some(&options))
 }

@@ -14,7 +14,6 @@ use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, Hold, Kind};
 use manycore_os::channel::{self, Lent};
 use manycore_os::{Deadline, incarnation};
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError};
 use pyo3::prelude::*;
 
@@ -217,7 +216,7 @@ impl PipeEnd {
     /// Sends bytes, to be received as they are.
     fn send_bytes(&self, buffer: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut encoded = Encoded::new();
-        encoded.raw(PyBuffer::get(buffer)?, buffer.py())?;
+        encoded.raw(buffer)?;
         self.encoded_send(buffer.py(), encoded)
     }
 

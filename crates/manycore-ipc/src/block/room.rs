@@ -53,6 +53,16 @@ impl Room {
     }
 }
 
+impl Blocks {
+    /// Whether more than half of the limit that was set for the heap has memory: who could keep a block for long
+    /// had better copy it, so that senders go on finding some.
+    #[must_use]
+    pub fn is_scarce(&self) -> bool {
+        let limit = self.heap.header().limit();
+        limit != 0 && used_bytes(self.heap) > limit / 2
+    }
+}
+
 /// Bytes of memory behind blocks and objects.
 pub(super) fn used_bytes(heap: &'static Heap) -> u64 {
     let header = heap.header();

@@ -3,6 +3,7 @@
 use super::{Family, Hold};
 use crate::block::BlockRef;
 use crate::error::{Corrupted, HandleError};
+use crate::fault;
 use crate::heap::Bytes;
 use crate::lock::UserLock;
 use crate::object::Objects;
@@ -68,6 +69,26 @@ impl Family {
             let block = self.take_zeroed(len)?;
             body.set(len, Some(block)); // before it is bound: a bound block is found through the body
             self.bind(handle.index, block)
+        })
+    }
+
+    /// Keeps a block that was received, without copying it: it lives as long as an object, which this makes. So
+    /// it is held by a child that this process forks, too, and its bytes stay until both have let go.
+    ///
+    /// # Errors
+    /// When there is no room for an object; the block is what it was then.
+    pub fn keep(&'static self, block: BlockRef) -> Result<Hold, HandleError> {
+        self.make(Kind::Memory, |objects, handle| {
+            let body: &MemoryBody = objects.body(handle.index)?;
+            body.set(block.len, Some(block)); // before it is bound, as in `make_memory`
+            fault::point("memory.named");
+            let is_bound = self.blocks()?.bind_received(block, handle.index)?;
+            fault::point("memory.bound");
+            if is_bound {
+                Ok(())
+            } else {
+                Err(Corrupted::new("a block that was received is not this process's").into())
+            }
         })
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)] // the one module that dereferences shared bytes, see SAFETY.md
 
+use std::mem::MaybeUninit;
+
 use manycore_os::mapping::Mapping;
 
 use super::Header;
@@ -207,6 +209,20 @@ impl Bytes {
             return Ok(());
         }
         self.copy_to(at, to);
+        Ok(())
+    }
+
+    /// Copies bytes from position `at` into memory that has not been written yet, and fills all of it.
+    ///
+    /// # Errors
+    /// When the range reaches outside.
+    pub fn read_new(&self, at: usize, to: &mut [MaybeUninit<u8>]) -> Result<(), Corrupted> {
+        if at.checked_add(to.len()).is_none_or(|end| end > self.len) {
+            return Err(Corrupted::new("a record reaches outside its region"));
+        }
+        let (from, space) = (self.address().wrapping_add(at), to.as_mut_ptr().cast());
+        // SAFETY: the source lies inside the mapping (checked above); `to` is private memory.
+        unsafe { std::ptr::copy_nonoverlapping(from, space, to.len()) };
         Ok(())
     }
 

@@ -100,6 +100,9 @@ impl Process<'_> {
     }
 
     pub(super) fn take_over_handles(&mut self) {
+        for block in self.message.blocks.drain(..) {
+            self.holds.extend(self.family.keep(block));
+        }
         let received = self.family.receive(&self.message.handles);
         self.message.handles.clear();
         self.holds.extend(received.unwrap_or_default());

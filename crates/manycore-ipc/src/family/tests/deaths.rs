@@ -168,6 +168,107 @@ fn a_ring_whose_users_died_inside_is_freed_whole() {
     }
 }
 
+/// Puts a message of one block, which is so many times the byte.
+fn put_block(world: &World, ring: &Ring, byte: u8, len: usize) {
+    let taken = world.me.take_block(len as u64).expect("room");
+    let blocks = world.me.blocks().expect("registered");
+    blocks.fill(&taken, 0, &vec![byte; len]).expect("inside");
+    let message = Outgoing {
+        kind: 1,
+        tag: u64::from(byte),
+        blocks: &[taken.block],
+        ..Outgoing::default()
+    };
+    let mut tick = || true;
+    ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
+        .expect("room");
+}
+
+fn is_all(family: &Family, hold: &super::super::Hold, byte: u8) -> bool {
+    let mut copy = Vec::new();
+    let bytes = hold.memory().expect("memory");
+    bytes.append_to(0, bytes.len(), &mut copy).expect("inside");
+    assert!(family.me().is_ok());
+    copy.iter().all(|&found| found == byte)
+}
+
+#[test]
+fn who_dies_while_it_keeps_what_it_received_leaves_nothing() {
+    let world = World::new();
+    let hold = world.me.make_ring(Shape::unbounded()).expect("room");
+    let (ring, queue) = (hold.ring().expect("a ring"), hold.handle());
+    // A slot that was used before, whose body still names the block that lived there.
+    drop(world.me.make_memory(50_000).expect("room"));
+    world.check(1, 1, "before");
+    for stores in 0.. {
+        put_block(&world, &ring, 1, 50_000);
+        put_block(&world, &ring, 2, 50_000);
+        let kept = world.play_member(stores, |family| {
+            let hold = family.hold(queue, Kind::Ring).expect("held by another");
+            let message = get(&hold.ring().expect("a ring")).expect("there");
+            drop(family.keep(message.blocks[0]).expect("received"));
+            family.free_buried()
+        });
+        // What the dead one had is given to others, and the other message is whole.
+        world.me.reap_dead(true);
+        let reused = world.me.take_block(50_000).expect("room");
+        world.me.discard(reused.block);
+        let mut left = 0;
+        while let Some(message) = get(&ring) {
+            let kept = world.me.keep(message.blocks[0]).expect("received");
+            assert!(is_all(world.me, &kept, message.header.tag as u8));
+            left += 1;
+        }
+        assert!((1..=2).contains(&left), "after {stores} stores: {left}");
+        world.check(1, 1, &format!("after {stores} stores"));
+        if kept.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_a_process_keeps_is_its_forked_child_s_too_and_nobody_else_s() {
+    let world = World::new();
+    let hold = world.me.make_ring(Shape::unbounded()).expect("room");
+    put_block(&world, &hold.ring().expect("a ring"), 7, 50_000);
+    let message = get(&hold.ring().expect("a ring")).expect("there");
+    let kept = world.me.keep(message.blocks[0]).expect("received");
+    drop(world.me.prepare_fork());
+    let child = OwnerId::from_bits(world.me.reserved.load(Relaxed) as u32);
+    drop(kept);
+    world.me.free_buried().expect("sound");
+    let others: Vec<_> = (0..8)
+        .map(|_| world.me.take_block(50_000).expect("room").block)
+        .collect();
+    assert!(
+        !others
+            .iter()
+            .any(|block| block.page == message.blocks[0].page)
+    );
+    others.iter().for_each(|&block| world.me.discard(block));
+    let registry = world.me.registry();
+    registry.pretend_pid(child, world.corpse.pid());
+    world.check(1, 1, "once the child is dead");
+}
+
+#[test]
+fn only_a_block_that_this_process_has_received_can_be_kept() {
+    let world = World::new();
+    let filling = world.me.take_block(50_000).expect("room").block;
+    let free = world.me.take_block(50_000).expect("room").block;
+    world.me.discard(free);
+    for block in [filling, free] {
+        assert!(matches!(
+            world.me.keep(block),
+            Err(HandleError::Corrupted(_))
+        ));
+    }
+    world.check(0, 1, "but for the block that is being filled");
+    world.me.discard(filling);
+    world.check(0, 0, "at the end");
+}
+
 #[test]
 fn handles_that_travel_are_held_whoever_dies() {
     let world = World::new();

@@ -52,6 +52,8 @@ const PLACES: &[&str] = &[
     "object.freed",
     "handle.sent",
     "handle.held",
+    "memory.named",
+    "memory.bound",
     "block.unlisted",
     "block.split",
     "block.claimed",
@@ -163,10 +165,9 @@ fn everything() {
         .expect("grows");
     while let Some(message) = get(&ring) {
         drop(family.receive(&message.handles).expect("in flight"));
-        message
-            .blocks
-            .iter()
-            .for_each(|&block| family.discard(block));
+        for &block in &message.blocks {
+            drop(family.keep(block).expect("received"));
+        }
     }
     let producer = family.open_producer(&queue).expect("room");
     put(&producer.ring().expect("its own"), 7, 100, &[]);

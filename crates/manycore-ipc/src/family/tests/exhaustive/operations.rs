@@ -207,6 +207,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         run: |actor| while actor.get().is_some() {},
     },
     Operation {
+        name: "get and keep",
+        part: Part::Queues,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: a_message_with_everything,
+        run: |actor| {
+            drop(actor.get_and_keep());
+            actor.family.free_buried().expect("sound");
+        },
+    },
+    Operation {
         name: "get and follow",
         part: Part::Queues,
         heap: LEAST * 4,

@@ -11,6 +11,8 @@ use crate::block::BlockRef;
 enum Step {
     Put(usize, usize),
     Get,
+    /// Gets a message and keeps its blocks.
+    Keep,
     /// Sends an object that this process holds, and lets go of it.
     PassOn(usize),
     Make(usize),
@@ -32,6 +34,7 @@ fn turn() -> impl Strategy<Value = Turn> {
     let step = prop_oneof![
         3 => (0..9_000_usize, 0..3_usize).prop_map(|(len, blocks)| Step::Put(len, blocks)),
         4 => Just(Step::Get),
+        2 => Just(Step::Keep),
         2 => (0..8_usize).prop_map(Step::PassOn),
         2 => (0..4_usize).prop_map(Step::Make),
         2 => (0..8_usize).prop_map(Step::Attach),
@@ -145,6 +148,12 @@ impl<'a> Program<'a> {
         match step {
             Step::Put(len, blocks) => actor.put(len, blocks, len % 3),
             Step::Get => drop(actor.get()),
+            Step::Keep => {
+                let kept = actor.get_and_keep();
+                let named = kept.iter().map(|hold| (hold.handle(), hold.kind()));
+                self.made.extend(named);
+                player.holds.extend(kept);
+            }
             Step::PassOn(n) if !player.holds.is_empty() => {
                 let n = n % player.holds.len();
                 actor.put_handles(&[player.holds[n].handle()]);

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::*;
 use crate::block::BlockRef;
+use crate::heap::Bytes;
 use crate::lock::EngineLock;
 use crate::object::Objects;
 use crate::object::cell::Cell;
@@ -242,6 +243,16 @@ fn forget_leaked_counts(family: &Family) {
     family.free_buried().expect("sound");
 }
 
+fn get_waiting(queue: &Hold, message: &mut Message, row: Option<&Row>) -> bool {
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+    match queue.get(message, row, &mut patience).expect("held") {
+        Ok(()) => true,
+        Err(GetError::Empty | GetError::Closed | GetError::Ended) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 impl Actor {
     fn note<R>(&self, note: impl FnOnce(&mut Journal) -> R) -> R {
         note(
@@ -323,18 +334,29 @@ impl Actor {
 
     /// Gets a message, if there is one, as a worker does, and checks that it is whole.
     pub(super) fn get(&self) -> Option<u64> {
-        self.get_by(|queue, message, row| {
-            let mut tick = || true;
-            let mut patience = Patience::new(Deadline::PASSED, &mut tick);
-            match queue.get(message, row, &mut patience).expect("held") {
-                Ok(()) => true,
-                Err(GetError::Empty | GetError::Closed | GetError::Ended) => false,
-                Err(error) => panic!("{error}"),
-            }
-        })
+        self.get_by(get_waiting, |block| self.family.discard(block))
     }
 
-    fn get_by(&self, get: impl FnOnce(&Hold, &mut Message, Option<&Row>) -> bool) -> Option<u64> {
+    /// Gets a message as [`Actor::get`] does, and keeps its blocks.
+    pub(super) fn get_and_keep(&self) -> Vec<Hold> {
+        let mut kept = Vec::new();
+        self.get_by(get_waiting, |block| {
+            let hold = self.family.keep(block).expect("received");
+            let bytes = hold.memory().expect("memory");
+            let expected = self.family.blocks().expect("registered").bytes(block);
+            let expected = expected.expect("a good block");
+            let place = |bytes: Bytes| (bytes.offset(), bytes.len());
+            assert_eq!(place(bytes), place(expected), "the very bytes");
+            kept.push(hold);
+        });
+        kept
+    }
+
+    fn get_by(
+        &self,
+        get: impl FnOnce(&Hold, &mut Message, Option<&Row>) -> bool,
+        finish: impl FnMut(BlockRef),
+    ) -> Option<u64> {
         let hold = self.hold(self.names.queue, Kind::Ring);
         let group = self.hold(self.names.group, Kind::Group);
         let rows = group.rows().expect("a group");
@@ -343,10 +365,10 @@ impl Actor {
         self.note(|journal| journal.getting.push(self.who));
         let has_one = get(&hold, &mut message, row);
         self.note(|journal| journal.getting.retain(|&who| who != self.who));
-        has_one.then(|| self.unpack(&message))
+        has_one.then(|| self.unpack(&message, finish))
     }
 
-    fn unpack(&self, message: &Message) -> u64 {
+    fn unpack(&self, message: &Message, mut finish: impl FnMut(BlockRef)) -> u64 {
         let tag = message.header.tag;
         self.note(|journal| journal.got.push((self.who, tag)));
         let is_whole = |bytes: &[u8]| bytes.iter().all(|&byte| byte == tag as u8);
@@ -357,7 +379,7 @@ impl Actor {
             let view = blocks.bytes(block).expect("a good block");
             view.append_to(0, view.len(), &mut bytes).expect("inside");
             assert!(bytes.len() == BLOCK && is_whole(&bytes), "a torn block");
-            blocks.free(block);
+            finish(block);
         }
         let held = self.family.receive(&message.handles).expect("in flight");
         assert!(held.iter().all(|hold| hold.check().is_ok()));
@@ -385,10 +407,11 @@ impl Actor {
 
     /// As [`Actor::get`], but gives up where it would have to wait for a lock.
     pub(super) fn try_get(&self) -> Option<u64> {
-        self.get_by(|queue, message, row| {
+        let get = |queue: &Hold, message: &mut Message, row: Option<&Row>| {
             let ring = queue.ring().expect("a ring");
             ring.try_get(message, row) == Ok(Get::Done)
-        })
+        };
+        self.get_by(get, |block| self.family.discard(block))
     }
 
     /// Opens a producer, says how things go on with it, and closes it.
