@@ -313,9 +313,7 @@ fn take_blocks<'py>(
     let whole_bytes = message.header.kind & KIND == BYTES;
     let mut parts = Vec::with_capacity(message.blocks.len());
     let mut failed = None;
-    let mut large = false;
     for &block in &message.blocks {
-        large |= block.len >= 1 << 20;
         let part = blocks
             .bytes(block)
             .map_err(|e| Error::from(e).into())
@@ -332,7 +330,7 @@ fn take_blocks<'py>(
             Err(error) => failed = Some(error),
         }
     }
-    if large {
+    if !message.blocks.is_empty() {
         blocks.trim().map_err(Error::from)?;
     }
     failed.map_or(Ok(parts), Err)

@@ -205,8 +205,9 @@ impl Blocks {
     }
 
     pub(crate) fn trim_to(&self, most_warm: u64) -> Result<(), Corrupted> {
-        while self.header().warm.load(Relaxed) > most_warm {
-            let Some((page, pages)) = self.locked(Self::take_largest_warm)?? else {
+        // Without the lock: a heap that has no more memory than may stay has none to give back.
+        while self.header().committed.load(Relaxed) > most_warm {
+            let Some((page, pages)) = self.locked(|this| this.take_surplus(most_warm))?? else {
                 return Ok(());
             };
             fault::point("block.punching");
@@ -222,6 +223,22 @@ impl Blocks {
             }
         }
         Ok(())
+    }
+
+    /// Takes the largest free run while more than `most_warm` pages are free. Counts what was returned and
+    /// not yet listed, and merges small neighbours if that is what it takes: after a burst of small blocks
+    /// nobody may take a block for a long time, and so nobody else would do either.
+    fn take_surplus(&self, most_warm: u64) -> Result<Option<(u64, u64)>, Corrupted> {
+        self.collect_returned()?;
+        if self.header().warm.load(Relaxed) <= most_warm {
+            return Ok(None);
+        }
+        let largest = self.take_largest_warm()?;
+        if largest.is_some() || !self.is_worth_merging() {
+            return Ok(largest);
+        }
+        self.rebuild()?;
+        self.take_largest_warm()
     }
 
     fn take_largest_warm(&self) -> Result<Option<(u64, u64)>, Corrupted> {

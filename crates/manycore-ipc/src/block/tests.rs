@@ -231,6 +231,25 @@ fn pieces_that_were_given_back_make_a_whole_again() {
 }
 
 #[test]
+fn what_a_burst_left_free_is_given_back_though_nobody_takes_a_block_afterwards() {
+    for len in [10_000, 100_000, 2 << 20] {
+        let blocks = blocks();
+        let burst: Vec<_> = std::iter::from_fn(|| blocks.take(len).ok()).collect();
+        assert!(
+            burst.len() as u64 * len > 8 << 20,
+            "{} of {len}",
+            burst.len()
+        );
+        burst.iter().for_each(|taken| blocks.free(taken.block));
+        blocks.trim_to(0).expect("sound");
+        assert_eq!(blocks.header().warm.load(Relaxed), 0, "of {len}");
+        let backed = blocks.header().committed.load(Relaxed);
+        assert!(backed < (1 << 20) / PAGE as u64, "{backed} pages of {len}");
+        assert_eq!(blocks.audit(), []);
+    }
+}
+
+#[test]
 fn a_heap_of_less_than_a_chunk_can_be_filled() {
     let blocks = blocks();
     let mut taken = Vec::new();
