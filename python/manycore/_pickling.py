@@ -50,13 +50,13 @@ class _Encoder(threading.local):
     def __init__(self) -> None:
         self.busy = False
         self.table: dict[type, Any] | None = None
-        self.file = io.BytesIO()
-        self.buffers: list[memoryview] = []
 
     def renew(self, table: dict[type, Any]) -> None:
-        self.table = table
+        self.file = io.BytesIO()
+        self.buffers: list[memoryview] = []
         self.pickler = pickle.Pickler(self.file, 5, buffer_callback=self.keep_inside)
         self.pickler.dispatch_table = table
+        self.table = table
 
     def keep_inside(self, buffer: pickle.PickleBuffer) -> bool:
         """Whether a buffer stays inside the pickle; otherwise it is noted."""
@@ -69,27 +69,32 @@ class _Encoder(threading.local):
         self.buffers.append(raw)
         return False
 
+    def clear(self) -> None:
+        """Makes it ready for the next object."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.buffers = []
+        self.pickler.clear_memo()
+
     def dumps(self, obj: object) -> tuple[bytes, list[memoryview]]:
         table = _reducers.table()
-        if self.busy:  # a reducer puts something into a queue
+        if self.busy:  # a reducer, a finalizer or a signal handler puts something into a queue
             nested = _Encoder.__new__(_Encoder)
             nested.__init__()  # type: ignore[misc]
             return nested.dumps(obj)
-        if table is not self.table:
-            self.renew(table)
         self.busy = True
         try:
+            if table is not self.table:
+                self.renew(table)
             self.pickler.dump(obj)
-            return self.file.getvalue(), self.buffers
+            pickled = self.file.getvalue(), self.buffers
+            self.clear()
+            return pickled
         except BaseException:
-            self.table = None  # the pickler may be in the middle of something
+            self.table = None  # whatever it is in the middle of: the next object gets a new pickler
             raise
         finally:
-            self.busy = False
-            self.file.seek(0)
-            self.file.truncate()
-            self.buffers = []
-            self.pickler.clear_memo()
+            self.busy = False  # last: until here, who comes in between needs one of their own
 
 
 _encoder = _Encoder()
