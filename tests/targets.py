@@ -204,6 +204,11 @@ def sum_until_none(queue, answers):
     answers.put((len(numbers), sum(numbers)))
 
 
+def echo_queue(questions, answers):
+    for message in iter(questions.get, None):
+        answers.put(message)
+
+
 def echo(connection):
     connection.send(connection.recv())
 

@@ -16,8 +16,6 @@ from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-import cloudpickle
-
 OUT_OF_BAND = 32 << 10
 """Buffers from this many bytes on travel outside the pickle."""
 
@@ -117,7 +115,10 @@ def dumps_function(function: Callable[..., object]) -> tuple[bytes, bool]:
     except (pickle.PicklingError, AttributeError, TypeError):
         if not isinstance(function, FunctionType):
             raise
-        return cloudpickle.dumps(function), keep
+        import cloudpickle  # takes longer to import than all of this package
+
+        pickled: bytes = cloudpickle.dumps(function)
+        return pickled, keep
 
 
 def loads_function(pickled: bytes) -> Callable[..., object]:

@@ -13,6 +13,7 @@ from types import GenericAlias
 from typing import Any, ClassVar, Self
 
 from manycore import _engine
+from manycore import _pickling as _pickling  # for the engine, and whole before there is a queue
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 

@@ -22,6 +22,7 @@ use crate::buffer;
 use crate::codec;
 use crate::errors::{self, Error};
 use crate::family::Parts;
+use crate::imported::imported;
 
 /// The payload is in the native encoding.
 pub const NATIVE: u8 = 1;
@@ -127,7 +128,7 @@ impl Encoded {
     fn pickle(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = object.py();
-        let dumps = DUMPS.import(py, "manycore._pickling", "dumps")?;
+        let dumps = imported(&DUMPS, py, "manycore._pickling", "dumps")?;
         let (pickled, handles) = collecting(|| dumps.call1((object,)));
         let pickled = pickled?.cast_into::<PyTuple>()?;
         let bytes = pickled.get_item(0)?.cast_into::<PyBytes>()?;
@@ -291,7 +292,7 @@ fn decode_slow<'py>(
         })?,
         PICKLE => {
             static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let loads = LOADS.import(py, "pickle", "loads")?;
+            let loads = imported(&LOADS, py, "pickle", "loads")?;
             let pickled = buffer::with_bytes(&payload, py, |bytes| {
                 PyBytes::new(py, bytes.get(start..).unwrap_or_default())
             })?;
