@@ -189,6 +189,16 @@ def put_and_exit_at_once(queue, item):
     os._exit(0)
 
 
+def put_and_end(queue, items, way):
+    put(queue, *items)
+    ends_as(way)
+
+
+def put_and_stop(gate, queue, items):
+    put(queue, *items)
+    gate.stop()
+
+
 def put_at(gate, queue, item):
     gate.stop()
     queue.put(item)
