@@ -94,7 +94,7 @@ def test_a_message_of_three_gibibytes_arrives_whole_and_its_memory_is_given_back
         assert heap.backed() <= backed + kept(size)
 
 
-# Messages in regions, in blocks of all sizes, and in blocks that leave nearly half of a growth over.
+# Messages in regions, in blocks of all sizes, and in ones that leave half of a growth over.
 BURSTS = [1000, 20_000, 100_000, 900_000, 5_000_000, 9_000_000, 64 * MIB]
 
 
