@@ -4,7 +4,7 @@
 
 pool, queue, roundtrip, sync, start   one file per subject, each with a tuple `BENCHES`
 idle                                  the same, of what costs something while nothing happens
-tasks                                 the functions that run in workers; imports nothing
+tasks                                 functions and classes of child processes; imports nothing
 harness                               what a bench, a metric and a sample are
 children                              children that start together and report samples
 fasterfifo                            the queues of another package, with the face of a context
@@ -13,9 +13,11 @@ driver                                sizes the samples, interleaves the modules
 facts, report, bars, cli              the machine, the table, the required ratios, the arguments
 
 How a figure comes about: two *arms*, fresh interpreters of which each imports one of the two
-modules, or a third one where another package is measured beside them, live side by side and take turns. A sample starts its own children, waits until they are
-ready, times `n` items, and ends the children again. `n` is calibrated per arm, so that a sample of
-the slow and of the fast module last about as long. The first round is dropped; the order within a
-round alternates. What is required is judged at the end (`bars`). The table shows medians over rounds and the median, least and greatest of the
-ratios within rounds. On a machine with few cores believe a ratio only above 1.3.
+modules, live side by side and take turns, with a third one where another package is measured beside
+them. A sample starts its own children, waits until they are ready, times `n` items, and ends the
+children again. `n` is calibrated per arm, so that a sample of the slow and of the fast module last
+about as long. The first round is dropped; the order within a round alternates. The table shows
+medians over rounds and the median, least and greatest of the ratios within rounds; below it stands
+what is required and whether it was reached. On a machine with few cores believe a ratio only above
+1.3.
 """

@@ -56,7 +56,7 @@ def numpy_version() -> str:
 
 
 def rival_versions() -> str:
-    """The other packages that benches are run beside, and which are not: their rows are left out."""
+    """The other packages that benches are run beside, and those that are not there."""
     found = []
     for rival in RIVALS:
         if rival.is_installed():

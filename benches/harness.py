@@ -18,8 +18,8 @@ class Metric:
     """One figure of a sample, and one row of the table.
 
     `cost` is seconds per item and shown with its rate, `latency` is seconds of a single call,
-    `share` is a fraction where more is better. `portion`, `bytes` and `count` are what something costs
-    and stand for themselves, without a ratio.
+    `share` is a fraction where more is better. `portion`, `bytes` and `count` are what something
+    costs and stand for themselves, without a ratio.
     """
 
     key: str
@@ -129,7 +129,7 @@ class Target:
         return importlib.import_module(self.module).get_context(method)
 
     def queue(self, maxsize: int = 0, size: int = 0) -> Any:
-        """A queue for forked children; `size` is for packages that want to know how long items are."""
+        """A queue for forked children; `size` is for packages that have to know the items'."""
         sizes = {"size": size} if any(self.module == rival.module for rival in RIVALS) else {}
         return self.context().Queue(maxsize, **sizes)
 
