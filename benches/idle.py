@@ -1,4 +1,4 @@
-"""What queues cost while nothing happens: processor time of who waits, memory of those that lie idle.
+"""What queues cost while nothing happens: time of who waits, memory of those that lie idle.
 
 These are figures and no ratios: the standard library sleeps in a pipe, which costs nothing, and has
 its memory and descriptors in the kernel.

@@ -1,8 +1,9 @@
 """Throughput of a queue from producer processes to consumer processes, mostly one to one.
 
-A consumer times the run: it starts its clock when it has received its warm-up messages and stops
-it when it holds its last message; of several the first start and the last stop count. Queues of small items are unbounded, as they are by default;
-those of large ones are bounded, so that what is measured is passing on and not piling up.
+A consumer times the run: it starts its clock when it has received its warm-up messages and stops it
+when it holds its last message; of several the first start and the last stop count. Queues of small
+items are unbounded, as they are by default; those of large ones are bounded, so that what is
+measured is passing on and not piling up.
 """
 
 from __future__ import annotations

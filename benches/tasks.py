@@ -1,5 +1,5 @@
-"""Functions and classes of child processes. This module imports nothing, so that starting a child by
-`spawn` costs what the start costs and not what the benchmarks import."""
+"""Functions and classes of child processes. This module imports nothing, so that starting a child
+by `spawn` costs what the start costs and not what the benchmarks import."""
 
 
 def noop() -> None:

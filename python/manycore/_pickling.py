@@ -67,13 +67,6 @@ class _Encoder(threading.local):
         self.buffers.append(raw)
         return False
 
-    def clear(self) -> None:
-        """Makes it ready for the next object."""
-        self.file.seek(0)
-        self.file.truncate()
-        self.buffers = []
-        self.pickler.clear_memo()
-
     def dumps(self, obj: object) -> tuple[bytes, list[memoryview]]:
         table = _reducers.table()
         if self.busy:  # a reducer, a finalizer or a signal handler puts something into a queue
@@ -86,7 +79,10 @@ class _Encoder(threading.local):
                 self.renew(table)
             self.pickler.dump(obj)
             pickled = self.file.getvalue(), self.buffers
-            self.clear()
+            self.file.seek(0)
+            self.file.truncate()
+            self.buffers = []
+            self.pickler.clear_memo()
             return pickled
         except BaseException:
             self.table = None  # whatever it is in the middle of: the next object gets a new pickler
