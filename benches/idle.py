@@ -67,10 +67,8 @@ def idle_sample(target: Target, n: int) -> Sample:
     """Makes a thousand queues and puts nothing."""
     context: Any = target.context()
     context.Queue()  # what there is one of is made
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (limit[1], limit[1])
-    )  # the standard library's has two
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a queue of pipes has two
     memory, descriptors = memory_in_use(target), len(os.listdir("/proc/self/fd"))
     begin = perf_counter()
     queues = [context.Queue() for _ in range(QUEUES)]
