@@ -3,17 +3,21 @@
     python benches/run.py [names...] [--rounds 7] [--quick] [--json FILE] [--pin]
 
 pool, queue, roundtrip, sync, start   one file per subject, each with a tuple `BENCHES`
-tasks                                 the functions that run in workers; imports nothing
+idle                                  the same, of what costs something while nothing happens
+tasks                                 functions and classes of child processes; imports nothing
 harness                               what a bench, a metric and a sample are
-pair                                  two children that start together and report one sample
+children                              children that start together and report samples
+fasterfifo                            the queues of another package, with the face of a context
 arm                                   the process that takes the samples of one bench on one module
 driver                                sizes the samples, interleaves the modules, stops what hangs
 facts, report, bars, cli              the machine, the table, the required ratios, the arguments
 
 How a figure comes about: two *arms*, fresh interpreters of which each imports one of the two
-modules, live side by side and take turns. A sample starts its own children, waits until they are
-ready, times `n` items, and ends the children again. `n` is calibrated per arm, so that a sample of
-the slow and of the fast module last about as long. The first round is dropped; the order within a
-round alternates. The table shows medians over rounds and the median, least and greatest of the
-ratios within rounds. On a machine with few cores believe a ratio only above 1.3.
+modules, live side by side and take turns, with a third one where another package is measured beside
+them. A sample starts its own children, waits until they are ready, times `n` items, and ends the
+children again. `n` is calibrated per arm, so that a sample of the slow and of the fast module last
+about as long. The first round is dropped; the order within a round alternates. The table shows
+medians over rounds and the median, least and greatest of the ratios within rounds; below it stands
+what is required and whether it was reached. On a machine with few cores believe a ratio only above
+1.3.
 """

@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--modules", nargs=2, default=MODULES, metavar=("TEST", "BASE"), help="what is compared")
     add("--json", type=Path, metavar="FILE", help="write every sample to FILE")
     add("--markdown", action="store_true", help="print the table as Markdown")
-    add("--bars", action="store_true", help="judge by the required ratios; exit 1 if one is missed")
+    add("--bars", action="store_true", help="exit 1 if something required was missed")
     return parse
 
 
@@ -82,7 +82,7 @@ def print_facts(lines: dict[str, str], markdown: bool) -> None:
 
 
 def judge(results: list[Result]) -> bool:
-    """Print the verdict on each bench that has a bar; whether all reached it."""
+    """Print the verdict on each bench of which something is required; whether all were met."""
     verdicts = [verdict for verdict in map(bars.verdict, results) if verdict]
     for _, text in verdicts:
         print(text)
@@ -116,4 +116,6 @@ def main() -> int:
     print_facts({"load after": machine["load after"]}, options.markdown)
     if options.json:
         options.json.write_text(json.dumps(report.as_json(machine, plan, results), indent=1) + "\n")
-    return int(options.bars and not judge(results))
+    print()
+    passed = judge(results)
+    return int(options.bars and not passed)

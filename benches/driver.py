@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from benches.harness import Bench, Metric, Sample
+from benches.harness import Bench, Metric, Rival, Sample
 
 ROOT = Path(__file__).resolve().parent.parent
 LAST_WORDS_SECONDS = 1.0
@@ -46,10 +46,14 @@ class Plan:
 
 @dataclass
 class Result:
-    """What came of a bench: rounds of a sample per module, or the reason why there are none."""
+    """What came of a bench: rounds of a sample per module, or the reason why there are none.
+
+    In a round the samples of the plan's two modules come first, then those of `rivals`.
+    """
 
     bench: Bench
-    rounds: list[tuple[Sample, Sample]] = field(default_factory=list)
+    rounds: list[tuple[Sample, ...]] = field(default_factory=list)
+    rivals: tuple[Rival, ...] = ()
     skipped: str | None = None
     error: str | None = None
     notes: list[str] = field(default_factory=list)
@@ -58,9 +62,14 @@ class Result:
         """The figure of one module in each round."""
         return [samples[module].values[metric.key] for samples in self.rounds]
 
-    def ratios(self, metric: Metric) -> list[float]:
-        """How many times better the first module was, round by round."""
-        return [metric.ratio(a.values[metric.key], b.values[metric.key]) for a, b in self.rounds]
+    def ratios(self, metric: Metric, base: int = 1) -> list[float]:
+        """How many times better the first module was than module `base`, round by round."""
+        if not metric.has_ratio:
+            return []
+        return [
+            metric.ratio(samples[0].values[metric.key], samples[base].values[metric.key])
+            for samples in self.rounds
+        ]
 
 
 class Arm:
@@ -150,21 +159,23 @@ def calibrate(arm: Arm, bench: Bench, seconds: float) -> int:
     return n
 
 
-def take_round(arms: list[Arm], sizes: list[int], number: int) -> tuple[Sample, Sample]:
-    """One sample of each arm; which goes first alternates with the number of the round."""
-    order = (0, 1) if number % 2 == 0 else (1, 0)
-    taken = {i: arms[i].sample(sizes[i]) for i in order}
-    return taken[0], taken[1]
+def take_round(arms: list[Arm], sizes: list[int], number: int) -> tuple[Sample, ...]:
+    """One sample of each arm; in which order alternates with the number of the round."""
+    order = list(range(len(arms)))
+    taken = {i: arms[i].sample(sizes[i]) for i in (order if number % 2 == 0 else order[::-1])}
+    return tuple(taken[i] for i in order)
 
 
 def measure(bench: Bench, plan: Plan) -> Result:
-    """Measure one bench on both modules. Never raises because of the bench and never hangs."""
-    result = Result(bench, skipped=bench.why_skipped())
+    """Measure one bench on all modules. Never raises because of the bench and never hangs."""
+    rivals = tuple(rival for rival in bench.rivals if rival.is_installed())
+    result = Result(bench, rivals=rivals, skipped=bench.why_skipped())
     if result.skipped:
         return result
     deadline = monotonic() + plan.limit
     with ExitStack() as stack:
-        arms = [Arm(bench, module, plan.pin, deadline) for module in plan.modules]
+        modules = [*plan.modules, *(rival.module for rival in rivals)]
+        arms = [Arm(bench, module, plan.pin, deadline) for module in modules]
         for arm in arms:
             stack.callback(arm.close)
         try:

@@ -9,6 +9,8 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
+from benches.harness import RIVALS
+
 
 def cpu_model() -> str:
     """The processor's name, as the kernel tells it."""
@@ -53,6 +55,19 @@ def numpy_version() -> str:
         return "none"
 
 
+def rival_versions() -> str:
+    """The other packages that benches are run beside, and those that are not there."""
+    found = []
+    for rival in RIVALS:
+        if rival.is_installed():
+            found.append(f"{rival.name} {metadata.version(rival.name)}")
+        else:
+            found.append(
+                f"SKIPPED: {rival.name} is not installed, so nothing is measured beside it"
+            )
+    return "; ".join(found)
+
+
 def load_average() -> str:
     """The load of the last 1, 5 and 15 minutes."""
     return " ".join(f"{load:.2f}" for load in os.getloadavg())
@@ -66,6 +81,7 @@ def machine_facts(root: Path) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "python": python_build(),
         "numpy": numpy_version(),
+        "rivals": rival_versions(),
         "commit": commit(root),
         "load before": load_average(),
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from time import perf_counter, perf_counter_ns
 from typing import Any, Literal
 
-GROUPS = ("pool", "queue", "roundtrip", "sync", "start")
+GROUPS = ("pool", "queue", "roundtrip", "idle", "sync", "start")
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,18 @@ class Metric:
     """One figure of a sample, and one row of the table.
 
     `cost` is seconds per item and shown with its rate, `latency` is seconds of a single call,
-    `share` is a fraction where more is better.
+    `share` is a fraction where more is better. `portion`, `bytes` and `count` are what something
+    costs and stand for themselves, without a ratio.
     """
 
     key: str
     label: str
-    kind: Literal["cost", "latency", "share"]
+    kind: Literal["cost", "latency", "share", "portion", "bytes", "count"]
+
+    @property
+    def has_ratio(self) -> bool:
+        """Whether modules are compared by it."""
+        return self.kind in ("cost", "latency", "share")
 
     def ratio(self, subject: float, baseline: float) -> float:
         """How many times better `subject` is than `baseline`."""
@@ -89,6 +95,29 @@ def cpu(index: int) -> int:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """Another package that some benches are measured on as well.
+
+    Args:
+        name: What the table calls it.
+        module: The module here that gives it the face of a context.
+        package: What has to be installed.
+    """
+
+    name: str
+    module: str
+    package: str
+
+    def is_installed(self) -> bool:
+        """Whether it can be measured here."""
+        return importlib.util.find_spec(self.package) is not None
+
+
+FASTER_FIFO = Rival("faster-fifo", "benches.fasterfifo", "faster_fifo")
+RIVALS = (FASTER_FIFO,)
+
+
+@dataclass(frozen=True)
 class Target:
     """The module under measurement, and whether `--pin` was asked for."""
 
@@ -98,6 +127,11 @@ class Target:
     def context(self, method: str = "fork") -> Any:
         """The module's context for a start method."""
         return importlib.import_module(self.module).get_context(method)
+
+    def queue(self, maxsize: int = 0, size: int = 0) -> Any:
+        """A queue for forked children; `size` is for packages that have to know the items'."""
+        sizes = {"size": size} if any(self.module == rival.module for rival in RIVALS) else {}
+        return self.context().Queue(maxsize, **sizes)
 
     def pinned_cpu(self, index: int) -> int | None:
         """The CPU for the `index`-th process of a bench, or None where the scheduler decides."""
@@ -118,6 +152,7 @@ class Bench:
         max_n: Where it ends, for items that need much memory.
         needs: A module without which the bench is skipped.
         needs_cpus: The number of CPUs without which it is skipped.
+        rivals: Other packages that it is measured on as well, where they are installed.
     """
 
     name: str
@@ -129,6 +164,7 @@ class Bench:
     max_n: int = 20_000_000
     needs: str | None = None
     needs_cpus: int = 1
+    rivals: tuple[Rival, ...] = ()
 
     def why_skipped(self) -> str | None:
         """Why this bench cannot run here, or None if it can."""

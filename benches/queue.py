@@ -1,13 +1,13 @@
-"""Throughput of a queue from one producer process to one consumer process.
+"""Throughput of a queue from producer processes to consumer processes, mostly one to one.
 
-The consumer times the run: it starts its clock when it has received the warm-up messages and stops
-it when it holds the last message. Queues of small items are unbounded, as they are by default;
-those of large ones are bounded, so that what is measured is passing on and not piling up.
+A consumer times the run: it starts its clock when it has received its warm-up messages and stops it
+when it holds its last message; of several the first start and the last stop count. Queues of small
+items are unbounded, as they are by default; those of large ones are bounded, so that what is
+measured is passing on and not piling up.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,9 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
-from benches.harness import Bench, Sample, Target, cost_sample, expect
-from benches.pair import run_pair
+from benches.children import Role, run_children
+from benches.harness import FASTER_FIFO, Bench, Sample, Target, cost_sample, expect
+from benches.tasks import Reading
 
 KB, MB = 1024, 1024 * 1024
 
@@ -83,6 +84,7 @@ PAYLOADS = (
     Payload("tuple", "(7, 2.5)", same(lambda: (7, 2.5))),
     Payload("dict", "dict of 3", same(lambda: {"id": 7, "name": "seven", "score": 2.5})),
     Payload("set", "set of 3 (pickled)", same(lambda: {1, 2, 3})),
+    Payload("object", "object of a class", same(lambda: Reading(7, "seven", 2.5))),
     Payload("bytes-1k", "bytes, 1 KB", same(partial(bytes_of, KB)), KB),
     Payload("bytes-64k", "bytes, 64 KB", same(partial(bytes_of, 64 * KB)), 64 * KB, maxsize=256),
     array_payload(1, 16, touch_ends, "ends touched"),
@@ -110,54 +112,98 @@ def is_equal(received: Any, sent: Any) -> bool:
     return bool(equal.all()) if hasattr(equal, "all") else bool(equal)
 
 
-def pass_on(target: Target, queue: Any, payload: Payload, n: int) -> Sample:
-    """Send `n` messages from child to child, after up to a quarter as many to warm up."""
-    warm_up = max(1, min(n // 4, 1000))
-    total = warm_up + n
-
-    def produce(start: Callable[[], None]) -> None:
-        items = payload.items(total)
-        start()
-        for item in items:
-            queue.put(item)
-
-    def consume(start: Callable[[], None]) -> Sample:
-        start()
-        receive(queue.get, warm_up, payload.use)
-        begin = perf_counter()
-        last = receive(queue.get, n, payload.use)
-        seconds = perf_counter() - begin
-        expect(is_equal(last, deque(payload.items(total), maxlen=1)[0]), "the last message")
-        return cost_sample(n, seconds)
-
-    cpus = (target.pinned_cpu(0), target.pinned_cpu(1))
-    return run_pair(target.context(), (produce, consume), cpus)
+def was_sent(received: Any, items: Iterable[Any]) -> bool:
+    """Whether a message is one of those that were sent."""
+    return any(is_equal(received, item) for item in items)
 
 
-def queue_sample(payload: Payload, target: Target, n: int) -> Sample:
+@dataclass(frozen=True)
+class Crowd:
+    """How many put and how many get. Each gets its share of the messages."""
+
+    producers: int = 1
+    consumers: int = 1
+
+    def shares(self, total: int, among: int) -> list[int]:
+        """`total` in `among` parts that differ by one at most."""
+        return [total // among + (number < total % among) for number in range(among)]
+
+
+def together(samples: list[Sample]) -> Sample:
+    """From when the first consumer started its clock until the last stopped it."""
+    begin = min(sample.values["begin"] for sample in samples)
+    end = max(sample.values["end"] for sample in samples)
+    return cost_sample(sum(sample.n for sample in samples), end - begin)
+
+
+def pass_on(target: Target, queue: Any, payload: Payload, crowd: Crowd, n: int) -> Sample:
+    """Send `n` messages from children to children, after up to a quarter as many to warm up."""
+    n = max(n, crowd.consumers)
+    warm_up = max(crowd.consumers, min(n // 4, 1000))
+
+    def producer(share: int) -> Role:
+        def produce(start: Callable[[], None]) -> None:
+            items = payload.items(share)
+            start()
+            for item in items:
+                queue.put(item)
+
+        return produce
+
+    def consumer(warm_up: int, share: int) -> Role:
+        def consume(start: Callable[[], None]) -> Sample:
+            start()
+            receive(queue.get, warm_up, payload.use)
+            begin = perf_counter()  # the same clock for all processes
+            last = receive(queue.get, share, payload.use)
+            end = perf_counter()
+            expect(was_sent(last, payload.items(n + warm_up)), "a consumer's last message")
+            return Sample(share, end - begin, {"begin": begin, "end": end})
+
+        return consume
+
+    produced = crowd.shares(n + warm_up, crowd.producers)
+    warm_ups = crowd.shares(warm_up, crowd.consumers)
+    consumed = crowd.shares(n, crowd.consumers)
+    roles = [*map(producer, produced), *map(consumer, warm_ups, consumed)]
+    cpus = [target.pinned_cpu(number) for number in range(len(roles))]
+    sample = together(run_children(target.context(), roles, cpus))
+    expect(queue.empty(), "the queue's end")
+    return sample
+
+
+def queue_sample(payload: Payload, crowd: Crowd, target: Target, n: int) -> Sample:
     """A sample of `Queue`."""
-    return pass_on(target, target.context().Queue(payload.maxsize), payload, n)
+    return pass_on(target, target.queue(payload.maxsize, payload.size), payload, crowd, n)
 
 
 def simple_queue_sample(payload: Payload, target: Target, n: int) -> Sample:
     """A sample of `SimpleQueue`."""
-    return pass_on(target, target.context().SimpleQueue(), payload, n)
+    return pass_on(target, target.context().SimpleQueue(), payload, Crowd(), n)
 
 
-def queue_bench(payload: Payload) -> Bench:
+ONE_TO_ONE = Crowd()
+CROWDS = (Crowd(2, 1), Crowd(1, 2), Crowd(4, 4))
+CROWDED = tuple(payload for payload in PAYLOADS if payload.name in ("int", "bytes-1k"))
+
+
+def queue_bench(payload: Payload, crowd: Crowd = ONE_TO_ONE) -> Bench:
     """The bench of `Queue` for one payload."""
+    suffix = "" if crowd == ONE_TO_ONE else f"-{crowd.producers}x{crowd.consumers}"
     return Bench(
-        f"queue.{payload.name}",
-        f"Queue, 1 to 1: {payload.title}",
-        partial(queue_sample, payload),
+        f"queue.{payload.name}{suffix}",
+        f"Queue, {crowd.producers} to {crowd.consumers}: {payload.title}",
+        partial(queue_sample, payload, crowd),
         payload=payload.size,
         first_n=1 if payload.size >= MB else 1000,
         needs="numpy" if payload.name.startswith("array") else None,
+        rivals=(FASTER_FIFO,),
     )
 
 
 BENCHES = (
     *map(queue_bench, PAYLOADS),
+    *(queue_bench(payload, crowd) for payload in CROWDED for crowd in CROWDS),
     Bench(
         "queue.simple-int", "SimpleQueue, 1 to 1: ints", partial(simple_queue_sample, PAYLOADS[0])
     ),

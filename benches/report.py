@@ -10,6 +10,7 @@ from benches.driver import Plan, Result
 from benches.harness import Bench, Metric
 
 CELL = 26
+BESIDE = "    beside "
 
 
 def scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
@@ -36,13 +37,21 @@ def figure(metric: Metric, value: float, payload: int) -> str:
     """One cell of the table."""
     if metric.kind == "share":
         return f"{value:.0%}"
+    if metric.kind == "portion":
+        return f"{value:.3%}"
+    if metric.kind == "bytes":
+        return scaled(value, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")))
+    if metric.kind == "count":
+        return f"{value:.0f}"
     if metric.kind == "latency":
         return duration(value)
     return f"{duration(value)} ({rate(1 / value, payload)})"
 
 
 def ratio_text(ratios: list[float]) -> str:
-    """Median of the ratios, with the least and the greatest."""
+    """Median of the ratios, with the least and the greatest; nothing if there are none."""
+    if not ratios:
+        return ""
     figures = (median(ratios), min(ratios), max(ratios))
     middle, least, greatest = (
         f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}" for ratio in figures
@@ -55,23 +64,33 @@ def row_title(bench: Bench, metric: Metric) -> str:
     return f"{bench.title}, {metric.label}" if metric.label else bench.title
 
 
-def rows(result: Result) -> list[tuple[str, str, str, str]]:
-    """A row per metric, or one that says why there is none."""
+Row = tuple[str, str, str, str]
+
+
+def rows(result: Result) -> list[Row]:
+    """A row per metric, also beside each rival, or one that says why there is none."""
     title = result.bench.title
     if result.skipped:
         return [(title, "skipped", "skipped", result.skipped)]
     if result.error:
         return [(title, "failed", "failed", result.error.splitlines()[0])]
-    return [metric_row(result, metric) for metric in result.bench.metrics]
+    found = [metric_row(result, metric) for metric in result.bench.metrics]
+    for base, rival in enumerate(result.rivals, start=2):
+        for metric in result.bench.metrics:
+            _, *cells = metric_row(result, metric, base)
+            label = f", {metric.label}" if metric.label else ""
+            found.append((f"{BESIDE}{rival.name}{label}", *cells))
+    return found
 
 
-def metric_row(result: Result, metric: Metric) -> tuple[str, str, str, str]:
+def metric_row(result: Result, metric: Metric, base: int = 1) -> Row:
     """The row of one metric: medians over rounds, and the ratios within rounds."""
     subject, baseline = (
         figure(metric, median(result.values(metric, module)), result.bench.payload)
-        for module in (0, 1)
+        for module in (0, base)
     )
-    return row_title(result.bench, metric), subject, baseline, ratio_text(result.ratios(metric))
+    ratios = ratio_text(result.ratios(metric, base))
+    return row_title(result.bench, metric), subject, baseline, ratios
 
 
 class TextTable:
@@ -115,13 +134,14 @@ def as_json(facts: dict[str, str], plan: Plan, results: list[Result]) -> dict[st
 
 
 def result_as_json(result: Result) -> dict[str, Any]:
-    """One bench: each round is a pair of samples in the order of `plan.modules`."""
+    """One bench: in a round the samples are in the order of `plan.modules` and `rivals`."""
     return {
         "name": result.bench.name,
         "title": result.bench.title,
         "skipped": result.skipped,
         "error": result.error,
         "notes": result.notes,
+        "rivals": [rival.name for rival in result.rivals],
         "rounds": [[asdict(sample) for sample in samples] for samples in result.rounds],
         "ratios": {metric.key: result.ratios(metric) for metric in result.bench.metrics},
     }

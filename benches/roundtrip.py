@@ -10,8 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from benches.harness import MEDIAN, P99, Bench, Sample, Target, cpu, latency_sample, time_calls
-from benches.pair import run_pair
+from benches.children import run_children
+from benches.harness import (
+    FASTER_FIFO,
+    MEDIAN,
+    P99,
+    Bench,
+    Sample,
+    Target,
+    cpu,
+    latency_sample,
+    time_calls,
+)
 
 Placement = tuple[int | None, int | None]
 """Indices of the CPUs of caller and echo; None leaves it to the scheduler."""
@@ -19,8 +29,7 @@ Placement = tuple[int | None, int | None]
 
 def round_trip(placement: Placement, target: Target, n: int) -> Sample:
     """Time `n` round trips, after a tenth as many to warm up."""
-    context = target.context()
-    there, back = context.Queue(), context.Queue()
+    there, back = target.queue(), target.queue()
     warm_up = 10 + n // 10
 
     def call(i: int) -> None:
@@ -39,7 +48,8 @@ def round_trip(placement: Placement, target: Target, n: int) -> Sample:
             back.put(there.get())
 
     first, second = (None if index is None else cpu(index) for index in placement)
-    return run_pair(context, (caller, echo), (first, second))
+    (sample,) = run_children(target.context(), (caller, echo), (first, second))
+    return sample
 
 
 def bench(name: str, title: str, placement: Placement, needs_cpus: int = 1) -> Bench:
@@ -51,6 +61,7 @@ def bench(name: str, title: str, placement: Placement, needs_cpus: int = 1) -> B
         metrics=(MEDIAN, P99),
         max_n=1_000_000,
         needs_cpus=needs_cpus,
+        rivals=(FASTER_FIFO,),
     )
 
 

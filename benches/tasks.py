@@ -1,5 +1,5 @@
-"""Functions that run in child processes. This module imports nothing, so that starting a child by
-`spawn` costs what the start costs and not what the benchmarks import."""
+"""Functions and classes of child processes. This module imports nothing, so that starting a child
+by `spawn` costs what the start costs and not what the benchmarks import."""
 
 
 def noop() -> None:
@@ -22,3 +22,15 @@ class Busy:
         for _ in range(cls.loops):
             pass
         return x
+
+
+class Reading:
+    """An object as programs send them: a plain class with a few attributes."""
+
+    def __init__(self, number: int, name: str, value: float) -> None:
+        self.number, self.name, self.value = number, name, value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reading) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]

@@ -8,8 +8,10 @@ killed producer costs nothing; the one item that it was killed over may arrive o
 """
 
 import collections
+import gc
 import itertools
 import os
+import pickle
 import queue as standard_queue
 import random
 import signal
@@ -18,9 +20,11 @@ import struct
 import time
 import zlib
 
+import heap
 import manycore
 import targets
 from journal import Journal
+from manycore.queues import JoinableQueue
 from processes import kill_and_confirm, stop_and_confirm
 
 CTX = manycore.get_context("fork")
@@ -29,6 +33,7 @@ ANNOUNCEMENT = struct.Struct("I")
 TICKET = 50  # items that a producer puts for one byte of the pipe of tickets
 TICKETS = 20  # for each kill: enough for somebody to come to where it announces itself
 CORRUPT = 0
+LARGE = [32 << 10, 40_000, 70_000, 33_000]  # bytes of buffers that travel outside of the record
 
 
 def item(producer, number):
@@ -39,11 +44,25 @@ def item(producer, number):
     return values if number % 3 else {"any": {"nesting": [values]}}
 
 
+def item_with_buffers(producer, number):
+    """As many buffers outside of the record as `number` says, none to five, and one inside."""
+    buffers = [
+        bytearray([(number + n) % 251]) * LARGE[(producer + n) % len(LARGE)]
+        for n in range(number % 6)
+    ]
+    return producer, number, [*map(pickle.PickleBuffer, buffers), bytearray(b"inside")]
+
+
 def identity_of(received):
     """`producer << 32 | number` of an item, CORRUPT if it isn't as it was made."""
     values = received if isinstance(received, tuple) else received["any"]["nesting"][0]
-    producer, number, _, _ = values
-    return producer << 32 | number if received == item(producer, number) else CORRUPT
+    producer, number, *_ = values
+    if isinstance(values[2], list):
+        _, _, sent = item_with_buffers(producer, number)
+        is_whole = values[2] == [bytearray(buffer) for buffer in sent]
+    else:
+        is_whole = received == item(producer, number)
+    return producer << 32 | number if is_whole else CORRUPT
 
 
 def numbers(journal):
@@ -51,10 +70,14 @@ def numbers(journal):
 
 
 class Arena:
-    """Processes at work on one queue; those of the killed roles say that they may be killed."""
+    """Processes at work on one queue; those of the killed roles say that they may be killed.
 
-    def __init__(self, queue, seed, killed_roles):
+    Producers put what `make` gives for their number and the item's.
+    """
+
+    def __init__(self, queue, seed, killed_roles, make=item):
         self.queue = queue
+        self.make = make
         self.chance = random.Random(seed)
         self.killed_roles = killed_roles
         self.announced, self.announce = os.pipe()
@@ -89,15 +112,20 @@ class Arena:
             if number == announce_at:
                 os.write(self.announce, ANNOUNCEMENT.pack(me))
             journal.begin(number)
-            self.queue.put(item(me, number))
+            self.queue.put(self.make(me, number))
             journal.done(number)
 
     def consumer(self, me, journal, announce_at):
+        is_joinable = isinstance(self.queue, JoinableQueue)
         for number, received in enumerate(iter(self.queue.get, None), start=1):
             journal.begin(number)  # `get` has returned: from here on the item is this consumer's
             journal.done(identity_of(received))
+            if is_joinable:
+                self.queue.task_done()
             if number == announce_at:
                 os.write(self.announce, ANNOUNCEMENT.pack(me))
+        if is_joinable:
+            self.queue.task_done()  # what told it to end was an item, too
 
     def spin(self, at_most):
         """Lets up to so many microseconds pass, so that what comes next comes anywhere."""
@@ -164,13 +192,32 @@ class Arena:
                 yield (following - death) / 1e6
 
 
-def kill_many(killed_roles, maxsize, kills, kill=Arena.kill_one):
-    """Two producers and two consumers, of which `kills` are killed; says what came of it."""
-    queue = manycore.Queue(maxsize)
-    arena = Arena(queue, f"{killed_roles} {maxsize}", killed_roles)
-    for role in ("producer", "consumer") * 2:
-        arena.start(role)
-    for _ in range(kills):
+def kill_many(
+    killed_roles,
+    maxsize,
+    kills,
+    kill=Arena.kill_one,
+    *,
+    kind="Queue",
+    make=item,
+    pairs=2,
+    backlog=0,
+):
+    """So many producers and consumers, of which `kills` are killed; says what came of it.
+
+    The consumers begin when `backlog` of the producers were killed: until then the queue grows.
+    """
+    manycore._engine.reap()
+    blocks = heap.blocks_in_use()
+    queue = getattr(manycore, kind)(*[maxsize] * (kind != "SimpleQueue"))
+    arena = Arena(queue, f"{killed_roles} {maxsize} {kind}", killed_roles, make)
+    for _ in range(pairs):
+        arena.start("producer")
+    for _ in range(backlog):
+        kill(arena)
+    for _ in range(pairs):
+        arena.start("consumer")
+    for _ in range(kills - backlog):
         kill(arena)
     arena.finish()
 
@@ -180,17 +227,24 @@ def kill_many(killed_roles, maxsize, kills, kill=Arena.kill_one):
     assert len(missing) <= in_hand + in_get, f"lost: {missing}"
     assert len(arena.killed) == kills
     assert queue.empty()
+    if kind == "JoinableQueue":
+        assert never_marked(queue) <= in_hand + in_get
+        queue.join()
     if maxsize:
         assert fills_at(queue) == maxsize
 
     pauses = list(arena.pauses())
     print(
-        f"\n{kills} of {'+'.join(killed_roles)} killed, maxsize {maxsize}, {put} items put",
+        f"\n{kills} of {'+'.join(killed_roles)} killed, {kind}, maxsize {maxsize}, {put} items put",
         f"missing: {len(missing)}; killed with an item in hand {in_hand}, inside get {in_get}",
         f"first step of a survivor after a confirmed death: {statistics.median(pauses):.2f} ms"
         f" (median), {max(pauses):.2f} ms (worst)",
         sep="\n  ",
     )
+    del arena, queue
+    gc.collect()
+    manycore._engine.reap()
+    assert heap.blocks_in_use() == blocks, "blocks were leaked"
 
 
 def what_was_received(arena):
@@ -227,6 +281,15 @@ def states_at_death(arena):
     killed = [it for number, it in arena.journals("consumer").items() if number in arena.killed]
     in_hand = sum(journal.begun - len(journal.entries()) for journal in killed)
     return in_hand, len(killed) - in_hand
+
+
+def never_marked(queue):
+    """How many items of a joinable queue nobody has marked as done; all are afterwards."""
+    for count in itertools.count():
+        try:
+            queue.task_done()
+        except ValueError:
+            return count
 
 
 def fills_at(queue):

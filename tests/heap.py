@@ -1,13 +1,34 @@
-"""The family's shared memory as a file, for tests that scribble on it."""
+"""The family's shared memory as a file: how much there is of it, and a way to scribble on it."""
 
 import os
 import struct
 from typing import Self
 
+from manycore import _engine
+
 _NAME = "memfd:manycore-heap"
 _WORD = struct.Struct("<Q")
 _NEAR = 1 << 16  # bytes around the last place where one is likely to be the next
 _RECORD = 16  # bytes of a record's header, in front of its payload
+
+
+def backed() -> int:
+    """Bytes of memory that the kernel has behind it, used or not."""
+    descriptor = _engine.heap_fd()
+    try:
+        return os.fstat(descriptor).st_blocks * 512
+    finally:
+        os.close(descriptor)
+
+
+def used() -> int:
+    """Bytes in blocks that somebody uses."""
+    return _engine.heap_usage()[1]
+
+
+def blocks_in_use() -> int:
+    """How many blocks somebody uses."""
+    return _engine.heap_usage()[0]
 
 
 class Heap:

@@ -191,6 +191,16 @@ def put_and_exit_at_once(queue, item):
     os._exit(0)
 
 
+def put_and_end(queue, items, way):
+    put(queue, *items)
+    ends_as(way)
+
+
+def put_and_stop(gate, queue, items):
+    put(queue, *items)
+    gate.stop()
+
+
 def put_at(gate, queue, item):
     gate.stop()
     queue.put(item)
@@ -204,6 +214,11 @@ def sum_until_none(queue, answers):
     """Puts how many numbers it got from the queue before a None, and their sum."""
     numbers = list(iter(queue.get, None))
     answers.put((len(numbers), sum(numbers)))
+
+
+def echo_queue(questions, answers):
+    for message in iter(questions.get, None):
+        answers.put(message)
 
 
 def echo(connection):

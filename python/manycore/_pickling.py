@@ -16,8 +16,6 @@ from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-import cloudpickle
-
 from manycore import _engine
 
 OUT_OF_BAND = 32 << 10
@@ -68,13 +66,13 @@ class _Encoder(threading.local):
     def __init__(self) -> None:
         self.busy = False
         self.table: dict[type, Any] | None = None
-        self.file = io.BytesIO()
-        self.buffers: list[memoryview] = []
 
     def renew(self, table: dict[type, Any]) -> None:
-        self.table = table
+        self.file = io.BytesIO()
+        self.buffers: list[memoryview] = []
         self.pickler = pickle.Pickler(self.file, 5, buffer_callback=self.keep_inside)
         self.pickler.dispatch_table = table
+        self.table = table
 
     def keep_inside(self, buffer: pickle.PickleBuffer) -> bool:
         """Whether a buffer stays inside the pickle; otherwise it is noted."""
@@ -89,25 +87,26 @@ class _Encoder(threading.local):
 
     def dumps(self, obj: object) -> tuple[bytes, list[memoryview]]:
         table = _reducers.table()
-        if self.busy:  # a reducer puts something into a queue
+        if self.busy:  # a reducer, a finalizer or a signal handler puts something into a queue
             nested = _Encoder.__new__(_Encoder)
             nested.__init__()  # type: ignore[misc]
             return nested.dumps(obj)
-        if table is not self.table:
-            self.renew(table)
         self.busy = True
         try:
+            if table is not self.table:
+                self.renew(table)
             self.pickler.dump(obj)
-            return self.file.getvalue(), self.buffers
-        except BaseException:
-            self.table = None  # the pickler may be in the middle of something
-            raise
-        finally:
-            self.busy = False
+            pickled = self.file.getvalue(), self.buffers
             self.file.seek(0)
             self.file.truncate()
             self.buffers = []
             self.pickler.clear_memo()
+            return pickled
+        except BaseException:
+            self.table = None  # whatever it is in the middle of: the next object gets a new pickler
+            raise
+        finally:
+            self.busy = False  # last: until here, who comes in between needs one of their own
 
 
 _encoder = _Encoder()
@@ -130,7 +129,10 @@ def dumps_function(function: Callable[..., object]) -> tuple[bytes, bool]:
     except (pickle.PicklingError, AttributeError, TypeError):
         if not isinstance(function, FunctionType):
             raise
-        return cloudpickle.dumps(function), keep
+        import cloudpickle  # takes longer to import than all of this package
+
+        pickled: bytes = cloudpickle.dumps(function)
+        return pickled, keep
 
 
 def loads_object(pickled: bytes) -> object:

@@ -17,6 +17,7 @@ from types import GenericAlias
 from typing import Any, ClassVar, NamedTuple, Self
 
 from manycore import _engine
+from manycore import _pickling as _pickling  # for the engine, and whole before there is a queue
 from manycore._awaiting import Awaiting
 from manycore.errors import ShutDown
 

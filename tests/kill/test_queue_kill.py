@@ -12,6 +12,7 @@ from arena import (
     fills_at,
     identity_of,
     item,
+    item_with_buffers,
     kill_many,
     what_was_received,
 )
@@ -37,6 +38,40 @@ CTX = manycore.get_context("fork")
 )
 def test_kills_lose_nothing_corrupt_nothing_and_stop_nobody(killed_roles, maxsize, kills):
     kill_many(killed_roles, maxsize, kills)
+
+
+BOTH = ["producer", "consumer"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "maxsize"), [("JoinableQueue", 0), ("JoinableQueue", 5), ("SimpleQueue", 0)]
+)
+def test_every_kind_of_queue_survives_kills(kind, maxsize):
+    kill_many(BOTH, maxsize, 30, kind=kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("maxsize", [0, 7])
+@pytest.mark.parametrize("killed_roles", [["producer"], ["consumer"], BOTH], ids="+".join)
+def test_messages_of_several_buffers_survive_kills(killed_roles, maxsize):
+    kill_many(killed_roles, maxsize, 30, make=item_with_buffers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Queue", "JoinableQueue", "SimpleQueue"])
+@pytest.mark.parametrize("make", [item, item_with_buffers])
+def test_a_queue_that_grows_and_shrinks_survives_kills(kind, make):
+    """All that was put while nobody consumed lies in regions that lead to each other."""
+    kill_many(BOTH, 0, 30, kind=kind, make=make, backlog=15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("maxsize", [0, 16])
+@pytest.mark.parametrize("kind", ["Queue", "JoinableQueue"])
+@pytest.mark.parametrize("make", [item, item_with_buffers])
+def test_four_producers_and_four_consumers_survive_kills(kind, make, maxsize):
+    kill_many(BOTH, maxsize, 40, kind=kind, make=make, pairs=4)
 
 
 @pytest.mark.parametrize("consumers", [1, 2, 3])

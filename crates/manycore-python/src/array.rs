@@ -19,6 +19,7 @@ use pyo3::types::{PyByteArray, PyDict, PyTuple, PyType};
 
 use crate::buffer;
 use crate::codec::{Reader, Unsupported, damaged, sized};
+use crate::imported::imported;
 use crate::outside::{self, Part};
 
 const INSIDE: u8 = b'n';
@@ -111,7 +112,7 @@ pub fn decode<'py>(
     if bytes != Some(data.len()?) {
         return Err(damaged());
     }
-    let class = CLASS.import(py, "numpy", "ndarray")?;
+    let class = imported(&CLASS, py, "numpy", "ndarray")?;
     let kind = format!("{}{}{size}", order as char, kind as char);
     let shape = PyTuple::new(py, shape)?;
     class.call1((
@@ -131,10 +132,11 @@ fn class(py: Python<'_>) -> Option<&Py<PyType>> {
     if let Some(class) = CLASS.get(py) {
         return Some(class);
     }
-    let modules = MODULES.import(py, "sys", "modules").ok()?;
+    let modules = imported(&MODULES, py, "sys", "modules").ok()?;
     let numpy = modules.get_item(intern!(py, "numpy")).ok()??;
     let class = numpy.getattr("ndarray").ok()?.cast_into::<PyType>().ok()?;
-    Some(CLASS.get_or_init(py, || class.unbind()))
+    let _ = CLASS.set(py, class.unbind()); // or somebody else did
+    CLASS.get(py)
 }
 
 /// Whether the program has registered a way of its own to pickle objects of a type.
@@ -142,9 +144,9 @@ fn is_reduced(class: Bound<'_, PyType>) -> PyResult<bool> {
     static GENERAL: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     static PICKLER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = class.py();
-    let pickler = PICKLER.import(py, "multiprocessing.reduction", "ForkingPickler")?;
+    let pickler = imported(&PICKLER, py, "multiprocessing.reduction", "ForkingPickler")?;
     let extra = pickler.getattr(intern!(py, "_extra_reducers"))?;
-    let general = GENERAL.import(py, "copyreg", "dispatch_table")?;
+    let general = imported(&GENERAL, py, "copyreg", "dispatch_table")?;
     Ok(general.contains(&class)? || extra.contains(&class)?)
 }
 

@@ -11,6 +11,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use crate::imported::imported;
+
 /// An error of the engine, on its way to Python.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,17 +36,8 @@ pub enum Error {
     Python(#[from] PyErr),
 }
 
-fn class<'py>(
-    py: Python<'py>,
-    cell: &'static PyOnceLock<Py<PyType>>,
-    module: &str,
-    name: &str,
-) -> PyResult<&'py Bound<'py, PyType>> {
-    cell.import(py, module, name)
-}
-
 fn raise(cell: &'static PyOnceLock<Py<PyType>>, module: &str, name: &str, text: String) -> PyErr {
-    Python::attach(|py| match class(py, cell, module, name) {
+    Python::attach(|py| match imported(cell, py, module, name) {
         Ok(class) if text.is_empty() => PyErr::from_type(class.clone(), ()),
         Ok(class) => PyErr::from_type(class.clone(), (text,)),
         Err(error) => error,

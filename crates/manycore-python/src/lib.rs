@@ -17,6 +17,7 @@
 //! | [`worker`] | a worker's side of a pool |
 //! | [`family`] | the family of this process |
 //! | [`wait`] | waiting with the interpreter released |
+//! | [`imported`] | Python objects that are looked up once |
 //! | [`errors`] | how the engine's errors look in Python |
 #![deny(unsafe_code)]
 
@@ -28,6 +29,7 @@ mod codec;
 mod crew;
 mod errors;
 mod family;
+mod imported;
 mod job;
 mod lock;
 mod message;

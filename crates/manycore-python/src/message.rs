@@ -21,6 +21,7 @@ use crate::buffer;
 use crate::codec;
 use crate::errors::{self, Error};
 use crate::family::Parts;
+use crate::imported::imported;
 use crate::outside::{self, Part, Received};
 
 /// The payload is in the native encoding.
@@ -126,7 +127,7 @@ impl Encoded {
     fn pickle(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = object.py();
-        let dumps = DUMPS.import(py, "manycore._pickling", "dumps")?;
+        let dumps = imported(&DUMPS, py, "manycore._pickling", "dumps")?;
         let (pickled, handles) = collecting(|| dumps.call1((object,)));
         let pickled = pickled?.cast_into::<PyTuple>()?;
         let bytes = pickled.get_item(0)?.cast_into::<PyBytes>()?;
@@ -321,7 +322,7 @@ fn unpickle<'py>(
     parts: &mut Received<'_>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads = LOADS.import(py, "pickle", "loads")?;
+    let loads = imported(&LOADS, py, "pickle", "loads")?;
     if parts.len() == 0 {
         return loads.call1((pickled,));
     }

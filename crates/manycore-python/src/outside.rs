@@ -19,8 +19,8 @@ use crate::errors::{self, Error};
 pub const LEAST: usize = 32 << 10;
 /// Parts from this length on are viewed instead of copied.
 const VIEWED: u64 = 4 << 20;
-/// After parts from this length on, memory is given back if much of it is free.
-const TRIMMED: u64 = 1 << 20;
+/// Blocks from this length on are taken without the interpreter.
+const SLOW: u64 = 1 << 20;
 
 /// A part of a message that is to be sent.
 pub enum Part {
@@ -57,7 +57,7 @@ impl Part {
 /// Takes a block; a large one, for which the kernel may have to find memory, without the interpreter.
 pub fn take(py: Python<'_>, family: &'static Family, len: usize) -> Result<Taken, Error> {
     let len = len as u64;
-    if len < TRIMMED {
+    if len < SLOW {
         Ok(family.take_block(len)?)
     } else {
         Ok(py.detach(|| family.take_block(len))?)
@@ -69,7 +69,7 @@ pub struct Received<'a> {
     family: &'static Family,
     blocks: Blocks,
     left: std::slice::Iter<'a, BlockRef>,
-    is_large: bool,
+    has_blocks: bool,
 }
 
 impl<'a> Received<'a> {
@@ -79,7 +79,7 @@ impl<'a> Received<'a> {
             family,
             blocks: family.blocks()?,
             left: parts.iter(),
-            is_large: parts.iter().any(|block| block.len >= TRIMMED),
+            has_blocks: !parts.is_empty(),
         })
     }
 
@@ -160,7 +160,7 @@ impl Drop for Received<'_> {
         for &block in self.left.by_ref() {
             self.blocks.free(block);
         }
-        if self.is_large {
+        if self.has_blocks {
             let _ = self.blocks.trim(); // damage shows again when a block is taken
         }
     }

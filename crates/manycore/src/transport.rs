@@ -12,9 +12,6 @@ use manycore_ipc::wait::Patience;
 use manycore_ipc::{Corrupted, Family, Handle, HandleError, Hold};
 use manycore_os::Deadline;
 
-/// Freeing at least this much is worth a look whether memory can be given back.
-const LARGE: u64 = 1 << 20;
-
 /// Why a message was not sent. The ring is unchanged, and nothing is taken or counted for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendError {
@@ -160,18 +157,14 @@ pub(crate) fn unpack(
 
 fn copy_blocks(blocks: Blocks, message: &mut Message) -> Result<(), Corrupted> {
     let mut outcome = Ok(());
-    let mut freed = 0;
     for block in message.blocks.drain(..) {
         let copied = blocks
             .bytes(block)
             .and_then(|bytes| bytes.append_to(0, bytes.len(), &mut message.payload));
         outcome = outcome.and(copied);
         blocks.free(block); // whether or not it could be read
-        freed += block.len;
     }
-    if freed >= LARGE {
-        blocks.trim()?;
-    }
+    blocks.trim()?;
     outcome
 }
 

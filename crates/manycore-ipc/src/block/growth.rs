@@ -11,15 +11,16 @@ use super::allocator::Blocks;
 use super::class::{CLASSES, class_holding, pages_of};
 use super::lists::{FREE, FRESH, HOLLOW};
 use super::room::{Room, used_bytes};
-use super::table::{BlockRef, Entry, Run, State};
+use super::table::{BlockRef, Entry, MOST_PAGES, Run, State};
 use crate::error::{AllocError, Corrupted};
 use crate::fault;
 use crate::registry::OwnerId;
 
 /// Pages by which the heap grows at least: 16 MiB.
 const CHUNK: u64 = (16 << 20) / PAGE as u64;
-/// Warm free pages that are kept for reuse before memory is given back: 64 MiB.
-const KEEP_WARM: u64 = (64 << 20) / PAGE as u64;
+/// Free pages that are kept for reuse before memory is given back: 128 MiB, so that a few messages of tens
+/// of megabytes take turns in pages that are warm.
+const KEEP: u64 = (128 << 20) / PAGE as u64;
 /// Runs shorter than this are not worth a system call: 1 MiB.
 const LEAST_PUNCH: u64 = (1 << 20) / PAGE as u64;
 
@@ -196,17 +197,18 @@ impl Blocks {
         }
     }
 
-    /// Gives memory back while more than 64 MiB of free pages are kept. Never called with a lock held.
+    /// Gives memory back while more than 128 MiB are free. Never called with a lock held.
     ///
     /// # Errors
     /// When the table is corrupted.
     pub fn trim(&self) -> Result<(), Corrupted> {
-        self.trim_to(KEEP_WARM)
+        self.trim_to(KEEP)
     }
 
-    pub(crate) fn trim_to(&self, most_warm: u64) -> Result<(), Corrupted> {
-        while self.header().warm.load(Relaxed) > most_warm {
-            let Some((page, pages)) = self.locked(Self::take_largest_warm)?? else {
+    pub(crate) fn trim_to(&self, most_idle: u64) -> Result<(), Corrupted> {
+        // Without the lock: a heap that has no more memory than may stay has none to give back.
+        while self.header().committed.load(Relaxed) > most_idle {
+            let Some((page, pages)) = self.locked(|this| this.take_surplus(most_idle))?? else {
                 return Ok(());
             };
             fault::point("block.punching");
@@ -224,19 +226,37 @@ impl Blocks {
         Ok(())
     }
 
-    fn take_largest_warm(&self) -> Result<Option<(u64, u64)>, Corrupted> {
-        for class in (0..CLASSES)
-            .rev()
-            .take_while(|&class| pages_of(class) >= LEAST_PUNCH)
-        {
-            if let Some((page, free)) = self.pop(FREE, class)? {
-                let run = Run {
-                    state: State::Punching,
-                    owner: self.me,
-                    ..free
-                };
-                self.entry(page)?.state.store(run.encode(), Release);
-                return Ok(Some((page, free.pages)));
+    /// Takes a large free run while more than `most_idle` pages are free. Counts what was returned and not
+    /// yet listed, and merges small neighbours if that is what it takes: after a burst nobody may take a
+    /// block for a long time, and so nobody else would do either.
+    fn take_surplus(&self, most_idle: u64) -> Result<Option<(u64, u64)>, Corrupted> {
+        self.collect_returned()?;
+        if self.header().idle.load(Relaxed) <= most_idle {
+            return Ok(None);
+        }
+        let large = self.take_large()?;
+        if large.is_some() || !self.is_worth_merging() {
+            return Ok(large);
+        }
+        self.rebuild()?;
+        self.take_large()
+    }
+
+    /// The largest run that was used, or else what growing left over. Not a longer fresh one: somebody has
+    /// just made the heap grow by as much, and is about to take it.
+    fn take_large(&self) -> Result<Option<(u64, u64)>, Corrupted> {
+        for (list, longest) in [(FREE, MOST_PAGES), (FRESH, CHUNK)] {
+            let large = |&class: &usize| (LEAST_PUNCH..=longest).contains(&pages_of(class));
+            for class in (0..CLASSES).rev().filter(large) {
+                if let Some((page, free)) = self.pop(list, class)? {
+                    let run = Run {
+                        state: State::Punching,
+                        owner: self.me,
+                        ..free
+                    };
+                    self.entry(page)?.state.store(run.encode(), Release);
+                    return Ok(Some((page, free.pages)));
+                }
             }
         }
         Ok(None)

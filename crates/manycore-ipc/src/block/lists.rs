@@ -28,8 +28,8 @@ impl Blocks {
         // Relaxed: all of this is under the lock.
         entry.link.store(u64::from(bin.load(Relaxed)), Relaxed);
         bin.store(page as u32 + 1, Relaxed);
-        if list == FREE {
-            header.warm.fetch_add(pages, Relaxed);
+        if list != HOLLOW {
+            header.idle.fetch_add(pages, Relaxed);
         }
     }
 
@@ -45,8 +45,8 @@ impl Blocks {
             return Err(Corrupted::new("a free list leads to a block in use"));
         }
         bin.store(self.entry(page)?.link.load(Relaxed) as u32, Relaxed);
-        if list == FREE {
-            header.warm.saturating_sub(run.pages, Relaxed);
+        if list != HOLLOW {
+            header.idle.saturating_sub(run.pages, Relaxed);
         }
         Ok(Some((page, run)))
     }
@@ -101,12 +101,12 @@ impl Blocks {
         for bin in header.bins.iter().flatten() {
             bin.store(0, Relaxed);
         }
-        header.warm.store(0, Relaxed);
+        header.idle.store(0, Relaxed);
         self.collect_returned()?;
         for bin in header.bins.iter().flatten() {
             bin.store(0, Relaxed); // what was just collected is found again by the walk
         }
-        header.warm.store(0, Relaxed);
+        header.idle.store(0, Relaxed);
         let (mut runs, mut committed, mut backing) = (0, 0, 0);
         let mut pending: Option<(u64, Run)> = None;
         self.walk(|page, run| {

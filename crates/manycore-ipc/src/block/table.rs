@@ -135,8 +135,8 @@ pub struct AllocatorHeader {
     pub table_backed: Word64,
     /// Pages backed by memory, as of the last rebuild plus what changed since.
     pub committed: Word64,
-    /// Of these, pages of listed `Free` runs.
-    pub warm: Word64,
+    /// Of these, pages of listed runs, `Free` and `Fresh`.
+    pub idle: Word64,
     /// Blocks freed since the last rebuild.
     pub frees: Word64,
     /// Runs seen by the last rebuild.

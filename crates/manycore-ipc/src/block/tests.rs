@@ -26,7 +26,7 @@ impl Blocks {
     pub(crate) fn audit(&self) -> Vec<(u64, Run)> {
         let audited = self.locked(|this| {
             this.collect_returned().expect("sound");
-            let (mut free, mut others, mut warm) = (HashMap::new(), Vec::new(), 0);
+            let (mut free, mut others, mut idle) = (HashMap::new(), Vec::new(), 0);
             let (mut backing, mut committed) = (0, 0);
             this.walk(|_, run| match run.state {
                 State::Hollow => {}
@@ -39,10 +39,10 @@ impl Blocks {
             assert_eq!(counted, [backing, committed], "pages backed, pages in use");
             this.walk(|page, run| match run.state {
                 State::Free | State::Fresh | State::Hollow => {
-                    warm += if run.state == State::Free {
-                        run.pages
-                    } else {
+                    idle += if run.state == State::Hollow {
                         0
+                    } else {
+                        run.pages
                     };
                     free.insert(page, (index_of(run.state), class_within(run.pages)));
                 }
@@ -63,7 +63,7 @@ impl Blocks {
                 }
             }
             assert!(free.is_empty(), "free, but on no list: {free:?}");
-            assert_eq!(this.header().warm.load(Relaxed), warm);
+            assert_eq!(this.header().idle.load(Relaxed), idle);
             others
         });
         audited.expect("sound")
@@ -176,8 +176,8 @@ fn what_was_backed_in_vain_is_not_counted_as_used() {
     let dead = on_behalf_of(&blocks, DEAD);
     let before = blocks.take(1).expect("room");
     let committed = || blocks.header().committed.load(Relaxed);
-    let used = committed();
     for stores in 0.. {
+        let used = committed();
         let grown = run_until_death(stores, || dead.grow(300)).is_some();
         let was_backing = blocks
             .audit()
@@ -228,6 +228,24 @@ fn pieces_that_were_given_back_make_a_whole_again() {
         .expect("it is all there, in pieces");
     blocks.free(whole.block);
     assert_eq!(blocks.audit(), []);
+}
+
+#[test]
+fn what_a_burst_left_free_is_given_back_though_nobody_takes_a_block_afterwards() {
+    for len in [10_000, 100_000, 2 << 20, 9 << 20] {
+        let blocks = blocks();
+        let burst: Vec<_> = std::iter::from_fn(|| blocks.take(len).ok()).collect();
+        assert!(
+            burst.len() as u64 * len > 8 << 20,
+            "{} of {len}",
+            burst.len()
+        );
+        burst.iter().for_each(|taken| blocks.free(taken.block));
+        blocks.trim_to(0).expect("sound");
+        let backed = blocks.header().committed.load(Relaxed);
+        assert!(backed < (2 << 20) / PAGE as u64, "{backed} pages of {len}");
+        assert_eq!(blocks.audit(), []);
+    }
 }
 
 #[test]
@@ -353,7 +371,7 @@ fn scribbled_words_are_refused_and_never_followed() {
                 &header.committed,
                 &header.frees,
                 &header.runs,
-                &header.warm,
+                &header.idle,
                 &header.table_backed,
             ] {
                 word.store(u64::MAX, Relaxed);

@@ -85,11 +85,16 @@ impl Family {
     /// When the table is corrupted.
     pub fn free_buried(&self) -> Result<(), HandleError> {
         let objects = self.objects()?;
+        let mut is_any_freed = false;
         while objects.has_buried() {
             let Some((index, kind)) = objects.pop_buried()? else {
-                return Ok(());
+                break;
             };
             self.free_object(&objects, index, kind)?;
+            is_any_freed = true;
+        }
+        if is_any_freed {
+            Blocks::new(self.heap, objects.me()).trim()?; // a queue may have been full of messages
         }
         Ok(())
     }

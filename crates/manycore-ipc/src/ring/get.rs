@@ -27,10 +27,13 @@ pub struct Message {
     /// Index and generation of the handles in it. They count as in flight until
     /// [`Family::receive`](crate::Family::receive) has taken them over.
     pub handles: Vec<(u32, u32)>,
+    /// Whether a region was freed on the way to it.
+    pub left_region: bool,
 }
 
 impl Message {
     fn clear(&mut self) {
+        self.left_region = false;
         self.payload.clear();
         self.blocks.clear();
         self.handles.clear();
@@ -97,6 +100,9 @@ impl Ring {
         drop(guard);
         if outcome == Get::Done {
             self.after_get();
+        }
+        if into.left_region {
+            let _ = self.blocks.trim(); // the message is taken; a damaged table shows again at the next block
         }
         Ok(outcome)
     }
@@ -184,6 +190,7 @@ impl Ring {
                 return Err(Corrupted::new("a ring's last region leads to another one"));
             }
             head = self.follow(head, &region)?;
+            into.left_region = true;
         };
         self.copy_out(head, &region, header, into)?;
         if let Some(row) = row {

@@ -1,6 +1,6 @@
-"""Two child processes that start together; one of them reports a sample.
+"""Child processes that start together; some of them report a sample.
 
-Everything here goes over plain pipes of the operating system, so that it costs both modules the
+Everything here goes over plain pipes of the operating system, so that it costs all modules the
 same and does not wake what is being measured.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from benches.harness import Sample
 
 Role = Callable[[Callable[[], None]], Sample | None]
-"""A child's work. It prepares, calls its argument to wait for the other child, then runs."""
+"""A child's work. It prepares, calls its argument to wait for the other children, then runs."""
 
 
 class Gate:
@@ -48,15 +48,15 @@ def _play(role: Role, cpu: int | None, gate: Gate, report: int) -> None:
         os.sched_setaffinity(0, {cpu})
     sample = role(gate.arrive)
     if sample is not None:
-        os.write(report, json.dumps(asdict(sample)).encode())
+        os.write(report, json.dumps(asdict(sample)).encode() + b"\n")  # in one piece, it is short
 
 
-def run_pair(context: Any, roles: tuple[Role, Role], cpus: tuple[int | None, int | None]) -> Sample:
-    """Fork a child for each role, pinned to its CPU if it has one; return the sample reported.
+def run_children(context: Any, roles: Sequence[Role], cpus: Sequence[int | None]) -> list[Sample]:
+    """Fork a child for each role, pinned to its CPU if it has one; return the samples reported.
 
     Args:
         context: The `fork` context of the module under measurement: roles may be closures.
-        roles: The work of the two children; exactly one returns a sample.
+        roles: The work of the children; at least one returns a sample.
         cpus: Where the children run; None leaves it to the scheduler.
     """
     gate = Gate()
@@ -70,11 +70,11 @@ def run_pair(context: Any, roles: tuple[Role, Role], cpus: tuple[int | None, int
     os.close(write_end)
     gate.open(len(children))
     with os.fdopen(read_end, "rb") as report:
-        text = report.read()  # ends when both children have
+        lines = report.read().splitlines()  # ends when all children have
     for child in children:
         child.join()
     gate.close()
     exit_codes = [child.exitcode for child in children]
-    if exit_codes != [0, 0]:
+    if any(exit_codes):
         raise RuntimeError(f"children ended with exit codes {exit_codes}")
-    return Sample(**json.loads(text))
+    return [Sample(**json.loads(line)) for line in lines]

@@ -1,0 +1,136 @@
+"""What queues cost while nothing happens: hardly any time, little memory, no descriptor."""
+
+import contextlib
+import gc
+import os
+import queue as standard_queue
+import time
+
+import pytest
+
+import heap
+import manycore
+import targets
+from processes import wait_until_asleep
+
+pytestmark = pytest.mark.beyond_stdlib
+
+CTX = manycore.get_context("fork")
+MOST = 0.002  # of a core
+SECONDS = 4.0
+MB = 1_000_000
+
+
+def share_of_a_core(wait):
+    """What part of a core this process uses while `wait` waits."""
+    begun, used = time.monotonic(), time.process_time()
+    wait()
+    used = time.process_time() - used
+    return used / (time.monotonic() - begun)
+
+
+def measured(wait, answers):
+    answers.put(share_of_a_core(wait))
+
+
+def full(queue):
+    queue.put("it is full")
+    return queue
+
+
+def in_slices(queue, seconds):
+    """Many short waits in a row."""
+
+    def wait():
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            with contextlib.suppress(standard_queue.Empty):
+                queue.get(timeout=seconds)
+
+    return wait
+
+
+# Each has a queue that it waits on, and what ends the wait, if it doesn't by itself.
+WAITS = {
+    "get": (lambda: CTX.Queue(), lambda queue: queue.get, lambda queue: queue.put(None)),
+    "get of a simple queue": (
+        lambda: CTX.SimpleQueue(),
+        lambda queue: queue.get,
+        lambda queue: queue.put(None),
+    ),
+    "put": (
+        lambda: full(CTX.Queue(1)),
+        lambda queue: lambda: queue.put(None),
+        lambda queue: queue.get(),
+    ),
+    "join": (
+        lambda: full(CTX.JoinableQueue()),
+        lambda queue: queue.join,
+        lambda queue: queue.task_done(),
+    ),
+    "get with a timeout": (
+        lambda: CTX.Queue(),
+        lambda queue: in_slices(queue, SECONDS),
+        lambda queue: None,
+    ),
+    "get with many short timeouts": (
+        lambda: CTX.Queue(),
+        lambda queue: in_slices(queue, 0.2),
+        lambda queue: None,
+    ),
+}
+
+
+@pytest.mark.slow
+def test_who_waits_uses_less_than_two_thousandths_of_a_core():
+    """All kinds of waits at once, each in a process of its own, whose processor time counts."""
+    answers, waiting = {}, []
+    for name, (make, wait, end) in WAITS.items():
+        queue, answers[name] = make(), CTX.SimpleQueue()
+        process = CTX.Process(target=measured, args=(wait(queue), answers[name]))
+        process.start()
+        waiting.append((process, queue, end))
+    time.sleep(SECONDS)  # what is measured is how it passes
+    for process, queue, end in waiting:
+        end(queue)
+        process.join()
+    shares = {name: answer.get() for name, answer in answers.items()}
+    print({name: f"{share:.3%}" for name, share in shares.items()})
+    assert {name: share for name, share in shares.items() if share >= MOST} == {}
+
+
+@pytest.mark.slow
+def test_twenty_that_wait_for_one_queue_use_no_more_each():
+    queue, answers = CTX.Queue(), CTX.SimpleQueue()
+    waiting = [CTX.Process(target=measured, args=(queue.get, answers)) for _ in range(20)]
+    for process in waiting:
+        process.start()
+    for process in waiting:
+        wait_until_asleep(process.pid)
+    time.sleep(SECONDS)
+    targets.put(queue, *[None] * len(waiting))
+    for process in waiting:
+        process.join()
+    shares = [answers.get() for _ in waiting]
+    print(f"{max(shares):.3%}")
+    assert max(shares) < MOST
+
+
+@pytest.mark.parametrize("kind", ["Queue", "JoinableQueue", "SimpleQueue"])
+@pytest.mark.parametrize("was_used", [False, True], ids=["new", "used"])
+def test_a_thousand_idle_queues_take_less_than_twenty_megabytes_and_no_descriptor(kind, was_used):
+    gc.collect()
+    manycore.Queue()  # whoever makes something frees what others have left
+    used, descriptors = heap.used(), os.listdir("/proc/self/fd")
+    queues = [getattr(manycore, kind)() for _ in range(1000)]
+    if was_used:
+        for queue in queues:
+            targets.put(queue, "small", {1, 2}, bytes(40_000))
+            assert [queue.get() for _ in range(3)] == ["small", {1, 2}, bytes(40_000)]
+        del queue
+    assert heap.used() - used < 20 * MB
+    assert os.listdir("/proc/self/fd") == descriptors
+    assert all(queue.empty() for queue in queues)
+    del queues
+    gc.collect()
+    assert heap.used() <= used
