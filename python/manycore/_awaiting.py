@@ -1,14 +1,16 @@
-"""Queues in asyncio."""
+"""Queues in asyncio, which is imported at the first need: it is larger than all of this package."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from queue import Empty, Full
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from manycore.errors import ShutDown
+
+if TYPE_CHECKING:
+    import asyncio
 
 LOOK_AGAIN = 0.25
 """Seconds after which a waiting task looks by itself: a killed producer tells nobody of its end."""
@@ -62,7 +64,9 @@ class Awaiting:
     """The methods of a queue that are awaited: without a thread, and cancelling loses no item."""
 
     def _readiness(self, what: str) -> _Readiness:
-        loop = asyncio.get_running_loop()
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
         loops = _readiness.setdefault(self, WeakKeyDictionary())
         known = loops.setdefault(loop, {})
         if what not in known:
