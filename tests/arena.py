@@ -205,11 +205,15 @@ def kill_many(
 ):
     """So many producers and consumers, of which `kills` are killed; says what came of it.
 
-    The consumers begin when `backlog` of the producers were killed: until then the queue grows.
+    `kind` names a queue of the package, or makes something like one of a `maxsize`. The consumers
+    begin when `backlog` of the producers were killed: until then the queue grows.
     """
     manycore._engine.reap()
     blocks = heap.blocks_in_use()
-    queue = getattr(manycore, kind)(*[maxsize] * (kind != "SimpleQueue"))
+    if callable(kind):
+        queue = kind(maxsize)
+    else:
+        queue = getattr(manycore, kind)(*[maxsize] * (kind != "SimpleQueue"))
     arena = Arena(queue, f"{killed_roles} {maxsize} {kind}", killed_roles, make)
     for _ in range(pairs):
         arena.start("producer")

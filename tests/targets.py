@@ -1,6 +1,7 @@
 """What tests run in other processes: importable, so that `spawn` can name it."""
 
 import faulthandler
+import itertools
 import multiprocessing
 import os
 import resource
@@ -479,3 +480,15 @@ def give_up_waiting(connection, answers):
             connection.send(b"x" * 100_000)
     except BrokenPipeError as error:
         answers.put(type(error).__name__)
+
+
+def put_quietly(queue, item):
+    die_quietly()
+    queue.put(item)
+
+
+def send_counting(connection, ready):
+    die_quietly()
+    os.write(ready, b"r")
+    for number in itertools.count():
+        connection.send(number)
