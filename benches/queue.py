@@ -140,6 +140,7 @@ def pass_on(target: Target, queue: Any, payload: Payload, crowd: Crowd, n: int) 
     """Send `n` messages from children to children, after up to a quarter as many to warm up."""
     n = max(n, crowd.consumers)
     warm_up = max(crowd.consumers, min(n // 4, 1000))
+    total = n + warm_up
 
     def producer(share: int) -> Role:
         def produce(start: Callable[[], None]) -> None:
@@ -150,19 +151,19 @@ def pass_on(target: Target, queue: Any, payload: Payload, crowd: Crowd, n: int) 
 
         return produce
 
-    def consumer(warm_up: int, share: int) -> Role:
+    def consumer(unclocked: int, share: int) -> Role:
         def consume(start: Callable[[], None]) -> Sample:
             start()
-            receive(queue.get, warm_up, payload.use)
+            receive(queue.get, unclocked, payload.use)
             begin = perf_counter()  # the same clock for all processes
             last = receive(queue.get, share, payload.use)
             end = perf_counter()
-            expect(was_sent(last, payload.items(n + warm_up)), "a consumer's last message")
+            expect(was_sent(last, payload.items(total)), "a consumer's last message")
             return Sample(share, end - begin, {"begin": begin, "end": end})
 
         return consume
 
-    produced = crowd.shares(n + warm_up, crowd.producers)
+    produced = crowd.shares(total, crowd.producers)
     warm_ups = crowd.shares(warm_up, crowd.consumers)
     consumed = crowd.shares(n, crowd.consumers)
     roles = [*map(producer, produced), *map(consumer, warm_ups, consumed)]

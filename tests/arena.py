@@ -141,7 +141,7 @@ class Arena:
         """
         (victim,) = ANNOUNCEMENT.unpack(os.read(self.announced, ANNOUNCEMENT.size))
         self.spin(200)
-        process, role, _ = self.crew[victim]
+        process, _, _ = self.crew[victim]
         for _ in range(times_paused):
             stop_and_confirm(process.pid)
             self.spin(5_000)  # others may run into what it has locked
@@ -150,11 +150,19 @@ class Arena:
         if when_stopped:
             stop_and_confirm(process.pid)
             when_stopped()
+        self.kill(victim, number)
+        os.write(self.give_tickets, bytes(TICKETS))
+
+    def kill(self, victim, number=signal.SIGKILL):
+        """Kills this one and starts another in its place."""
+        process, role, _ = self.crew[victim]
         kill_and_confirm(process.pid, number)
         self.killed[victim] = time.monotonic_ns()
         process.join()
         self.start(role)
-        os.write(self.give_tickets, bytes(TICKETS))
+
+    def alive(self):
+        return [number for number in self.crew if number not in self.killed]
 
     def finish(self):
         """Lets those alive end in order, first all producers, then all consumers."""

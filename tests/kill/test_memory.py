@@ -65,7 +65,8 @@ for size in (MIB, 100_000, 8 * MIB, 30_000):
         queue.get()
         queue.put(bytes(size))  # as much as went away
     drain(queue, count)
-assert fill(queue, MIB) >= first - 2
+# In a group what the allocator of this program has kept of the large ones counts, too.
+assert fill(queue, MIB) >= first - 12
 print("done", first)
 """
 

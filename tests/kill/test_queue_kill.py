@@ -3,8 +3,11 @@
 What "lost" means is said in `arena.py`.
 """
 
+import gc
+
 import pytest
 
+import heap
 import manycore
 import targets
 from arena import (
@@ -89,6 +92,32 @@ def test_what_a_killed_consumer_had_not_taken_is_there(seed, consumers):
     received = what_was_received(arena)
     assert received >= set(range(1001 - left[0], 1001))
     assert len(received) in (999, 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_consumers_killed_while_they_give_memory_back_leave_it_to_others(seed):
+    """They drain 400 MB, of which more than half is given back while they do."""
+    items, kills = 4000, 15
+    manycore._engine.reap()
+    blocks, used, backed = heap.blocks_in_use(), heap.used(), heap.backed()
+    queue = manycore.Queue()
+    for number in range(1, items + 1):
+        queue.put(item_with_buffers(0, number))
+    assert heap.used() > used + 400_000_000
+    arena = Arena(queue, seed, ["consumer"])
+    for _ in range(3):
+        arena.start("consumer")
+    for _ in range(kills):
+        arena.spin(30_000)
+        arena.kill(arena.chance.choice(arena.alive()))
+    arena.finish()
+    assert items - kills <= len(what_was_received(arena)) <= items
+    del arena, queue
+    gc.collect()
+    manycore._engine.reap()
+    assert heap.blocks_in_use() == blocks
+    assert heap.backed() <= backed + (200 << 20)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -102,7 +102,7 @@ impl Blocks {
             used: 0,
             limit: MOST_PAGES * PAGE as u64,
         })?;
-        let mut is_merged = false;
+        let mut tidied = 0;
         loop {
             let found = self.locked(|this| this.take_listed(class))?;
             if let Some((page, is_fresh)) = found? {
@@ -122,12 +122,17 @@ impl Blocks {
             }
             match self.grow(pages_of(class)) {
                 // What is free, or was given back, in pieces may be enough in one.
-                Err(AllocError::HeapFull { .. } | AllocError::NoDescriptor) if !is_merged => {
-                    self.locked(Self::rebuild)??
+                Err(AllocError::HeapFull { .. } | AllocError::NoDescriptor) if tidied == 0 => {
+                    self.locked(Self::rebuild)??;
+                }
+                // Or what is free here and what has no memory there.
+                Err(AllocError::HeapFull { .. }) if tidied == 1 => {
+                    self.trim_all()?;
+                    self.locked(Self::rebuild)??;
                 }
                 grown => grown?,
             }
-            is_merged = true;
+            tidied += 1;
         }
     }
 

@@ -206,9 +206,20 @@ impl Blocks {
     }
 
     pub(crate) fn trim_to(&self, most_idle: u64) -> Result<(), Corrupted> {
+        self.give_up(most_idle, LEAST_PUNCH)
+    }
+
+    /// Gives back whatever is free, however short, so that it can become one run with what has no memory.
+    pub(super) fn trim_all(&self) -> Result<(), Corrupted> {
+        self.give_up(0, 1)
+    }
+
+    /// Gives memory back while more than `most_idle` pages are free, in runs of `least` pages or more.
+    fn give_up(&self, most_idle: u64, least: u64) -> Result<(), Corrupted> {
         // Without the lock: a heap that has no more memory than may stay has none to give back.
         while self.header().committed.load(Relaxed) > most_idle {
-            let Some((page, pages)) = self.locked(|this| this.take_surplus(most_idle))?? else {
+            let Some((page, pages)) = self.locked(|this| this.take_surplus(most_idle, least))??
+            else {
                 return Ok(());
             };
             fault::point("block.punching");
@@ -229,24 +240,24 @@ impl Blocks {
     /// Takes a large free run while more than `most_idle` pages are free. Counts what was returned and not
     /// yet listed, and merges small neighbours if that is what it takes: after a burst nobody may take a
     /// block for a long time, and so nobody else would do either.
-    fn take_surplus(&self, most_idle: u64) -> Result<Option<(u64, u64)>, Corrupted> {
+    fn take_surplus(&self, most_idle: u64, least: u64) -> Result<Option<(u64, u64)>, Corrupted> {
         self.collect_returned()?;
         if self.header().idle.load(Relaxed) <= most_idle {
             return Ok(None);
         }
-        let large = self.take_large()?;
+        let large = self.take_large(least)?;
         if large.is_some() || !self.is_worth_merging() {
             return Ok(large);
         }
         self.rebuild()?;
-        self.take_large()
+        self.take_large(least)
     }
 
     /// The largest run that was used, or else what growing left over. Not a longer fresh one: somebody has
     /// just made the heap grow by as much, and is about to take it.
-    fn take_large(&self) -> Result<Option<(u64, u64)>, Corrupted> {
+    fn take_large(&self, least: u64) -> Result<Option<(u64, u64)>, Corrupted> {
         for (list, longest) in [(FREE, MOST_PAGES), (FRESH, CHUNK)] {
-            let large = |&class: &usize| (LEAST_PUNCH..=longest).contains(&pages_of(class));
+            let large = |&class: &usize| (least..=longest).contains(&pages_of(class));
             for class in (0..CLASSES).rev().filter(large) {
                 if let Some((page, free)) = self.pop(list, class)? {
                     let run = Run {

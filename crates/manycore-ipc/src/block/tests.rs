@@ -249,6 +249,24 @@ fn what_a_burst_left_free_is_given_back_though_nobody_takes_a_block_afterwards()
 }
 
 #[test]
+fn what_is_free_in_short_pieces_makes_a_whole_with_what_has_no_memory() {
+    let blocks = blocks();
+    let mut taken: Vec<_> = std::iter::from_fn(|| blocks.take(2 << 20).ok()).collect();
+    let pages = blocks.heap.layout().pages as u64;
+    // Of every second block the memory is given back, of the others it is kept, in pieces too short for that.
+    let mut pieces = Vec::new();
+    while let (Some(one), Some(other)) = (taken.pop(), taken.pop()) {
+        blocks.free(one.block);
+        blocks.trim_to(0).expect("sound");
+        blocks.free(other.block);
+        pieces.extend(std::iter::repeat_with(|| blocks.take(600_000).expect("room")).take(3));
+    }
+    pieces.iter().for_each(|piece| blocks.free(piece.block));
+    let whole = (pages - 300) * PAGE as u64;
+    assert!(blocks.take(whole * 4 / 5).is_ok(), "of {pages} pages");
+}
+
+#[test]
 fn a_heap_of_less_than_a_chunk_can_be_filled() {
     let blocks = blocks();
     let mut taken = Vec::new();
