@@ -9,6 +9,7 @@ __all__ = [
     "Crew",
     "Job",
     "Memory",
+    "Pieces",
     "PlainLock",
     "PrivateView",
     "RecursiveLock",
@@ -50,6 +51,12 @@ class Memory:
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):  # before, the buffer protocol has no name in Python
         def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Pieces:
+    def __new__(cls) -> Self: ...
+    def write(self, piece: object) -> None: ...
+    def take(self) -> Pieces: ...
 
 @final
 class PrivateView:
