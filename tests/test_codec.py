@@ -275,6 +275,31 @@ def test_get_raises_what_unpickling_raises_and_the_queue_goes_on(queue):
     assert queue.get() == "next"
 
 
+@pytest.mark.parametrize("size", [60_000, 70_000, 5 << 20])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_long_parts_deep_inside_arrive_among_others(queue, kind, size):
+    check_round_trip(queue, [[kind(bytes([number]) * size), "text", number] for number in range(6)])
+    check_round_trip(queue, {1: [kind(size)], 2: [kind(size), {3}]})
+
+
+class Empties:
+    """Empties an array that the pickler has written already."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __reduce__(self):
+        self.array.clear()
+        return list, ()
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_what_changes_while_the_rest_is_pickled_arrives_as_it_was(queue, size):
+    array = bytearray(b"x" * size)
+    queue.put([[array], Empties(array)])
+    assert queue.get() == [[b"x" * size], []]
+
+
 class FailsToPickle:
     def __reduce__(self):
         raise LookupError("cannot be pickled")

@@ -69,7 +69,6 @@ SHAPES_AND_TYPES = {
     "complex of them": np.arange(10, dtype=np.clongdouble),
     "with metadata": np.arange(10).astype(np.dtype("i8", metadata={"unit": "m"})),
     "unaligned": np.frombuffer(bytearray(81), "u1")[1:].view("f8"),
-    "characters": np.array(["a", "b"]).view(np.char.chararray),
 }
 for name, sent in list(SHAPES_AND_TYPES.items()):
     if sent.dtype.kind in "biufc" and sent.flags.writeable:

@@ -20,6 +20,10 @@ HERE = str(Path(__file__).parent)
 # In the native encoding a `bytes` begins with a tag and four bytes of length.
 INSIDE = 5
 HUGE = struct.pack("<I", 2**32 - 1)
+# An array of doubles begins like this, and goes on with its dimensions and their lengths.
+ARRAY = b"n<f\x08C"
+NUMBER = struct.pack("<Id", 8, 0.5)
+length = struct.Struct("<Q").pack
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,16 @@ def received(queue, heap, payload):
         "bytes that are longer than the message": b"b" + HUGE,
         "text that is not UTF-8": b"s\1\0\0\0\xff",
         "an integer, and more": b"i" + bytes(8) + b"N",
+        "bytes outside that are not there": b"B",
+        "a bytearray outside that is not there": b"A",
+        "a bytearray that is longer than the message": b"a" + HUGE,
+        "an array that is longer than the message": ARRAY + b"\1" + length(9) + HUGE,
+        "an array of fewer numbers than it says": ARRAY + b"\1" + length(2) + NUMBER,
+        "an array of so many numbers that it has none": ARRAY + b"\1" + length(2**61) + NUMBER,
+        "an empty array of a huge one": ARRAY + b"\2" + length(0) + length(2**63 - 1) + bytes(4),
+        "an array of no numbers": b"n<O\x08C\1" + length(1) + NUMBER,
+        "an array of numbers that there are not": b"n<f\x07C\1" + length(1) + NUMBER,
+        "an array outside that is not there": b"O<f\x08C\1" + length(1),
     }.values(),
     ids=lambda payload: payload[:8].hex(),
 )
@@ -74,6 +88,7 @@ def test_a_damaged_encoding_is_refused(queue, heap, payload):
     st.lists(
         st.one_of(
             st.sampled_from([b"N", b"T", b"i", b"d", b"s", b"b", b"t", b"l", b"m"]),
+            st.sampled_from([b"a", b"A", b"B", ARRAY, ARRAY + b"\1" + length(1), NUMBER]),
             st.sampled_from([b"\0\0\0\0", b"\1\0\0\0", b"\2\0\0\0", b"\x10\0\0\0", HUGE]),
             st.binary(max_size=9),
         )

@@ -10,6 +10,7 @@ __all__ = [
     "Job",
     "Memory",
     "OpenProducer",
+    "Pieces",
     "PipeEnd",
     "PlainLock",
     "PrivateView",
@@ -53,6 +54,12 @@ class Memory:
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):  # before, the buffer protocol has no name in Python
         def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Pieces:
+    def __new__(cls) -> Self: ...
+    def write(self, piece: object) -> None: ...
+    def take(self) -> Pieces: ...
 
 @final
 class PrivateView:

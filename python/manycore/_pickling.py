@@ -60,19 +60,21 @@ def _rebuild_view(data: Any, format: str, itemsize: int, shape: tuple[int, ...])
 _reducers = _Reducers()
 
 
-class _Encoder(threading.local):
-    """A pickler of this thread's that is used again for every message."""
+class _Encoder:
+    """A pickler that is used again for every message of one thread."""
+
+    __slots__ = ("buffers", "busy", "clear_memo", "dump", "pieces", "table")
 
     def __init__(self) -> None:
         self.busy = False
         self.table: dict[type, Any] | None = None
 
     def renew(self, table: dict[type, Any]) -> None:
-        self.file = io.BytesIO()
+        self.pieces = _engine.Pieces()
         self.buffers: list[memoryview] = []
-        self.pickler = pickle.Pickler(self.file, 5, buffer_callback=self.keep_inside)
-        self.pickler.dispatch_table = table
-        self.table = table
+        pickler = pickle.Pickler(self.pieces, 5, buffer_callback=self.keep_inside)
+        pickler.dispatch_table = table
+        self.table, self.dump, self.clear_memo = table, pickler.dump, pickler.clear_memo
 
     def keep_inside(self, buffer: pickle.PickleBuffer) -> bool:
         """Whether a buffer stays inside the pickle; otherwise it is noted."""
@@ -85,22 +87,16 @@ class _Encoder(threading.local):
         self.buffers.append(raw)
         return False
 
-    def dumps(self, obj: object) -> tuple[bytes, list[memoryview]]:
+    def dumps(self, obj: object) -> tuple[_engine.Pieces, list[memoryview]]:
         table = _reducers.table()
-        if self.busy:  # a reducer, a finalizer or a signal handler puts something into a queue
-            nested = _Encoder.__new__(_Encoder)
-            nested.__init__()  # type: ignore[misc]
-            return nested.dumps(obj)
         self.busy = True
         try:
             if table is not self.table:
                 self.renew(table)
-            self.pickler.dump(obj)
-            pickled = self.file.getvalue(), self.buffers
-            self.file.seek(0)
-            self.file.truncate()
+            self.dump(obj)
+            pickled = self.pieces.take(), self.buffers
             self.buffers = []
-            self.pickler.clear_memo()
+            self.clear_memo()
             return pickled
         except BaseException:
             self.table = None  # whatever it is in the middle of: the next object gets a new pickler
@@ -109,12 +105,20 @@ class _Encoder(threading.local):
             self.busy = False  # last: until here, who comes in between needs one of their own
 
 
-_encoder = _Encoder()
+class _Threads(threading.local):
+    def __init__(self) -> None:
+        self.encoder = _Encoder()
 
 
-def dumps(obj: object) -> tuple[bytes, list[memoryview]]:
-    """A pickle of an object, and the buffers that travel beside it."""
-    return _encoder.dumps(obj)
+_threads = _Threads()
+
+
+def dumps(obj: object) -> tuple[_engine.Pieces, list[memoryview]]:
+    """A pickle of an object, in pieces, and the buffers that travel beside it."""
+    encoder = _threads.encoder
+    if encoder.busy:  # a reducer, a finalizer or a signal handler puts something into a queue
+        encoder = _Encoder()
+    return encoder.dumps(obj)
 
 
 def dumps_function(function: Callable[..., object]) -> tuple[bytes, bool]:

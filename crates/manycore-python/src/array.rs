@@ -12,6 +12,7 @@
 use std::ffi::CStr;
 
 use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -65,7 +66,7 @@ pub fn encode(
     ) else {
         return Err(Unsupported);
     };
-    if buffer.readonly() || !(is_c || buffer.is_fortran_contiguous()) {
+    if !is_number(kind, size) || buffer.readonly() || !(is_c || buffer.is_fortran_contiguous()) {
         return Err(Unsupported);
     }
     let is_inside = buffer.len_bytes() < outside::LEAST;
@@ -95,7 +96,7 @@ pub fn decode<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let [order, kind, size, layout, dimensions] = reader.array()?;
-    let is_known = b"<>".contains(&order) && b"biufc".contains(&kind) && b"CF".contains(&layout);
+    let is_known = b"<>".contains(&order) && is_number(kind, size) && b"CF".contains(&layout);
     let mut shape = Vec::with_capacity(dimensions.into());
     let mut bytes = Some(usize::from(size)).filter(|_| is_known);
     for _ in 0..dimensions {
@@ -115,14 +116,13 @@ pub fn decode<'py>(
     let class = imported(&CLASS, py, "numpy", "ndarray")?;
     let kind = format!("{}{}{size}", order as char, kind as char);
     let shape = PyTuple::new(py, shape)?;
-    class.call1((
-        shape,
-        kind,
-        data,
-        0,
-        py.None(),
-        (layout as char).to_string(),
-    ))
+    let layout = (layout as char).to_string();
+    let made = class.call1((shape, kind, data, 0, py.None(), layout));
+    // Such as of more dimensions than there can be.
+    made.map_err(|error| match error.is_instance_of::<PyValueError>(py) {
+        true => damaged(),
+        false => error,
+    })
 }
 
 /// `numpy.ndarray`, if there is one: who has an array has imported NumPy.
@@ -154,6 +154,17 @@ fn has_metadata(array: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = array.py();
     let dtype = array.getattr(intern!(py, "dtype"))?;
     Ok(!dtype.getattr(intern!(py, "metadata"))?.is_none())
+}
+
+/// Whether NumPy may have numbers of a kind and size.
+fn is_number(kind: u8, size: u8) -> bool {
+    match kind {
+        b'b' => size == 1,
+        b'i' | b'u' => matches!(size, 1 | 2 | 4 | 8),
+        b'f' => matches!(size, 2 | 4 | 8 | 12 | 16),
+        b'c' => matches!(size, 8 | 16 | 24 | 32),
+        _ => false,
+    }
 }
 
 /// Byte order and kind of a number, in NumPy's letters. Types of one kind and size are one type after a pickle, too.

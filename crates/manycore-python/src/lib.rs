@@ -5,6 +5,7 @@
 //! | [`codec`] | the native encoding of small plain values |
 //! | [`array`] | NumPy's arrays in it |
 //! | [`message`] | Python objects as messages |
+//! | [`pieces`] | what a pickler writes to |
 //! | [`outside`] | what travels outside a message's payload |
 //! | [`buffer`] | Python's buffers and the heap's bytes: the one module with `unsafe` |
 //! | [`queue`] | the class behind `Queue` |
@@ -34,6 +35,7 @@ mod job;
 mod lock;
 mod message;
 mod outside;
+mod pieces;
 mod pipe;
 mod queue;
 mod task;
@@ -47,6 +49,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     family::initialise();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<buffer::Memory>()?;
+    module.add_class::<pieces::Pieces>()?;
     module.add_class::<buffer::PrivateView>()?;
     module.add_class::<buffer::Shaped>()?;
     module.add_class::<queue::RingQueue>()?;

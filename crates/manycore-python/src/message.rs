@@ -17,12 +17,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use crate::buffer;
 use crate::codec;
 use crate::errors::{self, Error};
 use crate::family::Parts;
 use crate::imported::imported;
 use crate::outside::{self, Part, Received};
+use crate::pieces::{Piece, Pieces};
 
 /// The payload is in the native encoding.
 pub const NATIVE: u8 = 1;
@@ -78,8 +78,8 @@ pub struct Encoded {
     pub kind: u8,
     /// The payload.
     pub payload: Vec<u8>,
-    /// The rest of the payload, if it is a pickle that is too long for a record.
-    pickle: Option<Py<PyBytes>>,
+    /// The rest of the payload, if it is a pickle that is too long for a record: one after the other.
+    pickle: Vec<Piece>,
     parts: Vec<Part>,
     handles: Vec<Handle>,
 }
@@ -92,7 +92,7 @@ impl Encoded {
         Self {
             kind: NATIVE,
             payload,
-            pickle: None,
+            pickle: Vec::new(),
             parts: Vec::new(),
             handles: Vec::new(),
         }
@@ -118,7 +118,7 @@ impl Encoded {
             self.parts.push(Part::Buffer(buffer));
             return Ok(());
         }
-        buffer::with_bytes(&buffer, bytes.py(), |bytes| {
+        crate::buffer::with_bytes(&buffer, bytes.py(), |bytes| {
             self.payload.extend_from_slice(bytes);
         })
     }
@@ -130,12 +130,9 @@ impl Encoded {
         let dumps = imported(&DUMPS, py, "manycore._pickling", "dumps")?;
         let (pickled, handles) = collecting(|| dumps.call1((object,)));
         let pickled = pickled?.cast_into::<PyTuple>()?;
-        let bytes = pickled.get_item(0)?.cast_into::<PyBytes>()?;
-        if self.payload.len() + bytes.as_bytes().len() <= MOST_INLINE {
-            self.payload.extend_from_slice(bytes.as_bytes());
-        } else {
-            self.pickle = Some(bytes.unbind());
-        }
+        let pieces = pickled.get_item(0)?.cast_into::<Pieces>()?;
+        let pieces = pieces.borrow_mut().take_all();
+        self.append(py, pieces);
         for view in pickled.get_item(1)?.cast_into::<PyList>()? {
             self.parts.push(Part::Buffer(PyUntypedBuffer::get(&view)?));
         }
@@ -151,7 +148,19 @@ impl Encoded {
         Ok(())
     }
 
-    /// Copies what travels out of band into blocks, and counts the handles.
+    /// Appends the pieces of a pickle.
+    fn append(&mut self, py: Python<'_>, pieces: Vec<Piece>) {
+        let len: usize = pieces.iter().map(|piece| piece.len(py)).sum();
+        if self.payload.len() + len > MOST_INLINE {
+            self.pickle = pieces;
+            return;
+        }
+        for piece in pieces {
+            piece.read(py, |bytes| self.payload.extend_from_slice(bytes));
+        }
+    }
+
+    /// Copies what travels outside into blocks, and counts the handles.
     pub fn ready(mut self, py: Python<'_>, family: &'static Family) -> Result<Ready, Error> {
         let mut ready = Ready {
             family,
@@ -163,8 +172,8 @@ impl Encoded {
         for part in &self.parts {
             part.send(py, family, &mut ready.blocks)?;
         }
-        if self.payload.len() > MOST_INLINE || self.pickle.is_some() {
-            ready.add_payload(py, &self.payload, self.pickle.as_ref())?;
+        if self.payload.len() > MOST_INLINE || !self.pickle.is_empty() {
+            ready.add_payload(py, &self.payload, &self.pickle)?;
             self.payload.clear();
         }
         family.send(&self.handles)?;
@@ -178,7 +187,7 @@ impl Encoded {
     pub fn is_plain(&self) -> bool {
         self.parts.is_empty()
             && self.handles.is_empty()
-            && self.pickle.is_none()
+            && self.pickle.is_empty()
             && self.payload.len() <= MOST_INLINE
     }
 }
@@ -209,22 +218,18 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Puts the payload, in two pieces, into the last block.
-    fn add_payload(
-        &mut self,
-        py: Python<'_>,
-        head: &[u8],
-        rest: Option<&Py<PyBytes>>,
-    ) -> Result<(), Error> {
-        let rest_len = rest.map_or(0, |rest| rest.as_bytes(py).len());
+    /// Puts the payload, which is `head` and what follows, into the last block.
+    fn add_payload(&mut self, py: Python<'_>, head: &[u8], rest: &[Piece]) -> Result<(), Error> {
+        let rest_len: usize = rest.iter().map(|piece| piece.len(py)).sum();
         let taken = outside::take(py, self.family, head.len() + rest_len)?;
         self.blocks.push(taken.block);
         self.kind |= IN_BLOCK;
         let blocks = self.family.blocks()?;
         blocks.fill(&taken, 0, head)?;
-        if let Some(rest) = rest {
-            let fill = |bytes: &[u8]| blocks.fill(&taken, head.len(), bytes);
-            buffer::with_constant_bytes(rest, py, fill)?;
+        let mut at = head.len();
+        for piece in rest {
+            piece.read(py, |bytes| blocks.fill(&taken, at, bytes))?;
+            at += piece.len(py);
         }
         Ok(())
     }
