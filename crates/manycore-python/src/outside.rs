@@ -160,9 +160,11 @@ impl Drop for Received<'_> {
         for &block in self.left.by_ref() {
             self.blocks.free(block);
         }
-        if self.is_large {
-            let _ = self.blocks.trim(); // damage shows again when a block is taken
+        if !self.is_large {
+            return;
         }
+        // As who this process is now: unpickling may have forked it. Damage shows again when a block is taken.
+        let _ = self.family.blocks().map(|blocks| blocks.trim());
     }
 }
 
