@@ -160,9 +160,11 @@ impl Drop for Received<'_> {
         for &block in self.left.by_ref() {
             self.blocks.free(block);
         }
-        if self.has_blocks {
-            let _ = self.blocks.trim(); // damage shows again when a block is taken
+        if !self.has_blocks {
+            return;
         }
+        // As who this process is now: unpickling may have forked it. Damage shows again when a block is taken.
+        let _ = self.family.blocks().map(|blocks| blocks.trim());
     }
 }
 
