@@ -3,10 +3,10 @@
 use super::{Family, Hold};
 use crate::error::HandleError;
 use crate::fault;
-use crate::object::Kind;
 use crate::object::group::Row;
 use crate::object::header::Phase;
 use crate::object::holders::is_of;
+use crate::object::{Handle, Kind};
 use crate::ring::{GetError, Message, Ring};
 use crate::wait::Patience;
 use manycore_os::Deadline;
@@ -105,12 +105,22 @@ impl Family {
         }
     }
 
-    /// Cleans up behind processes that had a producer of this ring open and were killed: those that the
-    /// kernel has marked, or, when `thoroughly`, every one that is confirmed to have ended.
-    fn look_after_producers(&self, ring: &Ring, thoroughly: bool) -> Result<(), HandleError> {
-        let Some(source) = ring.source() else {
-            return Ok(());
-        };
+    /// Cleans up behind processes that had a producer of this ring open and were killed, as
+    /// [`Family::look_after`] does.
+    pub(super) fn look_after_producers(
+        &self,
+        ring: &Ring,
+        thoroughly: bool,
+    ) -> Result<(), HandleError> {
+        match ring.source() {
+            Some(source) => self.look_after(source, thoroughly),
+            None => Ok(()),
+        }
+    }
+
+    /// Cleans up behind processes that held a source and were killed: those that the kernel has marked, or, when
+    /// `thoroughly`, every one that is confirmed to have ended.
+    pub(super) fn look_after(&self, source: Handle, thoroughly: bool) -> Result<(), HandleError> {
         let (objects, registry) = (self.objects()?, self.registry());
         let stage = objects.stage(source.index)?;
         match stage.phase {
@@ -133,7 +143,7 @@ impl Family {
 
 impl Hold {
     /// Gets a message from the object as a ring, as [`Ring::get`] does, and notices within a slice that the
-    /// last process with a producer was killed.
+    /// last process with a producer was killed. Who only tries does not spin.
     ///
     /// # Errors
     /// When it is none, or why there is no message.
@@ -143,11 +153,14 @@ impl Hold {
         row: Option<&Row>,
         patience: &mut Patience<'_>,
     ) -> Result<Result<(), GetError>, HandleError> {
-        let (family, ring) = (self.family(), self.ring()?);
-        if ring.source().is_some() && ring.seems_empty() {
+        let (family, ring, until) = (self.family(), self.ring()?, patience.until());
+        if ring.seems_empty() {
             family.look_after_producers(&ring, false)?;
+            // The end first: what was put before it is seen after it.
+            if until == Deadline::PASSED && ring.end()?.is_none() && ring.is_empty() {
+                return Ok(Err(GetError::Empty));
+            }
         }
-        let until = patience.until();
         let mut tick = || {
             let _ = family.look_after_producers(&ring, true); // what is corrupted, `get` meets too
             patience.tick().is_ok()

@@ -129,9 +129,7 @@ impl Ring {
                         }
                     }
                     None => {
-                        slept |= self
-                            .items_bell()
-                            .wait(patience, || !self.is_empty() || self.end() != Ok(None))?;
+                        slept |= self.items_bell().wait(patience, || self.is_ready())?;
                     }
                 },
                 Get::Busy => {

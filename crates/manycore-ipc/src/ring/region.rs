@@ -274,6 +274,12 @@ impl Ring {
         put.saturating_sub(got)
     }
 
+    /// How many messages have been taken out so far.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.messages_of(&self.body.get)
+    }
+
     /// How many messages have passed a side.
     pub(crate) fn messages_of(&self, side: &Side) -> u64 {
         let mut seen = side.position.load(Acquire); // pairs with the Release of a commit
