@@ -35,7 +35,7 @@
 //!   receiver. A bounded one holds fast senders up.
 //! * A **channel** ([`channel()`]) is a queue with two kinds of ends, [`Sender`] and [`Receiver`], each of which
 //!   is told when there is no other end any more, because it was dropped or its process has died. A
-//!   [`pipe`] is one in each direction. [`Select`] waits for the first of several.
+//!   [`pipe()`] is one in each direction. [`Select`] waits for the first of several.
 //! * A **value** ([`Value`]) is one that processes read and change in turn.
 //! * Processes that have one another's queues and values are a **family**: the first process and all
 //!   that it has started, and that these have. Queues and values travel wherever other data does inside
@@ -143,7 +143,7 @@
 
 mod bytes;
 mod call;
-pub mod channel;
+mod channel;
 mod codec;
 pub mod error;
 pub mod family;
@@ -161,7 +161,7 @@ mod transport;
 mod value;
 
 pub use bytes::Bytes;
-pub use channel::{PipeEnd, Receiver, Sender, bounded_channel, channel, pipe};
+pub use channel::{Messages, Pipe, PipeEnd, Receiver, Sender, bounded_channel, channel, pipe};
 pub use init::init;
 pub use manycore_os::Deadline;
 pub use manycore_os::process::Exit;

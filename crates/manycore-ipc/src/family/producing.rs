@@ -106,16 +106,18 @@ impl Family {
     }
 
     /// Cleans up behind processes that had a producer of this ring open and were killed, as
-    /// [`Family::look_after`] does.
+    /// [`Family::look_after`] does, and wakes all consumers if the stream is over: the caller, too, does not begin
+    /// another sleep then.
     pub(super) fn look_after_producers(
         &self,
         ring: &Ring,
         thoroughly: bool,
     ) -> Result<(), HandleError> {
-        match ring.source() {
-            Some(source) => self.look_after(source, thoroughly),
-            None => Ok(()),
+        if let Some(source) = ring.source() {
+            self.look_after(source, thoroughly)?;
+            ring.announce_end();
         }
+        Ok(())
     }
 
     /// Cleans up behind processes that held a source and were killed: those that the kernel has marked, or, when

@@ -2,15 +2,15 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`sender`] | the end that sends |
-//! | [`receiver`] | the end that receives |
-//! | [`pipe`] | two channels, one in each direction |
+//! | `sender` | the end that sends |
+//! | `receiver` | the end that receives |
+//! | `pipe` | two channels, one in each direction |
 //!
 //! `PROTOCOL.md` beside this file says how each side learns of the other's end.
 
-pub mod pipe;
-pub mod receiver;
-pub mod sender;
+mod pipe;
+mod receiver;
+mod sender;
 
 use manycore_ipc::ring::Shape;
 

@@ -50,7 +50,7 @@ pub fn pipe<A, B>() -> Result<Pipe<A, B>, CreateError> {
     Ok((PipeEnd { sender, receiver }, theirs))
 }
 
-/// One end of a [`pipe`]: sends `A`, receives `B`. It travels to other processes; a clone is the same end
+/// One end of a [`pipe`](crate::pipe()): sends `A`, receives `B`. It travels to other processes; a clone is the same end
 /// once more, and the end is gone when all its clones are.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
