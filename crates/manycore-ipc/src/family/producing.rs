@@ -134,8 +134,10 @@ impl Family {
                 }
                 objects.bury_if_unheld(source.index)?; // who let go last may have died over this
             }
+            // By a process that was stopped over it, or killed: as a sweep would, this one looks itself.
             Phase::Buried if is_of(stage, source.generation) => {
-                self.reap(stage.owner.slot());
+                objects.revive(source.index, stage)?;
+                objects.bury_if_unheld(source.index)?;
             }
             _ => {}
         }

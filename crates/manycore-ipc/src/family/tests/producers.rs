@@ -1,5 +1,7 @@
 use super::*;
 use crate::family::{Hold, Producer};
+use crate::object::Objects;
+use crate::object::header::Phase;
 
 fn queue_of(world: &World) -> Hold {
     world.me.make_ring(Shape::unbounded()).expect("room")
@@ -163,6 +165,28 @@ fn who_has_noticed_a_death_sleeps_no_further_slice() {
         }
         assert_eq!(ticks, 1);
     }
+}
+
+#[test]
+fn a_burial_that_somebody_was_stopped_over_does_not_keep_a_stream_open() {
+    let world = World::new();
+    let queue = queue_of(&world);
+    let producer = open(&world, &queue);
+    // It missed this one's hold at its first look, and was stopped before the second.
+    let owner = world.me.registry().join().expect("room"); // lives
+    let stopped = Objects::new(world.me.heap(), owner);
+    let index = producer.source().handle().index;
+    let live = stopped.stage(index).expect("sound");
+    assert!(run_until_death(2, || stopped.bury(index, live)).is_none());
+    let phase = || stopped.stage(index).map(|stage| stage.phase);
+    assert_eq!(phase(), Ok(Phase::Buried));
+    assert_eq!(end_of(&queue), None);
+    assert_eq!(phase(), Ok(Phase::Live), "it is held");
+    let live = stopped.stage(index).expect("sound");
+    assert!(run_until_death(2, || stopped.bury(index, live)).is_none());
+    drop(producer); // and leaves the rest to the other one
+    assert_eq!(phase(), Ok(Phase::Buried));
+    assert_eq!(end_of(&queue), Some(()));
 }
 
 #[test]
