@@ -70,8 +70,8 @@ pub enum HandleError {
     OtherKind,
     /// A forked child has no part in it.
     #[error(
-        "this sender belongs to the process that this one was forked from: a forked process opens senders of \
-         its own"
+        "this end of a channel belongs to the process that this one was forked from, which has to send a forked \
+         process an end of its own"
     )]
     NotInherited,
     /// There is no room for one more process.

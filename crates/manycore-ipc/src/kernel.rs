@@ -21,6 +21,19 @@ pub(crate) fn sleep(word: &Word32, expected: u32, at_most: Duration) -> Slept {
     futex::wait(word.as_futex(), expected, at_most)
 }
 
+/// Sleeps while each of these words holds the value beside it, for `at_most` at the longest.
+pub(crate) fn sleep_any(words: &[(&Word32, u32)], at_most: Duration) -> Slept {
+    #[cfg(test)]
+    if model::is_active() {
+        return model::kernel::sleep_any(words, at_most);
+    }
+    let words: Vec<_> = words
+        .iter()
+        .map(|&(word, expected)| (word.as_futex(), expected))
+        .collect();
+    futex::wait_any(&words, at_most)
+}
+
 /// Wakes up to `count` threads that sleep on `word`.
 #[inline]
 pub(crate) fn wake(word: &Word32, count: u32) {

@@ -30,18 +30,21 @@ pub static PIDFD: Feature = Feature::new("pidfd");
 pub static ROBUST_LIST: Feature = Feature::new("robust_list");
 /// `MFD_NOEXEC_SEAL`, Linux 6.3.
 pub static NOEXEC_SEAL: Feature = Feature::new("noexec_seal");
+/// `futex_waitv`, Linux 5.16.
+pub static FUTEX_WAITV: Feature = Feature::new("futex_waitv");
 /// `/proc/thread-self/children`, left out of some kernels.
 pub static CHILDREN: Feature = Feature::new("children");
 
 /// Every feature's name, for tests that deny one after the other.
 #[must_use]
-pub fn names() -> [&'static str; 6] {
+pub fn names() -> [&'static str; 7] {
     [
         &POPULATE_WRITE,
         &WIPE_ON_FORK,
         &PIDFD,
         &ROBUST_LIST,
         &NOEXEC_SEAL,
+        &FUTEX_WAITV,
         &CHILDREN,
     ]
     .map(|feature| feature.name)

@@ -268,7 +268,7 @@ pub enum SendError {
     /// [`Queue::send`]: crate::Queue::send
     #[error("the queue is full")]
     Full,
-    /// [`Queue::close`](crate::Queue::close) was called.
+    /// [`Queue::close`](crate::Queue::close) was called; or, of a channel, no receiver is left.
     #[error("the queue is closed")]
     Closed,
     /// See [`EncodeError`].
@@ -295,7 +295,8 @@ pub enum RecvError {
     /// waits.
     #[error("the queue is empty")]
     Empty,
-    /// [`Queue::close`](crate::Queue::close) was called, and all messages have been received.
+    /// [`Queue::close`](crate::Queue::close) was called, or, of a channel, no sender is left; and all messages
+    /// have been received.
     #[error("the queue is closed and empty")]
     Closed,
     /// See [`DecodeError`].

@@ -10,7 +10,7 @@ use manycore_ipc::{Family, FamilyError};
 use manycore_os::fork::{self, Hooks};
 use manycore_os::{channel, process};
 
-use crate::launch::{Launched, detached};
+use crate::launch::{Children, children};
 
 static FAMILY: OnceLock<&'static Family> = OnceLock::new();
 static FOUNDING: Mutex<()> = Mutex::new(());
@@ -31,7 +31,7 @@ thread_local! {
 /// in which they are taken.
 struct AcrossFork {
     _founding: MutexGuard<'static, ()>,
-    detached: MutexGuard<'static, Vec<Launched>>,
+    children: MutexGuard<'static, Children>,
     lifelines: MutexGuard<'static, Vec<Lifeline>>,
     counts: Option<MutexGuard<'static, Counts>>,
 }
@@ -95,7 +95,7 @@ fn is_main_thread() -> bool {
 fn prepare() {
     let across = AcrossFork {
         _founding: founding(),
-        detached: detached(),
+        children: children(),
         lifelines: lifelines(),
         counts: existing().map(Family::prepare_fork),
     };
@@ -124,7 +124,7 @@ fn child() {
     for line in across.lifelines.drain(..) {
         channel::close_if_same(line.fd, line.file);
     }
-    let not_ours = take(&mut *across.detached);
+    let not_ours = take(&mut *across.children);
     drop(across);
     drop(not_ours); // lets go of rings, which takes the lock of the counts
 }
@@ -235,7 +235,7 @@ mod tests {
         };
         let operations: [fn(); 4] = [
             || drop(founding()),
-            || drop(detached()),
+            || drop(children()),
             || drop(lifelines()),
             || drop(existing().map(|family| family.make_lock())),
         ];

@@ -53,8 +53,40 @@ pub(crate) struct Wire {
     generation: u32,
 }
 
+impl From<Handle> for Wire {
+    fn from(handle: Handle) -> Self {
+        let Handle {
+            family,
+            index,
+            generation,
+        } = handle;
+        Self {
+            family,
+            index,
+            generation,
+        }
+    }
+}
+
+impl Wire {
+    /// The handle, for who only looks at the object.
+    pub(crate) fn handle(&self) -> Handle {
+        let Self {
+            family,
+            index,
+            generation,
+        } = *self;
+        Handle {
+            family,
+            index,
+            generation,
+        }
+    }
+}
+
 /// What is encoded for a held object.
 pub(crate) fn depart<E: ser::Error>(hold: &Hold) -> Result<Wire, E> {
+    hold.check().map_err(|error| E::custom(refuse(error)))?;
     let is_message =
         TRAVELLING.with_borrow_mut(|met| met.as_mut().map(|met| met.push(hold.clone())).is_some());
     if !is_message {
@@ -63,36 +95,20 @@ pub(crate) fn depart<E: ser::Error>(hold: &Hold) -> Result<Wire, E> {
         REFUSED.set(Some(why.to_owned()));
         return Err(E::custom(why));
     }
-    let Handle {
-        family,
-        index,
-        generation,
-    } = hold.handle();
-    Ok(Wire {
-        family,
-        index,
-        generation,
-    })
+    Ok(hold.handle().into())
+}
+
+/// Keeps why a handle cannot travel for the error that the user sees.
+pub(crate) fn refuse(error: HandleError) -> HandleError {
+    REFUSED.set(Some(error.to_string()));
+    error
 }
 
 /// Holds the object that was encoded.
 pub(crate) fn arrive<E: de::Error>(wire: &Wire, kind: Kind) -> Result<Hold, E> {
-    let Wire {
-        family,
-        index,
-        generation,
-    } = *wire;
-    let handle = Handle {
-        family,
-        index,
-        generation,
-    };
     let held = match family::existing() {
-        Some(family) => family.hold(handle, kind),
+        Some(family) => family.hold(wire.handle(), kind),
         None => Err(HandleError::OtherFamily), // this process has none at all
     };
-    held.map_err(|error| {
-        REFUSED.set(Some(error.to_string()));
-        E::custom(error)
-    })
+    held.map_err(|error| E::custom(refuse(error)))
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use manycore_ipc::ring::{Message, Shape};
 use manycore_ipc::wait::Patience;
-use manycore_ipc::{Family, HandleError, Hold};
+use manycore_ipc::{Family, Handle, HandleError, Hold, Kind};
 use manycore_os::image::{self, Entry};
-use manycore_os::process::{self, Exit};
+use manycore_os::process::{self, Exit, Identity};
 use manycore_os::{Deadline, spawn};
 
 use crate::codec::Encoded;
@@ -76,12 +76,19 @@ pub(crate) fn launch(entry: Entry, arguments: &Encoded) -> Result<Launched, Spaw
     )?;
     let (read_end, lifeline) = make_lifeline()?;
     match start(family, &ring, &read_end) {
-        Ok(pid) => Ok(Launched {
-            pid,
-            lifeline,
-            ring,
-            exit: None,
-        }),
+        Ok(pid) => {
+            let starting = Starting {
+                pid,
+                ring: ring.handle(),
+            };
+            children().starting.push(starting);
+            Ok(Launched {
+                pid,
+                lifeline,
+                ring,
+                exit: None,
+            })
+        }
         Err(error) => {
             cut_lifeline(lifeline);
             Err(error.into())
@@ -126,6 +133,7 @@ impl Launched {
             if self.exit.is_some() {
                 cut_lifeline(self.lifeline);
                 self.ring.family().reap_dead(true);
+                take_call_back(&self.ring);
             }
         }
         self.exit
@@ -175,22 +183,77 @@ fn collect(pid: u32, block: bool) -> Option<Exit> {
     process::reap(pid, block).unwrap_or(Some(Exit::Unknown))
 }
 
-/// Processes that nobody will join. They stay on their lifelines until they have ended.
-static DETACHED: Mutex<Vec<Launched>> = Mutex::new(Vec::new());
+/// Takes the call of a process that has ended out of its ring, if it is still there: what is in it would count
+/// as in flight for as long as the ring is held, and a channel whose end is in it would stay open. An empty one is
+/// put in its place first, which says that the process never took its call.
+fn take_call_back(ring: &Hold) {
+    if ring.ring().is_ok_and(|ring| ring.taken() == 0) {
+        let mut go_on = || true;
+        let mut patience = Patience::new(Deadline::PASSED, &mut go_on);
+        // For who finds an answer in its place nothing changes: it stays in front.
+        let _ = transport::send(ring, kind::CALL, 0, &[], &[], &mut patience);
+        let _ = transport::recv(ring, &mut Message::default(), None, &mut patience);
+    }
+}
 
-/// The detached processes, locked; also from before a fork until after it.
-pub(crate) fn detached() -> MutexGuard<'static, Vec<Launched>> {
-    DETACHED.lock().unwrap_or_else(PoisonError::into_inner)
+/// A process that had not taken its call when somebody looked last.
+pub(crate) struct Starting {
+    pid: u32,
+    ring: Handle,
+}
+
+impl Starting {
+    /// Whether the process has taken its call or never will. If it never will, the call is taken back.
+    fn is_over(&self) -> bool {
+        let held = family::existing().map(|family| family.hold(self.ring, Kind::Ring));
+        let Some(Ok(ring)) = held else {
+            return true; // it was joined
+        };
+        let is_taken = ring.ring().map_or(true, |ring| ring.taken() > 0);
+        let (pid, start) = (self.pid, 0); // a later process under this number only hides the end of this one
+        let is_over = is_taken || process::has_ended(Identity { pid, start });
+        if is_over {
+            take_call_back(&ring);
+        }
+        is_over
+    }
+}
+
+/// The processes that this one has started, as far as the process itself has to look after them.
+#[derive(Default)]
+pub(crate) struct Children {
+    /// Those that nobody will join. They stay on their lifelines until they have ended.
+    detached: Vec<Launched>,
+    starting: Vec<Starting>,
+}
+
+static CHILDREN: Mutex<Children> = Mutex::new(Children {
+    detached: Vec::new(),
+    starting: Vec::new(),
+});
+
+/// The children, locked; also from before a fork until after it.
+pub(crate) fn children() -> MutexGuard<'static, Children> {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Lets a process go on by itself.
 pub(crate) fn detach(mut launched: Launched) {
     if launched.wait_until(Deadline::PASSED).is_none() {
-        detached().push(launched);
+        children().detached.push(launched);
     }
 }
 
 /// Collects detached processes that have ended.
 pub(crate) fn collect_detached() {
-    detached().retain_mut(|launched| launched.wait_until(Deadline::PASSED).is_none());
+    let mut children = children();
+    let is_running = |launched: &mut Launched| launched.wait_until(Deadline::PASSED).is_none();
+    children.detached.retain_mut(is_running);
+    children.starting.retain(|starting| !starting.is_over());
+}
+
+/// Takes back the calls of processes that have ended before they took them. For who waits for the end of a
+/// channel, and may be the one who would join them.
+pub(crate) fn look_after_starting() {
+    children().starting.retain(|starting| !starting.is_over());
 }

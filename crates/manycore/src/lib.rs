@@ -33,6 +33,9 @@
 //!   below.
 //! * A **queue** ([`Queue`]) carries messages from any process or thread to any other, each to one
 //!   receiver. A bounded one holds fast senders up.
+//! * A **channel** ([`channel()`]) is a queue with two kinds of ends, [`Sender`] and [`Receiver`], each of which
+//!   is told when there is no other end any more, because it was dropped or its process has died. A
+//!   [`pipe()`] is one in each direction. [`Select`] waits for the first of several.
 //! * A **value** ([`Value`]) is one that processes read and change in turn.
 //! * Processes that have one another's queues and values are a **family**: the first process and all
 //!   that it has started, and that these have. Queues and values travel wherever other data does inside
@@ -64,7 +67,7 @@
 //! }
 //! ```
 //!
-//! `examples/pipeline.rs` joins three stages by queues.
+//! `examples/pipeline.rs` joins three stages by queues, `examples/gather.rs` collects what several processes find.
 //!
 //! # Pools
 //!
@@ -95,7 +98,7 @@
 //! | is killed, at any instruction | [`Child::join`] names the signal; a queue that it was using is intact, a value is what it was before the change |
 //! | is a worker of a pool and panics | that task fails and says why; the worker goes on |
 //! | is a worker of a pool and dies | the task that it was running fails and names the signal or the exit status, no other does; another worker is started |
-//! | ends with others waiting for it | who joins it is told; who waits at a queue goes on waiting until somebody closes it |
+//! | ends with others waiting for it | who joins it is told, and who waits for a channel of which it had the last other end; who waits at a queue goes on waiting until somebody closes it |
 //! | ends with children of its own | these are killed, however it ended |
 //! | sends what cannot be encoded | the sender gets the error, the queue is unchanged |
 //! | runs out of shared memory | the operation says so, and what the limit is |
@@ -130,32 +133,40 @@
 //!
 //! * Messages of more than 32 KiB are copied into a block of shared memory and out again; few large
 //!   messages are faster than many small ones of the same size together.
-//! * `serde` takes a `Vec<u8>` byte by byte. Wrap large ones by `serde_bytes`, or send a `String`.
+//! * `serde` takes a `Vec<u8>` byte by byte. Send large ones through a queue or channel of [`Bytes`], or wrap
+//!   them by `serde_bytes`.
 //! * A [`Value`] is decoded and encoded at each update. Let processes collect by themselves and add up
 //!   at the end.
 //! * Shared memory grows as it is needed, and what was freed is given back beyond 64 MiB.
 //!   `MANYCORE_HEAP_LIMIT` sets a limit.
 #![forbid(unsafe_code)]
 
+mod bytes;
 mod call;
+mod channel;
 mod codec;
 pub mod error;
 pub mod family;
 mod handle;
 mod init;
+mod item;
 mod launch;
 mod panic;
 pub mod pool;
 mod process;
 mod queue;
+mod select;
 mod start;
 mod transport;
 mod value;
 
+pub use bytes::Bytes;
+pub use channel::{Messages, Pipe, PipeEnd, Receiver, Sender, bounded_channel, channel, pipe};
 pub use init::init;
 pub use manycore_os::Deadline;
 pub use manycore_os::process::Exit;
 pub use pool::{Pool, Task};
 pub use process::{Child, Process};
 pub use queue::{Iter, Queue};
+pub use select::{Select, Selectable};
 pub use value::Value;

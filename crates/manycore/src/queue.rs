@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use manycore_ipc::ring::{Message, Ring, Shape};
+use manycore_ipc::ring::{Ring, Shape};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{HandleError, Hold, Kind};
 use manycore_os::Deadline;
@@ -11,10 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{CreateError, RecvError, SendError};
-use crate::{codec, family, handle, transport};
-
-/// What the records of a queue of this interface are marked with.
-const ITEM: u8 = 1;
+use crate::{family, handle, item};
 
 /// A queue that any number of processes and threads send to and receive from.
 ///
@@ -47,7 +44,7 @@ const ITEM: u8 = 1;
 /// }
 /// ```
 pub struct Queue<T> {
-    ring: Hold,
+    pub(crate) ring: Hold,
     items: PhantomData<fn(T) -> T>,
 }
 
@@ -137,25 +134,16 @@ impl<T: Serialize> Queue<T> {
     /// # Errors
     /// As [`Queue::try_send`].
     pub fn send_until(&self, message: &T, until: Deadline) -> Result<(), SendError> {
-        let encoded = codec::encode(message)?;
-        let handles = encoded.handles();
         let mut go_on = || true;
-        let mut patience = Patience::new(until, &mut go_on);
-        Ok(transport::send(
-            &self.ring,
-            ITEM,
-            0,
-            &handles,
-            &encoded.bytes,
-            &mut patience,
-        )?)
+        item::send(&self.ring, message, &mut Patience::new(until, &mut go_on))
     }
 }
 
 impl<T: DeserializeOwned> Queue<T> {
     /// Receives a message, waiting while there is none. Sending wakes it up, and so does closing the
-    /// queue. That those who would send have died does not: who started them learns it by
-    /// [`Child::join`](crate::Child::join) and can close the queue.
+    /// queue. That those who would send have died does not, since anybody who has the queue may send: who
+    /// started them learns it by [`Child::join`](crate::Child::join) and can close the queue. Of a
+    /// [`channel`](crate::channel()) the receivers are told.
     ///
     /// # Errors
     /// When the queue is closed and empty, or a message cannot be decoded; such a message is lost.
@@ -176,19 +164,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Errors
     /// As [`Queue::try_recv`].
     pub fn recv_until(&self, until: Deadline) -> Result<T, RecvError> {
-        let mut go_on = || true;
-        let mut patience = Patience::new(until, &mut go_on);
-        let mut message = Message {
-            payload: codec::spare(),
-            ..Message::default()
-        };
-        let received = transport::recv(&self.ring, &mut message, None, &mut patience);
-        let decoded = match received {
-            Ok(_holds) => codec::decode(&message.payload).map_err(RecvError::from),
-            Err(error) => Err(error.into()),
-        };
-        codec::keep_spare(message.payload);
-        decoded
+        item::recv(&self.ring, until)
     }
 
     /// Receives until the queue is closed and empty.

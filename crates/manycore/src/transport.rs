@@ -34,7 +34,7 @@ pub(crate) enum RecvError {
     Empty,
     /// The caller's tick ended the wait.
     Interrupted,
-    /// The ring is closed and empty.
+    /// The ring is closed and empty, or empty and without producers.
     Closed,
     /// Corrupted memory.
     Heap(HandleError),
@@ -127,17 +127,7 @@ pub(crate) fn recv(
     row: Option<&Row>,
     patience: &mut Patience<'_>,
 ) -> Result<Vec<Hold>, RecvError> {
-    let source = ring.ring()?;
-    if patience.until() == Deadline::PASSED && source.is_empty() {
-        // Who tries does not spin. Closed first: what was put before the closing is seen after it.
-        let is_over = source.is_closed() && source.is_empty();
-        return Err(if is_over {
-            RecvError::Closed
-        } else {
-            RecvError::Empty
-        });
-    }
-    source.get(into, row, patience)?;
+    ring.get(into, row, patience)??;
     Ok(unpack(ring.family(), into)?)
 }
 

@@ -14,7 +14,7 @@ use crate::registry::OwnerId;
 use crate::ring::{Ring, Shape};
 
 impl Family {
-    fn make(
+    pub(super) fn make(
         &'static self,
         kind: Kind,
         fill: impl FnOnce(&Objects, Handle) -> Result<(), HandleError>,
@@ -105,11 +105,6 @@ impl Family {
                 .set(rows.max(1), block);
             self.bind(handle.index, block)
         })
-    }
-
-    /// Makes a source that no ring names yet.
-    pub(super) fn make_source(&'static self, kind: Kind) -> Result<Hold, HandleError> {
-        self.make(kind, |_, _| Ok(()))
     }
 
     fn take_zeroed(&self, len: u64) -> Result<BlockRef, HandleError> {

@@ -7,11 +7,14 @@
 //! | [`handles`] | handles that travel, and objects that nobody holds any more |
 //! | [`hold`] | a reference to an object that keeps it alive |
 //! | [`producing`] | who may still put into a ring |
+//! | [`watching`] | whether anybody is left who holds a source |
+//! | [`choosing`] | waiting for the first of several rings |
 //! | [`reaping`] | cleaning up after dead processes |
 //! | [`forking`] | what happens around a fork |
 //!
 //! `PROTOCOL.md` in the folder of the registry says what a death between any two steps leaves behind.
 
+pub mod choosing;
 pub mod forking;
 pub mod handles;
 pub mod hold;
@@ -19,6 +22,7 @@ pub mod making;
 pub mod member;
 pub mod producing;
 pub mod reaping;
+pub mod watching;
 
 #[cfg(test)]
 mod tests;
@@ -27,3 +31,4 @@ pub use hold::Hold;
 pub use member::Family;
 pub use producing::Producer;
 pub use reaping::Reaped;
+pub use watching::Watch;

@@ -3,10 +3,10 @@
 use super::{Family, Hold};
 use crate::error::HandleError;
 use crate::fault;
-use crate::object::Kind;
 use crate::object::group::Row;
 use crate::object::header::Phase;
 use crate::object::holders::is_of;
+use crate::object::{Handle, Kind};
 use crate::ring::{GetError, Message, Ring};
 use crate::wait::Patience;
 use manycore_os::Deadline;
@@ -109,7 +109,7 @@ impl Family {
                 None | Some(Err(HandleError::Gone | HandleError::OtherKind)) => {}
                 Some(Err(error)) => return Err(error),
             }
-            let source = self.make_source(kind)?;
+            let source = self.make(kind, |_, _| Ok(()))?;
             fault::point("source.made");
             if ring.name_source(named, source.handle()) {
                 fault::point("source.named");
@@ -118,12 +118,24 @@ impl Family {
         }
     }
 
-    /// Cleans up behind processes that had a producer of this ring open and were killed: those that the
-    /// kernel has marked, or, when `thoroughly`, every one that is confirmed to have ended.
-    fn look_after_producers(&self, ring: &Ring, thoroughly: bool) -> Result<(), HandleError> {
-        let Some(source) = ring.source() else {
-            return Ok(());
-        };
+    /// Cleans up behind processes that had a producer of this ring open and were killed, as
+    /// [`Family::look_after`] does, and wakes all consumers if the stream is over: the caller, too, does not begin
+    /// another sleep then.
+    pub(super) fn look_after_producers(
+        &self,
+        ring: &Ring,
+        thoroughly: bool,
+    ) -> Result<(), HandleError> {
+        if let Some(source) = ring.source() {
+            self.look_after(source, thoroughly)?;
+            ring.announce_end();
+        }
+        Ok(())
+    }
+
+    /// Cleans up behind processes that held a source and were killed: those that the kernel has marked, or, when
+    /// `thoroughly`, every one that is confirmed to have ended.
+    pub(super) fn look_after(&self, source: Handle, thoroughly: bool) -> Result<(), HandleError> {
         let (objects, registry) = (self.objects()?, self.registry());
         let stage = objects.stage(source.index)?;
         match stage.phase {
@@ -135,8 +147,10 @@ impl Family {
                 }
                 objects.bury_if_unheld(source.index)?; // who let go last may have died over this
             }
+            // By a process that was stopped over it, or killed: as a sweep would, this one looks itself.
             Phase::Buried if is_of(stage, source.generation) => {
-                self.reap(stage.owner.slot());
+                objects.revive(source.index, stage)?;
+                objects.bury_if_unheld(source.index)?;
             }
             _ => {}
         }
@@ -156,7 +170,7 @@ impl Hold {
     }
 
     /// Gets a message from the object as a ring, as [`Ring::get`] does, and notices within a slice that the
-    /// last process with a producer was killed.
+    /// last process with a producer was killed. Who only tries does not spin.
     ///
     /// # Errors
     /// When it is none, or why there is no message.
@@ -166,11 +180,14 @@ impl Hold {
         row: Option<&Row>,
         patience: &mut Patience<'_>,
     ) -> Result<Result<(), GetError>, HandleError> {
-        let (family, ring) = (self.family(), self.ring()?);
-        if ring.source().is_some() && ring.seems_empty() {
+        let (family, ring, until) = (self.family(), self.ring()?, patience.until());
+        if ring.seems_empty() {
             family.look_after_producers(&ring, false)?;
+            // The end first: what was put before it is seen after it.
+            if until == Deadline::PASSED && ring.end()?.is_none() && ring.is_empty() {
+                return Ok(Err(GetError::Empty));
+            }
         }
-        let until = patience.until();
         let mut tick = || {
             let _ = family.look_after_producers(&ring, true); // what is corrupted, `get` meets too
             patience.tick().is_ok()

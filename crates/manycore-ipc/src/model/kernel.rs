@@ -115,18 +115,26 @@ pub(crate) fn retract() {
 
 /// Sleeps while the word holds `expected`; if `at_most` is nothing, until others had their chance to wake it.
 pub(crate) fn sleep(word: &Word32, expected: u32, at_most: Duration) -> Slept {
+    sleep_any(&[(word, expected)], at_most)
+}
+
+/// The same at several words. A thread that was woken at one of them takes wake-ups at the others, too, until
+/// it is back on a core.
+pub(crate) fn sleep_any(words: &[(&Word32, u32)], at_most: Duration) -> Slept {
     if exploring::is_over() {
         return Slept::Woken;
     }
     let me = thread::current();
     let outcome = everybody(|all| {
-        if word.load(SeqCst) != expected {
+        let is_changed = |&(word, expected): &(&Word32, u32)| word.load(SeqCst) != expected;
+        if words.iter().any(is_changed) {
             return Some(Slept::Woken);
         }
         if all.slices_end {
             return Some(Slept::TimedOut);
         }
-        all.sleepers.push((address_of(word), me.clone()));
+        let asleep = words.iter().map(|(word, _)| (address_of(word), me.clone()));
+        all.sleepers.extend(asleep);
         None
     });
     if let Some(outcome) = outcome {
@@ -145,8 +153,9 @@ pub(crate) fn sleep(word: &Word32, expected: u32, at_most: Duration) -> Slept {
             let at = all.answers.iter().position(|(id, _)| *id == me.id());
             let answer = at.map(|at| all.answers.swap_remove(at).1);
             let times_out = answer.is_none() && at_most.is_zero();
-            if times_out {
+            if answer.is_some() || times_out {
                 all.sleepers.retain(|(_, thread)| thread.id() != me.id());
+                all.answers.retain(|(id, _)| *id != me.id());
             }
             answer.or(times_out.then_some(Slept::TimedOut))
         });

@@ -72,7 +72,7 @@ impl Objects {
     }
 
     /// Calls a burial off, if it is still undecided. For who holds the object, or looks again.
-    pub(super) fn revive(&self, index: u32, buried: Stage) -> Result<(), Corrupted> {
+    pub(crate) fn revive(&self, index: u32, buried: Stage) -> Result<(), Corrupted> {
         let live = Stage {
             phase: Phase::Live,
             owner: OwnerId::NOBODY,

@@ -150,6 +150,12 @@ impl Objects {
         }))
     }
 
+    /// Whether the process in a slot holds the object.
+    pub(crate) fn is_held_by(&self, index: u32, slot: usize) -> Result<bool, Corrupted> {
+        let (word, bit) = self.holder_word(index, OwnerId::new(slot, 0))?;
+        Ok(word.load(SeqCst) & bit != 0)
+    }
+
     /// Whether anybody holds the object, or a message does.
     ///
     /// # Errors

@@ -77,8 +77,14 @@ impl Ring {
         self.is_closed() || self.body.source.load(Acquire) != 0 // as in `source_name`
     }
 
+    /// Whether a consumer has nothing to wait for: there is a message, or an end.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.is_empty() || self.end() != Ok(None)
+    }
+
     /// Why an empty ring would stay empty.
-    pub(super) fn end(&self) -> Result<Option<GetError>, Corrupted> {
+    pub(crate) fn end(&self) -> Result<Option<GetError>, Corrupted> {
         if self.is_closed() {
             return Ok(Some(GetError::Closed));
         }

@@ -154,8 +154,7 @@ impl Ring {
             drop(self.repaired_put(locked)?);
             return if self.is_empty() { Err(end) } else { Ok(false) };
         }
-        let ready = || !self.is_empty() || self.end() != Ok(None);
-        let slept = self.items_bell().wait(patience, ready)?;
+        let slept = self.items_bell().wait(patience, || self.is_ready())?;
         if slept {
             self.body.get_sleeps.fetch_add(1, Relaxed); // a count that orders nothing
         }

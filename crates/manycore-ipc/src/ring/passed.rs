@@ -77,6 +77,12 @@ impl Ring {
         side.passed(Position::from_bits(seen)) // busy: off by one message at most
     }
 
+    /// How many messages have been taken out so far.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.passed_of(&self.body.get).messages
+    }
+
     /// How many messages are in the ring, at some moment during the call.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -93,6 +93,15 @@ impl Bell {
         self.sleep(patience, ready)
     }
 
+    /// Says that somebody may be asleep here; the word that the sleeper has to find unchanged.
+    pub(super) fn flag(&self) -> u32 {
+        self.0.fetch_or(WAITING, SeqCst) | WAITING
+    }
+
+    pub(super) fn word(&self) -> &Word32 {
+        &self.0
+    }
+
     /// As [`Bell::wait`], but sleeps at once: for who would only take a core from those it waits for.
     ///
     /// # Errors
@@ -105,7 +114,7 @@ impl Bell {
         let mut slept = None;
         loop {
             // At every turn, also the last one: the ringer cleared the flag, and others may still sleep.
-            let word = self.0.fetch_or(WAITING, SeqCst) | WAITING;
+            let word = self.flag();
             fence(SeqCst); // pairs with the fence in `ring_for`: the flag is set before the condition is read
             fault::point("bell.flagged");
             if ready() {

@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`bell`] | a word to sleep on: the waker clears the flag, so a burst costs one system call |
+//! | [`several`] | sleeping at several bells |
 //! | [`spin`] | how long to look again before sleeping |
 //! | [`patience`] | until when to wait, and what to do in between |
 //!
@@ -10,6 +11,7 @@
 
 pub mod bell;
 pub mod patience;
+pub mod several;
 pub mod spin;
 
 #[cfg(test)]

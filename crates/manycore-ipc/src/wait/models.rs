@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use manycore_os::Deadline;
 
-use super::{Bell, GaveUp, Patience};
+use super::{Bell, GaveUp, Patience, several};
 use crate::crash::{for_every_death, run_and_count, run_until_death};
 use crate::model::{Model, kernel, spawn};
 use crate::word::Word64;
@@ -157,5 +157,65 @@ fn a_ringer_that_dies_at_any_step_delays_sleepers_by_a_slice_at_most() {
                 assert_eq!(shop.take(Deadline::NEVER), Ok(()));
             }
         });
+    });
+}
+
+impl Shop {
+    fn has_any(&self) -> bool {
+        self.things.load(Acquire) > 0
+    }
+}
+
+/// Waits until there is something in one of these shops, and says so to others at its bell: it takes nothing.
+fn look_in(shops: [&'static Shop; 2], until: Deadline) -> Result<(), GaveUp> {
+    let mut tick = || true;
+    let mut patience = Patience::new(until, &mut tick);
+    let bells = shops.map(|shop| &shop.bell);
+    let waited = several::wait_at(&bells, &mut patience, || {
+        shops.iter().any(|shop| shop.has_any())
+    });
+    if waited != Ok(false) {
+        let ready = shops.iter().filter(|shop| shop.has_any());
+        ready.for_each(|shop| shop.bell.ring());
+    }
+    waited.map(drop)
+}
+
+#[test]
+#[ignore = "a model"]
+fn who_sleeps_at_two_bells_misses_neither() {
+    for at in 0..2 {
+        let shops = [Shop::new(), Shop::new()];
+        Model::exhaustive().explore(move || {
+            let sleeper = spawn(move || look_in(shops, Deadline::NEVER));
+            shops[at].bring();
+            assert_eq!(sleeper.join(), Ok(()));
+        });
+    }
+}
+
+#[test]
+#[ignore = "a model"]
+fn who_sleeps_at_two_bells_keeps_no_news_from_who_sleeps_at_one_of_them() {
+    let shops = [Shop::new(), Shop::new()];
+    Model::with_interruptions(2).explore(move || {
+        let chooser = spawn(move || look_in(shops, Deadline::NEVER));
+        let sleeper = spawn(move || shops[1].take(Deadline::NEVER));
+        shops[0].bring();
+        shops[1].bring();
+        assert_eq!((chooser.join(), sleeper.join()), (Ok(()), Ok(())));
+    });
+}
+
+#[test]
+#[ignore = "a model"]
+fn who_gives_up_at_two_bells_takes_no_wake_up_from_another_with_it() {
+    let shops = [Shop::new(), Shop::new()];
+    Model::with_interruptions(2).explore(move || {
+        let sleeper = spawn(move || shops[0].take(Deadline::NEVER));
+        let hasty = spawn(move || look_in(shops, Deadline::PASSED));
+        shops[0].bring();
+        let _ = hasty.join();
+        assert_eq!(sleeper.join(), Ok(()));
     });
 }

@@ -172,6 +172,7 @@ pub(crate) fn scenario() -> Option<Scenario> {
     let scenarios = [
         crate::owners::SCENARIOS,
         crate::values::SCENARIOS,
+        crate::channels::SCENARIOS,
         crate::deaths::SCENARIOS,
         crate::pools::SCENARIOS,
         crate::forks::SCENARIOS,

@@ -2,6 +2,7 @@
 //! another run of this program.
 #![allow(clippy::unwrap_used)] // all of this is a test, though not one that clippy knows as such
 
+mod channels;
 mod deaths;
 mod forks;
 mod house;
@@ -9,6 +10,7 @@ mod owners;
 mod pools;
 mod processes;
 mod queues;
+mod selects;
 mod values;
 
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
     house::run(&[
         processes::TESTS,
         queues::TESTS,
+        channels::TESTS,
+        selects::TESTS,
         values::TESTS,
         owners::TESTS,
         pools::TESTS,

@@ -11,7 +11,7 @@ use crate::block::{Blocks, State};
 use crate::object::cell::Cell;
 use crate::ring::Watch;
 use crate::ring::pollers::Event;
-use crate::wait::GaveUp;
+use crate::wait::{GaveUp, several};
 
 /// Where a process of [`everything`] can be told to die; after the colon, at which passing.
 const PLACES: &[&str] = &[
@@ -86,6 +86,8 @@ const PLACES: &[&str] = &[
     "bell.flagged",
     "bell.woken",
     "bell.cleared",
+    "bells.flagged",
+    "bells.woken",
     "cell.written",
     "cell.switched",
 ];
@@ -176,6 +178,7 @@ fn everything() {
     let cell = Cell::new(family.heap(), value.memory().expect("memory")).expect("long enough");
     assert_eq!(cell.write(b"value"), Ok(true));
     wait_for_each_other(&ring);
+    wait_at_two_bells(family);
     let other = family.make_ring(Shape::unbounded()).expect("room");
     let finished = other.ring().expect("a ring");
     let watch = Watch::new(&finished, Event::Message).expect("the system allows it");
@@ -251,6 +254,28 @@ fn wait_for_each_other(ring: &Ring) {
             looks > 1 && news.load(Relaxed) // it sleeps at least once
         });
         assert_eq!(slept, Ok(true));
+    });
+}
+
+/// A thread waits at the bells of two rings, and is woken before there is news, too.
+fn wait_at_two_bells(family: &'static Family) {
+    let holds = [(); 2].map(|()| family.make_ring(Shape::unbounded()).expect("room"));
+    let bells = [0, 1].map(|n| holds[n].ring().expect("a ring").items_bell());
+    let news = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for is_news in [false, true] {
+                while !bells[1].has_sleepers() {
+                    std::thread::yield_now();
+                }
+                news.store(is_news, Relaxed);
+                bells[1].ring_all();
+            }
+        });
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        let waited = several::wait_at(&bells, &mut patience, || news.load(Relaxed));
+        assert_eq!(waited, Ok(true));
     });
 }
 

@@ -3,6 +3,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`choosers`] | waiting for several rings; watching a source |
 //! | [`deaths`] | death in place of every store |
 //! | [`exhaustive`] | two deaths in a row, in every operation |
 //! | [`faults`] | real processes that are killed at every named place |
@@ -11,6 +12,7 @@
 //! | [`places`] | joining, forking, and slots that change hands |
 //! | [`scribbles`] | words that were scribbled on |
 
+mod choosers;
 mod deaths;
 mod exhaustive;
 mod faults;

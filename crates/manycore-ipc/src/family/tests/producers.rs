@@ -1,5 +1,7 @@
 use super::*;
 use crate::family::{Hold, Producer};
+use crate::object::Objects;
+use crate::object::header::Phase;
 
 fn queue_of(world: &World) -> Hold {
     world.me.make_ring(Shape::unbounded()).expect("room")
@@ -113,10 +115,9 @@ fn a_killed_producer_is_noticed_by_who_waits_and_by_who_looks() {
     }
 }
 
-#[test]
-fn a_wait_that_is_shorter_than_a_slice_notices_a_death_too() {
-    let world = World::new();
-    let queue = queue_of(&world);
+/// A queue whose producer was killed, which the kernel has not marked, and would have had where.
+fn queue_of_the_dead(world: &World) -> Hold {
+    let queue = queue_of(world);
     let handle = queue.handle();
     let mut dead = None;
     let _ = world.play_member(u64::MAX, |family| {
@@ -124,10 +125,15 @@ fn a_wait_that_is_shorter_than_a_slice_notices_a_death_too() {
         dead = family.me().ok();
     });
     assert!(get(&queue.ring().expect("a ring")).is_some());
-    // The kernel has marked nothing, and would have had where.
     let slot = world.me.registry().slot(dead.expect("joined").slot());
-    let slot = slot.expect("inside");
-    slot.has_life.store(1, Relaxed);
+    slot.expect("inside").has_life.store(1, Relaxed);
+    queue
+}
+
+#[test]
+fn a_wait_that_is_shorter_than_a_slice_notices_a_death_too() {
+    let world = World::new();
+    let queue = queue_of_the_dead(&world);
     assert_eq!(end_of(&queue), None);
     let mut tick = || true;
     let soon = Deadline::after(std::time::Duration::from_millis(1));
@@ -137,6 +143,50 @@ fn a_wait_that_is_shorter_than_a_slice_notices_a_death_too() {
         &mut Patience::new(soon, &mut tick),
     );
     assert_eq!(outcome, Ok(Err(GetError::Ended)));
+}
+
+#[test]
+fn who_has_noticed_a_death_sleeps_no_further_slice() {
+    let world = World::new();
+    for alone in [true, false] {
+        let queue = queue_of_the_dead(&world);
+        let mut ticks = 0;
+        let mut tick = || {
+            ticks += 1;
+            true
+        };
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        if alone {
+            let outcome = queue.get(&mut Message::default(), None, &mut patience);
+            assert_eq!(outcome, Ok(Err(GetError::Ended)));
+        } else {
+            let rings = [queue_of(&world), queue.clone()].map(|hold| hold.ring().expect("a ring"));
+            assert_eq!(world.me.wait_for_any(&rings, 0, &mut patience), Ok(1));
+        }
+        assert_eq!(ticks, 1);
+    }
+}
+
+#[test]
+fn a_burial_that_somebody_was_stopped_over_does_not_keep_a_stream_open() {
+    let world = World::new();
+    let queue = queue_of(&world);
+    let producer = open(&world, &queue);
+    // It missed this one's hold at its first look, and was stopped before the second.
+    let owner = world.me.registry().join().expect("room"); // lives
+    let stopped = Objects::new(world.me.heap(), owner);
+    let index = producer.source().handle().index;
+    let live = stopped.stage(index).expect("sound");
+    assert!(run_until_death(2, || stopped.bury(index, live)).is_none());
+    let phase = || stopped.stage(index).map(|stage| stage.phase);
+    assert_eq!(phase(), Ok(Phase::Buried));
+    assert_eq!(end_of(&queue), None);
+    assert_eq!(phase(), Ok(Phase::Live), "it is held");
+    let live = stopped.stage(index).expect("sound");
+    assert!(run_until_death(2, || stopped.bury(index, live)).is_none());
+    drop(producer); // and leaves the rest to the other one
+    assert_eq!(phase(), Ok(Phase::Buried));
+    assert_eq!(end_of(&queue), Some(()));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::block::BlockRef;
+use crate::family::Producer;
 
 /// What a process does next.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ enum Step {
     GiveBack(usize),
     Acquire,
     Release,
+    Open,
+    Close,
     Fork,
     CleanUp,
     Trim,
@@ -43,6 +46,8 @@ fn turn() -> impl Strategy<Value = Turn> {
         2 => (0..8_usize).prop_map(Step::GiveBack),
         2 => Just(Step::Acquire),
         1 => Just(Step::Release),
+        2 => Just(Step::Open),
+        1 => Just(Step::Close),
         1 => Just(Step::Fork),
         1 => Just(Step::CleanUp),
         1 => Just(Step::Trim),
@@ -56,6 +61,7 @@ struct Player {
     actor: Actor,
     owner: OwnerId,
     holds: Vec<Hold>,
+    producers: Vec<Producer>,
     blocks: Vec<(BlockRef, u8)>,
 }
 
@@ -113,6 +119,7 @@ impl<'a> Program<'a> {
             actor: self.scene.actor(who, family),
             owner,
             holds: Vec::new(),
+            producers: Vec::new(),
             blocks: Vec::new(),
         }
     }
@@ -127,7 +134,7 @@ impl<'a> Program<'a> {
         }
         let registry = self.world.me.registry();
         registry.pretend_pid(player.owner, self.world.corpse.pid());
-        std::mem::forget(player.holds);
+        std::mem::forget((player.holds, player.producers));
         match step {
             Step::Acquire if self.lock.holder.is_none() => self.lock.may_report = true,
             Step::Release if self.lock.holder == Some(place) => {
@@ -147,7 +154,21 @@ impl<'a> Program<'a> {
         let family = actor.family;
         match step {
             Step::Put(len, blocks) => actor.put(len, blocks, len % 3),
-            Step::Get => drop(actor.get()),
+            Step::Get => {
+                let got = actor.get();
+                let has_one = |it: &Player| !it.producers.is_empty();
+                let must_go_on = has_one(player) || self.players.iter().flatten().any(has_one);
+                if got.is_none() && must_go_on {
+                    let queue = actor.hold(actor.names.queue, Kind::Ring);
+                    assert_eq!(end_of(&queue), None, "a producer is open");
+                }
+            }
+            Step::Open => {
+                let queue = actor.hold(actor.names.queue, Kind::Ring);
+                let opened = family.open_producer(&queue);
+                player.producers.push(opened.expect("room"));
+            }
+            Step::Close => drop(player.producers.pop()),
             Step::Keep => {
                 let kept = actor.get_and_keep();
                 let named = kept.iter().map(|hold| (hold.handle(), hold.kind()));
@@ -265,7 +286,7 @@ impl<'a> Program<'a> {
             if player.actor.who != Who::Survivor {
                 let registry = self.world.me.registry();
                 registry.pretend_pid(player.owner, self.world.corpse.pid());
-                std::mem::forget(player.holds);
+                std::mem::forget((player.holds, player.producers));
                 continue;
             }
             for &(block, _) in &player.blocks {
