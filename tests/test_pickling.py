@@ -18,7 +18,7 @@ def message(number):
 
 
 def content(pickled):
-    values, buffer = pickle.loads(pickled[0], buffers=pickled[1])
+    values, buffer = pickle.loads(bytes(pickled[0]), buffers=pickled[1])
     return values, bytes(buffer)
 
 

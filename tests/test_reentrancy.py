@@ -105,6 +105,9 @@ def collecting_all_the_time(how, at_end):
             Circle(at_end)
         elif how == "weakref.finalize":
             weakref.finalize(Finalized(), at_end)
+        else:
+            circle = []  # something for the collector to come for
+            circle.append(circle)
 
     def on_collection(phase, _info):
         if phase == "start":

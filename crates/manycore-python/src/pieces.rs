@@ -69,6 +69,18 @@ impl Pieces {
         buffer::with_bytes(&buffer, piece.py(), |bytes| self.copy(bytes))
     }
 
+    /// All that was written, in one piece.
+    fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let mut joined = Vec::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Bytes(bytes) => joined.extend_from_slice(bytes.as_bytes(py)),
+                Piece::Copy(bytes) => joined.extend_from_slice(bytes),
+            }
+        }
+        PyBytes::new(py, &joined)
+    }
+
     /// All that was written, as a value of its own; nothing is left here.
     fn take(&mut self) -> Self {
         Self {
