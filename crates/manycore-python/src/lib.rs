@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`codec`] | the native encoding of small plain values |
+//! | [`keys`] | keys of dicts that were received before |
 //! | [`array`] | NumPy's arrays in it |
 //! | [`message`] | Python objects as messages |
 //! | [`pickler`] | the pickler of each thread |
@@ -34,6 +35,7 @@ mod errors;
 mod family;
 mod imported;
 mod job;
+mod keys;
 mod lock;
 mod message;
 mod outside;
