@@ -57,7 +57,7 @@ pub struct RingQueue {
 }
 
 impl RingQueue {
-    #[inline]
+    #[inline(always)]
     fn hold(&self) -> PyResult<&Hold> {
         self.hold.get().ok_or_else(|| {
             PyRuntimeError::new_err("this queue was not made: its `__init__` has not been called")
@@ -69,12 +69,12 @@ impl RingQueue {
     }
 
     /// The ring, whatever this process said about it.
-    #[inline]
+    #[inline(always)]
     fn any_ring(&self) -> PyResult<Ring> {
         Ok(self.hold()?.ring().map_err(Error::from)?)
     }
 
-    #[inline]
+    #[inline(always)]
     fn ring(&self) -> PyResult<Ring> {
         if self.is(CLOSED) {
             return Err(self.closed_error());
