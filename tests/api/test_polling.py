@@ -6,6 +6,7 @@ import pickle
 import queue as standard_queue
 import select
 import selectors
+import socket
 import threading
 
 import pytest
@@ -117,14 +118,16 @@ def test_wait_takes_queues_connections_sockets_and_sentinels_together(ctx):
     objects = [queue, ours, process.sentinel]
     assert wait(objects) == [process.sentinel]
     process.join()
-    objects = [queue, ours]
-    assert wait(objects, 0) == []
-    theirs.send(1)
-    assert wait(objects) == [ours]
-    queue.put(1)
-    assert set(wait(objects)) == {queue, ours}
-    ours.close()
-    theirs.close()
+    near, far = socket.socketpair()
+    objects = [queue, ours, near]
+    with ours, theirs, near, far:
+        assert wait(objects, 0) == []
+        theirs.send(1)
+        assert wait(objects) == [ours]
+        far.send(b"1")
+        assert set(wait(objects)) == {ours, near}
+        queue.put(1)
+        assert set(wait(objects)) == {queue, ours, near}
 
 
 def test_a_poller_that_is_gone_disturbs_nobody(ctx):
