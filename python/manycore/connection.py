@@ -50,7 +50,10 @@ class Connection(_standard.Connection):
         self._end = None  # which closes it
 
     def fileno(self) -> int:
-        """A descriptor that is readable when there is a message, or when the other end is gone."""
+        """A descriptor that is readable when there is a message, or when the other end is gone.
+
+        A process in another network namespace sends without making it readable: `poll` sees that.
+        """
         end = self._end
         if end is None or not self.readable:
             return super().fileno()

@@ -113,14 +113,12 @@ impl RingQueue {
         let ring = self.ring()?;
         match ring.try_get(message, None).map_err(Error::from)? {
             Get::Done => {
-                if self.is(WATCHED) {
-                    self.watches.after_get(py, &ring)?;
-                }
+                self.after_get(py, &ring);
                 Ok(true)
             }
             Get::Empty if until == Deadline::PASSED && !ring.may_be_over() => {
-                if self.is(WATCHED) {
-                    self.watches.after_get(py, &ring)?;
+                if self.after_get(py, &ring) {
+                    return self.receive(py, message, until);
                 }
                 Err(errors::empty())
             }
@@ -139,11 +137,12 @@ impl RingQueue {
         let hold = self.hold()?;
         let (result, raised) = detached(py, until, |patience| hold.get(message, None, patience));
         let result = result.map_err(Error::from)?;
-        if self.is(WATCHED) && matches!(result, Ok(()) | Err(GetError::Empty)) {
-            self.watches.after_get(py, ring)?;
-        }
         match result {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.after_get(py, ring);
+                Ok(true)
+            }
+            Err(GetError::Empty) if self.after_get(py, ring) => self.receive(py, message, until),
             Err(GetError::Closed | GetError::Ended) => Ok(false),
             Err(error) => Err(errors::from_get(error, raised)),
         }
@@ -183,9 +182,12 @@ impl RingQueue {
                 ..Default::default()
             };
             match ring.try_put(&message, &mut None).map_err(Error::from)? {
-                Put::Done => return self.after_put(obj.py(), &ring),
+                Put::Done => {
+                    self.after_put(obj.py(), &ring);
+                    return Ok(());
+                }
                 Put::Full if until == Deadline::PASSED => {
-                    self.after_put(obj.py(), &ring)?;
+                    self.after_put(obj.py(), &ring);
                     return Err(errors::full());
                 }
                 _ => {}
@@ -203,16 +205,21 @@ impl RingQueue {
     ) -> PyResult<()> {
         let ready = encoded.ready(py, self.family()?)?;
         let (result, raised) = detached(py, until, |patience| ready.put(ring, 0, 0, patience));
-        self.after_put(py, ring)?;
+        self.after_put(py, ring);
         result.map_err(|error| errors::from_put(error, raised))
     }
 
+    /// Whether there is an item that was announced and not there before.
     #[inline]
-    fn after_put(&self, py: Python<'_>, ring: &Ring) -> PyResult<()> {
+    fn after_get(&self, py: Python<'_>, ring: &Ring) -> bool {
+        self.is(WATCHED) && self.watches.after_get(py, ring)
+    }
+
+    #[inline]
+    fn after_put(&self, py: Python<'_>, ring: &Ring) {
         if self.is(WATCHED) {
-            self.watches.after_put(py, ring)?;
+            self.watches.after_put(py, ring);
         }
-        Ok(())
     }
 
     fn fd(&self, py: Python<'_>, event: Event) -> PyResult<i32> {
@@ -332,7 +339,10 @@ impl RingQueue {
                 Err(error) if errors::is_empty(py, &error) => break,
                 Err(error) => {
                     // What was taken is not lost; the error is the next call's.
-                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    let other = failure.replace(error); // another thread's
+                    drop(failure); // before that one: dropping it may run Python
+                    drop(other);
                     self.state.fetch_or(FAILED, Relaxed);
                     break;
                 }
@@ -363,7 +373,9 @@ impl RingQueue {
         Ok(self.ring()?.is_full())
     }
 
-    /// A descriptor that is readable while there is an item.
+    /// A descriptor that is readable while there is an item. The number belongs to the queue: close the queue,
+    /// not the number. A process in another network namespace puts items without making it readable: look for
+    /// them now and then, as `await` does.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         self.fd(py, Event::Message)
     }
