@@ -182,6 +182,13 @@ def put(queue, *items):
         queue.put(item)
 
 
+def put_one_each(queues, connections):
+    for queue in queues:
+        queue.put(1)
+    for connection in connections:
+        connection.send(1)
+
+
 def put_range(queue, first, count):
     for number in range(first, first + count):
         queue.put(number)
@@ -448,6 +455,13 @@ def produce_and_stop(gate, queue, first, count):
 
 def collect(queue, answers):
     answers.put(sorted(queue))
+
+
+class DiesWhenLoaded:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
 
 
 def send_through(connection, *items):

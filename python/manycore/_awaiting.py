@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from manycore.errors import ShutDown
 
@@ -17,41 +18,42 @@ LOOK_AGAIN = 0.25
 
 
 class _Readiness:
-    """Tasks of one event loop that wait until a descriptor is readable."""
+    """Tasks of one event loop that wait until a descriptor is readable.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiting: set[asyncio.Future[None]] = set()
+    It keeps neither the loop nor its tasks alive: a loop may be left with tasks that still wait.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: WeakSet[asyncio.Future[None]] = WeakSet()
         self._fd = -1
 
-    async def wait(self, fileno: Callable[[], int]) -> None:
+    async def wait(self, loop: asyncio.AbstractEventLoop, fileno: Callable[[], int]) -> None:
         """Waits until it may be worth while to look again."""
         fd = fileno()
-        if self._waiting and fd != self._fd:
-            self._stop()
-        if not self._waiting:
+        if fd != self._fd:  # also if tasks that were woken have not run yet
+            self._stop(loop)
+            loop.add_reader(fd, self._wake, loop)
             self._fd = fd
-            self._loop.add_reader(fd, self._wake)
-        future = self._loop.create_future()
+        future = loop.create_future()
         self._waiting.add(future)
-        timer = self._loop.call_later(LOOK_AGAIN, _finish, future)
+        timer = loop.call_later(LOOK_AGAIN, _finish, future)
         try:
             await future
         finally:
             timer.cancel()
             self._waiting.discard(future)
             if not self._waiting:
-                self._stop()
+                self._stop(loop)
 
-    def _wake(self) -> None:
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         # All of them: which one the item is for is decided by who takes it.
-        self._stop()
+        self._stop(loop)
         for future in tuple(self._waiting):
             _finish(future)
 
-    def _stop(self) -> None:
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
+            loop.remove_reader(self._fd)
             self._fd = -1
 
 
@@ -63,16 +65,15 @@ def _finish(future: asyncio.Future[None]) -> None:
 class Awaiting:
     """The methods of a queue that are awaited: without a thread, and cancelling loses no item."""
 
-    def _readiness(self, what: str) -> _Readiness:
+    async def _readable(self, what: str, fileno: Callable[[], int]) -> None:
         from asyncio import get_running_loop
 
         loop = get_running_loop()
         loops = _readiness.setdefault(self, WeakKeyDictionary())
         known = loops.setdefault(loop, {})
         if what not in known:
-            known[what] = _Readiness(loop)
-        readiness: _Readiness = known[what]
-        return readiness
+            known[what] = _Readiness()
+        await known[what].wait(loop, fileno)
 
     async def aget(self) -> Any:
         """The next item, as soon as there is one.
@@ -82,10 +83,9 @@ class Awaiting:
         """
         queue: Any = self
         while True:
-            try:
+            with suppress(Empty):
                 return queue.get_nowait()
-            except Empty:
-                await self._readiness("message").wait(queue.fileno)
+            await self._readable("message", queue.fileno)
 
     async def aput(self, obj: object) -> None:
         """Puts an item, as soon as there is room.
@@ -98,11 +98,10 @@ class Awaiting:
         """
         queue: Any = self
         while True:
-            try:
+            with suppress(Full):
                 queue.put_nowait(obj)
                 return
-            except Full:
-                await self._readiness("room").wait(queue._room_fileno)
+            await self._readable("room", queue._room_fileno)
 
     def __aiter__(self) -> Any:
         return self

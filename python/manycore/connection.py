@@ -55,6 +55,8 @@ class Connection(_standard.Connection):
     def fileno(self) -> int:
         """A descriptor that is readable when there is a message, or when the other end is gone.
 
+        A process in another network namespace sends without making it readable: `poll` sees that.
+
         Raises:
             OSError: When this end is closed.
         """

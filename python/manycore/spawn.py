@@ -69,12 +69,11 @@ def _main(fd: int, parent_sentinel: int) -> int:
         current = _process.current_process()
         current._inheriting = True  # type: ignore[attr-defined]
         try:
-            handles = pickle.load(from_parent)
+            held = _engine.receive_handles(pickle.load(from_parent))
             work = _load(from_parent)
         finally:
             del current._inheriting  # type: ignore[attr-defined]
-    # What the work refers to is held by its objects now.
-    _engine.handles_arrived(handles)
+    del held  # what the work refers to is held by its objects now
     code: int = work._bootstrap(parent_sentinel)
     return code
 

@@ -129,6 +129,23 @@ def test_an_end_stays_open_as_long_as_a_process_has_it(ctx, gate):
     ours.close()
 
 
+@pytest.mark.parametrize("comes", ["before", "after"])
+def test_an_end_is_closed_by_the_death_of_a_process_that_loads_it(pipe, comes):
+    ours, theirs = pipe
+    args = [theirs, targets.DiesWhenLoaded()]
+    if comes == "after":
+        args.reverse()
+    process = manycore.get_context("spawn").Process(target=targets.nothing, args=args)
+    process.start()
+    theirs.close()
+    process.join()
+    assert process.exitcode == 3
+    with pytest.raises(EOFError):
+        ours.recv()
+    with pytest.raises(BrokenPipeError):
+        ours.send(1)
+
+
 def test_what_was_sent_before_the_end_arrives(ctx):
     ours, theirs = ctx.Pipe()
     with running(ctx, targets.send_through, theirs, *range(10), b"x" * 2_000_000):

@@ -4,7 +4,7 @@ use std::os::fd::IntoRawFd;
 
 use manycore::family as engine;
 use manycore_ipc::stall;
-use manycore_ipc::{Family, Handle, Kind};
+use manycore_ipc::{Family, Handle, Hold, Kind};
 use manycore_os::{lifeline, process};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -124,7 +124,22 @@ pub fn handle_of(parts: Parts) -> Handle {
     }
 }
 
-/// Takes over handles that came outside a message, in the arguments of a spawned process.
+/// What this process holds as long as the object is there.
+#[pyclass(frozen, module = "manycore._engine")]
+pub struct Held {
+    _holds: Vec<Hold>,
+}
+
+/// Takes over handles that came outside a message, in the arguments of a spawned process: its death lets go of
+/// what it holds, as no death does of what is counted.
+#[pyfunction]
+pub fn receive_handles(handles: Vec<Parts>) -> Result<Held, Error> {
+    let handles: Vec<_> = handles.iter().map(|&(_, index, n)| (index, n)).collect();
+    let _holds = family()?.receive(&handles)?;
+    Ok(Held { _holds })
+}
+
+/// Takes back the counting of [`handles_sent`].
 #[pyfunction]
 pub fn handles_arrived(handles: Vec<Parts>) -> Result<(), Error> {
     let family = family()?;
@@ -157,6 +172,6 @@ pub fn initialise() {
 }
 
 /// Holds an object by its parts.
-pub fn hold(parts: Parts, kind: Kind) -> Result<manycore_ipc::Hold, Error> {
+pub fn hold(parts: Parts, kind: Kind) -> Result<Hold, Error> {
     Ok(family()?.hold(handle_of(parts), kind)?)
 }

@@ -79,6 +79,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::permanent_fds, module)?)?;
     module.add_function(wrap_pyfunction!(family::handles_arrived, module)?)?;
     module.add_function(wrap_pyfunction!(family::handles_sent, module)?)?;
+    module.add_function(wrap_pyfunction!(family::receive_handles, module)?)?;
     module.add_function(wrap_pyfunction!(message::collect_handles, module)?)?;
     module.add_function(wrap_pyfunction!(pickler::dispatch_table, module)?)?;
     Ok(())

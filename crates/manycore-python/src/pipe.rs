@@ -126,7 +126,8 @@ impl PipeEnd {
                 Err(error) => return Err(errors::from_get(error, raised)),
             }
         }
-        self.renew(py, &ring)
+        self.renew(py, &ring);
+        Ok(())
     }
 
     fn receive_or_notice(
@@ -143,19 +144,21 @@ impl PipeEnd {
             return Ok(outcome);
         }
         ring.settle(); // it may have died over its last message
-        let has_one = ring.try_get(message, None)? == Get::Done;
-        Ok(if has_one {
-            Ok(())
-        } else {
-            Err(GetError::Ended)
-        })
+        // Not only if the lock is free: another thread may be taking the message before.
+        let mut go_on = || true;
+        let outcome = ring.get(
+            message,
+            None,
+            &mut Patience::new(Deadline::PASSED, &mut go_on),
+        );
+        Ok(outcome.map_err(|error| match error {
+            GetError::Empty => GetError::Ended,
+            error => error,
+        }))
     }
 
-    fn renew(&self, py: Python<'_>, ring: &Ring) -> PyResult<()> {
-        if self.is_watched.load(Relaxed) {
-            self.watches.after_get(py, ring)?;
-        }
-        Ok(())
+    fn renew(&self, py: Python<'_>, ring: &Ring) -> bool {
+        self.is_watched.load(Relaxed) && self.watches.after_get(py, ring)
     }
 }
 
@@ -235,7 +238,9 @@ impl PipeEnd {
         if !ring.is_empty() || self.is_other_gone() || self.is_hung_up() {
             return Ok(true);
         }
-        self.renew(py, &ring)?;
+        if self.renew(py, &ring) {
+            return Ok(true);
+        }
         let until = deadline(true, timeout);
         if until == Deadline::PASSED {
             return Ok(false);

@@ -113,14 +113,12 @@ impl RingQueue {
         let ring = self.ring()?;
         match ring.try_get(message, None).map_err(Error::from)? {
             Get::Done => {
-                if self.is(WATCHED) {
-                    self.watches.after_get(py, &ring)?;
-                }
+                self.after_get(py, &ring);
                 Ok(true)
             }
             Get::Empty if until == Deadline::PASSED && !ring.may_be_over() => {
-                if self.is(WATCHED) {
-                    self.watches.after_get(py, &ring)?;
+                if self.after_get(py, &ring) {
+                    return self.receive(py, message, until);
                 }
                 Err(errors::empty())
             }
@@ -139,11 +137,12 @@ impl RingQueue {
         let hold = self.hold()?;
         let (result, raised) = detached(py, until, |patience| hold.get(message, None, patience));
         let result = result.map_err(Error::from)?;
-        if self.is(WATCHED) && matches!(result, Ok(()) | Err(GetError::Empty)) {
-            self.watches.after_get(py, ring)?;
-        }
         match result {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.after_get(py, ring);
+                Ok(true)
+            }
+            Err(GetError::Empty) if self.after_get(py, ring) => self.receive(py, message, until),
             Err(GetError::Closed | GetError::Ended) => Ok(false),
             Err(error) => Err(errors::from_get(error, raised)),
         }
@@ -183,9 +182,12 @@ impl RingQueue {
                 ..Default::default()
             };
             match ring.try_put(&message, &mut None).map_err(Error::from)? {
-                Put::Done => return self.after_put(obj.py(), &ring),
+                Put::Done => {
+                    self.after_put(obj.py(), &ring);
+                    return Ok(());
+                }
                 Put::Full if until == Deadline::PASSED => {
-                    self.after_put(obj.py(), &ring)?;
+                    self.after_put(obj.py(), &ring);
                     return Err(errors::full());
                 }
                 _ => {}
@@ -203,16 +205,21 @@ impl RingQueue {
     ) -> PyResult<()> {
         let ready = encoded.ready(py, self.family()?)?;
         let (result, raised) = detached(py, until, |patience| ready.put(ring, 0, 0, patience));
-        self.after_put(py, ring)?;
+        self.after_put(py, ring);
         result.map_err(|error| errors::from_put(error, raised))
     }
 
+    /// Whether there is an item that was announced and not there before.
     #[inline]
-    fn after_put(&self, py: Python<'_>, ring: &Ring) -> PyResult<()> {
+    fn after_get(&self, py: Python<'_>, ring: &Ring) -> bool {
+        self.is(WATCHED) && self.watches.after_get(py, ring)
+    }
+
+    #[inline]
+    fn after_put(&self, py: Python<'_>, ring: &Ring) {
         if self.is(WATCHED) {
-            self.watches.after_put(py, ring)?;
+            self.watches.after_put(py, ring);
         }
-        Ok(())
     }
 
     fn fd(&self, py: Python<'_>, event: Event) -> PyResult<i32> {
@@ -380,7 +387,10 @@ impl RingQueue {
                 Err(error) if errors::is_empty(py, &error) => break,
                 Err(error) => {
                     // What was taken is not lost; the error is the next call's.
-                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    let other = failure.replace(error); // another thread's
+                    drop(failure); // before that one: dropping it may run Python
+                    drop(other);
                     self.state.fetch_or(FAILED, Relaxed);
                     break;
                 }
@@ -415,7 +425,8 @@ impl RingQueue {
     ///
     /// It may be readable once too often, so `get_nowait` may say `Empty`. It cannot be read, belongs to this
     /// process alone, and is closed with the queue. Who sleeps with it is not told of the end that the death of
-    /// the last producer is until somebody looks, as `get` does.
+    /// the last producer is until somebody looks, as `get` does; nor of what a process in another network
+    /// namespace puts: look now and then, as `await` does.
     ///
     /// Raises:
     ///     OSError: When there is no descriptor left.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use manycore_ipc::ring::pollers::Event;
 use manycore_ipc::ring::watch::WatchError;
 use manycore_ipc::ring::{Ring, Watch};
+use manycore_ipc::wait::Patience;
 use manycore_os::Deadline;
 use pyo3::prelude::*;
 
@@ -59,23 +60,37 @@ impl Watches {
         Ok(watch)
     }
 
-    /// Keeps the descriptors right once this process has got an item, or found none.
+    /// Keeps the descriptors right once this process has got an item, or found none. It never fails: that item
+    /// is taken, and would be lost with an error. Whether there is an item now: who was told of one is told
+    /// before it is there, and waits here for the producer.
     #[cold]
-    pub fn after_get(&self, py: Python<'_>, ring: &Ring) -> PyResult<()> {
+    pub fn after_get(&self, py: Python<'_>, ring: &Ring) -> bool {
         match self.existing(Event::Message) {
-            Some(watch) if ring.is_empty() => renew(py, &watch, ring),
-            _ => Ok(()),
+            Some(watch) if ring.is_empty() => {
+                renew_afterwards(py, &watch, ring);
+                !ring.is_empty()
+            }
+            _ => false,
         }
     }
 
     /// The same once it has put an item, or found no room.
     #[cold]
-    pub fn after_put(&self, py: Python<'_>, ring: &Ring) -> PyResult<()> {
+    pub fn after_put(&self, py: Python<'_>, ring: &Ring) {
         match self.existing(Event::Room) {
-            Some(watch) if ring.is_full() => renew(py, &watch, ring),
-            _ => Ok(()),
+            Some(watch) if !ring.takes_anything() => renew_afterwards(py, &watch, ring),
+            _ => {}
         }
     }
+}
+
+fn renew_afterwards(py: Python<'_>, watch: &Watch, ring: &Ring) {
+    py.detach(|| {
+        let mut go_on = || true; // the interpreter answers signals, soon
+        let mut patience = Patience::new(Deadline::PASSED, &mut go_on);
+        // Where the ring cannot be asked, the descriptor is readable; and who closed it does not poll it.
+        let _ = watch.renew(ring, &mut patience);
+    });
 }
 
 fn renew(py: Python<'_>, watch: &Watch, ring: &Ring) -> PyResult<()> {

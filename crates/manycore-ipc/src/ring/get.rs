@@ -140,8 +140,12 @@ impl Ring {
     /// # Errors
     /// Why there is none.
     pub fn wait_for_message(&self, patience: &mut Patience<'_>) -> Result<(), GetError> {
+        let mut slept = false;
         while self.is_empty() {
-            self.wait_for_more(patience)?;
+            slept |= self.wait_for_more(patience)?;
+        }
+        if slept {
+            self.announce(); // to one who takes it: this wake-up was perhaps the only one
         }
         Ok(())
     }

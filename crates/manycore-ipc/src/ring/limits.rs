@@ -17,6 +17,12 @@ impl Ring {
         (messages != 0 && self.len() >= messages) || (bytes != 0 && self.bytes() >= bytes)
     }
 
+    /// Whether any message would be put now. A ring that is bounded by bytes has to be empty for that.
+    #[must_use]
+    pub fn takes_anything(&self) -> bool {
+        self.bytes() == 0 || (self.max_bytes() == 0 && !self.is_full())
+    }
+
     /// The most messages at a time; zero for any number.
     #[must_use]
     pub fn max_messages(&self) -> u64 {

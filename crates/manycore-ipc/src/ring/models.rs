@@ -184,6 +184,24 @@ fn two_that_wait_for_messages_get_one_each() {
 
 #[test]
 #[ignore = "a model"]
+fn who_only_waits_for_a_message_takes_no_wake_up_from_who_gets_it() {
+    let (ring, _hold) = ring(small(true));
+    Model::with_interruptions(1).explore(move || {
+        let consumer = spawn(move || get(&ring));
+        let other = spawn(move || {
+            let mut tick = || true;
+            ring.wait_for_message(&mut Patience::new(Deadline::NEVER, &mut tick))
+        });
+        put(&ring, 1);
+        assert_eq!(consumer.join(), 1);
+        put(&ring, 2);
+        assert_eq!(other.join(), Ok(()));
+        assert_eq!(get(&ring), 2);
+    });
+}
+
+#[test]
+#[ignore = "a model"]
 fn two_producers_lose_nothing_and_keep_their_order() {
     let (ring, _hold) = ring(small(true));
     Model::with_interruptions(2).explore(move || {

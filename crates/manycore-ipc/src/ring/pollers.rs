@@ -24,7 +24,8 @@ use crate::word::Word64;
 pub enum Event {
     /// That there is a message, or that there will be none: the ring is closed.
     Message,
-    /// That there is room, or that there will be none.
+    /// That there is room for any message, or that there will be none; and, where there was not, that a message
+    /// has been taken.
     Room,
 }
 
@@ -87,11 +88,11 @@ impl Ring {
         self.note(event, poller)?;
         Ok(match event {
             Event::Message => !self.is_empty() || self.end()?.is_some(),
-            Event::Room => !self.is_full() || self.is_closed(),
+            Event::Room => self.takes_anything() || self.is_closed(),
         })
     }
 
-    fn note(&self, event: Event, poller: Poller) -> Result<(), Corrupted> {
+    fn note(&self, event: Event, poller: Poller) -> Result<(), PutError> {
         let word = poller.encode();
         let free = |n: usize| {
             let found = self.poller(event, n)?.load(Relaxed); // under the lock, as all of these
@@ -102,7 +103,9 @@ impl Ring {
             n += 1;
         }
         if n == MOST {
-            let _ = self.tell(event); // who looks for nothing asks again
+            // Who looks for nothing asks again.
+            let told = self.tell(event);
+            told.map_err(|error| PutError::Untold(error.raw_os_error().unwrap_or_default()))?;
             n = 0;
         }
         self.poller(event, n)?.store(word, Relaxed);

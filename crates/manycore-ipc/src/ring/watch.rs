@@ -85,14 +85,16 @@ impl Watch {
     /// Makes the socket readable if the event is true now, and asks for a token if it is not.
     ///
     /// # Errors
-    /// When that is impossible; then the socket may not become readable.
+    /// When that is impossible. If it is the ring that cannot be asked, the socket is readable.
     pub fn renew(&self, ring: &Ring, patience: &mut Patience<'_>) -> Result<(), WatchError> {
         let socket = self.socket.get()?;
         // Before it is asked for: a token that comes now is for what is found in the ring.
         token::drain(socket)?;
-        if ring.arm(self.event, self.poller, patience)? {
+        let is_true = ring.arm(self.event, self.poller, patience);
+        // Whoever cannot ask looks again: better once too often than never.
+        if is_true != Ok(false) {
             let _ = token::send(socket, self.name.as_bytes())?; // this socket is there
         }
-        Ok(())
+        Ok(is_true.map(drop)?)
     }
 }

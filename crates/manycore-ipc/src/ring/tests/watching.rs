@@ -49,6 +49,48 @@ fn a_watch_is_readable_while_there_is_room() {
     assert!(is_readable(&watch));
 }
 
+#[test]
+fn a_ring_that_is_bounded_by_bytes_is_readable_when_something_was_taken() {
+    let shape = Shape {
+        max_bytes: 1_000,
+        ..Shape::unbounded()
+    };
+    let hold = family().make_ring(shape).expect("room");
+    let ring = hold.ring().expect("a ring");
+    put(&ring, 1, &[0; 100], &[]).expect("room");
+    put(&ring, 2, &[0; 500], &[]).expect("room");
+    assert_eq!(put(&ring, 3, &[0; 500], &[]), Err(PutError::Full));
+    // There is room, but perhaps not for what the program has.
+    let watch = watch(&ring, Event::Room);
+    assert!(!ring.is_full() && !is_readable(&watch));
+    get(&ring).expect("there is one");
+    assert!(is_readable(&watch));
+    renew(&watch, &ring);
+    assert!(!is_readable(&watch));
+    get(&ring).expect("there is one");
+    renew(&watch, &ring);
+    assert!(is_readable(&watch));
+}
+
+#[test]
+fn a_watch_of_a_ring_that_cannot_be_asked_is_readable() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    let watch = watch(&ring, Event::Message);
+    let guard = ring.body.put.lock.try_lock().expect("nobody else is there");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stop = || false;
+            let mut patience = Patience::new(Deadline::PASSED, &mut stop);
+            assert!(watch.renew(&ring, &mut patience).is_err());
+        });
+    });
+    drop(guard);
+    assert!(is_readable(&watch));
+    renew(&watch, &ring);
+    assert!(!is_readable(&watch));
+}
+
 /// What a process does that makes a watch readable, and whether it has happened.
 type Doing = (Event, fn(&Ring), fn(&Ring) -> bool);
 
