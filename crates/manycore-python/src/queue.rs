@@ -413,9 +413,9 @@ impl RingQueue {
 
     /// A descriptor that is readable while there is an item, and at the end: for `select` and its kin.
     ///
-    /// It may be readable once too often, or a moment early: expect `Empty` from `get_nowait`. It cannot be read, belongs to this
-    /// process alone, and is closed with the queue. Who sleeps with it is not told of the end that the death of
-    /// the last producer is until somebody looks, as `get` does.
+    /// It may be readable once too often, or a moment early: expect `Empty` from `get_nowait`. It cannot be read,
+    /// belongs to this process alone, and is closed with the queue. Who sleeps with it is not told of the end that
+    /// the death of the last producer is until somebody looks, as `get` does.
     ///
     /// Raises:
     ///     OSError: When there is no descriptor left.
