@@ -423,10 +423,10 @@ impl RingQueue {
 
     /// A descriptor that is readable while there is an item, and at the end: for `select` and its kin.
     ///
-    /// It may be readable once too often, so `get_nowait` may say `Empty`. It cannot be read, belongs to this
-    /// process alone, and is closed with the queue. Who sleeps with it is not told of the end that the death of
-    /// the last producer is until somebody looks, as `get` does; nor of what a process in another network
-    /// namespace puts: look now and then, as `await` does.
+    /// It may be readable once too often, so `get_nowait` may say `Empty`; and a moment before the item can be taken,
+    /// for which `get_nowait` waits. It cannot be read, belongs to this process alone, and is closed with the queue.
+    /// Who sleeps with it is not told of the end that the death of the last producer is until somebody looks, as
+    /// `get` does; nor of what a process in another network namespace puts: look now and then, as `await` does.
     ///
     /// Raises:
     ///     OSError: When there is no descriptor left.
