@@ -7,11 +7,11 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use manycore_ipc::family::Producer;
+use manycore_ipc::family::{Producer, Watch};
 use manycore_ipc::ring::pollers::Event;
 use manycore_ipc::ring::{Get, GetError, Message, Outgoing, Put, PutError, Ring, Shape};
 use manycore_ipc::wait::Patience;
-use manycore_ipc::{Family, Hold, Kind};
+use manycore_ipc::{Family, HandleError, Hold, Kind};
 use manycore_os::channel::{self, Lent};
 use manycore_os::{Deadline, incarnation};
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError};
@@ -34,6 +34,8 @@ pub struct PipeEnd {
     incoming: Hold,
     /// What this one sends, with this end's source. Let go of before the line.
     outgoing: Producer,
+    /// Whether a process is left that has the other end.
+    other: Watch,
     line: Lent,
     is_watched: AtomicBool,
     watches: Watches,
@@ -45,7 +47,13 @@ type Handles = (Parts, Parts, Parts);
 
 impl PipeEnd {
     fn new(incoming: Hold, outgoing: Producer, line: std::os::fd::OwnedFd) -> PyResult<Self> {
+        let ring = incoming.ring().map_err(Error::from)?;
+        let other = ring
+            .source()
+            .ok_or(HandleError::Gone)
+            .map_err(Error::from)?;
         Ok(Self {
+            other: Watch::on(other),
             incoming,
             outgoing,
             line: Lent::new(line)?,
@@ -70,7 +78,7 @@ impl PipeEnd {
 
     fn is_other_gone(&self) -> bool {
         // What is corrupted shows where the ring is used.
-        self.incoming.is_over().unwrap_or(false)
+        self.other.is_over(self.family()).unwrap_or(false)
     }
 
     fn encoded_send(&self, py: Python<'_>, encoded: Encoded) -> PyResult<()> {
