@@ -2,7 +2,8 @@
 
     python benches/run.py [names...] [--rounds 7] [--quick] [--json FILE] [--pin]
 
-pool, queue, roundtrip, sync, start   one file per subject, each with a tuple `BENCHES`
+pool, queue, roundtrip, pipe          one file per subject, each with a tuple `BENCHES`
+sync, start                           likewise
 idle                                  the same, of what costs something while nothing happens
 tasks                                 functions and classes of child processes; imports nothing
 harness                               what a bench, a metric and a sample are

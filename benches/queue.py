@@ -21,6 +21,8 @@ from benches.harness import FASTER_FIFO, Bench, Sample, Target, cost_sample, exp
 from benches.tasks import Reading
 
 KB, MB = 1024, 1024 * 1024
+AT_ONCE = 100
+"""Items that `get_many` takes at most."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,15 @@ PAYLOADS = (
 )
 
 
-def receive(get: Callable[[], Any], n: int, use: Callable[[Any], object] | None) -> Any:
-    """Take `n` messages, use each, and return the last."""
-    item = None
+def put_each(queue: Any, items: Iterable[Any]) -> None:
+    """Put one item after the other."""
+    for item in items:
+        queue.put(item)
+
+
+def get_each(queue: Any, n: int, use: Callable[[Any], object] | None) -> Any:
+    """Take `n` messages one by one, use each, and return the last."""
+    get, item = queue.get, None
     if use is None:
         for _ in repeat(None, n):
             item = get()
@@ -104,6 +112,40 @@ def receive(get: Callable[[], Any], n: int, use: Callable[[Any], object] | None)
             item = get()
             use(item)
     return item
+
+
+def put_many(queue: Any, items: Iterable[Any]) -> None:
+    """Put all items at one call, where the module has one for that."""
+    if hasattr(queue, "put_many"):
+        queue.put_many(items)
+    else:
+        put_each(queue, items)
+
+
+def get_many(queue: Any, n: int, use: Callable[[Any], object] | None) -> Any:
+    """As `get_each`, up to `AT_ONCE` at a call, where the module has one for that."""
+    if not hasattr(queue, "get_many"):
+        return get_each(queue, n, use)
+    items: list[Any] = []
+    while n:
+        items = queue.get_many(min(n, AT_ONCE))
+        n -= len(items)
+        if use is not None:
+            for item in items:
+                use(item)
+    return items[-1]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How items get into a queue and out of it."""
+
+    put: Callable[[Any, Iterable[Any]], None] = put_each
+    get: Callable[[Any, int, Callable[[Any], object] | None], Any] = get_each
+
+
+ONE_BY_ONE = Way()
+MANY = Way(put_many, get_many)
 
 
 def is_equal(received: Any, sent: Any) -> bool:
@@ -129,6 +171,9 @@ class Crowd:
         return [total // among + (number < total % among) for number in range(among)]
 
 
+ONE_TO_ONE = Crowd()
+
+
 def together(samples: list[Sample]) -> Sample:
     """From when the first consumer started its clock until the last stopped it."""
     begin = min(sample.values["begin"] for sample in samples)
@@ -136,7 +181,9 @@ def together(samples: list[Sample]) -> Sample:
     return cost_sample(sum(sample.n for sample in samples), end - begin)
 
 
-def pass_on(target: Target, queue: Any, payload: Payload, crowd: Crowd, n: int) -> Sample:
+def pass_on(
+    target: Target, queue: Any, payload: Payload, crowd: Crowd, n: int, way: Way = ONE_BY_ONE
+) -> Sample:
     """Send `n` messages from children to children, after up to a quarter as many to warm up."""
     n = max(n, crowd.consumers)
     warm_up = max(crowd.consumers, min(n // 4, 1000))
@@ -146,17 +193,16 @@ def pass_on(target: Target, queue: Any, payload: Payload, crowd: Crowd, n: int) 
         def produce(start: Callable[[], None]) -> None:
             items = payload.items(share)
             start()
-            for item in items:
-                queue.put(item)
+            way.put(queue, items)
 
         return produce
 
     def consumer(unclocked: int, share: int) -> Role:
         def consume(start: Callable[[], None]) -> Sample:
             start()
-            receive(queue.get, unclocked, payload.use)
+            way.get(queue, unclocked, payload.use)
             begin = perf_counter()  # the same clock for all processes
-            last = receive(queue.get, share, payload.use)
+            last = way.get(queue, share, payload.use)
             end = perf_counter()
             expect(was_sent(last, payload.items(total)), "a consumer's last message")
             return Sample(share, end - begin, {"begin": begin, "end": end})
@@ -178,12 +224,16 @@ def queue_sample(payload: Payload, crowd: Crowd, target: Target, n: int) -> Samp
     return pass_on(target, target.queue(payload.maxsize, payload.size), payload, crowd, n)
 
 
+def many_sample(payload: Payload, target: Target, n: int) -> Sample:
+    """A sample of `put_many` and `get_many`; of `put` and `get` where there are none."""
+    return pass_on(target, target.queue(), payload, ONE_TO_ONE, n, MANY)
+
+
 def simple_queue_sample(payload: Payload, target: Target, n: int) -> Sample:
     """A sample of `SimpleQueue`."""
-    return pass_on(target, target.context().SimpleQueue(), payload, Crowd(), n)
+    return pass_on(target, target.context().SimpleQueue(), payload, ONE_TO_ONE, n)
 
 
-ONE_TO_ONE = Crowd()
 CROWDS = (Crowd(2, 1), Crowd(1, 2), Crowd(4, 4))
 CROWDED = tuple(payload for payload in PAYLOADS if payload.name in ("int", "bytes-1k"))
 
@@ -202,8 +252,21 @@ def queue_bench(payload: Payload, crowd: Crowd = ONE_TO_ONE) -> Bench:
     )
 
 
+def many_bench(payload: Payload) -> Bench:
+    """The bench of many items at a call, beside one by one on modules that have nothing else."""
+    title = f"put_many, get_many({AT_ONCE}), 1 to 1: {payload.title}"
+    return Bench(
+        f"queue.{payload.name}-many",
+        title,
+        partial(many_sample, payload),
+        payload=payload.size,
+        first_n=1000,
+    )
+
+
 BENCHES = (
     *map(queue_bench, PAYLOADS),
+    *map(many_bench, CROWDED),
     *(queue_bench(payload, crowd) for payload in CROWDED for crowd in CROWDS),
     Bench(
         "queue.simple-int", "SimpleQueue, 1 to 1: ints", partial(simple_queue_sample, PAYLOADS[0])

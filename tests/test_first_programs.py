@@ -1,64 +1,10 @@
-"""The programs that people write first, as they write them: no guard, the default start method."""
+"""The programs of the pages, as people write them first: no guard, the default start method."""
 
 import pytest
 
-PROGRAMS = {
-    "process": (
-        """
-        from manycore import Process
+import documents
 
-        def task():
-            print("Running in a separate process")
-
-        p = Process(target=task)
-        p.start()
-        p.join()
-        """,
-        "Running in a separate process\n",
-    ),
-    "pool": (
-        """
-        from manycore import Pool
-
-        def square(x):
-            return x * x
-
-        with Pool(processes=4) as pool:
-            print(pool.map(square, [1, 2, 3, 4, 5]))
-        """,
-        "[1, 4, 9, 16, 25]\n",
-    ),
-    "queue": (
-        """
-        from manycore import Process, Queue
-
-        def f(q):
-            q.put('Hello from process')
-
-        q = Queue()
-        p = Process(target=f, args=(q,))
-        p.start()
-        print(q.get())
-        p.join()
-        """,
-        "Hello from process\n",
-    ),
-    "value": (
-        """
-        from manycore import Process, Value
-
-        def f(n):
-            n.value += 1
-
-        num = Value('i', 0)
-        p = Process(target=f, args=(num,))
-        p.start()
-        p.join()
-        print(num.value)
-        """,
-        "1\n",
-    ),
-}
+PROGRAMS = tuple(documents.programs())
 
 GUARDED = """
     import sys
@@ -84,10 +30,16 @@ GUARDED = """
 """
 
 
-@pytest.mark.parametrize(("source", "output"), PROGRAMS.values(), ids=PROGRAMS)
-def test_a_first_program_runs_as_written(run_script, source, output):
-    done = run_script(source)
-    assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
+def test_the_pages_have_programs():
+    assert {program.name.partition(":")[0] for program in PROGRAMS} == set(documents.PAGES)
+    assert all(program.output for program in PROGRAMS)
+
+
+@pytest.mark.beyond_stdlib
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_a_program_of_a_page_runs_as_written(run_script, program):
+    done = run_script(program.source)
+    assert (done.returncode, done.stdout, done.stderr) == (0, program.output, "")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -106,8 +106,7 @@ def collecting_all_the_time(how, at_end):
         elif how == "weakref.finalize":
             weakref.finalize(Finalized(), at_end)
         else:
-            circle = []  # something for the collector to come for
-            circle.append(circle)
+            Finalized()  # not a list: one that was used before does not count as a new object
 
     def on_collection(phase, _info):
         if phase == "start":

@@ -79,7 +79,7 @@ class Awaiting:
         """The next item, as soon as there is one.
 
         Raises:
-            ShutDown: When the queue is shut down and empty.
+            ShutDown: When the queue is empty, and shut down or without the producers that it had.
         """
         queue: Any = self
         while True:
@@ -89,6 +89,9 @@ class Awaiting:
 
     async def aput(self, obj: object) -> None:
         """Puts an item, as soon as there is room.
+
+        Args:
+            obj: What is put; it is pickled in this call, without letting the loop go on.
 
         Raises:
             ShutDown: When the queue is shut down.

@@ -10,7 +10,6 @@ __all__ = [
     "Job",
     "Memory",
     "OpenProducer",
-    "Pieces",
     "PipeEnd",
     "PlainLock",
     "PrivateView",
@@ -23,6 +22,7 @@ __all__ = [
     "arm_lifeline",
     "collect_handles",
     "cut_lifeline",
+    "dispatch_table",
     "handles_arrived",
     "handles_sent",
     "heap_fd",
@@ -55,12 +55,6 @@ class Memory:
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):  # before, the buffer protocol has no name in Python
         def __buffer__(self, flags: int, /) -> memoryview: ...
-
-@final
-class Pieces:
-    def __new__(cls) -> Self: ...
-    def write(self, piece: object) -> None: ...
-    def take(self) -> Pieces: ...
 
 @final
 class PrivateView:
@@ -256,3 +250,4 @@ def handles_arrived(handles: Sequence[_Handle]) -> None: ...
 def handles_sent(handles: Sequence[_Handle]) -> None: ...
 def receive_handles(handles: Sequence[_Handle]) -> object: ...
 def collect_handles(function: Callable[[], _T]) -> tuple[_T, list[_Handle]]: ...
+def dispatch_table() -> dict[type, Any]: ...

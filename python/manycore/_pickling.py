@@ -1,15 +1,13 @@
 """Pickling: what Python decides about bytes.
 
-Messages are pickled with protocol 5, large buffers out of band. Reducers registered with
-`copyreg` and with the standard library's `ForkingPickler` are honoured.
+Messages are pickled by the engine (`pickler.rs`) with protocol 5, large buffers out of band.
+Reducers registered with `copyreg` and with the standard library's `ForkingPickler` are honoured.
 """
 
 from __future__ import annotations
 
-import copyreg
 import io
 import pickle
-import threading
 from collections.abc import Callable
 from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError  # type: ignore[attr-defined]
 from multiprocessing.reduction import ForkingPickler
@@ -18,31 +16,8 @@ from typing import Any
 
 from manycore import _engine
 
-OUT_OF_BAND = 32 << 10
-"""Buffers from this many bytes on travel outside the pickle."""
 
-MOST_BUFFERS = 190
-"""More buffers than this in one object stay inside the pickle."""
-
-
-class _Reducers:
-    """The registered reducers in one dict, made anew whenever one is registered."""
-
-    def __init__(self) -> None:
-        self._general: dict[type, Any] = {}
-        self._extra: dict[type, Any] = {}
-        self._table: dict[type, Any] = {memoryview: _reduce_view}
-
-    def table(self) -> dict[type, Any]:
-        general: dict[type, Any] = copyreg.dispatch_table
-        extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-        if general != self._general or extra != self._extra:
-            self._general, self._extra = dict(general), dict(extra)
-            self._table = {memoryview: _reduce_view, **general, **extra}
-        return self._table
-
-
-def _reduce_view(view: memoryview) -> tuple[Callable[..., memoryview], tuple[Any, ...]]:
+def reduce_view(view: memoryview) -> tuple[Callable[..., memoryview], tuple[Any, ...]]:
     """A `memoryview`, which pickle has no way for, as a copy of what it shows."""
     data = pickle.PickleBuffer(view if view.c_contiguous else view.tobytes())
     return _rebuild_view, (data, view.format, view.itemsize, view.shape)
@@ -55,70 +30,6 @@ def _rebuild_view(data: Any, format: str, itemsize: int, shape: tuple[int, ...])
         data = bytearray(data)
     shaped: Any = _engine.Shaped(data, format, itemsize, shape)
     return memoryview(shaped)
-
-
-_reducers = _Reducers()
-
-
-class _Encoder:
-    """A pickler that is used again for every message of one thread."""
-
-    __slots__ = ("buffers", "busy", "clear_memo", "dump", "pieces", "table")
-
-    def __init__(self) -> None:
-        self.busy = False
-        self.table: dict[type, Any] | None = None
-
-    def renew(self, table: dict[type, Any]) -> None:
-        self.pieces = _engine.Pieces()
-        self.buffers: list[memoryview] = []
-        pickler = pickle.Pickler(self.pieces, 5, buffer_callback=self.keep_inside)
-        pickler.dispatch_table = table
-        self.table, self.dump, self.clear_memo = table, pickler.dump, pickler.clear_memo
-
-    def keep_inside(self, buffer: pickle.PickleBuffer) -> bool:
-        """Whether a buffer stays inside the pickle; otherwise it is noted."""
-        try:
-            raw = buffer.raw()
-        except BufferError:  # not contiguous
-            return True
-        if raw.nbytes < OUT_OF_BAND or len(self.buffers) >= MOST_BUFFERS:
-            return True
-        self.buffers.append(raw)
-        return False
-
-    def dumps(self, obj: object) -> tuple[_engine.Pieces, list[memoryview]]:
-        table = _reducers.table()
-        self.busy = True
-        try:
-            if table is not self.table:
-                self.renew(table)
-            self.dump(obj)
-            pickled = self.pieces.take(), self.buffers
-            self.buffers = []
-            self.clear_memo()
-            return pickled
-        except BaseException:
-            self.table = None  # whatever it is in the middle of: the next object gets a new pickler
-            raise
-        finally:
-            self.busy = False  # last: until here, who comes in between needs one of their own
-
-
-class _Threads(threading.local):
-    def __init__(self) -> None:
-        self.encoder = _Encoder()
-
-
-_threads = _Threads()
-
-
-def dumps(obj: object) -> tuple[_engine.Pieces, list[memoryview]]:
-    """A pickle of an object, in pieces, and the buffers that travel beside it."""
-    encoder = _threads.encoder
-    if encoder.busy:  # a reducer, a finalizer or a signal handler puts something into a queue
-        encoder = _Encoder()
-    return encoder.dumps(obj)
 
 
 def dumps_function(function: Callable[..., object]) -> tuple[bytes, bool]:
@@ -175,6 +86,6 @@ def dumps_all(obj: object) -> bytes:
     """A pickle with everything inside."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5)
-    pickler.dispatch_table = _reducers.table()
+    pickler.dispatch_table = _engine.dispatch_table()
     pickler.dump(obj)
     return file.getvalue()

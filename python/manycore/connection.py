@@ -25,7 +25,10 @@ class Connection(_standard.Connection):
     """One end of a pipe, or, made from the number of a descriptor, a standard connection over that.
 
     Differences from the standard library: up to a mebibyte waits in each direction before `send`
-    waits for the receiver; `fileno` is readable, as there, but nothing can be read from it.
+    waits for the receiver; `fileno` can be polled, as there, but nothing can be read from it.
+
+    An end is open as long as any process has it, forked children too. A process that is killed
+    closes what it has, and leaves what it was sending whole or unsent.
     """
 
     _end: _engine.PipeEnd | None = None
@@ -53,6 +56,9 @@ class Connection(_standard.Connection):
         """A descriptor that is readable when there is a message, or when the other end is gone.
 
         A process in another network namespace sends without making it readable: `poll` sees that.
+
+        Raises:
+            OSError: When this end is closed.
         """
         end = self._end
         if end is None or not self.readable:
@@ -60,9 +66,13 @@ class Connection(_standard.Connection):
         return end.fileno()
 
     def send(self, obj: Any) -> None:
-        """Sends an object.
+        """Sends an object. Waits while a mebibyte waits to be received already.
+
+        Args:
+            obj: What is sent; it is pickled here, if at all, and what that raises is raised.
 
         Raises:
+            OSError: When this end is closed, or only receives.
             BrokenPipeError: When the other end is closed, or its last process has died.
         """
         end = self._end
@@ -74,6 +84,7 @@ class Connection(_standard.Connection):
         """The next object. Waits for it.
 
         Raises:
+            OSError: When this end is closed, or only sends.
             EOFError: When everything was received and the other end is closed, or its last process
                 has died.
         """
@@ -84,7 +95,15 @@ class Connection(_standard.Connection):
         return loads_object(obj) if is_raw else obj
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """The next message as bytes: what was sent by `send_bytes`, or the pickle of an object."""
+        """The next message as bytes: what was sent by `send_bytes`, or the pickle of an object.
+
+        Args:
+            maxlength: The most bytes that are taken.
+
+        Raises:
+            EOFError: As `recv`.
+            OSError: As `recv`, and when the message is longer: then nothing more can be received.
+        """
         end = self._end
         if end is None or not self.readable or (maxlength is not None and maxlength < 0):
             return super().recv_bytes(maxlength)
@@ -96,7 +115,12 @@ class Connection(_standard.Connection):
     def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
         """Receives the next message as bytes into a writable buffer; their number.
 
+        Args:
+            buf: The buffer.
+            offset: Where in it they begin, in bytes.
+
         Raises:
+            EOFError: As `recv`.
             BufferTooShort: When they do not fit; the error has them.
         """
         end = self._end

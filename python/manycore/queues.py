@@ -5,8 +5,9 @@ They are the standard library's `Queue`, `JoinableQueue` and `SimpleQueue`, with
 afterwards; joining a process never deadlocks on an undrained queue; a queue can be sent through
 queues, and to pools, and back; and a process that is killed inside `put` or `get` damages nothing.
 
-They can also do more: many items at once, iteration, a limit in bytes, shutting down as Python
-3.13's `queue.Queue`, `await`, and being polled.
+They can also do more: many items at once, iteration, a limit in bytes, an end when the last
+producer has closed or died, shutting down as Python 3.13's `queue.Queue`, `await`, and being
+polled. The page docs/api/queues.md says when each call waits, and what a crash does.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ class _Base(_engine.RingQueue):
 class Queue(Awaiting, _Base):
     """A first-in first-out queue for any number of processes.
 
+    Iterating takes items until the queue has ended and is empty.
+
     Args:
         maxsize: The most items at a time; zero or less for any number.
         ctx: Taken for the standard library's signature; not needed.
@@ -121,6 +124,9 @@ class Queue(Awaiting, _Base):
                     process.start()
                 for process in processes:
                     process.join()
+
+        Raises:
+            ValueError: When this process has closed the queue.
         """
         return Producer(self)
 
@@ -144,7 +150,11 @@ class Queue(Awaiting, _Base):
         return QueueStats(*self._stats())
 
     def join_thread(self) -> None:
-        """Does nothing but check that the queue was closed: `put` has completed when it returns."""
+        """Does nothing but check that the queue was closed: `put` has completed when it returns.
+
+        Raises:
+            AssertionError: When this process has not closed it.
+        """
         assert self._closed, f"Queue {self!r} not closed"
 
     def cancel_join_thread(self) -> None:
@@ -164,12 +174,19 @@ class JoinableQueue(Queue):
             raise ValueError("task_done() called too many times")
 
     def join(self) -> None:
-        """Waits until every item is done."""
+        """Waits until every item is done that was put.
+
+        A process that is killed before it calls `task_done` leaves its item undone.
+        """
         self._wait_finished()
 
 
 class SimpleQueue(_Base):
-    """A queue with `put`, `get` and `empty` only."""
+    """A queue without limits, ends and counts.
+
+    Args:
+        ctx: Taken for the standard library's signature; not needed.
+    """
 
     _simple = True
 
@@ -178,7 +195,13 @@ class SimpleQueue(_Base):
 
 
 class Producer:
-    """What keeps a queue from ending. See `Queue.producer`."""
+    """What keeps a queue from ending: open until it is closed, collected, or its process ends.
+
+    It belongs to the process that opened it. `Queue.producer` says more.
+
+    Args:
+        queue: The queue that it is a producer of.
+    """
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -192,21 +215,33 @@ class Producer:
         return self._queue
 
     def put(self, obj: object, block: bool = True, timeout: float | None = None) -> None:
-        """As `Queue.put`."""
+        """As `Queue.put`.
+
+        Raises:
+            ValueError: When the producer is closed, or another process's.
+        """
         self._checked().put(obj, block, timeout)
 
     def put_nowait(self, obj: object) -> None:
-        """As `Queue.put_nowait`."""
+        """As `Queue.put_nowait`.
+
+        Raises:
+            ValueError: As `put`.
+        """
         self._checked().put_nowait(obj)
 
     def put_many(
         self, iterable: Iterable[object], block: bool = True, timeout: float | None = None
     ) -> int:
-        """As `Queue.put_many`."""
+        """As `Queue.put_many`.
+
+        Raises:
+            ValueError: As `put`.
+        """
         return self._checked().put_many(iterable, block, timeout)
 
     def close(self) -> None:
-        """Puts nothing more."""
+        """Puts nothing more. The queue ends with the last producer; closing twice is no error."""
         self._open = None
 
     def __enter__(self) -> Self:

@@ -157,6 +157,24 @@ def test_what_was_sent_before_the_end_arrives(ctx):
     ours.close()
 
 
+@pytest.mark.beyond_stdlib
+@pytest.mark.parametrize("kind", ["Queue", "JoinableQueue", "SimpleQueue"])
+def test_a_queue_that_only_a_message_has_is_kept_alive(pipe, kind):
+    one, other = pipe
+    queue = getattr(manycore, kind)()
+    queue.put("item")
+    one.send({"in": [queue]})
+    del queue
+    assert other.recv()["in"][0].get() == "item"
+
+
+@pytest.mark.beyond_stdlib
+def test_a_value_that_only_a_message_has_is_kept_alive(pipe):
+    one, other = pipe
+    one.send(manycore.Value("i", 7))
+    assert other.recv().value == 7
+
+
 def test_a_connection_travels_through_a_connection(ctx, sharer):
     ours, theirs = ctx.Pipe()
     near, far = ctx.Pipe()

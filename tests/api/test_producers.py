@@ -8,7 +8,7 @@ import pytest
 
 import manycore
 import targets
-from processes import running
+from processes import kill_and_confirm, running
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -83,6 +83,18 @@ def test_a_killed_producer_counts_as_closed(ctx, gate):
             producer.kill()
             assert answers.get() == list(range(10))
     assert list(queue) == []
+
+
+def test_who_only_looks_finds_the_end_that_a_kill_made(ctx, gate):
+    queue = ctx.Queue()
+    with running(ctx, targets.produce_and_stop, gate, queue, 0, 1) as producer:
+        gate.arrived()
+        assert queue.get_nowait() == 0
+        with pytest.raises(standard_queue.Empty):
+            queue.get_nowait()
+        kill_and_confirm(producer.pid)
+        with pytest.raises(manycore.ShutDown):
+            queue.get_nowait()
 
 
 def test_a_consumer_that_was_forked_beside_an_open_producer_is_none_itself():

@@ -29,14 +29,14 @@ pub fn line() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-/// Whether the other end of a [`line`] is closed in all processes.
+/// Whether the other end of a [`line()`] is closed in all processes.
 pub fn is_hung_up(line: impl AsFd) -> bool {
     let mut polled = [PollFd::new(&line, PollFlags::empty())];
     let found = poll(&mut polled, Some(&Timespec::default()));
     found.is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
-/// A descriptor that is readable when the first of these is, or when the second, a [`line`], is hung up.
+/// A descriptor that is readable when the first of these is, or when the second, a [`line()`], is hung up.
 ///
 /// # Errors
 /// As for [`pipe`], and when one of them is closed.

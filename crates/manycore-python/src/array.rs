@@ -22,6 +22,7 @@ use crate::buffer;
 use crate::codec::{Reader, Unsupported, damaged, sized};
 use crate::imported::imported;
 use crate::outside::{self, Part};
+use crate::reducers;
 
 const INSIDE: u8 = b'n';
 const OUTSIDE: u8 = b'O';
@@ -52,7 +53,9 @@ pub fn encode(
         return Err(Unsupported);
     }
     let is_ours = |error: PyErr| drop(error); // such as of dates, which have no format: pickle says it again
-    if is_reduced(value.get_type()).map_err(is_ours)? || has_metadata(value).map_err(is_ours)? {
+    if reducers::has_one(&value.get_type()).map_err(is_ours)?
+        || has_metadata(value).map_err(is_ours)?
+    {
         return Err(Unsupported);
     }
     let buffer = PyUntypedBuffer::get(value).map_err(is_ours)?;
@@ -137,17 +140,6 @@ fn class(py: Python<'_>) -> Option<&Py<PyType>> {
     let class = numpy.getattr("ndarray").ok()?.cast_into::<PyType>().ok()?;
     let _ = CLASS.set(py, class.unbind()); // or somebody else did
     CLASS.get(py)
-}
-
-/// Whether the program has registered a way of its own to pickle objects of a type.
-fn is_reduced(class: Bound<'_, PyType>) -> PyResult<bool> {
-    static GENERAL: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    static PICKLER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let py = class.py();
-    let pickler = imported(&PICKLER, py, "multiprocessing.reduction", "ForkingPickler")?;
-    let extra = pickler.getattr(intern!(py, "_extra_reducers"))?;
-    let general = imported(&GENERAL, py, "copyreg", "dispatch_table")?;
-    Ok(general.contains(&class)? || extra.contains(&class)?)
 }
 
 fn has_metadata(array: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -16,6 +16,7 @@ use pyo3::types::{
 
 use crate::array;
 use crate::buffer;
+use crate::keys;
 use crate::outside::{self, Part, Received};
 
 const NONE: u8 = b'N';
@@ -298,8 +299,7 @@ impl<'a, 'b> Reader<'a, 'b> {
             DICT => {
                 let dict = PyDict::new(py);
                 for _ in 0..self.count()? {
-                    let [tag] = self.array()?;
-                    let key = self.scalar(py, tag)?;
+                    let key = self.key(py)?;
                     let [tag] = self.array()?;
                     dict.set_item(key, self.scalar(py, tag)?)?;
                 }
@@ -307,6 +307,24 @@ impl<'a, 'b> Reader<'a, 'b> {
             }
             tag => self.scalar(py, tag),
         }
+    }
+
+    /// A key of a dict.
+    #[inline]
+    fn key<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let [tag] = self.array()?;
+        if tag == STR {
+            let len = self.len()?;
+            let key = keys::key(py, self.take(len)?).map_err(|_| damaged())?;
+            Ok(key.into_any())
+        } else {
+            self.scalar(py, tag)
+        }
+    }
+
+    fn text(&mut self) -> PyResult<&'a str> {
+        let len = self.len()?;
+        std::str::from_utf8(self.take(len)?).map_err(|_| damaged())
     }
 
     fn items<'py>(&mut self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
@@ -329,11 +347,7 @@ impl<'a, 'b> Reader<'a, 'b> {
             NONE => py.None().into_bound(py),
             TRUE => PyBool::new(py, true).to_owned().into_any(),
             FALSE => PyBool::new(py, false).to_owned().into_any(),
-            STR => {
-                let len = self.len()?;
-                let text = std::str::from_utf8(self.take(len)?).map_err(|_| damaged())?;
-                PyString::new(py, text).into_any()
-            }
+            STR => PyString::new(py, self.text()?).into_any(),
             BYTES => {
                 let len = self.len()?;
                 PyBytes::new(py, self.take(len)?).into_any()

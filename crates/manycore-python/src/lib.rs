@@ -3,9 +3,12 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`codec`] | the native encoding of small plain values |
+//! | [`keys`] | keys of dicts that were received before |
 //! | [`array`] | NumPy's arrays in it |
 //! | [`message`] | Python objects as messages |
-//! | [`pieces`] | what a pickler writes to |
+//! | [`pickler`] | the pickler of each thread |
+//! | [`reducers`] | what the program has registered for it |
+//! | [`pieces`] | what it writes to |
 //! | [`outside`] | what travels outside a message's payload |
 //! | [`buffer`] | Python's buffers and the heap's bytes: the one module with `unsafe` |
 //! | [`queue`] | the class behind `Queue` |
@@ -32,12 +35,15 @@ mod errors;
 mod family;
 mod imported;
 mod job;
+mod keys;
 mod lock;
 mod message;
 mod outside;
+mod pickler;
 mod pieces;
 mod pipe;
 mod queue;
+mod reducers;
 mod task;
 mod wait;
 mod watching;
@@ -49,7 +55,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     family::initialise();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<buffer::Memory>()?;
-    module.add_class::<pieces::Pieces>()?;
     module.add_class::<buffer::PrivateView>()?;
     module.add_class::<buffer::Shaped>()?;
     module.add_class::<queue::RingQueue>()?;
@@ -76,5 +81,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::handles_sent, module)?)?;
     module.add_function(wrap_pyfunction!(family::receive_handles, module)?)?;
     module.add_function(wrap_pyfunction!(message::collect_handles, module)?)?;
+    module.add_function(wrap_pyfunction!(pickler::dispatch_table, module)?)?;
     Ok(())
 }

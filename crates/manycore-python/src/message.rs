@@ -15,14 +15,15 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::codec;
 use crate::errors::{self, Error};
 use crate::family::Parts;
 use crate::imported::imported;
 use crate::outside::{self, Part, Received};
-use crate::pieces::{Piece, Pieces};
+use crate::pickler;
+use crate::pieces::Piece;
 
 /// The payload is in the native encoding.
 pub const NATIVE: u8 = 1;
@@ -125,17 +126,11 @@ impl Encoded {
 
     #[cold]
     fn pickle(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = object.py();
-        let dumps = imported(&DUMPS, py, "manycore._pickling", "dumps")?;
-        let (pickled, handles) = collecting(|| dumps.call1((object,)));
-        let pickled = pickled?.cast_into::<PyTuple>()?;
-        let pieces = pickled.get_item(0)?.cast_into::<Pieces>()?;
-        let pieces = pieces.borrow_mut().take_all();
-        self.append(py, pieces);
-        for view in pickled.get_item(1)?.cast_into::<PyList>()? {
-            self.parts.push(Part::Buffer(PyUntypedBuffer::get(&view)?));
-        }
+        let (pickled, handles) = collecting(|| pickler::pickle(object));
+        let pickled = pickled?;
+        self.append(object.py(), pickled.pieces);
+        self.parts
+            .extend(pickled.buffers.into_iter().map(Part::Buffer));
         if self.parts.len() >= MOST_BLOCKS || handles.len() > MOST_HANDLES {
             return Err(PyValueError::new_err(format!(
                 "an object with {} shared objects in it is too much for one message (at most {MOST_HANDLES}); \

@@ -1,11 +1,15 @@
 //! What a pickler writes to.
 
 use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::buffer;
 use crate::outside;
+
+/// More buffers than this in one object stay inside the pickle.
+const MOST_BUFFERS: usize = 190;
 
 /// A piece of a pickle.
 pub enum Piece {
@@ -33,33 +37,47 @@ impl Piece {
     }
 }
 
-/// A pickle in pieces, one after the other.
+/// What a pickler has made of an object.
+#[derive(Default)]
+pub struct Pickled {
+    /// The pickle, one piece after the other.
+    pub pieces: Vec<Piece>,
+    /// What travels beside it.
+    pub buffers: Vec<PyUntypedBuffer>,
+}
+
+/// What a pickler writes to, and asks about each buffer that can travel beside the pickle.
 #[pyclass(module = "manycore._engine")]
 #[derive(Default)]
 pub struct Pieces {
-    pieces: Vec<Piece>,
+    pickled: Pickled,
 }
 
 impl Pieces {
     /// All that was written; nothing is left.
-    pub fn take_all(&mut self) -> Vec<Piece> {
-        std::mem::take(&mut self.pieces)
+    pub fn take(&mut self) -> Pickled {
+        std::mem::take(&mut self.pickled)
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
+        let pieces = &mut self.pickled.pieces;
+        if let Some(Piece::Copy(last)) = pieces.last_mut() {
+            last.extend_from_slice(bytes);
+        } else {
+            pieces.push(Piece::Copy(bytes.to_vec()));
+        }
     }
 }
 
 #[pymethods]
 impl Pieces {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
     /// Appends the bytes of any buffer.
     fn write(&mut self, piece: &Bound<'_, PyAny>) -> PyResult<()> {
         let bytes = piece.cast_exact::<PyBytes>();
         if let Ok(bytes) = bytes {
             if bytes.as_bytes().len() >= outside::LEAST {
-                self.pieces.push(Piece::Bytes(bytes.clone().unbind()));
+                let piece = Piece::Bytes(bytes.clone().unbind());
+                self.pickled.pieces.push(piece);
                 return Ok(());
             }
             self.copy(bytes.as_bytes());
@@ -69,32 +87,19 @@ impl Pieces {
         buffer::with_bytes(&buffer, piece.py(), |bytes| self.copy(bytes))
     }
 
-    /// All that was written, in one piece.
-    fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let mut joined = Vec::new();
-        for piece in &self.pieces {
-            match piece {
-                Piece::Bytes(bytes) => joined.extend_from_slice(bytes.as_bytes(py)),
-                Piece::Copy(bytes) => joined.extend_from_slice(bytes),
-            }
+    /// Whether a buffer stays inside the pickle; otherwise it is noted.
+    fn __call__(&mut self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let raw = match PyUntypedBuffer::get(buffer) {
+            Err(error) if error.is_instance_of::<PyBufferError>(buffer.py()) => return Ok(true),
+            raw => raw?,
+        };
+        let is_contiguous = raw.is_c_contiguous() || raw.is_fortran_contiguous();
+        let is_small = raw.len_bytes() < outside::LEAST;
+        let buffers = &mut self.pickled.buffers;
+        if !is_contiguous || is_small || buffers.len() >= MOST_BUFFERS {
+            return Ok(true);
         }
-        PyBytes::new(py, &joined)
-    }
-
-    /// All that was written, as a value of its own; nothing is left here.
-    fn take(&mut self) -> Self {
-        Self {
-            pieces: self.take_all(),
-        }
-    }
-}
-
-impl Pieces {
-    fn copy(&mut self, bytes: &[u8]) {
-        if let Some(Piece::Copy(last)) = self.pieces.last_mut() {
-            last.extend_from_slice(bytes);
-        } else {
-            self.pieces.push(Piece::Copy(bytes.to_vec()));
-        }
+        buffers.push(raw);
+        Ok(false)
     }
 }

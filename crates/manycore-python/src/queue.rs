@@ -57,7 +57,7 @@ pub struct RingQueue {
 }
 
 impl RingQueue {
-    #[inline]
+    #[inline(always)]
     fn hold(&self) -> PyResult<&Hold> {
         self.hold.get().ok_or_else(|| {
             PyRuntimeError::new_err("this queue was not made: its `__init__` has not been called")
@@ -69,12 +69,12 @@ impl RingQueue {
     }
 
     /// The ring, whatever this process said about it.
-    #[inline]
+    #[inline(always)]
     fn any_ring(&self) -> PyResult<Ring> {
         Ok(self.hold()?.ring().map_err(Error::from)?)
     }
 
-    #[inline]
+    #[inline(always)]
     fn ring(&self) -> PyResult<Ring> {
         if self.is(CLOSED) {
             return Err(self.closed_error());
@@ -267,13 +267,37 @@ impl RingQueue {
         Ok(message::note_handle(self.hold()?.handle()))
     }
 
-    /// Puts `obj`. Waits for room if the queue is bounded and full.
+    /// Puts an item. It is in the queue, whole, when this returns; a killed process leaves all of it or nothing.
+    ///
+    /// Args:
+    ///     obj: What is put; it is pickled here, if at all.
+    ///     block: Whether to wait for room if the queue is bounded and full.
+    ///     timeout: Seconds to wait at most; `None` for ever.
+    ///
+    /// Raises:
+    ///     queue.Full: When there was no room in time.
+    ///     ShutDown: When the queue is shut down, also while this waits.
+    ///     ValueError: When this process has closed the queue (`OSError` from a `SimpleQueue`).
+    ///     HeapFull: When there is no shared memory for it.
     #[pyo3(signature = (obj, block=true, timeout=None))]
     fn put(&self, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
         self.put_until(obj, deadline(block, timeout))
     }
 
-    /// Takes the next item. Waits for one if the queue is empty.
+    /// Takes the next item.
+    ///
+    /// Args:
+    ///     block: Whether to wait for one if the queue is empty.
+    ///     timeout: Seconds to wait at most; `None` for ever.
+    ///
+    /// Returns:
+    ///     The item, which is this process's own.
+    ///
+    /// Raises:
+    ///     queue.Empty: When there was none in time.
+    ///     ShutDown: When the queue is empty, and shut down or without the producers that it had. A producer that
+    ///         is killed is found by who waits here, within 50 ms.
+    ///     ValueError: When this process has closed the queue (`OSError` from a `SimpleQueue`).
     #[pyo3(signature = (block=true, timeout=None))]
     fn get<'py>(
         &self,
@@ -295,7 +319,19 @@ impl RingQueue {
         self.get(py, false, None)
     }
 
-    /// Puts the items of `iterable` one after the other, and returns how many there were.
+    /// Puts the items of an iterable, one after the other.
+    ///
+    /// Args:
+    ///     iterable: The items. Others may put between them.
+    ///     block: As for `put`.
+    ///     timeout: Seconds for all of them together.
+    ///
+    /// Returns:
+    ///     How many there were.
+    ///
+    /// Raises:
+    ///     Exception: What `put` raises. Its attribute `items_put` says how many items are in the queue, and `item`
+    ///         is the one that is not.
     #[pyo3(signature = (iterable, block=true, timeout=None))]
     fn put_many(
         &self,
@@ -319,7 +355,19 @@ impl RingQueue {
         Ok(count)
     }
 
-    /// Takes up to `max` items. Waits until there is at least one.
+    /// Takes the items that are there. Waits until there is at least one.
+    ///
+    /// Args:
+    ///     max: The most items to take.
+    ///     timeout: Seconds to wait for the first at most; `None` for ever.
+    ///
+    /// Returns:
+    ///     A list of 1 to `max` items.
+    ///
+    /// Raises:
+    ///     queue.Empty: When there was none in time.
+    ///     ShutDown: As `get`.
+    ///     Exception: What unpickling raised; for an item behind others it is raised by the next call.
     #[pyo3(signature = (max, timeout=None))]
     fn get_many<'py>(
         &self,
@@ -351,7 +399,7 @@ impl RingQueue {
         Ok(items)
     }
 
-    /// The items, until the queue is shut down and empty.
+    /// The items, until the queue has ended and is empty.
     fn __iter__(slf: Bound<'_, Self>) -> QueueIterator {
         QueueIterator {
             queue: slf.unbind(),
@@ -373,9 +421,15 @@ impl RingQueue {
         Ok(self.ring()?.is_full())
     }
 
-    /// A descriptor that is readable while there is an item. The number belongs to the queue: close the queue,
-    /// not the number. A process in another network namespace puts items without making it readable: look for
-    /// them now and then, as `await` does.
+    /// A descriptor that is readable while there is an item, and at the end: for `select` and its kin.
+    ///
+    /// It may be readable once too often, so `get_nowait` may say `Empty`. It cannot be read, belongs to this
+    /// process alone, and is closed with the queue. Who sleeps with it is not told of the end that the death of
+    /// the last producer is until somebody looks, as `get` does. Nor is it told by processes in another network
+    /// namespace.
+    ///
+    /// Raises:
+    ///     OSError: When there is no descriptor left.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         self.fd(py, Event::Message)
     }

@@ -1,5 +1,7 @@
 //! A reference to an object that keeps it alive.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use super::Family;
 use crate::block::Blocks;
 use crate::error::HandleError;
@@ -22,6 +24,8 @@ pub struct Hold {
     kind: Kind,
     /// The process that this is of, if a forked child's copy of it is nothing.
     owner: OwnerId,
+    /// The process that last found the object there: it is there as long as that process holds it.
+    found_by: AtomicU32,
 }
 
 impl Hold {
@@ -44,6 +48,7 @@ impl Hold {
             handle,
             kind,
             owner,
+            found_by: AtomicU32::new(0),
         }
     }
 
@@ -103,14 +108,26 @@ impl Hold {
     ///
     /// # Errors
     /// When it is none.
-    #[inline]
+    #[inline(always)] // a ring is several words, which would be copied again and again on their way up
     pub fn ring(&self) -> Result<Ring, HandleError> {
+        let me = self.family.me()?;
+        // Relaxed: who looked is this process; the words of the ring are ordered by its own.
+        if self.found_by.load(Relaxed) != me.bits() {
+            self.find_ring(me)?;
+        }
+        let heap = self.family.heap;
+        let (blocks, objects) = (Blocks::new(heap, me), Objects::new(heap, me));
+        Ok(Ring::new(self.handle.index, blocks, objects)?)
+    }
+
+    #[cold]
+    fn find_ring(&self, me: OwnerId) -> Result<(), HandleError> {
         if self.kind != Kind::Ring {
             return Err(HandleError::OtherKind);
         }
-        let objects = self.objects()?;
-        let blocks = Blocks::new(self.family.heap, objects.me());
-        Ok(Ring::new(self.handle.index, blocks, objects)?)
+        self.check()?;
+        self.found_by.store(me.bits(), Relaxed);
+        Ok(())
     }
 
     /// The object as a lock.
@@ -196,7 +213,10 @@ impl Clone for Hold {
                 self.owner,
             );
         }
-        Self { ..*self }
+        Self {
+            found_by: AtomicU32::new(0),
+            ..*self
+        }
     }
 }
 

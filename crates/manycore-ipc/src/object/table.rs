@@ -64,6 +64,7 @@ impl Objects {
     ///
     /// # Errors
     /// When there is no such object.
+    #[inline]
     pub fn object(&self, index: u32) -> Result<&'static Object, Corrupted> {
         if index as usize >= self.heap.layout().max_objects
             || index >= self.header().backed.load(Acquire)
@@ -77,6 +78,7 @@ impl Objects {
     ///
     /// # Errors
     /// When there is no such object.
+    #[inline(always)]
     pub fn body<T: Shared>(&self, index: u32) -> Result<&'static T, Corrupted> {
         const { assert!(size_of::<T>() <= super::header::BODY_WORDS * 8) };
         self.object(index)?;

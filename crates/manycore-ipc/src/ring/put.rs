@@ -186,7 +186,7 @@ impl Ring {
             blocks: 1,
             ..Header::default()
         };
-        region.write(tail, 0, &header.to_bytes());
+        region.write_header(tail, header);
         region.write(tail, HEADER as u64, &block.to_bytes());
         if !self
             .blocks
@@ -215,7 +215,7 @@ impl Ring {
         header: Header,
         message: &Outgoing<'_>,
     ) -> Result<(), Corrupted> {
-        region.write(tail, 0, &header.to_bytes());
+        region.write_header(tail, header);
         let mut skip = HEADER as u64;
         for block in message.blocks {
             region.write(tail, skip, &block.to_bytes());

@@ -42,6 +42,7 @@ impl Region {
         self.start
     }
 
+    #[inline]
     fn offset(&self, at: Position, skip: u64) -> usize {
         // The capacity is a power of two, checked when the region was looked up.
         (at.since(self.start).wrapping_add(skip) & (self.capacity() - 1)) as usize
@@ -75,6 +76,12 @@ impl Region {
         } else {
             Ok(())
         }
+    }
+
+    /// Writes the header of a record. It never wraps: headers are aligned to their size.
+    #[inline]
+    pub(crate) fn write_header(&self, at: Position, header: Header) {
+        self.bytes.write(self.offset(at, 0), &header.to_bytes());
     }
 
     pub(crate) fn read<const N: usize>(
@@ -132,6 +139,7 @@ impl Ring {
     ///
     /// # Errors
     /// When there is no such object.
+    #[inline(always)]
     pub fn new(index: u32, blocks: Blocks, objects: Objects) -> Result<Self, Corrupted> {
         Ok(Self {
             body: objects.body(index)?,

@@ -4,6 +4,7 @@ use super::input::Input;
 use super::step::{ABSURD, Process, patiently};
 use crate::family::Hold;
 use crate::object::{Handle, Kind};
+use crate::ring::pollers::{Event, Poller};
 use crate::ring::record::MOST_INLINE;
 use crate::ring::{Get, Message, Outgoing, Put, Ring};
 
@@ -112,9 +113,15 @@ impl Process<'_> {
         let Some(ring) = self.ring(input) else { return };
         match input.below(8) {
             0 => drop((ring.len(), ring.is_empty())),
-            1 => drop((ring.is_full(), ring.max_messages(), ring.is_over())),
+            1 => drop((ring.is_full(), ring.stats(), ring.is_over())),
             2 => ring.close(),
-            3 => ring.settle(),
+            3 => {
+                ring.settle();
+                for event in [Event::Message, Event::Room] {
+                    let poller = Poller::new(ring.me(), event as u32); // nobody is there to be told
+                    let _ = patiently(input, |patience| ring.arm(event, poller, patience));
+                }
+            }
             4 => drop((ring.mark_done(), ring.is_finished())),
             5 => drop(patiently(input, |patience| ring.wait_finished(patience))),
             6 => drop(ring.drain()),

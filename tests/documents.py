@@ -1,0 +1,35 @@
+"""Programs within the pages of the project, and what these say that they print."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/api/queues.md")
+
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PRINTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of a page. What it prints stands behind each `print`, in this order."""
+
+    name: str
+    source: str
+
+    @property
+    def output(self):
+        assert self.source.count("print(") == len(_PRINTED.findall(self.source)), (
+            f"{self.name}: a `print` without what it prints behind it"
+        )
+        return "".join(f"{line}\n" for line in _PRINTED.findall(self.source))
+
+
+def programs():
+    """All programs, named by page and line."""
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        for block in _BLOCK.finditer(text):
+            line = text.count("\n", 0, block.start()) + 1
+            yield Program(f"{page}:{line}", block[1])
