@@ -143,10 +143,12 @@ impl Objects {
     ) -> Result<impl Iterator<Item = usize> + use<>, Corrupted> {
         let words = self.object(index)?.holders.iter().enumerate();
         Ok(words.flat_map(|(n, word)| {
-            let bits = word.load(SeqCst);
-            (0..64_usize)
-                .filter(move |bit| bits >> bit & 1 != 0)
-                .map(move |bit| n * 64 + bit)
+            let mut left = word.load(SeqCst);
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros() as usize;
+                left = left & left.checked_sub(1)?; // without the lowest one
+                Some(n * 64 + bit)
+            })
         }))
     }
 
