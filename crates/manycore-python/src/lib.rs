@@ -3,7 +3,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`codec`] | the native encoding of small plain values |
+//! | [`decoding`] | and back |
 //! | [`array`] | NumPy's arrays in it |
+//! | [`instance`] | instances of plain classes in it |
 //! | [`message`] | Python objects as messages |
 //! | [`pickler`] | the pickler of each thread |
 //! | [`reducers`] | what the program has registered for it |
@@ -30,9 +32,11 @@ mod array;
 mod buffer;
 mod codec;
 mod crew;
+mod decoding;
 mod errors;
 mod family;
 mod imported;
+mod instance;
 mod job;
 mod lock;
 mod message;
