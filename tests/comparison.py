@@ -45,6 +45,8 @@ def leaf(value):
             return value
         case list() | tuple() | dict() | set() | frozenset() | Node() | Slotted():
             return len(list(parts(value)))
+        case _ if type(value).__repr__ is object.__repr__:
+            return type(value)
     return array_leaf(value) if is_array(value) else repr(value)
 
 

@@ -18,7 +18,18 @@ from hypothesis import strategies as st
 
 import manycore
 from comparison import Comparison
-from values import ATOMS, FLAT, FLAT_WITH_LARGE, LARGE, Bytes, Node, Pair, graphs
+from values import (
+    ATOMS,
+    FLAT,
+    FLAT_WITH_LARGE,
+    LARGE,
+    NESTED,
+    PLAIN,
+    Bytes,
+    Node,
+    Pair,
+    graphs,
+)
 
 
 def check_round_trip(queue, value):
@@ -59,6 +70,18 @@ def test_nested_values_arrive_as_through_pickle(queue, value):
 
 
 @fixed_seed
+@given(value=NESTED)
+def test_nested_plain_containers_arrive_as_through_pickle(queue, value):
+    check_round_trip(queue, value)
+
+
+@fixed_seed
+@given(value=graphs(PLAIN))
+def test_shared_and_recursive_plain_containers_arrive_as_through_pickle(queue, value):
+    check_round_trip(queue, value)
+
+
+@fixed_seed
 @given(value=graphs())
 def test_shared_and_recursive_objects_arrive_as_through_pickle(queue, value):
     check_round_trip(queue, value)
@@ -85,6 +108,13 @@ def knot(container, tie):
     return container
 
 
+def nested(depth, make, innermost):
+    value = innermost
+    for _ in range(depth):
+        value = make(value)
+    return value
+
+
 def recursive_tuple():
     inner = []
     outer = (inner, inner)
@@ -106,6 +136,24 @@ def recursive_tuple():
         knot({}, lambda it: it.update(me=it)),
         knot(Node(), lambda it: it.parts.append(it)),
         recursive_tuple(),
+        knot([], lambda it: it.append([1, {2: (3, it)}])),
+        knot({}, lambda it: it.update(me=[{"also": it}])),
+        knot([[]], lambda it: it[0].append(it[0])),
+        [(text := "a longer text"), [{1: (text,)}]],
+        {"key": 1, "inner": {"key": 2}},
+        [(part := (1, 2)), {3: [part]}],
+        [(part := []), {3: [part]}],
+        [(part := {}), ({3: part},)],
+        [(part := bytearray(b"text")), [part]],
+        [(), ((), [()]), {(): ()}],
+        {(1, (2, 3)): [{(4, 5): {6}}]},
+        {(1, (2, 3)): [{(4, 5): {6: 7}}]},
+        *(nested(depth, lambda it: [it], "innermost") for depth in range(7, 12)),
+        *(nested(depth, lambda it: (1, it, 2), bytes(40_000)) for depth in range(7, 12)),
+        *(nested(depth, lambda it: {None: it}, bytearray(40_000)) for depth in range(7, 12)),
+        [[number, [number]] for number in range(10)],
+        [[number, [number]] for number in range(20)],
+        [{number: str(number)} for number in range(1000)],
         shared_twice(bytearray(b"a longer text")),
         shared_twice(bytearray(40_000)),
         shared_twice(bytes(40_000)),

@@ -149,7 +149,7 @@ def graphs(draw, atoms=ATOMS):
     return draw(st.sampled_from([nodes, nodes[-1]]))
 
 
-# What the codec may treat on its own: exact types, one level deep.
+# What the codec may treat on its own: exact types.
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), ANY_TEXT, st.binary())
 FLAT = st.one_of(
     PLAIN,
@@ -157,6 +157,15 @@ FLAT = st.one_of(
     st.lists(PLAIN).map(tuple),
     st.dictionaries(PLAIN, PLAIN),
     st.lists(st.dictionaries(st.text(), PLAIN)),
+)
+NESTED = st.recursive(
+    PLAIN,
+    lambda it: st.one_of(
+        st.lists(it, max_size=4),
+        st.lists(it, max_size=4).map(tuple),
+        st.dictionaries(PLAIN | st.tuples(PLAIN, st.tuples(PLAIN)), it, max_size=4),
+    ),
+    max_leaves=25,
 )
 PLAIN_OR_LARGE = st.one_of(PLAIN, LARGE)
 FLAT_WITH_LARGE = st.one_of(

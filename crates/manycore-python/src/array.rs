@@ -19,7 +19,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyDict, PyTuple, PyType};
 
 use crate::buffer;
-use crate::codec::{Reader, Unsupported, damaged, sized};
+use crate::codec::{Unsupported, sized};
+use crate::decoding::{Reader, damaged};
 use crate::imported::imported;
 use crate::outside::{self, Part};
 use crate::reducers;
@@ -37,10 +38,15 @@ pub fn is_array(tag: u8) -> bool {
     matches!(tag, INSIDE | OUTSIDE)
 }
 
+/// Whether a value is an array.
+pub fn is_one(value: &Bound<'_, PyAny>) -> bool {
+    class(value.py()).is_some_and(|class| value.get_type().is(class))
+}
+
 /// Appends an array.
 ///
 /// # Errors
-/// [`Unsupported`] when the value is none, or one that pickle must do.
+/// [`Unsupported`] when pickle must do it.
 #[cold]
 pub fn encode(
     value: &Bound<'_, PyAny>,
@@ -48,10 +54,6 @@ pub fn encode(
     parts: &mut Vec<Part>,
 ) -> Result<(), Unsupported> {
     let py = value.py();
-    let is_exact = class(py).is_some_and(|class| value.get_type().is(class));
-    if !is_exact {
-        return Err(Unsupported);
-    }
     let is_ours = |error: PyErr| drop(error); // such as of dates, which have no format: pickle says it again
     if reducers::has_one(&value.get_type()).map_err(is_ours)?
         || has_metadata(value).map_err(is_ours)?

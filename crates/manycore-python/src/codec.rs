@@ -1,14 +1,15 @@
 //! The native encoding of small plain values.
 //!
-//! `None`, `bool`, `int` (64 bits), `float`, `str`, `bytes`, `bytearray`, and tuples, lists and dicts of them, all
-//! of the exact built-in types, are encoded here, in 5 to 60 ns. Everything else is pickled, and so is
-//! whatever pickle would bring back in another shape: pickle keeps the *identity* of strings and
-//! bytes that occur twice in one object, so a container in which one does is not encoded here. Long `bytes` and
-//! `bytearray` objects travel outside, and the encoding only says that they are next there. NumPy's arrays
-//! are dealt with in [`array`].
+//! `None`, `bool`, `int` (64 bits), `float`, `str`, `bytes`, `bytearray`, and tuples, lists and dicts of them and of
+//! each other, some levels deep, all of the exact built-in types, are encoded here, in 5 to 60 ns for each level.
+//! Everything else is pickled, and so is whatever pickle would bring back in another shape: pickle keeps the
+//! *identity* of strings, bytes and containers that occur twice in one object, so an object in which one does is not
+//! encoded here. Long `bytes` and `bytearray` objects travel outside, and the encoding only says that they are next
+//! there. NumPy's arrays are dealt with in [`array`], instances of plain classes in [`instance`].
 
 use manycore_ipc::ring::record::MOST_BLOCKS;
 use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
@@ -16,28 +17,31 @@ use pyo3::types::{
 
 use crate::array;
 use crate::buffer;
-use crate::keys;
-use crate::outside::{self, Part, Received};
+use crate::instance;
+use crate::outside::{self, Part};
 
-const NONE: u8 = b'N';
-const TRUE: u8 = b'T';
-const FALSE: u8 = b'F';
-const INT: u8 = b'i';
-const FLOAT: u8 = b'd';
-const STR: u8 = b's';
-const BYTES: u8 = b'b';
-const BYTES_OUTSIDE: u8 = b'B';
-const ARRAY: u8 = b'a';
-const ARRAY_OUTSIDE: u8 = b'A';
-const TUPLE: u8 = b't';
-const LIST: u8 = b'l';
-const DICT: u8 = b'm';
+pub const NONE: u8 = b'N';
+pub const TRUE: u8 = b'T';
+pub const FALSE: u8 = b'F';
+pub const INT: u8 = b'i';
+pub const FLOAT: u8 = b'd';
+pub const STR: u8 = b's';
+pub const BYTES: u8 = b'b';
+pub const BYTES_OUTSIDE: u8 = b'B';
+pub const ARRAY: u8 = b'a';
+pub const ARRAY_OUTSIDE: u8 = b'A';
+pub const TUPLE: u8 = b't';
+pub const LIST: u8 = b'l';
+pub const DICT: u8 = b'm';
+pub const INSTANCE: u8 = b'o';
 
-/// More strings and bytes than this in one container are left to pickle's hash table.
-const MOST_MEMOIZED: usize = 16;
+/// More strings, bytes and containers than this in one object are left to pickle's hash table.
+const MOST_MEMOIZED: usize = 32;
 const _: () = assert!(MOST_MEMOIZED + 1 < MOST_BLOCKS); // what travels outside is memoized, too
 /// Longer containers than this are pickled: pickle is as quick there.
-const MOST_ITEMS: usize = 4096;
+pub const MOST_ITEMS: usize = 4096;
+/// Containers that lie deeper in others are left to pickle: here each level takes some of the stack.
+pub const DEEPEST: usize = 8;
 
 /// The value is one that pickle must encode. What was appended meanwhile is to be cut off.
 #[derive(Debug)]
@@ -49,47 +53,82 @@ impl From<()> for Unsupported {
     }
 }
 
-/// Appends the encoding of `value`, and to `parts` what of it travels outside.
+/// Appends the encoding of `value`, and to `parts` what of it travels outside. `false` when pickle must do it.
 ///
 /// # Errors
-/// [`Unsupported`] when pickle must do it.
+/// What a signal handler has raised meanwhile.
 #[inline]
 pub fn encode(
     value: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
     parts: &mut Vec<Part>,
-) -> Result<(), Unsupported> {
-    let mut seen = Seen::new(parts);
-    if encode_scalar(value, out, &mut seen)? {
-        return Ok(());
+) -> PyResult<bool> {
+    let mut seen = Seen::new(value, parts);
+    let encoded = match encode_scalar(value, out, &mut seen) {
+        Ok(false) => encode_container(value, out, &mut seen),
+        encoded => encoded.map(drop),
+    };
+    match seen.interruption {
+        None => Ok(encoded.is_ok()),
+        Some(error) => Err(error),
     }
+}
+
+/// Appends a container, or what [`encode_buffer`] does.
+#[inline]
+fn encode_container(
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
     if let Ok(tuple) = value.cast_exact::<PyTuple>() {
         begin(TUPLE, tuple.len(), out)?;
         return tuple
             .iter_borrowed()
-            .try_for_each(|item| item_of(&item, out, &mut seen));
+            .try_for_each(|item| item_of(&item, out, seen));
     }
     if let Ok(list) = value.cast_exact::<PyList>() {
-        begin(LIST, list.len(), out)?;
-        return list
-            .iter()
-            .try_for_each(|item| item_of(&item, out, &mut seen));
+        let len = list.len();
+        begin(LIST, len, out)?;
+        list.iter().try_for_each(|item| item_of(&item, out, seen))?;
+        return if list.len() < len {
+            Err(Unsupported) // an import ran the collector, and that a finalizer
+        } else {
+            Ok(())
+        };
     }
     if let Ok(dict) = value.cast_exact::<PyDict>() {
-        begin(DICT, dict.len(), out)?;
-        return dict.iter().try_for_each(|(key, item)| {
-            item_of(&key, out, &mut seen)?;
-            item_of(&item, out, &mut seen)
-        });
+        out.push(DICT);
+        return encode_dict(dict, out, seen);
     }
-    encode_buffer(value, out, &mut seen)
+    encode_buffer(value, out, seen)
+}
+
+#[inline]
+fn encode_dict(
+    dict: &Bound<'_, PyDict>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
+    count(dict.len(), out)?;
+    let outside = std::mem::replace(&mut seen.is_in_dict, true);
+    dict.iter().try_for_each(|(key, item)| {
+        item_of(&key, out, seen)?;
+        item_of(&item, out, seen)
+    })?;
+    seen.is_in_dict = outside;
+    Ok(())
 }
 
 fn begin(tag: u8, len: usize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
+    out.push(tag);
+    count(len, out)
+}
+
+fn count(len: usize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
     if len > MOST_ITEMS {
         return Err(Unsupported);
     }
-    out.push(tag);
     out.extend_from_slice(&(len as u32).to_le_bytes());
     Ok(())
 }
@@ -103,22 +142,61 @@ fn item_of(
     if encode_scalar(item, out, seen)? {
         return Ok(());
     }
-    encode_buffer(item, out, seen)
+    encode_nested(item, out, seen)
+}
+
+/// Appends what lies in a container and may be one itself.
+#[inline(never)]
+fn encode_nested(
+    item: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
+    let tuple = item.cast_exact::<PyTuple>();
+    let is_container = tuple.is_ok()
+        || item.is_exact_instance_of::<PyList>()
+        || item.is_exact_instance_of::<PyDict>();
+    if !is_container {
+        return encode_buffer(item, out, seen);
+    }
+    let is_only_one = tuple.is_ok_and(|tuple| tuple.is_empty()); // there is one empty tuple
+    if !is_only_one {
+        seen.first_time(item)?;
+    }
+    if seen.depth == DEEPEST || item.as_ptr() as usize == seen.outermost {
+        return Err(Unsupported);
+    }
+    seen.depth += 1;
+    encode_container(item, out, seen)?;
+    seen.depth -= 1;
+    Ok(())
 }
 
 /// Objects whose identity pickle would keep, and those of them that travel outside.
 struct Seen<'a> {
     addresses: [usize; MOST_MEMOIZED],
     count: usize,
+    /// The address of the whole, which may lie in itself.
+    outermost: usize,
+    /// In how many containers within the outermost.
+    depth: usize,
+    /// Whether a dict is being gone through, and must not change: no Python code may run.
+    is_in_dict: bool,
+    /// What a signal handler has raised.
+    interruption: Option<PyErr>,
     parts: &'a mut Vec<Part>,
 }
 
 impl<'a> Seen<'a> {
     #[inline]
-    fn new(parts: &'a mut Vec<Part>) -> Self {
+    fn new(whole: &Bound<'_, PyAny>, parts: &'a mut Vec<Part>) -> Self {
         Self {
             addresses: [0; MOST_MEMOIZED],
             count: 0,
+            outermost: whole.as_ptr() as usize,
+            depth: 0,
+            is_in_dict: false,
+            interruption: None,
             parts,
         }
     }
@@ -194,7 +272,10 @@ fn encode_buffer(
 ) -> Result<(), Unsupported> {
     seen.first_time(value)?;
     let Ok(array) = value.cast_exact::<PyByteArray>() else {
-        return array::encode(value, out, seen.parts);
+        if array::is_one(value) {
+            return array::encode(value, out, seen.parts);
+        }
+        return encode_instance(value, out, seen);
     };
     if array.len() < outside::LEAST {
         out.push(ARRAY);
@@ -206,6 +287,38 @@ fn encode_buffer(
     Ok(())
 }
 
+/// Appends an instance of a plain class.
+fn encode_instance(
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
+    if seen.is_in_dict || seen.depth == DEEPEST {
+        return Err(Unsupported);
+    }
+    out.push(INSTANCE);
+    let state = match instance::encode(value, out) {
+        Ok(state) => state.ok_or(Unsupported)?,
+        Err(error) => {
+            // Pickle will say it again; what interrupts the program is said once.
+            seen.interruption =
+                Some(error).filter(|it| !it.is_instance_of::<PyException>(value.py()));
+            return Err(Unsupported);
+        }
+    };
+    seen.first_time(&state)?;
+    if !state
+        .iter()
+        .all(|(key, _)| key.is_exact_instance_of::<PyString>())
+    {
+        return Err(Unsupported);
+    }
+    seen.depth += 1;
+    encode_dict(&state, out, seen)?;
+    seen.depth -= 1;
+    Ok(())
+}
+
 /// Appends bytes behind their length.
 pub fn sized(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unsupported> {
     let Ok(len) = u32::try_from(bytes.len()) else {
@@ -214,160 +327,4 @@ pub fn sized(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unsupported> {
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
     Ok(())
-}
-
-/// Builds the value that `bytes` encode, with what has travelled outside, if anything has.
-///
-/// # Errors
-/// A Python error when an object cannot be made, or when the bytes are damaged.
-pub fn decode<'py>(
-    py: Python<'py>,
-    bytes: &[u8],
-    parts: Option<&mut Received<'_>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let mut reader = Reader { bytes, parts };
-    let value = reader.value(py)?;
-    if reader.bytes.is_empty() {
-        Ok(value)
-    } else {
-        Err(damaged())
-    }
-}
-
-/// What bytes are that encode nothing.
-pub fn damaged() -> PyErr {
-    crate::errors::corrupted("a message's encoding is damaged")
-}
-
-/// What is left of an encoding.
-pub struct Reader<'a, 'b> {
-    bytes: &'a [u8],
-    parts: Option<&'a mut Received<'b>>,
-}
-
-impl<'a, 'b> Reader<'a, 'b> {
-    /// The message's parts outside its payload; one without any says that it has some only if it is damaged.
-    pub fn parts(&mut self) -> PyResult<&mut Received<'b>> {
-        self.parts.as_deref_mut().ok_or_else(damaged)
-    }
-
-    /// The next bytes.
-    #[inline]
-    pub fn take(&mut self, len: usize) -> PyResult<&'a [u8]> {
-        let (head, rest) = self.bytes.split_at_checked(len).ok_or_else(damaged)?;
-        self.bytes = rest;
-        Ok(head)
-    }
-
-    /// As many bytes as the caller's array has.
-    #[inline]
-    pub fn array<const N: usize>(&mut self) -> PyResult<[u8; N]> {
-        let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or_else(damaged)?;
-        self.bytes = rest;
-        Ok(*head)
-    }
-
-    /// The length of a container.
-    #[inline]
-    fn count(&mut self) -> PyResult<usize> {
-        let count = self.len()?;
-        if count <= MOST_ITEMS {
-            Ok(count)
-        } else {
-            Err(damaged())
-        }
-    }
-
-    /// A length.
-    #[inline]
-    pub fn len(&mut self) -> PyResult<usize> {
-        Ok(u32::from_le_bytes(self.array()?) as usize)
-    }
-
-    #[inline]
-    fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let [tag] = self.array()?;
-        match tag {
-            TUPLE => {
-                let items = self.items(py)?;
-                Ok(PyTuple::new(py, items)?.into_any())
-            }
-            LIST => {
-                let items = self.items(py)?;
-                Ok(PyList::new(py, items)?.into_any())
-            }
-            DICT => {
-                let dict = PyDict::new(py);
-                for _ in 0..self.count()? {
-                    let key = self.key(py)?;
-                    let [tag] = self.array()?;
-                    dict.set_item(key, self.scalar(py, tag)?)?;
-                }
-                Ok(dict.into_any())
-            }
-            tag => self.scalar(py, tag),
-        }
-    }
-
-    /// A key of a dict.
-    #[inline]
-    fn key<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let [tag] = self.array()?;
-        if tag == STR {
-            let len = self.len()?;
-            let key = keys::key(py, self.take(len)?).map_err(|_| damaged())?;
-            Ok(key.into_any())
-        } else {
-            self.scalar(py, tag)
-        }
-    }
-
-    fn text(&mut self) -> PyResult<&'a str> {
-        let len = self.len()?;
-        std::str::from_utf8(self.take(len)?).map_err(|_| damaged())
-    }
-
-    fn items<'py>(&mut self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let count = self.count()?;
-        let mut items = Vec::with_capacity(count);
-        for _ in 0..count {
-            let [tag] = self.array()?;
-            items.push(self.scalar(py, tag)?);
-        }
-        Ok(items)
-    }
-
-    #[inline]
-    fn scalar<'py>(&mut self, py: Python<'py>, tag: u8) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match tag {
-            INT => i64::from_le_bytes(self.array()?)
-                .into_pyobject(py)?
-                .into_any(),
-            FLOAT => PyFloat::new(py, f64::from_le_bytes(self.array()?)).into_any(),
-            NONE => py.None().into_bound(py),
-            TRUE => PyBool::new(py, true).to_owned().into_any(),
-            FALSE => PyBool::new(py, false).to_owned().into_any(),
-            STR => PyString::new(py, self.text()?).into_any(),
-            BYTES => {
-                let len = self.len()?;
-                PyBytes::new(py, self.take(len)?).into_any()
-            }
-            tag => self.buffer(py, tag)?,
-        })
-    }
-
-    /// What travels outside, or can be written.
-    #[cold]
-    fn buffer<'py>(&mut self, py: Python<'py>, tag: u8) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match tag {
-            BYTES_OUTSIDE => self.parts()?.bytes(py)?.into_any(),
-            ARRAY_OUTSIDE => self.parts()?.bytearray(py)?.into_any(),
-            ARRAY => {
-                let len = self.len()?;
-                PyByteArray::new(py, self.take(len)?).into_any()
-            }
-            tag if array::is_array(tag) => array::decode(py, tag, self)?,
-            _ => return Err(damaged()),
-        })
-    }
 }

@@ -3,8 +3,10 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`codec`] | the native encoding of small plain values |
+//! | [`decoding`] | and back |
 //! | [`keys`] | keys of dicts that were received before |
 //! | [`array`] | NumPy's arrays in it |
+//! | [`instance`] | instances of plain classes in it |
 //! | [`message`] | Python objects as messages |
 //! | [`pickler`] | the pickler of each thread |
 //! | [`reducers`] | what the program has registered for it |
@@ -31,9 +33,11 @@ mod array;
 mod buffer;
 mod codec;
 mod crew;
+mod decoding;
 mod errors;
 mod family;
 mod imported;
+mod instance;
 mod job;
 mod keys;
 mod lock;

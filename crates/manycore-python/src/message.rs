@@ -18,6 +18,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::codec;
+use crate::decoding;
 use crate::errors::{self, Error};
 use crate::family::Parts;
 use crate::imported::imported;
@@ -103,7 +104,7 @@ impl Encoded {
     #[inline]
     pub fn object(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let start = self.payload.len();
-        if codec::encode(object, &mut self.payload, &mut self.parts).is_ok() {
+        if codec::encode(object, &mut self.payload, &mut self.parts)? {
             return Ok(());
         }
         self.payload.truncate(start);
@@ -273,7 +274,7 @@ pub fn decode<'py>(
     skip: usize,
 ) -> PyResult<Bound<'py, PyAny>> {
     if message.header.kind & (KIND | IN_BLOCK) == NATIVE && message.blocks.is_empty() {
-        return codec::decode(py, message.payload.get(skip..).unwrap_or_default(), None);
+        return decoding::decode(py, message.payload.get(skip..).unwrap_or_default(), None);
     }
     decode_slow(py, family, message, skip)
 }
@@ -294,9 +295,9 @@ fn decode_slow<'py>(
         NATIVE if is_in_block => {
             let payload = parts.payload()?;
             let payload = payload.get(skip..).unwrap_or_default();
-            codec::decode(py, payload, Some(&mut parts))
+            decoding::decode(py, payload, Some(&mut parts))
         }
-        NATIVE => codec::decode(py, inline, Some(&mut parts)),
+        NATIVE => decoding::decode(py, inline, Some(&mut parts)),
         RAW if parts.len() > 0 => Ok(parts.bytes(py)?.into_any()),
         RAW => Ok(PyBytes::new(py, inline).into_any()),
         PICKLE => {
