@@ -186,12 +186,12 @@ fn two_that_wait_for_messages_get_one_each() {
 #[ignore = "a model"]
 fn who_only_waits_for_a_message_takes_no_wake_up_from_who_gets_it() {
     let (ring, _hold) = ring(small(true));
-    Model::with_interruptions(1).explore(move || {
-        let consumer = spawn(move || get(&ring));
+    Model::with_interruptions(2).explore(move || {
         let other = spawn(move || {
             let mut tick = || true;
             ring.wait_for_message(&mut Patience::new(Deadline::NEVER, &mut tick))
         });
+        let consumer = spawn(move || get(&ring));
         put(&ring, 1);
         assert_eq!(consumer.join(), 1);
         put(&ring, 2);
