@@ -56,7 +56,8 @@ wheel: dist/.built ## build the release wheel into dist/
 ##@ Test
 
 .PHONY: test
-test: test-rust test-python test-others ## run every test but the soak tests
+test: test-rust test-python ## run every test but the soak tests
+	@$(MAKE) --no-print-directory --jobs --output-sync=recurse test-others
 
 .PHONY: test-rust
 test-rust: ## run the tests of the Rust crates (manycore-python has none)

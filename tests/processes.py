@@ -16,15 +16,39 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+LISTS_CHILDREN = os.path.exists("/proc/thread-self/children")  # some kernels do not
+
+
 def descendants(root: int | None = None) -> set[int]:
     """The ids of all processes below `root` (this one), ended but unreaped ones too."""
+    found: set[int] = set()
+    open_ends = [root or os.getpid()]
+    if not LISTS_CHILDREN:
+        return _descendants_among_all(open_ends)
+    while open_ends:
+        below = _children_of(open_ends.pop()) - found
+        found |= below
+        open_ends += below
+    return found
+
+
+def _children_of(pid: int) -> set[int]:
+    found: set[int] = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                listed = Path(f"/proc/{pid}/task/{thread}/children").read_text()
+                found.update(map(int, listed.split()))
+    return found
+
+
+def _descendants_among_all(open_ends: list[int]) -> set[int]:
     children: dict[int, list[int]] = {}
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         parent = _parent(int(pid))
         if parent is not None:
             children.setdefault(parent, []).append(int(pid))
     found: set[int] = set()
-    open_ends = [root or os.getpid()]
     while open_ends:
         below = children.get(open_ends.pop(), [])
         found.update(below)

@@ -65,13 +65,13 @@ impl Watches {
     /// before it is there, and waits here for the producer.
     #[cold]
     pub fn after_get(&self, py: Python<'_>, ring: &Ring) -> bool {
-        match self.existing(Event::Message) {
-            Some(watch) if ring.is_empty() => {
-                renew_afterwards(py, &watch, ring);
-                !ring.is_empty()
-            }
-            _ => false,
+        let Some(watch) = self.existing(Event::Message) else {
+            return false;
+        };
+        if ring.is_empty() {
+            renew_afterwards(py, &watch, ring);
         }
+        !ring.is_empty() // it may have come at any moment since the caller looked
     }
 
     /// The same once it has put an item, or found no room.
