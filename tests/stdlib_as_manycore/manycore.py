@@ -5,8 +5,12 @@
 It goes before an installed manycore. What fails here describes the standard library wrongly.
 """
 
+import sys
 from multiprocessing import *  # noqa: F403
-from multiprocessing import __all__, heap  # noqa: F401
+from multiprocessing import __all__, connection, heap, queues  # noqa: F401
+
+__path__: list[str] = []  # a package, of modules that are there already
+sys.modules |= {f"{__name__}.connection": connection, f"{__name__}.queues": queues}
 
 # Its heap keeps what is free for later; `leftovers` would take that for a leak.
 heap.Heap._DISCARD_FREE_SPACE_LARGER_THAN = 0
