@@ -78,20 +78,20 @@ class PolledPipe(Pipe):
 @pytest.mark.parametrize("killed_roles", [["producer"], ["consumer"], BOTH], ids="+".join)
 @pytest.mark.parametrize("kind", [Polled, Pipe])
 def test_kills_lose_nothing_and_leave_nobody_waiting(kind, killed_roles, make):
-    kill_many(killed_roles, 0, 30, kind=kind, make=make)
+    kill_many(killed_roles, 0, 20, kind=kind, make=make)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Polled, Awaited])
 @pytest.mark.parametrize("maxsize", [1, 7])
 def test_kills_beside_a_bounded_queue_leave_nobody_waiting(kind, maxsize):
-    kill_many(BOTH, maxsize, 20, kind=kind)
+    kill_many(BOTH, maxsize, 15, kind=kind)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::manycore.LockOwnerDied")
 def test_kills_beside_a_polled_pipe_leave_nobody_waiting():
-    kill_many(["producer"], 0, 30, kind=PolledPipe)
+    kill_many(["producer"], 0, 20, kind=PolledPipe)
 
 
 FAULTS = ["ring.put.written", "ring.put.committed", "ring.put.rung", "poller.told"]

@@ -51,14 +51,14 @@ BOTH = ["producer", "consumer"]
     ("kind", "maxsize"), [("JoinableQueue", 0), ("JoinableQueue", 5), ("SimpleQueue", 0)]
 )
 def test_every_kind_of_queue_survives_kills(kind, maxsize):
-    kill_many(BOTH, maxsize, 30, kind=kind)
+    kill_many(BOTH, maxsize, 20, kind=kind)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("maxsize", [0, 7])
 @pytest.mark.parametrize("killed_roles", [["producer"], ["consumer"], BOTH], ids="+".join)
 def test_messages_of_several_buffers_survive_kills(killed_roles, maxsize):
-    kill_many(killed_roles, maxsize, 30, make=item_with_buffers)
+    kill_many(killed_roles, maxsize, 20, make=item_with_buffers)
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_messages_of_several_buffers_survive_kills(killed_roles, maxsize):
 @pytest.mark.parametrize("make", [item, item_with_buffers])
 def test_a_queue_that_grows_and_shrinks_survives_kills(kind, make):
     """All that was put while nobody consumed lies in regions that lead to each other."""
-    kill_many(BOTH, 0, 30, kind=kind, make=make, backlog=15)
+    kill_many(BOTH, 0, 20, kind=kind, make=make, backlog=10)
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_queue_that_grows_and_shrinks_survives_kills(kind, make):
 @pytest.mark.parametrize("kind", ["Queue", "JoinableQueue"])
 @pytest.mark.parametrize("make", [item, item_with_buffers])
 def test_four_producers_and_four_consumers_survive_kills(kind, make, maxsize):
-    kill_many(BOTH, maxsize, 40, kind=kind, make=make, pairs=4)
+    kill_many(BOTH, maxsize, 20, kind=kind, make=make, pairs=4)
 
 
 @pytest.mark.parametrize("consumers", [1, 2, 3])
