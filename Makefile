@@ -55,13 +55,9 @@ wheel: dist/.built ## build the release wheel into dist/
 
 ##@ Test
 
-# Two at a time, the longest first: each of them waits for processes more than it computes. What they need is
-# made before, since there is one of each.
 .PHONY: test
-test: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-demo ## run every test but the soak tests
-	$(call heading,'build the Rust tests')
-	$(CARGO) test $(CARGO_FLAGS) --no-run
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=recurse test-python test-rust test-others
+test: test-rust test-python ## run every test but the soak tests
+	@$(MAKE) --no-print-directory --jobs --output-sync=recurse test-others
 
 .PHONY: test-rust
 test-rust: ## run the tests of the Rust crates (manycore-python has none)
