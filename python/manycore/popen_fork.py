@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from multiprocessing import popen_fork, util
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -10,6 +12,9 @@ from typing import Any
 from manycore import _engine
 
 __all__ = ["Popen"]
+
+# Before, the standard library's processes ran what is left of these by themselves.
+RUNS_EXIT_FUNCTIONS = sys.version_info >= (3, 13)
 
 
 class Popen(popen_fork.Popen):
@@ -32,7 +37,12 @@ class Popen(popen_fork.Popen):
                 os.close(parent_r)
                 os.close(parent_w)
                 _engine.arm_lifeline(lifeline)
+                if RUNS_EXIT_FUNCTIONS:
+                    atexit._clear()
+                    atexit.register(util._exit_function)  # type: ignore[attr-defined]
                 code = process_obj._bootstrap(parent_sentinel=child_r)  # type: ignore[attr-defined]
+                if RUNS_EXIT_FUNCTIONS:
+                    atexit._run_exitfuncs()
                 _engine.leave_family()
             finally:
                 os._exit(code)
