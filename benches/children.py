@@ -15,7 +15,10 @@ from typing import Any
 from benches.harness import Sample
 
 Role = Callable[[Callable[[], None]], Sample | None]
-"""A child's work. It prepares, calls its argument to wait for the other children, then runs."""
+"""A child's work. It prepares, calls its argument to wait for the other children, then runs.
+
+Where there are several phases, each begins with such a call.
+"""
 
 
 class Gate:
@@ -42,38 +45,44 @@ class Gate:
             os.close(end)
 
 
-def _play(role: Role, cpu: int | None, gate: Gate, report: int) -> None:
+def _play(role: Role, cpu: int | None, gates: Sequence[Gate], report: int) -> None:
     """Run one role in a child and write the sample it returns, if any, to the pipe `report`."""
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
-    sample = role(gate.arrive)
+    ahead = iter(gates)
+    sample = role(lambda: next(ahead).arrive())
     if sample is not None:
         os.write(report, json.dumps(asdict(sample)).encode() + b"\n")  # in one piece, it is short
 
 
-def run_children(context: Any, roles: Sequence[Role], cpus: Sequence[int | None]) -> list[Sample]:
+def run_children(
+    context: Any, roles: Sequence[Role], cpus: Sequence[int | None], phases: int = 1
+) -> list[Sample]:
     """Fork a child for each role, pinned to its CPU if it has one; return the samples reported.
 
     Args:
         context: The `fork` context of the module under measurement: roles may be closures.
         roles: The work of the children; at least one returns a sample.
         cpus: Where the children run; None leaves it to the scheduler.
+        phases: How often each child waits for the others.
     """
-    gate = Gate()
+    gates = [Gate() for _ in range(phases)]  # at one and the same, the first would pass twice
     read_end, write_end = os.pipe()
     children = [
-        context.Process(target=_play, args=(role, cpu, gate, write_end))
+        context.Process(target=_play, args=(role, cpu, gates, write_end))
         for role, cpu in zip(roles, cpus, strict=True)
     ]
     for child in children:
         child.start()
     os.close(write_end)
-    gate.open(len(children))
+    for gate in gates:
+        gate.open(len(children))
     with os.fdopen(read_end, "rb") as report:
         lines = report.read().splitlines()  # ends when all children have
     for child in children:
         child.join()
-    gate.close()
+    for gate in gates:
+        gate.close()
     exit_codes = [child.exitcode for child in children]
     if any(exit_codes):
         raise RuntimeError(f"children ended with exit codes {exit_codes}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 from random import Random
 from time import perf_counter
 from typing import Any
@@ -184,14 +184,19 @@ def together(samples: list[Sample]) -> Sample:
 def pass_on(
     target: Target, queue: Any, payload: Payload, crowd: Crowd, n: int, way: Way = ONE_BY_ONE
 ) -> Sample:
-    """Send `n` messages from children to children, after up to a quarter as many to warm up."""
+    """Send `n` messages from children to children, after up to a quarter as many to warm up.
+
+    The clock starts with an empty queue: no message that is counted was put before.
+    """
     n = max(n, crowd.consumers)
     warm_up = max(crowd.consumers, min(n // 4, 1000))
     total = n + warm_up
 
-    def producer(share: int) -> Role:
+    def producer(unclocked: int, share: int) -> Role:
         def produce(start: Callable[[], None]) -> None:
-            items = payload.items(share)
+            items = iter(payload.items(unclocked + share))
+            start()
+            way.put(queue, islice(items, unclocked))
             start()
             way.put(queue, items)
 
@@ -201,6 +206,7 @@ def pass_on(
         def consume(start: Callable[[], None]) -> Sample:
             start()
             way.get(queue, unclocked, payload.use)
+            start()
             begin = perf_counter()  # the same clock for all processes
             last = way.get(queue, share, payload.use)
             end = perf_counter()
@@ -209,12 +215,12 @@ def pass_on(
 
         return consume
 
-    produced = crowd.shares(total, crowd.producers)
-    warm_ups = crowd.shares(warm_up, crowd.consumers)
-    consumed = crowd.shares(n, crowd.consumers)
-    roles = [*map(producer, produced), *map(consumer, warm_ups, consumed)]
+    def each(role: Callable[[int, int], Role], among: int) -> Iterable[Role]:
+        return map(role, crowd.shares(warm_up, among), crowd.shares(n, among))
+
+    roles = [*each(producer, crowd.producers), *each(consumer, crowd.consumers)]
     cpus = [target.pinned_cpu(number) for number in range(len(roles))]
-    sample = together(run_children(target.context(), roles, cpus))
+    sample = together(run_children(target.context(), roles, cpus, phases=2))
     expect(queue.empty(), "the queue's end")
     return sample
 
@@ -246,7 +252,7 @@ def queue_bench(payload: Payload, crowd: Crowd = ONE_TO_ONE) -> Bench:
         f"Queue, {crowd.producers} to {crowd.consumers}: {payload.title}",
         partial(queue_sample, payload, crowd),
         payload=payload.size,
-        first_n=1 if payload.size >= MB else 1000,
+        first_n=4 if payload.size >= MB else 1000,  # one alone could not overlap with others
         needs="numpy" if payload.name.startswith("array") else None,
         rivals=(FASTER_FIFO,),
     )
