@@ -1,7 +1,7 @@
 //! Plain descriptors.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -52,7 +52,7 @@ pub fn gather(readable: impl AsFd, line: impl AsFd) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When the descriptor is closed.
-pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
+fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::fstat(fd)?;
     Ok((stat.st_dev, stat.st_ino))
 }
@@ -63,7 +63,6 @@ pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
 /// # Errors
 /// When nothing is open under the number.
 pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd;
     if fd < 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -101,6 +100,12 @@ impl Lent {
         self.fd
     }
 
+    /// Device and inode of its file.
+    #[must_use]
+    pub fn file(&self) -> (u64, u64) {
+        self.file
+    }
+
     /// The descriptor, if its number still is that file.
     ///
     /// # Errors
@@ -118,21 +123,10 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        close_if_same(self.fd, self.file);
-    }
-}
-
-/// Closes a descriptor by number, if it is still the file with this identity.
-pub fn close_if_same(fd: RawFd, expected: (u64, u64)) {
-    use std::os::fd::FromRawFd;
-    if fd < 0 {
-        return;
-    }
-    // SAFETY: the number is not -1; the borrow is used for one `fstat`, which refuses a closed one.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    if identity(borrowed).is_ok_and(|found| found == expected) {
-        // SAFETY: the descriptor is open and refers to the file that the caller owns under this number.
-        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        if self.get().is_ok() {
+            // SAFETY: the descriptor is open and the very one that was lent out (the line above).
+            drop(unsafe { OwnedFd::from_raw_fd(self.fd) });
+        }
     }
 }
 
@@ -159,7 +153,8 @@ mod tests {
         let (read, _write) = pipe().expect("descriptors");
         let lent = Lent::new(read).expect("open");
         assert_eq!(lent.get().expect("open").as_raw_fd(), lent.number());
-        close_if_same(lent.number(), lent.file);
+        // SAFETY: it is open, and nobody uses it any more: the program that was lent the number closes it.
+        drop(unsafe { OwnedFd::from_raw_fd(lent.number()) });
         assert!(lent.get().is_err());
     }
 }

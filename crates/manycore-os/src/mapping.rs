@@ -6,9 +6,8 @@
 //! reserves memory before a page is first touched.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
@@ -18,7 +17,7 @@ use rustix::io::{Errno, pwrite};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 use rustix::process::{Resource, getrlimit};
 
-use crate::channel::identity;
+use crate::channel::Lent;
 use crate::feature::{NOEXEC_SEAL, POPULATE_WRITE};
 
 const NOEXEC_SEAL_FLAG: u32 = 8;
@@ -30,8 +29,7 @@ pub const PAGE: usize = 4096;
 pub struct Mapping {
     base: NonNull<u8>,
     len: usize,
-    fd: AtomicI32,
-    file: (u64, u64),
+    fd: Lent,
 }
 
 // SAFETY: the struct is an address, a length and a descriptor number; what is at the address is
@@ -70,7 +68,7 @@ impl Mapping {
     }
 
     fn map(fd: OwnedFd, len: usize) -> io::Result<Self> {
-        let file = identity(&fd)?;
+        let fd = Lent::new(fd)?;
         // SAFETY: a new mapping at an address of the kernel's choice aliases nothing in this process.
         let address = unsafe {
             mmap(
@@ -78,19 +76,14 @@ impl Mapping {
                 len,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED | MapFlags::NORESERVE,
-                &fd,
+                fd.get()?,
                 0,
             )
         }?;
         // SAFETY: the range is the mapping made above; leaving it out of core dumps touches no byte.
         let _ = unsafe { madvise(address, len, Advice::LinuxDontDump) };
         let base = NonNull::new(address.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self {
-            base,
-            len,
-            fd: AtomicI32::new(fd.into_raw_fd()),
-            file,
-        })
+        Ok(Self { base, len, fd })
     }
 
     /// The first byte. Valid for [`Mapping::len`] bytes, for the life of the process.
@@ -116,7 +109,7 @@ impl Mapping {
     /// Device and inode of the file, as `/proc/PID/maps` has them.
     #[must_use]
     pub fn file(&self) -> (u64, u64) {
-        self.file
+        self.fd.file()
     }
 
     /// The descriptor's number, if it still is this file: programs close and reuse descriptors.
@@ -127,19 +120,7 @@ impl Mapping {
 
     /// The descriptor, on the same condition.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.borrow(self.fd.load(Relaxed)) // set once, before the mapping is shared between threads
-    }
-
-    fn borrow(&self, fd: RawFd) -> Option<BorrowedFd<'_>> {
-        if fd < 0 {
-            return None;
-        }
-        // SAFETY: not -1; a closed number is found out by the `fstat` in `identity`, and the borrow
-        // is dropped before anything could close it but a program that closes what is not its own.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-        identity(borrowed)
-            .is_ok_and(|found| found == self.file)
-            .then_some(borrowed)
+        self.fd.get().ok()
     }
 
     fn range(&self, offset: usize, len: usize) -> io::Result<*mut std::ffi::c_void> {

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manycore::pool::{Crew as Engine, Ledger};
-use manycore_ipc::ring::{Message, Outgoing, Put};
+use manycore_ipc::ring::Message;
 use manycore_ipc::wait::GaveUp;
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::errors::{self, Error};
+use crate::errors::Error;
 use crate::family::{self, Parts};
 use crate::job::Job;
 use crate::message::{self, Encoded};
@@ -77,22 +77,7 @@ impl Crew {
     #[inline]
     fn send(&self, py: Python<'_>, encoded: Encoded, tag: u64) -> PyResult<()> {
         let ring = self.engine.tasks().map_err(Error::from)?;
-        if encoded.is_plain() {
-            let task = Outgoing {
-                kind: encoded.kind,
-                tag,
-                payload: &encoded.payload,
-                ..Outgoing::default()
-            };
-            if ring.try_put(&task, &mut None).map_err(Error::from)? == Put::Done {
-                return Ok(());
-            }
-        }
-        let ready = encoded.ready(py, self.engine.family())?;
-        let (result, raised) = detached(py, deadline(true, None), |patience| {
-            ready.put(&ring, tag, 0, patience)
-        });
-        result.map_err(|error| errors::from_put(error, raised))
+        encoded.put(py, self.engine.family(), &ring, tag, 0)
     }
 
     /// Hands out one task; what is wrong with its arguments is the answer to that task.

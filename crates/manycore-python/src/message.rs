@@ -8,9 +8,10 @@ use std::cell::RefCell;
 
 use manycore_ipc::block::BlockRef;
 use manycore_ipc::ring::record::{MOST_BLOCKS, MOST_HANDLES, MOST_INLINE};
-use manycore_ipc::ring::{Message, Outgoing, PutError, Ring};
+use manycore_ipc::ring::{Message, Outgoing, Put, PutError, Ring};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, Handle};
+use manycore_os::Deadline;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -25,6 +26,7 @@ use crate::imported::imported;
 use crate::outside::{self, Part, Received};
 use crate::pickler;
 use crate::pieces::Piece;
+use crate::wait::detached;
 
 /// The payload is in the native encoding.
 pub const NATIVE: u8 = 1;
@@ -178,9 +180,44 @@ impl Encoded {
         Ok(ready)
     }
 
+    /// Puts the message if that needs no sleep; `None` if it has to be made [`Encoded::ready`] first.
+    #[inline]
+    pub fn try_put(&self, ring: &Ring, tag: u64, flags: u8) -> Result<Option<Put>, Error> {
+        if !self.is_plain() {
+            return Ok(None);
+        }
+        let message = Outgoing {
+            kind: self.kind | flags,
+            tag,
+            payload: &self.payload,
+            ..Outgoing::default()
+        };
+        Ok(Some(ring.try_put(&message, &mut None)?))
+    }
+
+    /// Puts the message, waiting for as long as it takes.
+    #[inline]
+    pub fn put(
+        self,
+        py: Python<'_>,
+        family: &'static Family,
+        ring: &Ring,
+        tag: u64,
+        flags: u8,
+    ) -> PyResult<()> {
+        if self.try_put(ring, tag, flags)? == Some(Put::Done) {
+            return Ok(());
+        }
+        let ready = self.ready(py, family)?;
+        let (result, raised) = detached(py, Deadline::NEVER, |patience| {
+            ready.put(ring, tag, flags, patience)
+        });
+        result.map_err(|error| errors::from_put(error, raised))
+    }
+
     /// Whether the message has no parts but its payload, and that is short.
     #[inline]
-    pub fn is_plain(&self) -> bool {
+    fn is_plain(&self) -> bool {
         self.parts.is_empty()
             && self.handles.is_empty()
             && self.pickle.is_empty()

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use manycore_ipc::family::{Producer, Watch};
 use manycore_ipc::ring::pollers::Event;
-use manycore_ipc::ring::{Get, GetError, Message, Outgoing, Put, PutError, Ring, Shape};
+use manycore_ipc::ring::{Get, GetError, Message, Put, PutError, Ring, Shape};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, HandleError, Hold, Kind};
 use manycore_os::channel::{self, Lent};
@@ -86,15 +86,8 @@ impl PipeEnd {
             return Err(broken());
         }
         let ring = self.outgoing.ring().map_err(Error::from)?;
-        if encoded.is_plain() {
-            let message = Outgoing {
-                kind: encoded.kind,
-                payload: &encoded.payload,
-                ..Default::default()
-            };
-            if ring.try_put(&message, &mut None).map_err(Error::from)? == Put::Done {
-                return Ok(());
-            }
+        if encoded.try_put(&ring, 0, 0)? == Some(Put::Done) {
+            return Ok(());
         }
         let ready = encoded.ready(py, self.family())?;
         let (result, raised) = detached(py, Deadline::NEVER, |patience| {

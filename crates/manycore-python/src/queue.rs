@@ -175,25 +175,17 @@ impl RingQueue {
         let ring = self.ring()?;
         let mut encoded = Encoded::new();
         encoded.object(obj)?;
-        if encoded.is_plain() {
-            let message = manycore_ipc::ring::Outgoing {
-                kind: encoded.kind,
-                payload: &encoded.payload,
-                ..Default::default()
-            };
-            match ring.try_put(&message, &mut None).map_err(Error::from)? {
-                Put::Done => {
-                    self.after_put(obj.py(), &ring);
-                    return Ok(());
-                }
-                Put::Full if until == Deadline::PASSED => {
-                    self.after_put(obj.py(), &ring);
-                    return Err(errors::full());
-                }
-                _ => {}
+        match encoded.try_put(&ring, 0, 0)? {
+            Some(Put::Done) => {
+                self.after_put(obj.py(), &ring);
+                Ok(())
             }
+            Some(Put::Full) if until == Deadline::PASSED => {
+                self.after_put(obj.py(), &ring);
+                Err(errors::full())
+            }
+            _ => self.put_slow(obj.py(), &ring, encoded, until),
         }
-        self.put_slow(obj.py(), &ring, encoded, until)
     }
 
     fn put_slow(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use manycore::pool::Seat as Engine;
 use manycore::pool::crew::SeatHandles;
-use manycore_ipc::ring::{GetError, Message, Outgoing, Put};
+use manycore_ipc::ring::{GetError, Message};
 use manycore_os::Deadline;
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::prelude::*;
@@ -219,23 +219,8 @@ impl Seat {
 
     #[inline]
     fn send(&self, py: Python<'_>, encoded: Encoded, tag: u64, flags: u8) -> PyResult<()> {
-        let ring = self.engine.answers();
-        if encoded.is_plain() {
-            let answer = Outgoing {
-                kind: encoded.kind | flags,
-                tag,
-                payload: &encoded.payload,
-                ..Outgoing::default()
-            };
-            if ring.try_put(&answer, &mut None).map_err(Error::from)? == Put::Done {
-                return Ok(());
-            }
-        }
-        let ready = encoded.ready(py, self.engine.family())?;
-        let (result, raised) = detached(py, Deadline::NEVER, |patience| {
-            ready.put(ring, tag, flags, patience)
-        });
-        result.map_err(|error| errors::from_put(error, raised))
+        let (family, ring) = (self.engine.family(), self.engine.answers());
+        encoded.put(py, family, ring, tag, flags)
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manycore_ipc::object::holding::Counts;
 use manycore_ipc::{Family, FamilyError};
+use manycore_os::channel::{self, Lent};
 use manycore_os::fork::{self, Hooks};
-use manycore_os::{channel, process};
+use manycore_os::process;
 
 use crate::launch::{Children, children};
 
@@ -32,7 +33,7 @@ thread_local! {
 struct AcrossFork {
     _founding: MutexGuard<'static, ()>,
     children: MutexGuard<'static, Children>,
-    lifelines: MutexGuard<'static, Vec<Lifeline>>,
+    lifelines: MutexGuard<'static, Vec<Lent>>,
     counts: Option<MutexGuard<'static, Counts>>,
 }
 
@@ -121,9 +122,7 @@ fn child() {
     let Some(mut across) = after_fork() else {
         return;
     };
-    for line in across.lifelines.drain(..) {
-        channel::close_if_same(line.fd, line.file);
-    }
+    across.lifelines.clear(); // which closes them
     let not_ours = take(&mut *across.children);
     drop(across);
     drop(not_ours); // lets go of rings, which takes the lock of the counts
@@ -131,15 +130,9 @@ fn child() {
 
 /// Write ends of the lifelines of this process's children. A forked child closes its copies: a
 /// lifeline is held by the owner alone.
-static LIFELINES: Mutex<Vec<Lifeline>> = Mutex::new(Vec::new());
+static LIFELINES: Mutex<Vec<Lent>> = Mutex::new(Vec::new());
 
-#[derive(Clone, Copy)]
-struct Lifeline {
-    fd: i32,
-    file: (u64, u64),
-}
-
-fn lifelines() -> MutexGuard<'static, Vec<Lifeline>> {
+fn lifelines() -> MutexGuard<'static, Vec<Lent>> {
     LIFELINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -149,21 +142,19 @@ fn lifelines() -> MutexGuard<'static, Vec<Lifeline>> {
 /// # Errors
 /// When there are no descriptors left.
 pub fn make_lifeline() -> std::io::Result<(OwnedFd, i32)> {
-    use std::os::fd::{AsFd, IntoRawFd};
     let mut all = lifelines(); // before there is a pipe: a fork waits, and its child closes every write end
     let (read_end, write_end) = channel::pipe()?;
-    let file = channel::identity(write_end.as_fd())?;
-    let fd = write_end.into_raw_fd();
-    all.push(Lifeline { fd, file });
-    Ok((read_end, fd))
+    let line = Lent::new(write_end)?;
+    let number = line.number();
+    all.push(line);
+    Ok((read_end, number))
 }
 
 /// Closes the write end of a child's lifeline: the child dies, if it still lives.
 pub fn cut_lifeline(fd: i32) {
     let mut all = lifelines();
-    if let Some(at) = all.iter().position(|line| line.fd == fd) {
-        let line = all.swap_remove(at);
-        channel::close_if_same(line.fd, line.file);
+    if let Some(at) = all.iter().position(|line| line.number() == fd) {
+        all.swap_remove(at);
     }
 }
 

@@ -120,15 +120,7 @@ impl Bell {
             if ready() {
                 return Ok(true);
             }
-            match slept {
-                None => {}
-                Some(Slept::Interrupted) => patience.tick()?,
-                Some(Slept::TimedOut) => patience.check()?,
-                Some(Slept::Woken) if patience.until().has_passed() => {
-                    return Err(GaveUp::TimedOut);
-                }
-                Some(Slept::Woken) => {}
-            }
+            patience.after(slept)?;
             let outcome = kernel::sleep(&self.0, word, patience.slice());
             if outcome == Slept::Woken {
                 fault::point("bell.woken");

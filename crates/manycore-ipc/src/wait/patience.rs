@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use manycore_os::Deadline;
 
+use crate::kernel::Slept;
+
 /// The longest sleep while another process is needed: a wake-up that was given to a dying process is
 /// made up for after this long.
 pub const SLICE: Duration = Duration::from_millis(50);
@@ -85,6 +87,20 @@ impl<'a> Patience<'a> {
             return Err(GaveUp::TimedOut);
         }
         self.tick()
+    }
+
+    /// Whether to go on after a sleep that ended like this, if there was one, without what was waited for.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn after(&mut self, slept: Option<Slept>) -> Result<(), GaveUp> {
+        match slept {
+            None => Ok(()),
+            Some(Slept::Interrupted) => self.tick(),
+            Some(Slept::TimedOut) => self.check(),
+            Some(Slept::Woken) if self.until.has_passed() => Err(GaveUp::TimedOut),
+            Some(Slept::Woken) => Ok(()),
+        }
     }
 
     /// Gives the caller its chance without looking at the time.

@@ -36,13 +36,7 @@ pub fn wait_at(
         if ready() {
             return Ok(true);
         }
-        match slept {
-            None => {}
-            Some(Slept::Interrupted) => patience.tick()?,
-            Some(Slept::TimedOut) => patience.check()?,
-            Some(Slept::Woken) if patience.until().has_passed() => return Err(GaveUp::TimedOut),
-            Some(Slept::Woken) => {}
-        }
+        patience.after(slept)?;
         let outcome = kernel::sleep_any(&words, patience.slice());
         if outcome == Slept::Woken {
             fault::point("bells.woken");
