@@ -1,12 +1,10 @@
 //! The class behind `Queue`, `JoinableQueue` and `SimpleQueue`.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use manycore_ipc::family::Producer;
 use manycore_ipc::ring::pollers::Event;
-use manycore_ipc::ring::{Get, GetError, Message, Put, Ring, Shape};
+use manycore_ipc::ring::{Ring, Shape};
 use manycore_ipc::wait::GaveUp;
 use manycore_ipc::{Family, Hold, Kind};
 use manycore_os::Deadline;
@@ -14,33 +12,19 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueEr
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
+use super::handed_out::{OpenProducer, QueueIterator};
 use crate::errors::{self, Error};
 use crate::family::{self, Parts};
-use crate::message::{self, Encoded};
+use crate::message;
 use crate::wait::{deadline, detached};
 use crate::watching::Watches;
-
-thread_local! {
-    /// A message to receive into, so that its space is used again.
-    static INCOMING: Cell<Option<Box<Message>>> = const { Cell::new(None) };
-}
-
-/// Runs `f` with a message of this thread's; a nested call gets a new one.
-pub fn with_message<R>(f: impl FnOnce(&mut Message) -> R) -> R {
-    let mut message = INCOMING.take().unwrap_or_default();
-    let result = f(&mut message);
-    if message.payload.capacity() <= 1 << 20 {
-        INCOMING.set(Some(message));
-    }
-    result
-}
 
 /// In `state`: this process puts and gets no more.
 const CLOSED: u8 = 1;
 /// In `state`: there is an error that the next `get` raises.
-const FAILED: u8 = 2;
+pub(super) const FAILED: u8 = 2;
 /// In `state`: this process polls the queue.
-const WATCHED: u8 = 4;
+pub(super) const WATCHED: u8 = 4;
 /// In `state`: a `SimpleQueue`; once closed it raises what the standard library's does.
 const SIMPLE: u8 = 8;
 
@@ -50,32 +34,32 @@ pub struct RingQueue {
     /// Set by `_make` or `_attach`.
     hold: OnceLock<Hold>,
     /// Flags of this process; nothing is published through them.
-    state: AtomicU8,
+    pub(super) state: AtomicU8,
     /// Why an item behind others in `get_many` could not be unpickled.
-    failure: Mutex<Option<PyErr>>,
-    watches: Watches,
+    pub(super) failure: Mutex<Option<PyErr>>,
+    pub(super) watches: Watches,
 }
 
 impl RingQueue {
     #[inline(always)]
-    fn hold(&self) -> PyResult<&Hold> {
+    pub(super) fn hold(&self) -> PyResult<&Hold> {
         self.hold.get().ok_or_else(|| {
             PyRuntimeError::new_err("this queue was not made: its `__init__` has not been called")
         })
     }
 
-    fn family(&self) -> PyResult<&'static Family> {
+    pub(super) fn family(&self) -> PyResult<&'static Family> {
         Ok(self.hold()?.family())
     }
 
     /// The ring, whatever this process said about it.
     #[inline(always)]
-    fn any_ring(&self) -> PyResult<Ring> {
+    pub(super) fn any_ring(&self) -> PyResult<Ring> {
         Ok(self.hold()?.ring().map_err(Error::from)?)
     }
 
     #[inline(always)]
-    fn ring(&self) -> PyResult<Ring> {
+    pub(super) fn ring(&self) -> PyResult<Ring> {
         if self.is(CLOSED) {
             return Err(self.closed_error());
         }
@@ -83,7 +67,7 @@ impl RingQueue {
     }
 
     #[inline]
-    fn is(&self, flag: u8) -> bool {
+    pub(super) fn is(&self, flag: u8) -> bool {
         self.state.load(Relaxed) & flag != 0
     }
 
@@ -102,116 +86,6 @@ impl RingQueue {
         self.hold
             .set(hold)
             .map_err(|_| PyRuntimeError::new_err("this queue has been made already"))
-    }
-
-    /// Receives into `message`; `false` when there is nothing and never will be.
-    #[inline]
-    fn receive(&self, py: Python<'_>, message: &mut Message, until: Deadline) -> PyResult<bool> {
-        if self.is(FAILED) {
-            self.raise_failure()?;
-        }
-        let ring = self.ring()?;
-        match ring.try_get(message, None).map_err(Error::from)? {
-            Get::Done => {
-                self.after_get(py, &ring);
-                Ok(true)
-            }
-            Get::Empty if until == Deadline::PASSED && !ring.may_be_over() => {
-                if self.after_get(py, &ring) {
-                    return self.receive(py, message, until);
-                }
-                Err(errors::empty())
-            }
-            Get::Empty | Get::Busy => self.receive_slow(py, &ring, message, until),
-        }
-    }
-
-    #[cold]
-    fn receive_slow(
-        &self,
-        py: Python<'_>,
-        ring: &Ring,
-        message: &mut Message,
-        until: Deadline,
-    ) -> PyResult<bool> {
-        let hold = self.hold()?;
-        let (result, raised) = detached(py, until, |patience| hold.get(message, None, patience));
-        let result = result.map_err(Error::from)?;
-        match result {
-            Ok(()) => {
-                self.after_get(py, ring);
-                Ok(true)
-            }
-            Err(GetError::Empty) if self.after_get(py, ring) => self.receive(py, message, until),
-            Err(GetError::Closed | GetError::Ended) => Ok(false),
-            Err(error) => Err(errors::from_get(error, raised)),
-        }
-    }
-
-    fn raise_failure(&self) -> PyResult<()> {
-        self.state.fetch_and(!FAILED, Relaxed);
-        let failure = self
-            .failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        failure.map_or(Ok(()), Err)
-    }
-
-    /// The next item; `None` when there is none and never will be.
-    #[inline]
-    fn next<'py>(&self, py: Python<'py>, until: Deadline) -> PyResult<Option<Bound<'py, PyAny>>> {
-        with_message(|message| {
-            if self.receive(py, message, until)? {
-                message::decode(py, self.family()?, message, 0).map(Some)
-            } else {
-                Ok(None)
-            }
-        })
-    }
-
-    #[inline]
-    fn put_until(&self, obj: &Bound<'_, PyAny>, until: Deadline) -> PyResult<()> {
-        let ring = self.ring()?;
-        let mut encoded = Encoded::new();
-        encoded.object(obj)?;
-        match encoded.try_put(&ring, 0, 0)? {
-            Some(Put::Done) => {
-                self.after_put(obj.py(), &ring);
-                Ok(())
-            }
-            Some(Put::Full) if until == Deadline::PASSED => {
-                self.after_put(obj.py(), &ring);
-                Err(errors::full())
-            }
-            _ => self.put_slow(obj.py(), &ring, encoded, until),
-        }
-    }
-
-    fn put_slow(
-        &self,
-        py: Python<'_>,
-        ring: &Ring,
-        encoded: Encoded,
-        until: Deadline,
-    ) -> PyResult<()> {
-        let ready = encoded.ready(py, self.family()?)?;
-        let (result, raised) = detached(py, until, |patience| ready.put(ring, 0, 0, patience));
-        self.after_put(py, ring);
-        result.map_err(|error| errors::from_put(error, raised))
-    }
-
-    /// Whether there is an item that was announced and not there before.
-    #[inline]
-    fn after_get(&self, py: Python<'_>, ring: &Ring) -> bool {
-        self.is(WATCHED) && self.watches.after_get(py, ring)
-    }
-
-    #[inline]
-    fn after_put(&self, py: Python<'_>, ring: &Ring) {
-        if self.is(WATCHED) {
-            self.watches.after_put(py, ring);
-        }
     }
 
     fn fd(&self, py: Python<'_>, event: Event) -> PyResult<i32> {
@@ -510,37 +384,5 @@ impl RingQueue {
                 Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
             }
         }
-    }
-}
-
-/// A producer of a queue, open as long as this object is there.
-#[pyclass(frozen, module = "manycore._engine")]
-pub struct OpenProducer {
-    producer: Producer,
-}
-
-#[pymethods]
-impl OpenProducer {
-    /// Whether this process opened it; in a forked child it is nothing.
-    #[getter]
-    fn is_own(&self) -> bool {
-        self.producer.ring().is_ok()
-    }
-}
-
-/// The items of a queue, as they come.
-#[pyclass(frozen, module = "manycore._engine")]
-pub struct QueueIterator {
-    queue: Py<RingQueue>,
-}
-
-#[pymethods]
-impl QueueIterator {
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.queue.get().next(py, Deadline::NEVER)
     }
 }

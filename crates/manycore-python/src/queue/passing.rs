@@ -1,0 +1,135 @@
+//! Putting and getting, as quickly as it can be done without waiting, and else without the interpreter.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use manycore_ipc::ring::{Get, GetError, Message, Put, Ring};
+use manycore_os::Deadline;
+use pyo3::prelude::*;
+
+use super::class::{FAILED, RingQueue, WATCHED};
+use super::incoming::with_message;
+use crate::errors::{self, Error};
+use crate::message::{self, Encoded};
+use crate::wait::detached;
+
+impl RingQueue {
+    /// Receives into `message`; `false` when there is nothing and never will be.
+    #[inline]
+    pub(super) fn receive(
+        &self,
+        py: Python<'_>,
+        message: &mut Message,
+        until: Deadline,
+    ) -> PyResult<bool> {
+        if self.is(FAILED) {
+            self.raise_failure()?;
+        }
+        let ring = self.ring()?;
+        match ring.try_get(message, None).map_err(Error::from)? {
+            Get::Done => {
+                self.after_get(py, &ring);
+                Ok(true)
+            }
+            Get::Empty if until == Deadline::PASSED && !ring.may_be_over() => {
+                if self.after_get(py, &ring) {
+                    return self.receive(py, message, until);
+                }
+                Err(errors::empty())
+            }
+            Get::Empty | Get::Busy => self.receive_slow(py, &ring, message, until),
+        }
+    }
+
+    #[cold]
+    pub(super) fn receive_slow(
+        &self,
+        py: Python<'_>,
+        ring: &Ring,
+        message: &mut Message,
+        until: Deadline,
+    ) -> PyResult<bool> {
+        let hold = self.hold()?;
+        let (result, raised) = detached(py, until, |patience| hold.get(message, None, patience));
+        let result = result.map_err(Error::from)?;
+        match result {
+            Ok(()) => {
+                self.after_get(py, ring);
+                Ok(true)
+            }
+            Err(GetError::Empty) if self.after_get(py, ring) => self.receive(py, message, until),
+            Err(GetError::Closed | GetError::Ended) => Ok(false),
+            Err(error) => Err(errors::from_get(error, raised)),
+        }
+    }
+
+    pub(super) fn raise_failure(&self) -> PyResult<()> {
+        self.state.fetch_and(!FAILED, Relaxed);
+        let failure = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// The next item; `None` when there is none and never will be.
+    #[inline]
+    pub(super) fn next<'py>(
+        &self,
+        py: Python<'py>,
+        until: Deadline,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        with_message(|message| {
+            if self.receive(py, message, until)? {
+                message::decode(py, self.family()?, message, 0).map(Some)
+            } else {
+                Ok(None)
+            }
+        })
+    }
+
+    #[inline]
+    pub(super) fn put_until(&self, obj: &Bound<'_, PyAny>, until: Deadline) -> PyResult<()> {
+        let ring = self.ring()?;
+        let mut encoded = Encoded::new();
+        encoded.object(obj)?;
+        match encoded.try_put(&ring, 0, 0)? {
+            Some(Put::Done) => {
+                self.after_put(obj.py(), &ring);
+                Ok(())
+            }
+            Some(Put::Full) if until == Deadline::PASSED => {
+                self.after_put(obj.py(), &ring);
+                Err(errors::full())
+            }
+            _ => self.put_slow(obj.py(), &ring, encoded, until),
+        }
+    }
+
+    pub(super) fn put_slow(
+        &self,
+        py: Python<'_>,
+        ring: &Ring,
+        encoded: Encoded,
+        until: Deadline,
+    ) -> PyResult<()> {
+        let ready = encoded.ready(py, self.family()?)?;
+        let (result, raised) = detached(py, until, |patience| ready.put(ring, 0, 0, patience));
+        self.after_put(py, ring);
+        result.map_err(|error| errors::from_put(error, raised))
+    }
+
+    /// Whether there is an item that was announced and not there before.
+    #[inline]
+    pub(super) fn after_get(&self, py: Python<'_>, ring: &Ring) -> bool {
+        self.is(WATCHED) && self.watches.after_get(py, ring)
+    }
+
+    #[inline]
+    pub(super) fn after_put(&self, py: Python<'_>, ring: &Ring) {
+        if self.is(WATCHED) {
+            self.watches.after_put(py, ring);
+        }
+    }
+}
