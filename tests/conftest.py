@@ -31,6 +31,11 @@ def pytest_configure(config):
     processes.adopt_orphans()
 
 
+def pytest_collection_modifyitems(items):
+    """First what forks this process hundreds of times: each fork copies the tables of its memory."""
+    items.sort(key=lambda item: item.path.stem not in ("test_fork", "test_exit"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     with watchdog.limit(SLOW_LIMIT if item.get_closest_marker("slow") else LIMIT):
@@ -69,6 +74,14 @@ def leaves_nothing_behind(request, family):
 @pytest.fixture(params=["fork", "spawn"])
 def ctx(request):
     return manycore.get_context(request.param)
+
+
+@pytest.fixture
+def pipe():
+    ends = manycore.Pipe()
+    yield ends
+    for end in ends:
+        end.close()
 
 
 @pytest.fixture

@@ -14,14 +14,6 @@ from processes import running
 SIZES = [0, 1, 100, 8 << 10, 32 << 10, 64 << 10, 1 << 20, 16 << 20]
 
 
-@pytest.fixture
-def pipe():
-    ends = manycore.Pipe()
-    yield ends
-    for end in ends:
-        end.close()
-
-
 def test_both_ends_send_and_receive(pipe):
     one, other = pipe
     one.send({"to": "other"})

@@ -16,14 +16,6 @@ from processes import kill_and_confirm, running
 
 
 @pytest.fixture
-def pipe():
-    ends = manycore.Pipe()
-    yield ends
-    for end in ends:
-        end.close()
-
-
-@pytest.fixture
 def sharer():
     """The standard library's thread that hands descriptors out; it stays once it was needed."""
     yield

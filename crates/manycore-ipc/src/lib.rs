@@ -40,5 +40,5 @@ pub mod wait;
 pub mod word;
 
 pub use error::{AllocError, Corrupted, FamilyError, HandleError};
-pub use family::{Family, Hold, Producer, Watch};
+pub use family::{Family, Hold, Producer, SourceWatch};
 pub use object::{Handle, Kind};

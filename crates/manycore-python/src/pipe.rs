@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use manycore_ipc::family::{Producer, Watch};
+use manycore_ipc::family::{Producer, SourceWatch};
 use manycore_ipc::ring::pollers::Event;
 use manycore_ipc::ring::{Get, GetError, Message, Put, PutError, Ring, Shape};
 use manycore_ipc::wait::Patience;
@@ -35,7 +35,7 @@ pub struct PipeEnd {
     /// What this one sends, with this end's source. Let go of before the line.
     outgoing: Producer,
     /// Whether a process is left that has the other end.
-    other: Watch,
+    other: SourceWatch,
     line: Lent,
     is_watched: AtomicBool,
     watches: Watches,
@@ -53,7 +53,7 @@ impl PipeEnd {
             .ok_or(HandleError::Gone)
             .map_err(Error::from)?;
         Ok(Self {
-            other: Watch::on(other),
+            other: SourceWatch::on(other),
             incoming,
             outgoing,
             line: Lent::new(line)?,

@@ -1,4 +1,4 @@
-//! Backing pages with memory, and giving memory back.
+//! Backing pages with memory.
 //!
 //! The heap grows by at least 16 MiB: first the limit is checked, then the kernel is asked to reserve
 //! the memory, and only then may a page be touched. So running out is an error, not `SIGBUS`.
@@ -8,21 +8,16 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use manycore_os::mapping::PAGE;
 
 use super::allocator::Blocks;
-use super::class::{CLASSES, class_holding, pages_of};
+use super::class::{CLASSES, class_holding};
 use super::lists::{FREE, FRESH, HOLLOW};
 use super::room::{Room, used_bytes};
-use super::table::{BlockRef, Entry, MOST_PAGES, Run, State};
+use super::table::{BlockRef, Entry, Run, State};
 use crate::error::{AllocError, Corrupted};
 use crate::fault;
 use crate::registry::OwnerId;
 
 /// Pages by which the heap grows at least: 16 MiB.
-const CHUNK: u64 = (16 << 20) / PAGE as u64;
-/// Free pages that are kept for reuse before memory is given back: 128 MiB, so that a few messages of tens
-/// of megabytes take turns in pages that are warm.
-const KEEP: u64 = (128 << 20) / PAGE as u64;
-/// Runs shorter than this are not worth a system call: 1 MiB.
-const LEAST_PUNCH: u64 = (1 << 20) / PAGE as u64;
+pub(super) const CHUNK: u64 = (16 << 20) / PAGE as u64;
 
 /// What came of the search for a hollow run.
 pub(super) enum Hollow {
@@ -195,98 +190,6 @@ impl Blocks {
             used: used_bytes(self.heap),
             limit: (self.heap.layout().pages * PAGE) as u64,
         }
-    }
-
-    /// Gives memory back while more than 128 MiB are free. Never called with a lock held.
-    ///
-    /// # Errors
-    /// When the table is corrupted.
-    pub fn trim(&self) -> Result<(), Corrupted> {
-        self.trim_to(KEEP)
-    }
-
-    pub(crate) fn trim_to(&self, most_idle: u64) -> Result<(), Corrupted> {
-        self.give_up(most_idle, LEAST_PUNCH)
-    }
-
-    /// Gives back whatever is free, however short, so that it can become one run with what has no memory.
-    pub(super) fn trim_all(&self) -> Result<(), Corrupted> {
-        self.give_up(0, 1)
-    }
-
-    /// Gives memory back while more than `most_idle` pages are free, in runs of `least` pages or more.
-    fn give_up(&self, most_idle: u64, least: u64) -> Result<(), Corrupted> {
-        // Without the lock: a heap that has no more memory than may stay has none to give back.
-        while self.header().committed.load(Relaxed) > most_idle {
-            let Some((page, pages)) = self.locked(|this| this.take_surplus(most_idle, least))??
-            else {
-                return Ok(());
-            };
-            fault::point("block.punching");
-            let offset = self.heap.layout().payload + page as usize * PAGE;
-            let punched = self
-                .heap
-                .mapping()
-                .punch(offset, pages as usize * PAGE)
-                .is_ok();
-            self.locked(|this| this.settle_punching(page, pages, punched))??;
-            if !punched {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a large free run while more than `most_idle` pages are free. Counts what was returned and not
-    /// yet listed, and merges small neighbours if that is what it takes: after a burst nobody may take a
-    /// block for a long time, and so nobody else would do either.
-    fn take_surplus(&self, most_idle: u64, least: u64) -> Result<Option<(u64, u64)>, Corrupted> {
-        self.collect_returned()?;
-        if self.header().idle.load(Relaxed) <= most_idle {
-            return Ok(None);
-        }
-        let large = self.take_large(least)?;
-        if large.is_some() || !self.is_worth_merging() {
-            return Ok(large);
-        }
-        self.rebuild()?;
-        self.take_large(least)
-    }
-
-    /// The largest run that was used, or else what growing left over. Not a longer fresh one: somebody has
-    /// just made the heap grow by as much, and is about to take it.
-    fn take_large(&self, least: u64) -> Result<Option<(u64, u64)>, Corrupted> {
-        for (list, longest) in [(FREE, MOST_PAGES), (FRESH, CHUNK)] {
-            let large = |&class: &usize| (least..=longest).contains(&pages_of(class));
-            for class in (0..CLASSES).rev().filter(large) {
-                if let Some((page, free)) = self.pop(list, class)? {
-                    let run = Run {
-                        state: State::Punching,
-                        owner: self.me,
-                        ..free
-                    };
-                    self.entry(page)?.state.store(run.encode(), Release);
-                    return Ok(Some((page, free.pages)));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn settle_punching(&self, page: u64, pages: u64, is_punched: bool) -> Result<(), Corrupted> {
-        let (state, list) = if is_punched {
-            (State::Hollow, HOLLOW)
-        } else {
-            (State::Free, FREE)
-        };
-        self.entry(page)?
-            .state
-            .store(Run::unowned(state, pages).encode(), Release);
-        self.list(list, page, pages);
-        if is_punched {
-            self.header().committed.saturating_sub(pages, Relaxed);
-        }
-        Ok(())
     }
 
     /// Returns all that a dead process was working on. Blocks that may belong to a message are given

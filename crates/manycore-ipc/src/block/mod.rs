@@ -7,7 +7,8 @@
 //! | [`allocator`] | taking and returning blocks |
 //! | `binding` | which object a block belongs to |
 //! | [`lists`] | the free lists: a cache of the table |
-//! | [`growth`] | backing pages with memory, and giving memory back |
+//! | [`growth`] | backing pages with memory |
+//! | `trimming` | giving it back |
 //! | `room` | how much the heap may grow |
 //!
 //! `PROTOCOL.md` beside this file says what a death between any two steps leaves behind.
@@ -19,6 +20,7 @@ pub mod growth;
 pub mod lists;
 mod room;
 pub mod table;
+mod trimming;
 
 #[cfg(test)]
 mod models;

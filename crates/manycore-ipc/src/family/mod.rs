@@ -7,7 +7,7 @@
 //! | [`handles`] | handles that travel, and objects that nobody holds any more |
 //! | [`hold`] | a reference to an object that keeps it alive |
 //! | [`producing`] | who may still put into a ring |
-//! | [`watching`] | whether anybody is left who holds a source |
+//! | [`source_watch`] | whether anybody is left who holds a source |
 //! | [`choosing`] | waiting for the first of several rings |
 //! | [`reaping`] | cleaning up after dead processes |
 //! | [`forking`] | what happens around a fork |
@@ -22,7 +22,7 @@ pub mod making;
 pub mod member;
 pub mod producing;
 pub mod reaping;
-pub mod watching;
+pub mod source_watch;
 
 #[cfg(test)]
 mod tests;
@@ -31,4 +31,4 @@ pub use hold::Hold;
 pub use member::Family;
 pub use producing::Producer;
 pub use reaping::Reaped;
-pub use watching::Watch;
+pub use source_watch::SourceWatch;

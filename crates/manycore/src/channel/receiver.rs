@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use manycore_ipc::{Hold, Kind, Watch};
+use manycore_ipc::{Hold, Kind, SourceWatch};
 use manycore_os::Deadline;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -27,7 +27,7 @@ pub struct Receiver<T> {
 #[derive(Clone)]
 struct LastCall {
     ring: Hold,
-    receivers: Watch,
+    receivers: SourceWatch,
 }
 
 impl Drop for LastCall {
@@ -42,7 +42,7 @@ impl Drop for LastCall {
 
 impl<T> Receiver<T> {
     pub(super) fn new(ring: Hold, presence: Hold) -> Self {
-        let receivers = Watch::on(presence.handle());
+        let receivers = SourceWatch::on(presence.handle());
         Self {
             presence,
             ring: LastCall { ring, receivers },

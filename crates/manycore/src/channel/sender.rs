@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use manycore_ipc::wait::Patience;
-use manycore_ipc::{Handle, HandleError, Hold, Kind, Producer, Watch};
+use manycore_ipc::{Handle, HandleError, Hold, Kind, Producer, SourceWatch};
 use manycore_os::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -19,7 +19,7 @@ use crate::{item, launch};
 /// has no part in it, and an end that it uses all the same is an error.
 pub struct Sender<T> {
     producer: Producer,
-    receivers: Watch,
+    receivers: SourceWatch,
     items: PhantomData<fn(T)>,
 }
 
@@ -27,7 +27,7 @@ impl<T> Sender<T> {
     pub(super) fn new(producer: Producer, receivers: Handle) -> Self {
         Self {
             producer,
-            receivers: Watch::on(receivers),
+            receivers: SourceWatch::on(receivers),
             items: PhantomData,
         }
     }

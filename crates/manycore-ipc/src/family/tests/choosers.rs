@@ -1,5 +1,5 @@
 use super::*;
-use crate::family::{Hold, Watch};
+use crate::family::{Hold, SourceWatch};
 use crate::wait::GaveUp;
 
 fn three_of(world: &World) -> ([Hold; 3], [Ring; 3]) {
@@ -75,7 +75,7 @@ fn who_watches_a_source_learns_that_its_holders_have_gone() {
     let world = World::new();
     let source = world.me.make_source().expect("room");
     let handle = source.handle();
-    let watch = Watch::on(handle);
+    let watch = SourceWatch::on(handle);
     let is_over = || watch.is_over(world.me);
     assert_eq!((is_over(), is_over()), (Ok(false), Ok(false)));
     let _ = world.play_member(u64::MAX, |family| {
@@ -94,7 +94,7 @@ fn who_watches_a_source_learns_that_its_holders_have_gone() {
 fn a_source_in_a_message_is_not_over() {
     let world = World::new();
     let source = world.me.make_source().expect("room");
-    let watch = Watch::on(source.handle());
+    let watch = SourceWatch::on(source.handle());
     world.me.send(&[source.handle()]).expect("held");
     drop(source);
     assert_eq!(watch.clone().is_over(world.me), Ok(false));

@@ -1,5 +1,6 @@
 use super::*;
 use crate::crash::run_until_death;
+use crate::family::Hold;
 use crate::ring::pollers::Event;
 
 fn watch(ring: &Ring, event: Event) -> Watch {
@@ -91,6 +92,16 @@ fn a_watch_of_a_ring_that_cannot_be_asked_is_readable() {
     assert!(!is_readable(&watch));
 }
 
+/// A ring for one message, for which an event is not true.
+fn ring_without(event: Event) -> Hold {
+    let hold = family().make_ring(Shape::of_messages(1)).expect("room");
+    if event == Event::Room {
+        let ring = hold.ring().expect("a ring");
+        put(&ring, 1, b"full", &[]).expect("room");
+    }
+    hold
+}
+
 /// What a process does that makes a watch readable, and whether it has happened.
 type Doing = (Event, fn(&Ring), fn(&Ring) -> bool);
 
@@ -112,12 +123,8 @@ const DOINGS: [Doing; 3] = [
 fn whoever_dies_over_it_what_is_watched_does_not_become_true_without_a_token() {
     for (event, doing, is_true) in DOINGS {
         for stores in 0.. {
-            let family = family();
-            let hold = family.make_ring(Shape::of_messages(1)).expect("room");
+            let hold = ring_without(event);
             let ring = hold.ring().expect("a ring");
-            if event == Event::Room {
-                put(&ring, 1, b"full", &[]).expect("room");
-            }
             let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
             let gone = watch(&dead, event);
             let watch = watch(&ring, event);
@@ -148,12 +155,8 @@ fn whoever_dies_over_it_what_is_watched_does_not_become_true_without_a_token() {
 fn who_dies_while_it_asks_for_a_token_leaves_a_ring_that_goes_on_and_nothing_else() {
     for (event, doing, _) in DOINGS {
         for stores in 0.. {
-            let family = family();
-            let hold = family.make_ring(Shape::of_messages(1)).expect("room");
+            let hold = ring_without(event);
             let ring = hold.ring().expect("a ring");
-            if event == Event::Room {
-                put(&ring, 1, b"full", &[]).expect("room");
-            }
             let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
             let finished = run_until_death(stores, || drop(watch(&dead, event)));
             let sweep = ring.blocks.sweep(dead.me(), |_| ring.settle());
@@ -162,6 +165,7 @@ fn who_dies_while_it_asks_for_a_token_leaves_a_ring_that_goes_on_and_nothing_els
             assert!(!is_readable(&watch), "{event:?} after {stores} stores");
             doing(&ring);
             assert!(is_readable(&watch), "{event:?} after {stores} stores");
+            let family = hold.family();
             drop(hold);
             family.free_buried().expect("sound");
             let usage = ring.blocks.usage().expect("sound");

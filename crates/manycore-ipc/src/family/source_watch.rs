@@ -8,7 +8,7 @@ use crate::object::{Handle, Kind, Objects};
 
 /// Looks after the holders of a source without holding it.
 #[derive(Debug)]
-pub struct Watch {
+pub struct SourceWatch {
     source: Handle,
     /// A process that held it when all were looked at. While it lives and still does, that is enough.
     seen: AtomicUsize,
@@ -25,7 +25,7 @@ impl Family {
     }
 }
 
-impl Watch {
+impl SourceWatch {
     /// For a source that somebody holds.
     #[must_use]
     pub fn on(source: Handle) -> Self {
@@ -63,7 +63,7 @@ impl Watch {
     /// one that is confirmed to have ended.
     ///
     /// # Errors
-    /// As [`Watch::is_over`].
+    /// As [`SourceWatch::is_over`].
     #[cold]
     pub fn look(&self, family: &Family, thoroughly: bool) -> Result<bool, HandleError> {
         family.look_after(self.source, thoroughly)?;
@@ -74,7 +74,7 @@ impl Watch {
     }
 }
 
-impl Clone for Watch {
+impl Clone for SourceWatch {
     fn clone(&self) -> Self {
         Self::on(self.source)
     }
