@@ -32,7 +32,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """First what forks this process hundreds of times: each fork copies the tables of its memory."""
+    """First what forks this process hundreds of times: a fork copies the tables of its memory."""
     items.sort(key=lambda item: item.path.stem not in ("test_fork", "test_exit"))
 
 
