@@ -156,7 +156,7 @@ def test_nothing_is_kept_of_what_could_not_be_pickled(queue):
     buffer.clear()
 
 
-def test_a_reducer_that_is_registered_in_between_counts_from_the_next_message_on(queue):
+def test_a_reducer_that_is_registered_in_between_counts_from_then_on(queue):
     class Late:
         def __reduce__(self):
             return str, ("its own",)
@@ -167,9 +167,11 @@ def test_a_reducer_that_is_registered_in_between_counts_from_the_next_message_on
             return str, ("registers",)
 
     try:
+        by_pickle = pickle.loads(pickle.dumps([Registers(), Late()]))
+        del copyreg.dispatch_table[Late]
         queue.put([Registers(), Late()])
         queue.put([Late()])
-        assert queue.get() == ["registers", "its own"]
+        assert queue.get() == by_pickle == ["registers", "registered"]
         assert queue.get() == ["registered"]
     finally:
         del copyreg.dispatch_table[Late]

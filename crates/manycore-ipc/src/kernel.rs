@@ -63,6 +63,7 @@ pub(crate) fn has_ended(id: Identity) -> bool {
 }
 
 /// This thread, as the owner of an engine lock: see [`robust::Holder`].
+#[derive(Clone, Copy)]
 pub(crate) struct Holder(robust::Holder);
 
 impl Holder {
@@ -74,7 +75,7 @@ impl Holder {
 
     /// The thread id to store in the word.
     #[inline]
-    pub(crate) fn tid(&self) -> u32 {
+    pub(crate) fn tid(self) -> u32 {
         #[cfg(test)]
         if model::is_active() {
             return model::kernel::tid();
@@ -84,7 +85,7 @@ impl Holder {
 
     /// From here to [`Holder::retract`], the death of this thread marks `word` or passes on its wake-up.
     #[inline]
-    pub(crate) fn announce(&self, word: &Word32) {
+    pub(crate) fn announce(self, word: &Word32) {
         #[cfg(test)]
         if model::is_active() {
             return model::kernel::announce(word);
@@ -94,7 +95,7 @@ impl Holder {
 
     /// Ends what [`Holder::announce`] began.
     #[inline]
-    pub(crate) fn retract(&self) {
+    pub(crate) fn retract(self) {
         #[cfg(test)]
         if model::is_active() {
             return model::kernel::retract();

@@ -52,6 +52,7 @@ thread_local! {
 }
 
 /// This thread, as the owner of a lock word. Not `Send`: it is only true on its own thread.
+#[derive(Clone, Copy)]
 pub struct Holder {
     tid: u32,
     head: *mut Head,
@@ -60,7 +61,7 @@ pub struct Holder {
 
 impl Holder {
     /// The calling thread.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn current() -> Self {
         let known = KNOWN.get();

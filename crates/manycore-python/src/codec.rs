@@ -63,6 +63,18 @@ pub fn encode(
     out: &mut Vec<u8>,
     parts: &mut Vec<Part>,
 ) -> PyResult<bool> {
+    if encode_number(value, out) {
+        return Ok(true);
+    }
+    encode_with_identity(value, out, parts)
+}
+
+/// Appends a value that may have parts, whose identity counts.
+fn encode_with_identity(
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    parts: &mut Vec<Part>,
+) -> PyResult<bool> {
     let mut seen = Seen::new(value, parts);
     let encoded = match encode_scalar(value, out, &mut seen) {
         Ok(false) => encode_container(value, out, &mut seen),
@@ -216,6 +228,33 @@ impl<'a> Seen<'a> {
     }
 }
 
+/// Appends a number, a flag or `None`; `false` when the value is none of them, or a number that is too long.
+#[inline]
+fn encode_number(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
+    if let Ok(int) = value.cast_exact::<PyInt>() {
+        let Ok(number) = int.extract::<i64>() else {
+            return false;
+        };
+        tagged(INT, number.to_le_bytes(), out);
+    } else if let Ok(float) = value.cast_exact::<PyFloat>() {
+        tagged(FLOAT, float.value().to_le_bytes(), out);
+    } else if value.is_none() {
+        out.push(NONE);
+    } else if let Ok(flag) = value.cast_exact::<PyBool>() {
+        out.push(if flag.is_true() { TRUE } else { FALSE });
+    } else {
+        return false;
+    }
+    true
+}
+
+#[inline]
+fn tagged(tag: u8, bytes: [u8; 8], out: &mut Vec<u8>) {
+    let mut both = [tag; 9];
+    both[1..].copy_from_slice(&bytes);
+    out.extend_from_slice(&both);
+}
+
 /// Appends a value without parts; `false` when it is none.
 #[inline]
 fn encode_scalar(
@@ -223,26 +262,8 @@ fn encode_scalar(
     out: &mut Vec<u8>,
     seen: &mut Seen<'_>,
 ) -> Result<bool, Unsupported> {
-    if let Ok(int) = value.cast_exact::<PyInt>() {
-        let Ok(number) = int.extract::<i64>() else {
-            return Err(Unsupported);
-        };
-        out.push(INT);
-        out.extend_from_slice(&number.to_le_bytes());
-    } else if let Ok(text) = value.cast_exact::<PyString>() {
-        seen.first_time(value)?;
-        let Ok(text) = text.to_str() else {
-            return Err(Unsupported);
-        }; // lone surrogates
-        out.push(STR);
-        sized(text.as_bytes(), out)?;
-    } else if let Ok(float) = value.cast_exact::<PyFloat>() {
-        out.push(FLOAT);
-        out.extend_from_slice(&float.value().to_le_bytes());
-    } else if value.is_none() {
-        out.push(NONE);
-    } else if let Ok(flag) = value.cast_exact::<PyBool>() {
-        out.push(if flag.is_true() { TRUE } else { FALSE });
+    if let Ok(text) = value.cast_exact::<PyString>() {
+        encode_text(text, out, seen)?;
     } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         seen.first_time(value)?;
         if bytes.as_bytes().len() >= outside::LEAST {
@@ -250,8 +271,12 @@ fn encode_scalar(
         }
         out.push(BYTES);
         sized(bytes.as_bytes(), out)?;
-    } else {
-        return Ok(false);
+    } else if !encode_number(value, out) {
+        return if value.is_exact_instance_of::<PyInt>() {
+            Err(Unsupported) // too long
+        } else {
+            Ok(false)
+        };
     }
     Ok(true)
 }
@@ -307,16 +332,47 @@ fn encode_instance(
         }
     };
     seen.first_time(&state)?;
-    if !state
-        .iter()
-        .all(|(key, _)| key.is_exact_instance_of::<PyString>())
-    {
-        return Err(Unsupported);
-    }
     seen.depth += 1;
-    encode_dict(&state, out, seen)?;
+    encode_attributes(&state, out, seen)?;
     seen.depth -= 1;
     Ok(())
+}
+
+/// Appends an instance's dict. Among special names, there may be one that says how to pickle it.
+fn encode_attributes(
+    state: &Bound<'_, PyDict>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
+    count(state.len(), out)?;
+    let outside = std::mem::replace(&mut seen.is_in_dict, true);
+    state.iter().try_for_each(|(name, value)| {
+        let Ok(text) = name.cast_exact::<PyString>() else {
+            return Err(Unsupported);
+        };
+        if text.to_str().is_ok_and(|text| text.starts_with("__")) {
+            return Err(Unsupported);
+        }
+        encode_text(text, out, seen)?;
+        item_of(&value, out, seen)
+    })?;
+    seen.is_in_dict = outside;
+    Ok(())
+}
+
+/// Appends a text.
+#[inline]
+fn encode_text(
+    text: &Bound<'_, PyString>,
+    out: &mut Vec<u8>,
+    seen: &mut Seen<'_>,
+) -> Result<(), Unsupported> {
+    seen.first_time(text)?;
+    let Ok(text) = text.to_str() else {
+        return Err(Unsupported); // lone surrogates
+    };
+    out.push(STR);
+    sized(text.as_bytes(), out)
 }
 
 /// Appends bytes behind their length.

@@ -90,10 +90,16 @@ impl<'a, 'b> Reader<'a, 'b> {
         std::str::from_utf8(self.take(len)?).map_err(|_| damaged())
     }
 
-    /// A text where any value might be.
-    pub fn tagged_text(&mut self) -> PyResult<&'a str> {
+    /// A text that has probably been received before, behind its length.
+    pub fn name<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        let len = self.len()?;
+        keys::name(py, self.take(len)?).map_err(|_| damaged())
+    }
+
+    /// The same where any value might be.
+    pub fn tagged_name<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         match self.array()? {
-            [STR] => self.text(),
+            [STR] => self.name(py),
             _ => Err(damaged()),
         }
     }

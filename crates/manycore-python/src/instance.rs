@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use crate::codec::sized;
 use crate::decoding::Reader;
 use crate::imported::imported;
-use crate::reducers;
+use crate::{attribute, layouts, reducers};
 
 /// Appends the name of an object's class, and returns its state; `None` when pickle must do it.
 ///
@@ -67,8 +67,45 @@ fn is_plain(class: &Bound<'_, PyType>) -> PyResult<bool> {
         && !reducers::has_one(class)?)
 }
 
-/// What an object's own reduction says that its attributes are; `None` if it says more than that.
+/// The attributes of an object, if it consists of them alone and `object` reduces it.
 fn state<'py>(
+    value: &Bound<'py, PyAny>,
+    class: &Bound<'py, PyType>,
+) -> PyResult<Option<Bound<'py, PyDict>>> {
+    if layouts::is_known(class) {
+        return attributes(value, class);
+    }
+    let state = reduced_state(value, class)?;
+    if state.is_some() {
+        layouts::note(class)?;
+    }
+    Ok(state)
+}
+
+/// What [`reduced_state`] returns, for an object whose layout is known: what can still make a difference.
+fn attributes<'py>(
+    value: &Bound<'py, PyAny>,
+    class: &Bound<'py, PyType>,
+) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let py = value.py();
+    let arguments = [
+        intern!(py, "__getnewargs_ex__"),
+        intern!(py, "__getnewargs__"),
+    ];
+    if attribute::has_any(value, &arguments)? || !value.getattr(intern!(py, "__class__"))?.is(class)
+    {
+        return Ok(None);
+    }
+    let state = value.getattr(intern!(py, "__dict__"))?;
+    // An empty one is no state.
+    Ok(state
+        .cast_into_exact::<PyDict>()
+        .ok()
+        .filter(|state| !state.is_empty()))
+}
+
+/// What an object's own reduction says that its attributes are; `None` if it says more than that.
+fn reduced_state<'py>(
     value: &Bound<'py, PyAny>,
     class: &Bound<'py, PyType>,
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
@@ -131,10 +168,10 @@ impl<'py> Name<'py> {
         };
         let path = self.qualified.to_str()?;
         if !path.contains('.') {
-            return attribute(&found, &self.qualified);
+            return get(&found, &self.qualified);
         }
         for name in path.split('.') {
-            match attribute(&found, &PyString::new(py, name))? {
+            match get(&found, &PyString::new(py, name))? {
                 Some(part) => found = part,
                 None => return Ok(None),
             }
@@ -171,7 +208,7 @@ impl<'py> Name<'py> {
     }
 }
 
-fn attribute<'py>(
+fn get<'py>(
     object: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -192,29 +229,39 @@ fn loads<'py>(py: Python<'py>, pickled: &[u8]) -> PyResult<Bound<'py, PyAny>> {
 /// # Errors
 /// What its class, or the look-up of that, raises; or when the encoding is damaged.
 pub fn decode<'py>(py: Python<'py>, reader: &mut Reader<'_, '_>) -> PyResult<Bound<'py, PyAny>> {
-    static HAS_ATTRIBUTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let module = PyString::new(py, reader.text()?);
-    let qualified = PyString::new(py, reader.text()?);
+    let module = reader.name(py)?;
+    let qualified = reader.name(py)?;
     let class = Name { module, qualified }.class()?;
     let made = class.getattr(intern!(py, "__new__"))?.call1((&class,))?;
-    let mut attributes = Vec::new();
-    for _ in 0..reader.count()? {
-        let name = PyString::intern(py, reader.tagged_text()?);
-        attributes.push((name, reader.item(py)?));
-    }
-    let has_attribute = imported(&HAS_ATTRIBUTE, py, "builtins", "hasattr")?;
     let set_state = intern!(py, "__setstate__");
-    if has_attribute.call1((&made, set_state))?.is_truthy()? {
+    if attribute::has_any(&made, &[set_state])? {
         let state = PyDict::new(py);
-        for (name, value) in attributes {
-            state.set_item(name, value)?;
-        }
+        read_attributes(reader, &state)?;
         made.call_method1(set_state, (state,))?;
         return Ok(made);
     }
-    let dict = made.getattr(intern!(py, "__dict__"))?;
-    for (name, value) in attributes {
-        dict.set_item(name, value)?;
+    match made
+        .getattr(intern!(py, "__dict__"))?
+        .cast_into_exact::<PyDict>()
+    {
+        Ok(dict) => read_attributes(reader, &dict)?,
+        Err(other) => {
+            let state = PyDict::new(py);
+            read_attributes(reader, &state)?;
+            let other = other.into_inner();
+            for (name, value) in state {
+                other.set_item(name, value)?;
+            }
+        }
     }
     Ok(made)
+}
+
+fn read_attributes(reader: &mut Reader<'_, '_>, into: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = into.py();
+    for _ in 0..reader.count()? {
+        let name = reader.tagged_name(py)?;
+        into.set_item(name, reader.item(py)?)?;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
-//! Keys of dicts that were received before.
+//! Keys of dicts, and names, that were received before.
 //!
-//! Messages of one kind have the same keys, and a string that is there already has been hashed. That two messages
+//! Messages of one kind have the same keys, and a string that is there already has been hashed. They are
+//! interned, as pickle does it with names of attributes. That two messages
 //! share a key cannot be told but by `is`; inside one message no string is made one that was two, since the keys
 //! of one dict differ and only keys are looked up here.
 
@@ -46,12 +47,23 @@ pub fn key<'py>(py: Python<'py>, text: &[u8]) -> Result<Bound<'py, PyString>, Ut
         return Ok(known.text.bind(py).clone());
     }
     start.copy_from_slice(text);
-    let made = PyString::new(py, str::from_utf8(text)?);
+    let made = PyString::intern(py, str::from_utf8(text)?);
     let text = made.clone().unbind();
     let old = place.replace(Key { len, bytes, text });
     drop(keys);
     drop(old);
     Ok(made)
+}
+
+/// The string with this text, interned however long it is.
+///
+/// # Errors
+/// When it is no text.
+pub fn name<'py>(py: Python<'py>, text: &[u8]) -> Result<Bound<'py, PyString>, Utf8Error> {
+    if text.len() > LONGEST {
+        return Ok(PyString::intern(py, str::from_utf8(text)?));
+    }
+    key(py, text)
 }
 
 /// Where a text belongs: a sum of its beginning, its end and its length.

@@ -4,15 +4,17 @@
 //! |---|---|
 //! | [`codec`] | the native encoding of small plain values |
 //! | [`decoding`] | and back |
-//! | [`keys`] | keys of dicts that were received before |
+//! | [`keys`] | keys of dicts, and names, that were received before |
 //! | [`array`] | NumPy's arrays in it |
 //! | [`instance`] | instances of plain classes in it |
+//! | [`layouts`] | classes whose instances consist of a dict |
+//! | [`attribute`] | whether an object has an attribute |
 //! | [`message`] | Python objects as messages |
 //! | [`pickler`] | the pickler of each thread |
 //! | [`reducers`] | what the program has registered for it |
 //! | [`pieces`] | what it writes to |
 //! | [`outside`] | what travels outside a message's payload |
-//! | [`buffer`] | Python's buffers and the heap's bytes: the one module with `unsafe` |
+//! | [`buffer`] | Python's buffers and the heap's bytes |
 //! | [`queue`] | the class behind `Queue` |
 //! | [`pipe`] | the class behind `Connection` |
 //! | [`watching`] | descriptors by which a process polls a queue |
@@ -25,11 +27,14 @@
 //! | [`wait`] | waiting with the interpreter released |
 //! | [`imported`] | Python objects that are looked up once |
 //! | [`errors`] | how the engine's errors look in Python |
+//!
+//! Only `buffer` and `attribute` have `unsafe` code.
 #![deny(unsafe_code)]
 
 use pyo3::prelude::*;
 
 mod array;
+mod attribute;
 mod buffer;
 mod codec;
 mod crew;
@@ -40,6 +45,7 @@ mod imported;
 mod instance;
 mod job;
 mod keys;
+mod layouts;
 mod lock;
 mod message;
 mod outside;
@@ -85,6 +91,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::handles_sent, module)?)?;
     module.add_function(wrap_pyfunction!(family::receive_handles, module)?)?;
     module.add_function(wrap_pyfunction!(message::collect_handles, module)?)?;
-    module.add_function(wrap_pyfunction!(pickler::dispatch_table, module)?)?;
+    module.add_class::<reducers::Reducers>()?;
     Ok(())
 }

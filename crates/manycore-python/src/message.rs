@@ -4,11 +4,11 @@
 //! travel outside the payload (see [`crate::outside`]) and arrive private and writable. Handles of shared
 //! objects that are met on the way are counted as in flight.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use manycore_ipc::block::BlockRef;
 use manycore_ipc::ring::record::{MOST_BLOCKS, MOST_HANDLES, MOST_INLINE};
-use manycore_ipc::ring::{Message, Outgoing, Put, PutError, Ring};
+use manycore_ipc::ring::{Message, Outgoing, PutError, Ring};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, Handle};
 use manycore_os::Deadline;
@@ -43,7 +43,7 @@ thread_local! {
     /// Handles met while this thread encodes a message; `None` when it does not.
     static COLLECTING: RefCell<Option<Vec<Handle>>> = const { RefCell::new(None) };
     /// Space that is used again.
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Notes that a handle is being pickled.
@@ -89,9 +89,10 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// An empty message with space that was used before; `head` is where the payload begins.
+    /// An empty message, with space that was used before.
+    #[inline]
     pub fn new() -> Self {
-        let mut payload = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let mut payload = SPARE.take();
         payload.clear();
         Self {
             kind: NATIVE,
@@ -180,19 +181,16 @@ impl Encoded {
         Ok(ready)
     }
 
-    /// Puts the message if that needs no sleep; `None` if it has to be made [`Encoded::ready`] first.
-    #[inline]
-    pub fn try_put(&self, ring: &Ring, tag: u64, flags: u8) -> Result<Option<Put>, Error> {
-        if !self.is_plain() {
-            return Ok(None);
-        }
+    /// Puts the message if it is a short payload and nothing at all stands in the way.
+    #[inline(always)]
+    pub fn put_at_once(&self, ring: &Ring, tag: u64, flags: u8) -> bool {
         let message = Outgoing {
             kind: self.kind | flags,
             tag,
             payload: &self.payload,
             ..Outgoing::default()
         };
-        Ok(Some(ring.try_put(&message, &mut None)?))
+        self.is_plain() && ring.put_at_once(&message)
     }
 
     /// Puts the message, waiting for as long as it takes.
@@ -205,7 +203,7 @@ impl Encoded {
         tag: u64,
         flags: u8,
     ) -> PyResult<()> {
-        if self.try_put(ring, tag, flags)? == Some(Put::Done) {
+        if self.put_at_once(ring, tag, flags) {
             return Ok(());
         }
         let ready = self.ready(py, family)?;
@@ -226,18 +224,17 @@ impl Encoded {
 }
 
 impl Drop for Encoded {
+    #[inline]
     fn drop(&mut self) {
         recycle(std::mem::take(&mut self.payload));
     }
 }
 
+#[inline]
 fn recycle(payload: Vec<u8>) {
     if payload.capacity() > 0 && payload.capacity() <= 4 * MOST_INLINE {
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < 8 {
-                spare.push(payload);
-            }
-        });
+        // A thread that is ending has no use for it.
+        let _ = SPARE.try_with(|spare| spare.set(payload));
     }
 }
 

@@ -24,33 +24,27 @@ struct Pickler {
     dump: Py<PyAny>,
     clear_memo: Py<PyAny>,
     pieces: Py<Pieces>,
-    reducers: Reducers,
 }
 
 impl Pickler {
     fn new(py: Python<'_>) -> PyResult<Box<Self>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = imported(&CLASS, py, "pickle", "Pickler")?;
-        let reducers = Reducers::now(py)?;
         let pieces = Bound::new(py, Pieces::default())?;
         let options = PyDict::new(py);
         options.set_item("buffer_callback", &pieces)?;
         let pickler = class.call((&pieces, 5), Some(&options))?;
-        pickler.setattr("dispatch_table", reducers.merged(py)?)?;
+        pickler.setattr("dispatch_table", Reducers)?;
         Ok(Box::new(Self {
             dump: pickler.getattr("dump")?.unbind(),
             clear_memo: pickler.getattr("clear_memo")?.unbind(),
             pieces: pieces.unbind(),
-            reducers,
         }))
     }
 
     /// The one of this thread, or a new one.
     fn take(py: Python<'_>) -> PyResult<Box<Self>> {
-        match IDLE.take() {
-            Some(idle) if idle.reducers.are_current(py)? => Ok(idle),
-            _ => Self::new(py),
-        }
+        IDLE.take().map_or_else(|| Self::new(py), Ok)
     }
 }
 
@@ -66,10 +60,4 @@ pub fn pickle(object: &Bound<'_, PyAny>) -> PyResult<Pickled> {
     pickler.clear_memo.call0(py)?;
     drop(IDLE.replace(Some(pickler))); // there is one if something was put meanwhile
     Ok(pickled)
-}
-
-/// The registered reducers in one dict, for picklers that are made in Python.
-#[pyfunction]
-pub fn dispatch_table(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    Reducers::now(py)?.merged(py)
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use manycore_ipc::family::{Producer, SourceWatch};
 use manycore_ipc::ring::pollers::Event;
-use manycore_ipc::ring::{Get, GetError, Message, Put, PutError, Ring, Shape};
+use manycore_ipc::ring::{GetError, Message, PutError, Ring, Shape};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, HandleError, Hold, Kind};
 use manycore_os::channel::{self, Lent};
@@ -86,7 +86,7 @@ impl PipeEnd {
             return Err(broken());
         }
         let ring = self.outgoing.ring().map_err(Error::from)?;
-        if encoded.try_put(&ring, 0, 0)? == Some(Put::Done) {
+        if encoded.put_at_once(&ring, 0, 0) {
             return Ok(());
         }
         let ready = encoded.ready(py, self.family())?;
@@ -117,7 +117,7 @@ impl PipeEnd {
 
     fn receive(&self, py: Python<'_>, message: &mut Message) -> PyResult<()> {
         let ring = self.incoming()?;
-        if ring.try_get(message, None).map_err(Error::from)? != Get::Done {
+        if !self.incoming.get_at_once(&ring, message, None) {
             let (result, raised) = detached(py, Deadline::NEVER, |patience| {
                 self.receive_or_notice(&ring, message, patience)
             });

@@ -1,8 +1,9 @@
 //! The reducers that the program has registered.
 //!
 //! There are two dicts of them, `copyreg`'s and the one of the standard library's `ForkingPickler`, and programs
-//! change both at any time. A pickler has all in one dict, and a copy to tell whether they still are what they were.
+//! change both at any time: so both are asked each time.
 
+use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -10,55 +11,36 @@ use pyo3::types::{PyDict, PyType};
 
 use crate::imported::imported;
 
-/// What was registered at some time. Keeps the objects, so that none with the same address can take their place.
-pub struct Reducers {
-    general: Entries,
-    extra: Entries,
-}
+/// What a pickler looks a class's reducer up in: what the program has registered by now, and what manycore adds.
+#[pyclass(frozen, module = "manycore._engine")]
+pub struct Reducers;
 
-type Entries = Vec<(Py<PyAny>, Py<PyAny>)>;
-
+#[pymethods]
 impl Reducers {
-    /// What is registered now.
-    pub fn now(py: Python<'_>) -> PyResult<Self> {
-        Ok(Self {
-            general: entries(general(py)?),
-            extra: entries(&extra(py)?),
-        })
+    #[new]
+    fn new() -> Self {
+        Self
     }
 
-    /// Whether the same is registered now.
-    pub fn are_current(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(is_same(&self.general, general(py)?) && is_same(&self.extra, &extra(py)?))
-    }
-
-    /// All of them, and what manycore adds: the program's own come first.
-    pub fn merged<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    /// The reducer of a class.
+    ///
+    /// Raises:
+    ///     KeyError: When there is none.
+    fn __getitem__<'py>(&self, class: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static REDUCE_VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static VIEW: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let view = imported(&VIEW, py, "builtins", "memoryview")?;
-        let reduce_view = imported(&REDUCE_VIEW, py, "manycore._pickling", "reduce_view")?;
-        let merged = PyDict::new(py);
-        merged.set_item(view, reduce_view)?;
-        for (class, reduce) in self.general.iter().chain(&self.extra) {
-            merged.set_item(class, reduce)?;
+        let py = class.py();
+        for registered in [&extra(py)?, general(py)?] {
+            if let Some(reducer) = registered.get_item(class)? {
+                return Ok(reducer); // the program's own come first
+            }
         }
-        Ok(merged)
+        if class.is(imported(&VIEW, py, "builtins", "memoryview")?) {
+            let reducer = imported(&REDUCE_VIEW, py, "manycore._pickling", "reduce_view")?;
+            return Ok(reducer.clone());
+        }
+        Err(PyKeyError::new_err(class.clone().unbind()))
     }
-}
-
-fn entries(dict: &Bound<'_, PyDict>) -> Entries {
-    dict.iter()
-        .map(|(class, reduce)| (class.unbind(), reduce.unbind()))
-        .collect()
-}
-
-fn is_same(entries: &Entries, dict: &Bound<'_, PyDict>) -> bool {
-    dict.len() == entries.len()
-        && dict
-            .iter()
-            .zip(entries)
-            .all(|((class, reduce), known)| class.is(&known.0) && reduce.is(&known.1))
 }
 
 /// Those of `copyreg`: the dict itself, which picklers of the standard library keep, too.

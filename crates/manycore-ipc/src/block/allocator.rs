@@ -298,6 +298,7 @@ impl Blocks {
     ///
     /// # Errors
     /// When the reference makes no sense.
+    #[inline]
     pub fn bytes(&self, block: BlockRef) -> Result<Bytes, Corrupted> {
         let len = usize::try_from(block.len)
             .map_err(|_| Corrupted::new("a block is longer than memory"))?;

@@ -15,6 +15,7 @@ use crate::object::holding::{Counts, count_up};
 use crate::object::memory::MemoryBody;
 use crate::registry::OwnerId;
 use crate::ring::Ring;
+use crate::ring::pace::Pace;
 use crate::wait::{GaveUp, Patience};
 
 /// A reference to a shared object that keeps it alive. Cloning and dropping take no engine lock.
@@ -26,6 +27,8 @@ pub struct Hold {
     owner: OwnerId,
     /// The process that last found the object there: it is there as long as that process holds it.
     found_by: AtomicU32,
+    /// How this process looks for messages, if the object is a ring.
+    pub(super) pace: Pace,
 }
 
 impl Hold {
@@ -49,6 +52,7 @@ impl Hold {
             kind,
             owner,
             found_by: AtomicU32::new(0),
+            pace: Pace::default(),
         }
     }
 
@@ -215,6 +219,7 @@ impl Clone for Hold {
         }
         Self {
             found_by: AtomicU32::new(0),
+            pace: Pace::default(),
             ..*self
         }
     }

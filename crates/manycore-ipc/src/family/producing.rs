@@ -159,6 +159,14 @@ impl Family {
 }
 
 impl Hold {
+    /// Gets a message from the object as a ring, which is given, if there is one and nothing stands in the way, as
+    /// [`Ring::get_at_once`] does. When messages had better gather first, [`Hold::get`] has to be called.
+    #[inline(always)]
+    pub fn get_at_once(&self, ring: &Ring, into: &mut Message, row: Option<&Row>) -> bool {
+        let is_delayed = ring.has_taken_all_known() && self.pace.lets_gather();
+        !is_delayed && ring.get_at_once(into, row)
+    }
+
     /// Whether all that produced for the object, as a ring, have closed or were killed.
     ///
     /// # Errors
@@ -181,6 +189,9 @@ impl Hold {
         patience: &mut Patience<'_>,
     ) -> Result<Result<(), GetError>, HandleError> {
         let (family, ring, until) = (self.family(), self.ring()?, patience.until());
+        if until != Deadline::PASSED && ring.has_taken_all_known() && self.pace.lets_gather() {
+            self.pace.gather(&ring);
+        }
         if ring.seems_empty() {
             family.look_after_producers(&ring, false)?;
             // The end first: what was put before it is seen after it.

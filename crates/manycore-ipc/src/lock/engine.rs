@@ -16,6 +16,7 @@
 
 use std::cell::Cell;
 use std::hint::spin_loop;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manycore_os::robust::{OWNER_DIED, TID, WAITERS};
@@ -54,31 +55,26 @@ pub struct Guard<'a> {
 
 impl EngineLock {
     /// Takes the lock if that needs no sleep.
-    #[inline]
+    #[inline(always)] // so that the guard is a few registers: see `Ring::try_put`
     pub fn try_lock(&self) -> Option<Locked<'_>> {
         let holder = Holder::current();
         holder.announce(&self.0);
         // Acquire pairs with the Release in `release`, and with the kernel's when an owner died.
-        if self
-            .0
-            .compare_exchange(0, holder.tid(), Acquire, Relaxed)
-            .is_ok()
-        {
-            let is_damaged = Cell::new(false);
-            return Some(Locked::Clean(Guard {
-                lock: self,
-                holder,
-                is_damaged,
-            }));
-        }
-        self.try_lock_slow(holder)
+        let taken = self.0.compare_exchange(0, holder.tid(), Acquire, Relaxed);
+        let died = match taken {
+            Ok(_) => false,
+            Err(_) => self.try_lock_slow(holder)?,
+        };
+        Some(self.locked(holder, died))
     }
 
+    /// Whether the last owner died, if the lock could be taken.
     #[cold]
-    fn try_lock_slow(&self, holder: Holder) -> Option<Locked<'_>> {
+    #[inline(never)]
+    fn try_lock_slow(&self, holder: Holder) -> Option<bool> {
         for _ in 0..spin::looks(LOOKS) {
-            if let Some(died) = self.try_take(&holder, 0) {
-                return Some(self.locked(holder, died));
+            if let Some(died) = self.try_take(holder, 0) {
+                return Some(died);
             }
             spin_loop();
         }
@@ -104,7 +100,7 @@ impl EngineLock {
             let holder = Holder::current();
             holder.announce(&self.0);
             // Others may sleep beside this thread: once it slept, it keeps WAITERS set.
-            if let Some(died) = self.try_take(&holder, WAITERS) {
+            if let Some(died) = self.try_take(holder, WAITERS) {
                 return Ok(self.locked(holder, died));
             }
             let word = self.0.fetch_or(WAITERS, Relaxed) | WAITERS; // ordered by the CAS that takes it
@@ -137,7 +133,7 @@ impl EngineLock {
     }
 
     /// Whether the word could be taken; `Some(true)` when its last owner died.
-    fn try_take(&self, holder: &Holder, extra: u32) -> Option<bool> {
+    fn try_take(&self, holder: Holder, extra: u32) -> Option<bool> {
         let word = self.0.load(Relaxed);
         if word & TID != 0 {
             return None;
@@ -150,6 +146,7 @@ impl EngineLock {
         Some(word & OWNER_DIED != 0)
     }
 
+    #[inline(always)]
     fn locked(&self, holder: Holder, died: bool) -> Locked<'_> {
         let guard = Guard {
             lock: self,
@@ -193,18 +190,55 @@ impl EngineLock {
         false
     }
 
-    #[inline]
+    /// What a guard does in the end. By value, so that the compiler needs no address of one.
+    #[inline(always)]
+    fn give_up(&self, holder: Holder, is_damaged: bool) {
+        let left = if is_damaged { OWNER_DIED } else { 0 };
+        #[cfg(test)]
+        if let Err(death) = crate::crash::releasing(|| self.release(left)) {
+            // What the kernel does for a thread that died holding this lock; that of a model does it itself.
+            if !crate::model::is_active() {
+                holder.retract();
+                self.die_as_owner();
+            }
+            return death.go_on();
+        }
+        #[cfg(not(test))]
+        self.release(left);
+        holder.retract();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_up_elsewhere(&self, holder: Holder, is_damaged: bool) {
+        self.give_up(holder, is_damaged);
+    }
+
+    #[inline(always)]
     fn release(&self, left: u32) {
         // Release pairs with the Acquire in `try_lock` and `try_take`.
         if self.0.swap(left, Release) & WAITERS != 0 {
-            fault::point("engine.released");
-            kernel::wake(&self.0, 1);
+            self.wake_next();
         }
+    }
+
+    #[cold]
+    fn wake_next(&self) {
+        fault::point("engine.released");
+        kernel::wake(&self.0, 1);
     }
 }
 
 impl Guard<'_> {
+    /// Releases the lock, as dropping does, but where it is called: for what has to be quick.
+    #[inline(always)]
+    pub fn release(self) {
+        let this = ManuallyDrop::new(self);
+        this.lock.give_up(this.holder, this.is_damaged.get());
+    }
+
     /// Says that what the dead owner left has been repaired.
+    #[inline]
     pub fn repaired(&self) {
         self.is_damaged.set(false);
         self.lock.0.fetch_and(!OWNER_DIED, Relaxed); // only this thread, as the owner, changes the bit
@@ -212,21 +246,10 @@ impl Guard<'_> {
 }
 
 impl Drop for Guard<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        let left = if self.is_damaged.get() { OWNER_DIED } else { 0 };
-        #[cfg(test)]
-        if let Err(death) = crate::crash::releasing(|| self.lock.release(left)) {
-            // What the kernel does for a thread that died holding this lock; that of a model does it itself.
-            if !crate::model::is_active() {
-                self.holder.retract();
-                self.lock.die_as_owner();
-            }
-            return death.go_on();
-        }
-        #[cfg(not(test))]
-        self.lock.release(left);
-        self.holder.retract();
+        self.lock
+            .give_up_elsewhere(self.holder, self.is_damaged.get());
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::ahead::Ahead;
 use super::pollers::Event;
 use super::position::Position;
-use super::record::{Header, LINK, LINK_BYTES};
+use super::record::{HEADER, Header, LINK, LINK_BYTES};
 use super::region::{Region, Ring};
 use crate::block::{BlockRef, State};
 use crate::error::Corrupted;
@@ -87,7 +87,7 @@ impl Ring {
     ///
     /// # Errors
     /// When the ring's bytes make no sense.
-    #[inline]
+    #[inline(always)] // as `try_put`
     pub fn try_get(&self, into: &mut Message, row: Option<&Row>) -> Result<Get, Corrupted> {
         if self.seems_empty() {
             return Ok(Get::Empty); // without the lock: an idle consumer disturbs nobody
@@ -96,15 +96,21 @@ impl Ring {
             return Ok(Get::Busy);
         };
         let guard = self.repaired_get(locked)?;
-        let outcome = self.get_locked(into, row)?;
-        drop(guard);
-        if outcome == Get::Done {
+        let outcome = self.get_locked(into, row);
+        guard.release();
+        if outcome == Ok(Get::Done) {
             self.after_get();
         }
         if into.left_region {
             let _ = self.blocks.trim(); // the message is taken; a damaged table shows again at the next block
         }
-        Ok(outcome)
+        outcome
+    }
+
+    /// Gets a message if there is one and nothing stands in the way; [`Ring::get`] says what does.
+    #[inline(always)]
+    pub fn get_at_once(&self, into: &mut Message, row: Option<&Row>) -> bool {
+        matches!(self.try_get(into, row), Ok(Get::Done))
     }
 
     /// Gets a message, waiting for one.
@@ -169,12 +175,10 @@ impl Ring {
     /// taken all that it knew of: looking takes their cache line away from them.
     #[inline]
     pub(crate) fn seems_empty(&self) -> bool {
-        let get = &self.body.get;
-        // Relaxed: what both words say is checked again under the lock.
-        let head = Position::from_bits(get.position.load(Relaxed));
-        head.is_at(Position::from_bits(get.peer.load(Relaxed))) && self.is_empty()
+        self.has_taken_all_known() && self.is_empty()
     }
 
+    #[inline(always)]
     fn get_locked(&self, into: &mut Message, row: Option<&Row>) -> Result<Get, Corrupted> {
         into.clear();
         let get = &self.body.get;
@@ -238,7 +242,7 @@ impl Ring {
         Ok(next)
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_out(
         &self,
         head: Position,
@@ -247,20 +251,35 @@ impl Ring {
         into: &mut Message,
     ) -> Result<(), Corrupted> {
         into.header = header;
-        let mut skip = super::record::HEADER as u64;
+        if header.blocks != 0 || header.handles != 0 {
+            self.take_over(head, region, header, into)?;
+        }
+        let len = header.len as usize;
+        region.append(head, header.payload_at(), len, &mut into.payload)
+    }
+
+    /// Takes over what belongs to a message beside its payload.
+    #[cold]
+    fn take_over(
+        &self,
+        head: Position,
+        region: &Region,
+        header: Header,
+        into: &mut Message,
+    ) -> Result<(), Corrupted> {
         for n in 0..usize::from(header.blocks) {
             let block = region.block(head, n)?;
             self.claim(block)?;
             fault::point("ring.get.claimed");
             into.blocks.push(block);
-            skip += BlockRef::SIZE as u64;
         }
-        for _ in 0..header.handles {
+        let handles = HEADER + usize::from(header.blocks) * BlockRef::SIZE;
+        for n in 0..usize::from(header.handles) {
+            let skip = (handles + n * Handle::RECORD_SIZE) as u64;
             let word = u64::from_le_bytes(region.read(head, skip)?);
             into.handles.push((word as u32, (word >> 32) as u32));
-            skip += 8;
         }
-        region.append(head, skip, header.len as usize, &mut into.payload)
+        Ok(())
     }
 
     /// Takes a block over from its message, or from a consumer that died before it had the message.
@@ -319,6 +338,7 @@ impl Ring {
     }
 
     /// Repairs what a dead consumer left: a message that it had begun to take is whole again.
+    #[inline(always)]
     pub(crate) fn repaired_get(
         &self,
         locked: Locked<'static>,
@@ -336,6 +356,7 @@ impl Ring {
     }
 
     #[cold]
+    #[inline(never)]
     fn repair_get(&self) -> Result<(), Corrupted> {
         let get = &self.body.get;
         let head = Position::from_bits(get.position.load(Relaxed)); // under the lock

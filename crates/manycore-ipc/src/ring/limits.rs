@@ -49,10 +49,14 @@ impl Ring {
     /// Whether a message that takes so many bytes is one too many. Under the producers' lock.
     #[inline]
     pub(super) fn is_over_limit(&self, passed: Passed, bytes: u64) -> Result<bool, Corrupted> {
-        let (most, most_bytes) = (self.max_messages(), self.max_bytes());
-        if most == 0 && most_bytes == 0 {
+        if self.max_messages() == 0 && self.max_bytes() == 0 {
             return Ok(false);
         }
+        self.is_over_limits(passed, bytes)
+    }
+
+    fn is_over_limits(&self, passed: Passed, bytes: u64) -> Result<bool, Corrupted> {
+        let (most, most_bytes) = (self.max_messages(), self.max_bytes());
         // As far as this side knew last time; it can only have become truer.
         let put = &self.body.put;
         let inside = passed.messages.wrapping_sub(put.peer_count.load(Relaxed));

@@ -15,6 +15,7 @@
 //! | [`pollers`] | processes that wait in `select` and its kin |
 //! | [`watch`] | a descriptor for them |
 //! | `limits` | how much a ring may hold |
+//! | `pace` | not treading on the producers' heels |
 //! | `passed` | what has passed a side: counters that are committed with its position |
 //! | `stats` | what a ring has done so far |
 //! | `ending` | whether anybody is left who would put something in |
@@ -31,6 +32,7 @@ pub mod get;
 pub mod layout;
 mod limits;
 pub mod outgoing;
+pub(crate) mod pace;
 mod passed;
 pub mod pollers;
 pub mod position;

@@ -124,6 +124,7 @@ impl RegionWords {
         self.start.store(start, Relaxed);
     }
 
+    #[inline]
     pub(crate) fn block(&self) -> BlockRef {
         let run = self.run.load(Relaxed);
         BlockRef {
@@ -223,6 +224,7 @@ impl Ring {
         Registry::new(self.blocks.heap).lock(&side.lock, patience)
     }
 
+    #[inline(always)]
     pub(crate) fn region(&self, side: &Side, at: Position) -> Result<Region, Corrupted> {
         let words = side
             .region

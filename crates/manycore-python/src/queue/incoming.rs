@@ -9,12 +9,26 @@ thread_local! {
     static INCOMING: Cell<Option<Box<Message>>> = const { Cell::new(None) };
 }
 
-/// Runs `f` with a message of this thread's; a nested call gets a new one.
-pub fn with_message<R>(f: impl FnOnce(&mut Message) -> R) -> R {
-    let mut message = INCOMING.take().unwrap_or_default();
-    let result = f(&mut message);
-    if message.payload.capacity() <= 1 << 20 {
-        INCOMING.set(Some(message));
+/// A message that goes back to its thread when it is dropped.
+struct Incoming(Option<Box<Message>>);
+
+impl Drop for Incoming {
+    #[inline]
+    fn drop(&mut self) {
+        let message = self.0.take();
+        if message
+            .as_ref()
+            .is_some_and(|it| it.payload.capacity() <= 1 << 20)
+        {
+            // A thread that is ending has no use for it.
+            let _ = INCOMING.try_with(|slot| slot.set(message));
+        }
     }
-    result
+}
+
+/// Runs `f` with a message of this thread's; a nested call gets a new one.
+#[inline]
+pub fn with_message<R>(f: impl FnOnce(&mut Message) -> R) -> R {
+    let mut incoming = Incoming(INCOMING.take());
+    f(incoming.0.get_or_insert_default()) // the result is made where the caller wants it, and not copied
 }

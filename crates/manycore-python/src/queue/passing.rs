@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
-use manycore_ipc::ring::{Get, GetError, Message, Put, Ring};
+use manycore_ipc::ring::{GetError, Message, Ring};
 use manycore_os::Deadline;
 use pyo3::prelude::*;
 
@@ -26,29 +26,34 @@ impl RingQueue {
             self.raise_failure()?;
         }
         let ring = self.ring()?;
-        match ring.try_get(message, None).map_err(Error::from)? {
-            Get::Done => {
-                self.after_get(py, &ring);
-                Ok(true)
-            }
-            Get::Empty if until == Deadline::PASSED && !ring.may_be_over() => {
-                if self.after_get(py, &ring) {
-                    return self.receive(py, message, until);
-                }
-                Err(errors::empty())
-            }
-            Get::Empty | Get::Busy => self.receive_slow(py, &ring, message, until),
+        let is_there = if until == Deadline::PASSED {
+            ring.get_at_once(message, None)
+        } else {
+            self.hold()?.get_at_once(&ring, message, None)
+        };
+        if is_there {
+            self.after_get(py, &ring);
+            return Ok(true);
         }
+        self.receive_slow(py, &ring, message, until)
     }
 
     #[cold]
-    pub(super) fn receive_slow(
+    #[inline(never)]
+    fn receive_slow(
         &self,
         py: Python<'_>,
         ring: &Ring,
         message: &mut Message,
         until: Deadline,
     ) -> PyResult<bool> {
+        if until == Deadline::PASSED && ring.is_empty() && !ring.may_be_over() {
+            // Without letting go of the interpreter: for who looks again and again.
+            if self.after_get(py, ring) {
+                return self.receive(py, message, until);
+            }
+            return Err(errors::empty());
+        }
         let hold = self.hold()?;
         let (result, raised) = detached(py, until, |patience| hold.get(message, None, patience));
         let result = result.map_err(Error::from)?;
@@ -94,26 +99,26 @@ impl RingQueue {
         let ring = self.ring()?;
         let mut encoded = Encoded::new();
         encoded.object(obj)?;
-        match encoded.try_put(&ring, 0, 0)? {
-            Some(Put::Done) => {
-                self.after_put(obj.py(), &ring);
-                Ok(())
-            }
-            Some(Put::Full) if until == Deadline::PASSED => {
-                self.after_put(obj.py(), &ring);
-                Err(errors::full())
-            }
-            _ => self.put_slow(obj.py(), &ring, encoded, until),
+        if encoded.put_at_once(&ring, 0, 0) {
+            self.after_put(obj.py(), &ring);
+            return Ok(());
         }
+        self.put_slow(obj.py(), &ring, encoded, until)
     }
 
-    pub(super) fn put_slow(
+    #[cold]
+    #[inline(never)]
+    fn put_slow(
         &self,
         py: Python<'_>,
         ring: &Ring,
         encoded: Encoded,
         until: Deadline,
     ) -> PyResult<()> {
+        if until == Deadline::PASSED && ring.is_full() {
+            self.after_put(py, ring);
+            return Err(errors::full());
+        }
         let ready = encoded.ready(py, self.family()?)?;
         let (result, raised) = detached(py, until, |patience| ready.put(ring, 0, 0, patience));
         self.after_put(py, ring);

@@ -6,6 +6,7 @@
 //! | [`deaths`] | death at every store |
 //! | [`edges`] | limits, scribbled bytes, and races that have to be met by hand |
 //! | [`limits`] | how much may be in a ring, and what is counted |
+//! | [`pace`] | how a consumer looks for messages |
 //! | [`watching`] | tokens for those who poll |
 //! | [`scribbles`] | words and records that were scribbled on |
 
@@ -13,6 +14,7 @@ mod deaths;
 mod edges;
 mod limits;
 mod model;
+mod pace;
 mod scribbles;
 mod watching;
 
