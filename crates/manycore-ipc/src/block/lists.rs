@@ -89,10 +89,16 @@ impl Blocks {
         }
     }
 
+    /// Whether so much was freed since the last time that looking at all runs is worth it.
     pub(super) fn is_worth_merging(&self) -> bool {
+        self.has_freed(8)
+    }
+
+    /// Whether at least one in `so_many` runs was freed since the last merge.
+    pub(super) fn has_freed(&self, so_many: u64) -> bool {
         let header = self.header();
         let frees = header.frees.load(Relaxed); // under the lock
-        frees > 0 && frees.saturating_mul(8) > header.runs.load(Relaxed)
+        frees > 0 && frees.saturating_mul(so_many) > header.runs.load(Relaxed)
     }
 
     /// Throws the lists away and makes them anew from the table, merging neighbours.

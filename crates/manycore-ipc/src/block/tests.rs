@@ -249,6 +249,26 @@ fn what_a_burst_left_free_is_given_back_though_nobody_takes_a_block_afterwards()
 }
 
 #[test]
+fn what_a_burst_left_free_between_many_that_are_in_use_is_given_back() {
+    let heap = create_with(256 << 20).expect("address space");
+    let blocks = Blocks::new(heap, OwnerId::from_bits(ME));
+    let in_use: Vec<_> = std::iter::repeat_with(|| blocks.take(100).expect("room"))
+        .take(4_000)
+        .collect();
+    let counted = blocks.locked(|this| this.rebuild()).expect("sound");
+    counted.expect("sound");
+    let burst: Vec<_> = std::iter::repeat_with(|| blocks.take(900_000).expect("room"))
+        .take(80)
+        .collect();
+    burst.iter().for_each(|taken| blocks.free(taken.block));
+    blocks.trim_to(0).expect("sound");
+    let backed = blocks.header().committed.load(Relaxed);
+    assert!(backed < 6_000, "{backed} pages"); // and they were more than 20,000
+    in_use.iter().for_each(|taken| blocks.free(taken.block));
+    assert_eq!(blocks.audit(), []);
+}
+
+#[test]
 fn what_is_free_in_short_pieces_makes_a_whole_with_what_has_no_memory() {
     let blocks = blocks();
     let mut taken: Vec<_> = std::iter::from_fn(|| blocks.take(2 << 20).ok()).collect();

@@ -15,6 +15,8 @@ use crate::fault;
 /// Free pages that are kept for reuse before memory is given back: 128 MiB, so that a few messages of tens
 /// of megabytes take turns in pages that are warm.
 const KEEP: u64 = (128 << 20) / PAGE as u64;
+/// So many free pages more than are kept are worth a closer look: 32 MiB.
+const MUCH: u64 = (32 << 20) / PAGE as u64;
 /// Runs shorter than this are not worth a system call: 1 MiB.
 const LEAST_PUNCH: u64 = (1 << 20) / PAGE as u64;
 
@@ -64,11 +66,14 @@ impl Blocks {
     /// block for a long time, and so nobody else would do either.
     fn take_surplus(&self, most_idle: u64, least: u64) -> Result<Option<(u64, u64)>, Corrupted> {
         self.collect_returned()?;
-        if self.header().idle.load(Relaxed) <= most_idle {
+        let idle = self.header().idle.load(Relaxed); // under the lock
+        if idle <= most_idle {
             return Ok(None);
         }
         let large = self.take_large(least)?;
-        if large.is_some() || !self.is_worth_merging() {
+        // Where many other runs are in use, a few that are freed are much memory all the same.
+        let so_many = if idle > most_idle + MUCH { 64 } else { 8 };
+        if large.is_some() || !self.has_freed(so_many) {
             return Ok(large);
         }
         self.rebuild()?;
