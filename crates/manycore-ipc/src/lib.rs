@@ -8,6 +8,7 @@
 //! | [`object`] | shared objects and who holds them |
 //! | [`lock`] | the engine's robust lock and the user's lock |
 //! | [`ring`] | the one transport of queues and pools |
+//! | [`sync`] | events, conditions and barriers |
 //! | [`wait`] | sleeping and waking |
 //! | [`family`] | all of it together, from the point of view of one process |
 //! | [`word`] | the atomics that everything shared is made of |
@@ -36,9 +37,10 @@ pub mod ring;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod scribble;
 pub mod stall;
+pub mod sync;
 pub mod wait;
 pub mod word;
 
 pub use error::{AllocError, Corrupted, FamilyError, HandleError};
-pub use family::{Family, Hold, Producer, SourceWatch};
+pub use family::{Family, Hold, Meeting, Producer, SourceWatch};
 pub use object::{Handle, Kind};

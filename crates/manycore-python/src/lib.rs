@@ -19,6 +19,7 @@
 //! | [`pipe`] | the class behind `Connection` |
 //! | [`watching`] | descriptors by which a process polls a queue |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
+//! | [`waiting`] | the classes behind `Event`, `Condition` and `Barrier` |
 //! | [`task`] | how a task and its answer look as messages |
 //! | [`job`] | what a call to the pool waits for |
 //! | [`crew`] | the owner's side of a pool |
@@ -56,6 +57,7 @@ mod queue;
 mod reducers;
 mod task;
 mod wait;
+mod waiting;
 mod watching;
 mod worker;
 
@@ -73,6 +75,9 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<pipe::PipeEnd>()?;
     module.add_class::<lock::PlainLock>()?;
     module.add_class::<lock::RecursiveLock>()?;
+    module.add_class::<waiting::EventFlag>()?;
+    module.add_class::<waiting::WaitRoll>()?;
+    module.add_class::<waiting::MeetingPoint>()?;
     module.add_class::<crew::Crew>()?;
     module.add_class::<job::Job>()?;
     module.add_class::<worker::Seat>()?;

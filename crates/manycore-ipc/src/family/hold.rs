@@ -80,7 +80,7 @@ impl Hold {
         self.family
     }
 
-    fn body<T: Shared>(&self, kind: Kind) -> Result<&'static T, HandleError> {
+    pub(super) fn body<T: Shared>(&self, kind: Kind) -> Result<&'static T, HandleError> {
         if self.kind != kind {
             return Err(HandleError::OtherKind);
         }
