@@ -11,6 +11,7 @@
 //! | [`sync`] | events, conditions and barriers |
 //! | [`wait`] | sleeping and waking |
 //! | [`family`] | all of it together, from the point of view of one process |
+//! | [`inspect`] | what a family's processes are doing, for whoever looks from outside |
 //! | [`word`] | the atomics that everything shared is made of |
 //! | [`fault`] | named places at which a process can be made to die |
 //! | [`stall`] | telling the program that a lock's holder does not move |
@@ -27,6 +28,7 @@ pub mod error;
 pub mod family;
 pub mod fault;
 pub mod heap;
+pub mod inspect;
 mod kernel;
 pub mod lock;
 #[cfg(test)]

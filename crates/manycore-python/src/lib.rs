@@ -25,6 +25,7 @@
 //! | [`crew`] | the owner's side of a pool |
 //! | [`worker`] | a worker's side of a pool |
 //! | [`family`] | the family of this process |
+//! | [`doctor`] | looking at a program from outside |
 //! | [`wait`] | waiting with the interpreter released |
 //! | [`imported`] | Python objects that are looked up once |
 //! | [`errors`] | how the engine's errors look in Python |
@@ -40,6 +41,7 @@ mod buffer;
 mod codec;
 mod crew;
 mod decoding;
+mod doctor;
 mod errors;
 mod family;
 mod imported;
@@ -97,5 +99,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::receive_handles, module)?)?;
     module.add_function(wrap_pyfunction!(message::collect_handles, module)?)?;
     module.add_class::<reducers::Reducers>()?;
+    module.add_function(wrap_pyfunction!(doctor::inspect, module)?)?;
     Ok(())
 }

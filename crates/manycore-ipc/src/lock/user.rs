@@ -236,6 +236,26 @@ impl UserLock {
         self.depth.load(Relaxed) & TIMES
     }
 
+    /// Whether somebody waits for it, or did until just now.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.word.load(Relaxed) & WAITERS != 0
+    }
+
+    /// Of a recursive lock that is held: the owning thread, and how often it has acquired.
+    #[must_use]
+    pub fn owner(&self) -> Option<(u32, u64)> {
+        let (thread, depth) = (self.thread.load(Relaxed), self.depth.load(Relaxed));
+        let is_its_own = self.holder().map(u64::from) == Some(depth >> TAG);
+        (is_its_own && thread != 0).then_some((thread as u32, depth & TIMES))
+    }
+
+    /// The slot of the process that a word names as the holder.
+    #[must_use]
+    pub fn slot_of(holder: u32) -> usize {
+        OwnerId::from_bits(holder).slot()
+    }
+
     /// What a lock's word holds while this process has it.
     #[must_use]
     pub fn name_of(owner: OwnerId) -> u32 {
