@@ -19,6 +19,8 @@
 //! | [`pipe`] | the class behind `Connection` |
 //! | [`watching`] | descriptors by which a process polls a queue |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
+//! | [`semaphore`] | the class behind `Semaphore` and `BoundedSemaphore` |
+//! | [`rw_lock`] | the class behind `RWLock` |
 //! | [`task`] | how a task and its answer look as messages |
 //! | [`job`] | what a call to the pool waits for |
 //! | [`crew`] | the owner's side of a pool |
@@ -54,6 +56,8 @@ mod pieces;
 mod pipe;
 mod queue;
 mod reducers;
+mod rw_lock;
+mod semaphore;
 mod task;
 mod wait;
 mod watching;
@@ -73,6 +77,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<pipe::PipeEnd>()?;
     module.add_class::<lock::PlainLock>()?;
     module.add_class::<lock::RecursiveLock>()?;
+    module.add_class::<semaphore::CountingSemaphore>()?;
+    module.add_class::<rw_lock::ReadWriteLock>()?;
     module.add_class::<crew::Crew>()?;
     module.add_class::<job::Job>()?;
     module.add_class::<worker::Seat>()?;

@@ -1,20 +1,20 @@
 //! The classes behind `Lock` and `RLock`.
 
 use manycore_ipc::lock::{Acquired, UserLock};
-use manycore_ipc::wait::GaveUp;
 use manycore_ipc::{Hold, Kind};
 use manycore_os::robust::Holder;
-use pyo3::exceptions::{PyAssertionError, PyKeyboardInterrupt, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::errors::Error;
+use crate::errors::{self, Error};
 use crate::family::{self, Parts};
 use crate::message;
-use crate::wait::{deadline, detached};
+use crate::wait::{deadline, waited};
 
-fn make(handle: Option<Parts>) -> Result<Hold, Error> {
+fn make(handle: Option<Parts>, refuses: bool) -> Result<Hold, Error> {
     Ok(match handle {
         Some(parts) => family::hold(parts, Kind::Lock)?,
+        None if refuses => family::family()?.make_refusing_lock()?,
         None => family::family()?.make_lock()?,
     })
 }
@@ -24,34 +24,51 @@ fn this_thread() -> u64 {
     u64::from(Holder::current().tid())
 }
 
-/// Acquires; `false` when the time was up. A holder that was killed is reported as a warning.
-fn acquire(py: Python<'_>, hold: &Hold, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-    let me = hold.family().me().map_err(Error::from)?;
-    let lock = hold.lock().map_err(Error::from)?;
-    let acquired = match lock.try_acquire(me) {
-        Some(acquired) => acquired,
-        None if !block => return Ok(false),
-        None => {
-            let (result, raised) = detached(py, deadline(block, timeout), |patience| {
-                hold.acquire(patience)
-            });
-            match result.map_err(Error::from)? {
-                Ok(acquired) => acquired,
-                Err(GaveUp::TimedOut) => return Ok(false),
-                Err(GaveUp::Interrupted) => {
-                    return Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())));
-                }
+/// A lock and what its class is called.
+struct Named<'a>(&'a Hold, &'static str);
+
+impl Named<'_> {
+    /// Acquires; `false` when the time was up. A holder that was killed is reported as a warning, or raised if
+    /// the lock refuses.
+    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+        let me = self.0.family().me().map_err(Error::from)?;
+        let lock = self.0.lock().map_err(Error::from)?;
+        let acquired = match lock.try_acquire(me) {
+            Some(acquired) => acquired,
+            None if !block => return Ok(false),
+            None => match waited(py, deadline(block, timeout), |patience| {
+                self.0.acquire(patience)
+            })? {
+                Some(acquired) => acquired,
+                None => return Ok(false),
+            },
+        };
+        match acquired {
+            Acquired::Clean => Ok(true),
+            Acquired::Refused(pid) => Err(errors::owner_died(py, pid, &self.name())),
+            Acquired::HolderDied(pid) => {
+                // A warning that was turned into an exception: the caller does not have the lock.
+                errors::warn_owner_died(py, pid, &self.name()).inspect_err(|_| {
+                    let _ = lock.release();
+                })?;
+                Ok(true)
             }
         }
-    };
-    if let Acquired::HolderDied(pid) = acquired {
-        let errors = py.import("manycore.errors")?;
-        if let Err(error) = errors.call_method1("warn_owner_died", (pid,)) {
-            lock.release(); // the warning was turned into an exception: the caller does not have the lock
-            return Err(error);
+    }
+
+    /// Acquires to repair what the lock guards: the pid of the holder that was killed, if one was.
+    fn acquire_to_repair(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        let until = deadline(true, None);
+        match waited(py, until, |patience| self.0.acquire_to_repair(patience))? {
+            Some(Acquired::HolderDied(pid)) => Ok(Some(pid)),
+            _ => Ok(None), // no deadline, no refusal
         }
     }
-    Ok(true)
+
+    fn name(&self) -> String {
+        let handle = self.0.handle();
+        format!("{} {}.{}", self.1, handle.index, handle.generation)
+    }
 }
 
 /// Who holds the lock, for `repr`: slot and generation bits of the holder, and this process's own.
@@ -68,13 +85,19 @@ pub struct PlainLock {
 
 #[pymethods]
 impl PlainLock {
-    /// A new lock; or, with `handle`, one that exists.
+    /// A new lock, which `refuses` after a death; or, with `handle`, one that exists.
     #[new]
-    #[pyo3(signature = (*, handle=None))]
-    fn new(handle: Option<Parts>) -> Result<Self, Error> {
+    #[pyo3(signature = (*, refuses=false, handle=None))]
+    fn new(refuses: bool, handle: Option<Parts>) -> Result<Self, Error> {
         Ok(Self {
-            hold: make(handle)?,
+            hold: make(handle, refuses)?,
         })
+    }
+
+    /// The pid of the holder that was killed, if nobody has had the lock since.
+    #[getter]
+    fn dead_owner(&self) -> Result<Option<u32>, Error> {
+        Ok(self.hold.lock()?.dead_holder())
     }
 
     /// Family, index and generation: what a pickle of this lock consists of.
@@ -87,7 +110,18 @@ impl PlainLock {
     /// `block=False`.
     #[pyo3(signature = (block=true, timeout=None))]
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        acquire(py, &self.hold, block, timeout)
+        self.named().acquire(py, block, timeout)
+    }
+
+    /// Acquires the lock to repair what it guards: the pid of the holder that was killed, if one was.
+    fn _acquire_to_repair(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        self.named().acquire_to_repair(py)
+    }
+
+    /// Releases the lock as one whose holder was killed.
+    fn _release_unrepaired(&self) -> Result<(), Error> {
+        self.hold.lock()?.release_unrepaired();
+        Ok(())
     }
 
     /// Releases the lock, whoever holds it.
@@ -107,7 +141,7 @@ impl PlainLock {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        acquire(py, &self.hold, true, None)
+        self.named().acquire(py, true, None)
     }
 
     fn __exit__(
@@ -125,6 +159,12 @@ impl PlainLock {
     }
 }
 
+impl PlainLock {
+    fn named(&self) -> Named<'_> {
+        Named(&self.hold, "Lock")
+    }
+}
+
 /// A lock that its owning thread may acquire again.
 #[pyclass(subclass, frozen, module = "manycore._engine")]
 pub struct RecursiveLock {
@@ -133,13 +173,19 @@ pub struct RecursiveLock {
 
 #[pymethods]
 impl RecursiveLock {
-    /// A new lock; or, with `handle`, one that exists.
+    /// A new lock, which `refuses` after a death; or, with `handle`, one that exists.
     #[new]
-    #[pyo3(signature = (*, handle=None))]
-    fn new(handle: Option<Parts>) -> Result<Self, Error> {
+    #[pyo3(signature = (*, refuses=false, handle=None))]
+    fn new(refuses: bool, handle: Option<Parts>) -> Result<Self, Error> {
         Ok(Self {
-            hold: make(handle)?,
+            hold: make(handle, refuses)?,
         })
+    }
+
+    /// The pid of the holder that was killed, if nobody has had the lock since.
+    #[getter]
+    fn dead_owner(&self) -> Result<Option<u32>, Error> {
+        Ok(self.hold.lock()?.dead_holder())
     }
 
     /// Family, index and generation: what a pickle of this lock consists of.
@@ -157,11 +203,31 @@ impl RecursiveLock {
         if lock.reenter(me, thread) {
             return Ok(true);
         }
-        let acquired = acquire(py, &self.hold, block, timeout)?;
+        let acquired = self.named().acquire(py, block, timeout)?;
         if acquired {
             lock.enter(thread);
         }
         Ok(acquired)
+    }
+
+    /// Acquires the lock to repair what it guards: the pid of the holder that was killed, if one was.
+    fn _acquire_to_repair(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        let me = self.hold.family().me().map_err(Error::from)?;
+        let lock = self.hold.lock().map_err(Error::from)?;
+        let thread = this_thread();
+        if lock.reenter(me, thread) {
+            return Ok(None);
+        }
+        let pid = self.named().acquire_to_repair(py)?;
+        lock.enter(thread);
+        Ok(pid)
+    }
+
+    /// Releases the lock as one whose holder was killed.
+    fn _release_unrepaired(&self) -> Result<(), Error> {
+        let me = self.hold.family().me()?;
+        self.hold.lock()?.leave_unrepaired(me, this_thread());
+        Ok(())
     }
 
     /// Releases the lock once; only its owner may.
@@ -201,5 +267,11 @@ impl RecursiveLock {
         let lock = self.hold.lock().map_err(Error::from)?;
         let mine = lock.is_held_by(owner, this_thread());
         Ok((held_by, me, lock.depth(), mine))
+    }
+}
+
+impl RecursiveLock {
+    fn named(&self) -> Named<'_> {
+        Named(&self.hold, "RLock")
     }
 }

@@ -159,7 +159,7 @@ impl<'a> Process<'a> {
         match input.below(4) {
             0 => handle.index = u32::from(input.byte()),
             1 => handle.generation = u32::from(input.byte() % 4),
-            2 => kind = input.one_of(&Kind::ALL).expect("there are some"),
+            2 => kind = input.one_of(Kind::ALL).expect("there are some"),
             _ => {}
         }
         self.holds.extend(self.family.hold(handle, kind));
