@@ -128,7 +128,7 @@ impl Tokens {
     }
 
     /// The state, for who is about to change it or to sleep.
-    pub(super) fn state(&self) -> u64 {
+    pub(crate) fn state(&self) -> u64 {
         self.state.load(Acquire) // pairs with the exchanges in `change`
     }
 
@@ -285,6 +285,14 @@ pub(super) enum Stopped<E> {
     GaveUp(GaveUp),
     /// The attempt failed.
     Other(E),
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Tokens {
+    /// Makes the state what it was, as if what has been done since had not been committed.
+    pub(crate) fn restore(&self, state: u64) {
+        self.state.store(state, Relaxed);
+    }
 }
 
 #[cfg(test)]
