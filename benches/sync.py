@@ -45,6 +45,30 @@ def with_lock(context: Any, n: int) -> Callable[[], None]:
     return loop
 
 
+def with_semaphore(context: Any, n: int) -> Callable[[], None]:
+    """`with semaphore`."""
+    semaphore = context.Semaphore(2)
+
+    def loop() -> None:
+        for _ in repeat(None, n):
+            with semaphore:
+                pass
+
+    return loop
+
+
+def take_and_give(context: Any, n: int) -> Callable[[], None]:
+    """`semaphore.acquire()` and `semaphore.release()`."""
+    semaphore = context.Semaphore(2)
+
+    def loop() -> None:
+        for _ in repeat(None, n):
+            semaphore.acquire()
+            semaphore.release()
+
+    return loop
+
+
 def increment(context: Any, n: int) -> Callable[[], None]:
     """The increment of a shared value under its lock."""
     value = context.Value("i", 0)
@@ -152,6 +176,18 @@ BENCHES = (
         "sync.lock", "Lock acquire + release", partial(loop_sample, acquire_release), first_n=10_000
     ),
     Bench("sync.with-lock", "with lock", partial(loop_sample, with_lock), first_n=10_000),
+    Bench(
+        "sync.semaphore",
+        "Semaphore acquire + release",
+        partial(loop_sample, take_and_give),
+        first_n=10_000,
+    ),
+    Bench(
+        "sync.with-semaphore",
+        "with semaphore",
+        partial(loop_sample, with_semaphore),
+        first_n=10_000,
+    ),
     Bench(
         "sync.value",
         "with v.get_lock(): v.value += 1",

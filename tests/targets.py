@@ -289,6 +289,19 @@ def take_and_tell_warnings(lock, connection):
     lock.release()
 
 
+def take_and_tell_error(lock, connection):
+    """Takes the lock, which is refused, and sends whose death that was."""
+    try:
+        lock.acquire()
+    except manycore.LockOwnerDied as error:
+        connection.send(error.pid)
+
+
+def repair_and_stop(lock, gate):
+    with lock.repairing():
+        gate.stop()
+
+
 def set_and_stop_with_lock(value, new, gate):
     with value.get_lock():
         value.value = new
@@ -305,6 +318,69 @@ def release(lock):
 
 def try_to_take(lock, connection):
     connection.send(lock.acquire(block=False))
+
+
+def enter(lock):
+    """Takes the lock as a block does, and ends with it."""
+    lock.__enter__()
+
+
+def enter_and_stop(lock, gate, times=1):
+    """Takes the lock as a block does, stops at the gate, and ends with the lock held."""
+    ignore_dead_owners()
+    for _ in range(times):
+        lock.__enter__()
+    gate.stop()
+
+
+def enter_with_a_sibling(ctx, lock, gate):
+    """Takes the lock, has a child, which has nothing of it, and both stop at the gate."""
+    with lock:
+        child = ctx.Process(target=stop_at, args=(gate,))
+        child.start()
+        gate.stop()
+
+
+def read_and_stop(lock, gate):
+    ignore_dead_owners()
+    with lock.read():
+        gate.stop()
+
+
+def write_and_stop(lock, gate):
+    ignore_dead_owners()
+    with lock.write():
+        gate.stop()
+
+
+def _try_to_read(lock, connection):
+    may_read = lock.acquire_read(block=False)
+    if may_read:
+        lock.release_read()
+    connection.send(may_read)
+
+
+def reads_at_once(ctx, lock):
+    """Whether another process may read without waiting."""
+    ours, theirs = ctx.Pipe()
+    child = ctx.Process(target=_try_to_read, args=(lock, theirs))
+    child.start()
+    child.join()
+    return ours.recv()
+
+
+def write_pairs(lock, pair, times):
+    for _ in range(times):
+        with lock.write():
+            pair[0] += 1
+            pair[1] = pair[0]
+
+
+def check_pairs(lock, pair, times):
+    for _ in range(times):
+        with lock.read():
+            first, second = pair[:]
+            assert first == second
 
 
 def count_up(lock, counter, times):

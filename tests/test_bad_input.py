@@ -166,13 +166,15 @@ MAKER = """
         "SimpleQueue": manycore.SimpleQueue,
         "Lock": manycore.Lock,
         "RLock": manycore.RLock,
+        "Semaphore": manycore.Semaphore,
+        "RWLock": manycore.RWLock,
         "Value": lambda: manycore.Value("i", 5),
         "Array": lambda: manycore.Array("i", 5),
     }[sys.argv[1]]()
     print(pickle.dumps(handle).hex(), flush=True)
     sys.stdin.readline()
 """
-HANDLES = ["Queue", "SimpleQueue", "Lock", "RLock", "Value", "Array"]
+HANDLES = ["Queue", "SimpleQueue", "Lock", "RLock", "Semaphore", "RWLock", "Value", "Array"]
 
 
 @beyond_stdlib
@@ -200,7 +202,7 @@ def led_to(cls, handle):
 
 @beyond_stdlib
 @pytest.mark.parametrize("part", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue", "Lock", "RLock"])
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue", "Lock", "RLock", "Semaphore", "RWLock"])
 def test_a_handle_that_was_tampered_with_is_refused(kind, part):
     make = getattr(manycore, kind)
     for _ in range(2000):

@@ -46,6 +46,7 @@ Pool = _default.Pool
 Process = context.Process
 Queue = _default.Queue
 RLock = _default.RLock
+RWLock = _default.RWLock
 RawArray = _default.RawArray
 RawValue = _default.RawValue
 Semaphore = _default.Semaphore
@@ -92,6 +93,7 @@ __all__ = [
     "ProcessStalled",
     "Queue",
     "RLock",
+    "RWLock",
     "RawArray",
     "RawValue",
     "Semaphore",

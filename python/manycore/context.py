@@ -31,8 +31,7 @@ __all__ = [
 class BaseContext(_context.BaseContext):
     """What every context can make.
 
-    `Semaphore` and `Manager` are the standard library's, made for this context; all else is the
-    engine's.
+    `Manager` is the standard library's, made for this context; all else is the engine's.
     """
 
     def _standard(self) -> Any:
@@ -57,25 +56,35 @@ class BaseContext(_context.BaseContext):
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1) -> Any:
-        """A semaphore: the standard library's."""
-        return self._standard().Semaphore(value)
+    def Semaphore(self, value: int = 1, *, on_owner_death: Any = "keep") -> Any:
+        """A number of tokens that processes take and give."""
+        from manycore.synchronize import Semaphore
 
-    def BoundedSemaphore(self, value: int = 1) -> Any:
-        """A bounded semaphore: the standard library's."""
-        return self._standard().BoundedSemaphore(value)
+        return Semaphore(value, ctx=self.get_context(), on_owner_death=on_owner_death)
 
-    def Lock(self) -> Any:
+    def BoundedSemaphore(self, value: int = 1, *, on_owner_death: Any = "keep") -> Any:
+        """A semaphore that never has more tokens than in the beginning."""
+        from manycore.synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context(), on_owner_death=on_owner_death)
+
+    def Lock(self, *, on_owner_death: Any = "warn") -> Any:
         """A lock that any thread of any process may release."""
         from manycore.synchronize import Lock
 
-        return Lock(ctx=self.get_context())
+        return Lock(ctx=self.get_context(), on_owner_death=on_owner_death)
 
-    def RLock(self) -> Any:
+    def RLock(self, *, on_owner_death: Any = "warn") -> Any:
         """A lock that its owner may acquire again."""
         from manycore.synchronize import RLock
 
-        return RLock(ctx=self.get_context())
+        return RLock(ctx=self.get_context(), on_owner_death=on_owner_death)
+
+    def RWLock(self) -> Any:
+        """A lock that many hold at a time to read, or one alone to write."""
+        from manycore.synchronize import RWLock
+
+        return RWLock(ctx=self.get_context())
 
     def Pipe(self, duplex: bool = True) -> Any:
         """Two connections: what is sent through one is received from the other."""

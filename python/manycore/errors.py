@@ -83,7 +83,31 @@ class WorkerDied(ProcessError, RuntimeError):
 
 
 class LockOwnerDied(RuntimeWarning):
-    """The last holder of a lock was killed while it held it: what it guards may be half-done."""
+    """The last holder of a lock was killed while it held it: what it guards may be half-done.
+
+    A warning; or, where a lock was made with `on_owner_death="raise"`, an exception.
+
+    Attributes:
+        pid: Process id of the holder.
+        lock: The kind of the lock and its number, which is the same in all processes.
+    """
+
+    def __init__(self, message: str = "", pid: int | None = None, lock: str | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.lock = lock
+
+    def __reduce__(self) -> tuple[type[LockOwnerDied], tuple[object, ...]]:
+        return type(self), (str(self), self.pid, self.lock)
+
+    @classmethod
+    def refused(cls, pid: int, lock: str) -> LockOwnerDied:
+        """What is raised by a lock that nobody gets before what it guards has been repaired."""
+        message = (
+            f"process {pid} was killed while it held {lock}: repair what the lock guards inside "
+            "`with lock.repairing()`"
+        )
+        return cls(message, pid, lock)
 
 
 class ProcessStalled(RuntimeWarning):
@@ -102,13 +126,10 @@ def describe_exit(exitcode: int | None) -> str:
         return f"was killed by signal {-exitcode}"
 
 
-def warn_owner_died(pid: int) -> None:
+def warn_owner_died(pid: int, lock: str) -> None:
     """Warns that the caller got a lock whose holder was killed."""
-    warnings.warn(
-        f"process {pid} was killed while it held this lock: check what the lock guards",
-        LockOwnerDied,
-        stacklevel=3,
-    )
+    message = f"process {pid} was killed while it held {lock}: check what the lock guards"
+    warnings.warn(LockOwnerDied(message, pid, lock), stacklevel=2)
 
 
 def warn_stalled(thread: int, state: str) -> None:

@@ -1,16 +1,28 @@
-"""Locks that survive their holders, and waiting for what others say."""
+"""Locks and semaphores that survive their holders, and waiting for what others say."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from manycore import _engine
+from manycore._semlock import SemLock
 from manycore.process import current_process
 
-__all__ = ["Barrier", "Condition", "Event", "Lock", "RLock"]
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Lock",
+    "RLock",
+    "RWLock",
+    "Semaphore",
+]
 
 Handle = tuple[int, int, int]
 _T = TypeVar("_T")
@@ -20,11 +32,32 @@ def _rebuild(cls: type, handle: Handle) -> Any:
     return cls(handle=handle)
 
 
+def _is_second(choice: str, first: str, second: str) -> bool:
+    """Whether an owner's death has the second of two consequences."""
+    if choice not in (first, second):
+        raise ValueError(f"on_owner_death must be {first!r} or {second!r}, not {choice!r}")
+    return choice == second
+
+
 def _name_of_this_thread() -> str:
     name = current_process().name
     if threading.current_thread() is not threading.main_thread():
         name += "|" + threading.current_thread().name
     return name
+
+
+@contextmanager
+def _repairing(lock: Any) -> Iterator[int | None]:
+    pid = lock._acquire_to_repair()
+    try:
+        yield pid
+    except BaseException:
+        if pid is None:
+            lock.release()
+        else:
+            lock._release_unrepaired()
+        raise
+    lock.release()
 
 
 class Lock(_engine.PlainLock):
@@ -35,12 +68,36 @@ class Lock(_engine.PlainLock):
 
     Args:
         ctx: Taken for the standard library's signature; not needed.
+        on_owner_death: With `"raise"`, `LockOwnerDied` is raised in place of the warning, and
+            nobody gets the lock before what it guards has been repaired, see `repairing`.
         handle: For unpickling.
+
+    Attributes:
+        dead_owner: Process id of the holder that was killed, if nobody has had the lock since.
     """
 
-    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Self:
+    _semlock = property(SemLock)
+
+    def __new__(
+        cls,
+        *,
+        ctx: object = None,
+        on_owner_death: str = "warn",
+        handle: Handle | None = None,
+    ) -> Self:
         """Makes the lock in the heap, or leads to one that exists."""
-        return super().__new__(cls, handle=handle)
+        refuses = _is_second(on_owner_death, "warn", "raise")
+        return super().__new__(cls, refuses=refuses, handle=handle)
+
+    def repairing(self) -> AbstractContextManager[int | None]:
+        """Holds the lock, as `with` does, to repair what it guards.
+
+        `with lock.repairing() as pid` waits for the lock and gets it without a warning and without
+        an exception; `pid` is that of the holder that was killed, or `None`. At the end of the
+        block what the lock guards counts as repaired. If the block raises, it does not: the next
+        one is told of the death, too.
+        """
+        return _repairing(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.handle)
@@ -59,12 +116,29 @@ class RLock(_engine.RecursiveLock):
 
     Args:
         ctx: Taken for the standard library's signature; not needed.
+        on_owner_death: As of `Lock`.
         handle: For unpickling.
+
+    Attributes:
+        dead_owner: As of `Lock`.
     """
 
-    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Self:
+    _semlock = property(SemLock)
+
+    def __new__(
+        cls,
+        *,
+        ctx: object = None,
+        on_owner_death: str = "warn",
+        handle: Handle | None = None,
+    ) -> Self:
         """Makes the lock in the heap, or leads to one that exists."""
-        return super().__new__(cls, handle=handle)
+        refuses = _is_second(on_owner_death, "warn", "raise")
+        return super().__new__(cls, refuses=refuses, handle=handle)
+
+    def repairing(self) -> AbstractContextManager[int | None]:
+        """Holds the lock to repair what it guards. See `Lock.repairing`."""
+        return _repairing(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.handle)
@@ -78,6 +152,115 @@ class RLock(_engine.RecursiveLock):
         else:
             owner, count = ("SomeOtherThread" if holder == me else "SomeOtherProcess"), "nonzero"
         return f"<{type(self).__name__}({owner}, {count})>"
+
+
+class Semaphore(_engine.CountingSemaphore):
+    """A number of tokens that processes take and give.
+
+    What a process has taken by `with semaphore` comes back when it is killed inside. What it has
+    taken by `acquire` does not, since that may be a signal, which another process has given and
+    nobody gives back. A process that exits in order gives nothing back, as with the standard
+    library.
+
+    Args:
+        value: How many tokens there are.
+        ctx: Taken for the standard library's signature; not needed.
+        on_owner_death: With `"return"`, what was taken by `acquire` comes back as well.
+        handle: For unpickling.
+
+    Raises:
+        OSError: When the value is negative.
+    """
+
+    _semlock = property(SemLock)
+    _bounded = False
+
+    def __new__(
+        cls,
+        value: int = 1,
+        *,
+        ctx: object = None,
+        on_owner_death: str = "keep",
+        handle: Handle | None = None,
+    ) -> Self:
+        """Makes the semaphore in the heap, or leads to one that exists."""
+        returns = _is_second(on_owner_death, "keep", "return")
+        return super().__new__(cls, value, bounded=cls._bounded, returns=returns, handle=handle)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.handle)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={self.get_value()})>"
+
+
+class BoundedSemaphore(Semaphore):
+    """A semaphore that never has more tokens than it was made with. See `Semaphore`.
+
+    Raises:
+        ValueError: By `release`, when it has all of its tokens.
+    """
+
+    _bounded = True
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={self.get_value()}, maxvalue={self._most()})>"
+
+
+class _Access:
+    """One kind of access to what a reader-writer lock guards, for `with`."""
+
+    def __init__(self, acquire: Any, release: Any) -> None:
+        self._acquire, self._release = acquire, release
+
+    def __enter__(self) -> bool:
+        return self._acquire()  # type: ignore[no-any-return]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._release()
+
+
+class RWLock(_engine.ReadWriteLock):
+    """A lock that many hold at a time to read, or one alone to write.
+
+    Writers come first: while one waits, nobody begins to read but processes that read already.
+    What a process has acquired is released by the same process, by any of its threads. Who reads
+    and wants to write releases first: two that did not would wait for each other.
+
+    When a reader is killed, its hold ends. When a writer is killed, so does its hold, and all who
+    come get a `LockOwnerDied` warning, up to and with the next writer.
+
+    Args:
+        ctx: Taken as by `Lock`; not needed.
+        handle: For unpickling.
+
+    Attributes:
+        dead_owner: Process id of a writer that was killed, if no other has come since.
+    """
+
+    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Self:
+        """Makes the lock in the heap, or leads to one that exists."""
+        return super().__new__(cls, handle=handle)
+
+    def read(self) -> AbstractContextManager[bool]:
+        """Holds the lock to read, in a `with`."""
+        return _Access(self.acquire_read, self.release_read)
+
+    def write(self) -> AbstractContextManager[bool]:
+        """Holds the lock to write, in a `with`."""
+        return _Access(self.acquire_write, self.release_write)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.handle)
+
+    def __repr__(self) -> str:
+        readers, writes = self._holders()
+        return f"<{type(self).__name__}({'writing' if writes else f'readers={readers}'})>"
 
 
 def _rebuild_condition(cls: type, lock: Any, handle: Handle) -> Any:

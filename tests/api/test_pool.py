@@ -331,7 +331,7 @@ def test_two_pools_work_side_by_side(ctx):
 
 
 @beyond_stdlib
-@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue", "Lock", "RLock"])
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue", "Lock", "RLock", "Semaphore", "RWLock"])
 def test_a_handle_may_be_an_argument_and_a_result(pool, kind):
     handle = getattr(manycore, kind)()
     assert type(pool.apply(targets.identity, (handle,))) is type(handle)

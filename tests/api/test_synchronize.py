@@ -148,6 +148,13 @@ def test_what_a_process_holds_when_it_leaves_in_order_stays_held(ctx):
     assert lock.acquire(block=False) is True
 
 
+@both_kinds
+def test_a_lock_stays_held_when_the_thread_that_has_it_ends(kind):
+    lock = getattr(manycore, kind)()
+    assert taken_by_another_thread(lock) is True
+    assert lock.acquire(timeout=0.2) is False
+
+
 def test_an_rlock_is_free_after_as_many_releases_as_acquires():
     lock = manycore.RLock()
     for _ in range(3):

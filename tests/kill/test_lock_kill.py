@@ -1,16 +1,20 @@
 """Processes killed with a lock in their hands, or while they wait for one."""
 
+import bisect
 import itertools
 import os
+import pickle
 import random
 import struct
+import time
+import warnings
 
 import pytest
 
 import manycore
 import targets
 from journal import Journal
-from processes import kill_and_confirm, running, wait_until_asleep
+from processes import kill_and_confirm, running, wait_for_end, wait_until_asleep
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -146,6 +150,124 @@ def test_what_the_lock_guards_is_as_the_killed_left_it(ctx, gate):
         assert value.value == 2
 
 
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_the_warning_tells_pid_and_lock_and_where_it_was_taken(ctx, gate, kind):
+    lock = getattr(ctx, kind)()
+    dead = kill_a_holder(ctx, gate, lock)
+    with pytest.warns(manycore.LockOwnerDied) as given, lock:
+        pass
+    (warning,) = given
+    name = f"{kind} {lock.handle[1]}.{lock.handle[2]}"
+    assert (warning.message.pid, warning.message.lock) == (dead, name)
+    assert name in str(warning.message)
+    assert warning.filename == __file__
+    copy = pickle.loads(pickle.dumps(warning.message))
+    assert (str(copy), copy.pid, copy.lock) == (str(warning.message), dead, name)
+
+
+def test_a_warning_that_is_an_error_leaves_the_lock_free(ctx, gate, lock):
+    kill_a_holder(ctx, gate, lock)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(manycore.LockOwnerDied):
+            lock.acquire()
+    assert taken_in_a_child(ctx, lock) is True
+
+
+def test_who_is_killed_while_it_wakes_others_delays_them_only(ctx, gate, monkeypatch):
+    lock = ctx.Lock()
+    lock.acquire()
+    with running(ctx, targets.take_and_stop, lock, gate) as waiter:
+        wait_until_asleep(waiter.pid)
+        monkeypatch.setenv("MANYCORE_FAULT", "lock.released")
+        spawned = ctx.get_context("spawn").Process(target=targets.release, args=(lock,))
+        spawned.start()
+        spawned.join()
+        assert gate.arrived() == [waiter.pid]
+        gate.let_go()
+
+
+def test_a_child_that_was_forked_inside_has_nothing_of_what_its_parent_held(ctx, gate):
+    lock = ctx.Lock()
+    with running(ctx, targets.enter_with_a_sibling, ctx, lock, gate) as holder:
+        both = set(gate.arrived(2))
+        (child,) = both - {holder.pid}
+        kill_and_confirm(child)
+        assert lock.acquire(timeout=0.2) is False
+        kill_and_confirm(holder.pid)
+        with pytest.warns(manycore.LockOwnerDied, match=rf"\b{holder.pid}\b"):
+            assert lock.acquire() is True
+    wait_for_end([child])  # ours now
+
+
+@pytest.fixture(params=["Lock", "RLock"])
+def refusing(request, ctx):
+    return getattr(ctx, request.param)(on_owner_death="raise")
+
+
+def test_a_lock_that_raises_is_not_taken_before_it_is_repaired(ctx, gate, refusing):
+    dead = kill_a_holder(ctx, gate, refusing)
+    for _ in range(2):
+        with pytest.raises(manycore.LockOwnerDied, match="repairing") as raised:
+            refusing.acquire()
+        assert raised.value.pid == dead
+    with pytest.raises(manycore.LockOwnerDied), refusing:
+        pass
+    assert refusing.dead_owner == dead
+    assert refusing.locked() is False
+    with refusing.repairing() as pid:
+        assert pid == dead
+        assert refusing.locked() is True
+        assert taken_in_a_child(ctx, refusing) is False
+    assert refusing.dead_owner is None
+    with refusing:
+        pass
+
+
+def test_a_repair_that_fails_leaves_the_lock_to_be_repaired(ctx, gate, refusing):
+    dead = kill_a_holder(ctx, gate, refusing)
+    with pytest.raises(KeyError), refusing.repairing():
+        raise KeyError
+    assert refusing.dead_owner == dead
+    with pytest.raises(manycore.LockOwnerDied):
+        refusing.acquire()
+
+
+def test_a_repair_that_is_killed_leaves_the_lock_to_be_repaired(ctx, gate, refusing):
+    kill_a_holder(ctx, gate, refusing)
+    with running(ctx, targets.repair_and_stop, refusing, gate) as repairer:
+        gate.arrived()
+        kill_and_confirm(repairer.pid)
+    with refusing.repairing() as pid:
+        assert pid == repairer.pid
+    with refusing:
+        pass
+
+
+def test_who_waits_for_a_lock_that_raises_is_told(ctx, gate, refusing):
+    ours, theirs = ctx.Pipe()
+    with running(ctx, targets.take_and_stop, refusing, gate) as holder:
+        gate.arrived()
+        with running(ctx, targets.take_and_tell_error, refusing, theirs) as waiter:
+            wait_until_asleep(waiter.pid)
+            kill_and_confirm(holder.pid)
+            assert ours.recv() == holder.pid
+
+
+def test_what_nobody_died_with_is_held_for_repair_as_by_any_other(refusing):
+    with refusing.repairing() as pid:
+        assert pid is None
+    with pytest.raises(KeyError), refusing.repairing():
+        raise KeyError
+    with refusing:
+        pass
+
+
+def test_a_death_may_warn_or_raise(ctx):
+    with pytest.raises(ValueError, match="on_owner_death"):
+        ctx.Lock(on_owner_death="return")
+
+
 class Counting:
     """Processes that add to one counter under a lock, and are killed at random instructions.
 
@@ -159,9 +281,11 @@ class Counting:
         self.stop = Journal(0)
         self.announced, self.announce = os.pipe()
         self.crew = []
+        self.killed_inside = []  # when
+        self.done, self.times = 0, []
 
     def start(self):
-        journal = Journal()
+        journal = Journal(1 << 20)
         announce_at = self.chance.randrange(1, 300)
         process = manycore.get_context("fork").Process(
             target=self.count, args=(journal, len(self.crew), announce_at), daemon=True
@@ -183,31 +307,60 @@ class Counting:
 
     def kill_one(self):
         (me,) = struct.unpack("I", os.read(self.announced, 4))
-        process, _ = self.crew[me]
+        process, journal = self.crew[me]
+        killed_at = time.monotonic_ns()
         kill_and_confirm(process.pid)
         process.join()
+        done = journal.entries()
+        if journal.begun > len(done):
+            self.killed_inside.append(killed_at)
+        self.keep(done)
+        self.crew[me] = process, journal.begun
+
+    def keep(self, done):
+        self.done += len(done)
+        self.times += [when for _, when in done]
 
     def finish(self):
         self.stop.begin(1)
-        for process, _ in self.crew:
+        for process, journal in self.crew:
             process.join()
+            if isinstance(journal, Journal):
+                self.keep(journal.entries())
         os.close(self.announced)
         os.close(self.announce)
 
+    @property
+    def begun(self):
+        return sum(getattr(journal, "begun", journal) for _, journal in self.crew)
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["Lock", "RLock"])
-def test_kills_at_any_instruction_neither_stop_anybody_nor_let_two_in(kind):
-    kills = 50
-    counting = Counting(getattr(manycore, kind)(), kind)
+    def waits(self):
+        """From each kill inside to when the next one had been inside, in milliseconds."""
+        self.times.sort()
+        nexts = (bisect.bisect(self.times, killed_at) for killed_at in self.killed_inside)
+        pairs = zip(self.killed_inside, nexts, strict=True)
+        ended = [(self.times[n] - at) / 1e6 for at, n in pairs if n < len(self.times)]
+        return sorted(ended)
+
+
+@pytest.mark.parametrize(
+    "kills", [pytest.param(50, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.soak)]
+)
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore"])
+def test_kills_at_any_instruction_neither_stop_anybody_nor_let_two_in(kind, kills):
+    counting = Counting(getattr(manycore, kind)(), f"{kind} {kills}")
     for _ in range(3):
         counting.start()
     for _ in range(kills):
         counting.kill_one()
         counting.start()
     counting.finish()
-    done = sum(len(journal.entries()) for _, journal in counting.crew)
-    begun = sum(journal.begun for _, journal in counting.crew)
-    assert done <= counting.counter.value <= begun <= done + kills
+    assert counting.done <= counting.counter.value <= counting.begun <= counting.done + kills
     codes = [process.exitcode for process, _ in counting.crew]
     assert codes.count(0) == 3
+    waits = counting.waits()
+    assert waits, "nobody was killed inside"
+    inside, median, worst = len(waits), waits[len(waits) // 2], waits[-1]
+    print(f"{kind}, {kills} kills, {inside=}, to the next one: {median=:.1f} ms, {worst=:.1f} ms")
+    if kills == 1000:
+        assert median < 100

@@ -106,6 +106,23 @@ impl From<Error> for PyErr {
     }
 }
 
+/// Warns that the caller got a lock whose holder was killed.
+pub fn warn_owner_died(py: Python<'_>, pid: u32, lock: &str) -> PyResult<()> {
+    py.import(ERRORS)?
+        .call_method1("warn_owner_died", (pid, lock))
+        .map(drop)
+}
+
+/// What a lock raises whose holder was killed, until it is repaired.
+pub fn owner_died(py: Python<'_>, pid: u32, lock: &str) -> PyErr {
+    let refused = py.import(ERRORS).and_then(|errors| {
+        errors
+            .getattr("LockOwnerDied")?
+            .call_method1("refused", (pid, lock))
+    });
+    refused.map_or_else(|error| error, PyErr::from_value)
+}
+
 /// What `get` raises. `interrupted` is what the signal handlers raised, if they did.
 pub fn from_get(error: GetError, interrupted: Option<PyErr>) -> PyErr {
     match error {

@@ -19,6 +19,9 @@
 //! | [`pipe`] | the class behind `Connection` |
 //! | [`watching`] | descriptors by which a process polls a queue |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
+//! | [`any_lock`] | the lock of a condition |
+//! | [`semaphore`] | the class behind `Semaphore` and `BoundedSemaphore` |
+//! | [`rw_lock`] | the class behind `RWLock` |
 //! | [`waiting`] | the classes behind `Event`, `Condition` and `Barrier` |
 //! | [`task`] | how a task and its answer look as messages |
 //! | [`job`] | what a call to the pool waits for |
@@ -35,6 +38,7 @@
 
 use pyo3::prelude::*;
 
+mod any_lock;
 mod array;
 mod attribute;
 mod buffer;
@@ -57,6 +61,8 @@ mod pieces;
 mod pipe;
 mod queue;
 mod reducers;
+mod rw_lock;
+mod semaphore;
 mod task;
 mod wait;
 mod waiting;
@@ -77,6 +83,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<pipe::PipeEnd>()?;
     module.add_class::<lock::PlainLock>()?;
     module.add_class::<lock::RecursiveLock>()?;
+    module.add_class::<semaphore::CountingSemaphore>()?;
+    module.add_class::<rw_lock::ReadWriteLock>()?;
     module.add_class::<waiting::EventFlag>()?;
     module.add_class::<waiting::WaitRoll>()?;
     module.add_class::<waiting::MeetingPoint>()?;

@@ -1,181 +1,117 @@
 //! The classes behind `Lock` and `RLock`.
 
 use manycore_ipc::lock::{Acquired, UserLock};
-use manycore_ipc::wait::GaveUp;
 use manycore_ipc::{Hold, Kind};
+use manycore_os::Deadline;
 use manycore_os::robust::Holder;
-use pyo3::exceptions::{PyAssertionError, PyKeyboardInterrupt, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::errors::Error;
+use crate::errors::{self, Error};
 use crate::family::{self, Parts};
 use crate::message;
-use crate::wait::{deadline, detached};
+use crate::wait::{deadline, waited};
 
-fn make(handle: Option<Parts>) -> Result<Hold, Error> {
+fn make(handle: Option<Parts>, refuses: bool) -> Result<Hold, Error> {
     Ok(match handle {
         Some(parts) => family::hold(parts, Kind::Lock)?,
+        None if refuses => family::family()?.make_refusing_lock()?,
         None => family::family()?.make_lock()?,
     })
 }
 
 /// The calling thread's id, which the system-call layer keeps for the engine's own locks.
-fn this_thread() -> u64 {
+pub fn this_thread() -> u64 {
     u64::from(Holder::current().tid())
 }
 
-/// Acquires, without a word about the last holder; `None` when the time was up.
-fn take(
-    py: Python<'_>,
-    hold: &Hold,
-    block: bool,
-    timeout: Option<f64>,
-) -> PyResult<Option<Acquired>> {
-    let me = hold.family().me().map_err(Error::from)?;
-    let lock = hold.lock().map_err(Error::from)?;
-    let acquired = match lock.try_acquire(me) {
-        Some(acquired) => acquired,
-        None if !block => return Ok(None),
-        None => {
-            let (result, raised) = detached(py, deadline(block, timeout), |patience| {
-                hold.acquire(patience)
-            });
-            match result.map_err(Error::from)? {
-                Ok(acquired) => acquired,
-                Err(GaveUp::TimedOut) => return Ok(None),
-                Err(GaveUp::Interrupted) => {
-                    return Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())));
-                }
-            }
-        }
-    };
-    Ok(Some(acquired))
-}
+/// A lock and what its class is called.
+pub struct Named<'a>(pub &'a Hold, &'static str);
 
-/// Warns of a holder that was killed.
-fn tell(py: Python<'_>, acquired: Acquired) -> PyResult<()> {
-    if let Acquired::HolderDied(pid) = acquired {
-        let errors = py.import("manycore.errors")?;
-        errors.call_method1("warn_owner_died", (pid,))?;
-    }
-    Ok(())
-}
-
-/// Acquires; `false` when the time was up. A holder that was killed is reported as a warning.
-fn acquire(py: Python<'_>, hold: &Hold, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-    let Some(acquired) = take(py, hold, block, timeout)? else {
-        return Ok(false);
-    };
-    if let Err(error) = tell(py, acquired) {
-        // The warning was turned into an exception: the caller does not have the lock.
-        hold.lock().map_err(Error::from)?.release();
-        return Err(error);
-    }
-    Ok(true)
-}
-
-/// A lock that was given to a condition.
-pub enum AnyLock<'a, 'py> {
-    /// A `Lock`.
-    Plain(Bound<'py, PlainLock>),
-    /// An `RLock`.
-    Recursive(Bound<'py, RecursiveLock>),
-    /// Any other, which has the methods of the standard library's.
-    Other(&'a Bound<'py, PyAny>),
-}
-
-impl<'a, 'py> AnyLock<'a, 'py> {
-    /// The lock that an object is.
-    pub fn of(lock: &'a Bound<'py, PyAny>) -> Self {
-        if let Ok(lock) = lock.cast::<RecursiveLock>() {
-            return Self::Recursive(lock.clone());
-        }
-        match lock.cast::<PlainLock>() {
-            Ok(lock) => Self::Plain(lock.clone()),
-            Err(_) => Self::Other(lock),
+impl Named<'_> {
+    /// Acquires; `false` when the time was up. A holder that was killed is reported as a warning, or raised if
+    /// the lock refuses.
+    #[inline]
+    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+        let me = self.0.family().me().map_err(Error::from)?;
+        let lock = self.0.lock().map_err(Error::from)?;
+        match lock.try_acquire(me) {
+            Some(Acquired::Clean) => Ok(true),
+            None if !block => Ok(false),
+            acquired => self.acquire_slow(py, acquired, deadline(block, timeout)),
         }
     }
 
-    /// Whether the caller holds it; of a lock without threads, whether this process does.
-    pub fn is_owned(&self) -> PyResult<bool> {
-        match self {
-            Self::Plain(lock) => {
-                let (held_by, me) = holder(&lock.get().hold)?;
-                Ok(held_by == Some(me))
-            }
-            Self::Recursive(lock) => {
-                let hold = &lock.get().hold;
-                let me = hold.family().me().map_err(Error::from)?;
-                let lock = hold.lock().map_err(Error::from)?;
-                Ok(lock.is_held_by(me, this_thread()))
-            }
-            Self::Other(lock) if lock.hasattr("_is_owned")? => {
-                lock.call_method0("_is_owned")?.is_truthy()
-            }
-            Self::Other(lock) => {
-                if !lock.call_method1("acquire", (false,))?.is_truthy()? {
-                    return Ok(true);
-                }
-                lock.call_method0("release")?;
-                Ok(false)
-            }
-        }
-    }
-
-    /// Releases it, however often the caller has acquired it; how often that was.
-    pub fn release_all(&self) -> PyResult<u64> {
-        match self {
-            Self::Plain(lock) => lock.get().release().map(|()| 1),
-            Self::Recursive(lock) => {
-                let hold = &lock.get().hold;
-                let me = hold.family().me().map_err(Error::from)?;
-                let lock = hold.lock().map_err(Error::from)?;
-                lock.leave_all(me, this_thread()).ok_or_else(not_owned)
-            }
-            Self::Other(lock) => lock.call_method0("release").map(|_| 1),
-        }
-    }
-
-    /// Takes it back, to be released as often as before. What a signal handler raises meanwhile is raised once the
-    /// lock is the caller's again; a second time at once.
-    pub fn take_back(&self, times: u64) -> PyResult<()> {
-        let hold = match self {
-            Self::Plain(lock) => &lock.get().hold,
-            Self::Recursive(lock) => &lock.get().hold,
-            Self::Other(lock) => return lock.call_method0("acquire").map(drop),
+    /// What [`Named::acquire`] does where it takes more than a look.
+    #[cold]
+    fn acquire_slow(
+        &self,
+        py: Python<'_>,
+        acquired: Option<Acquired>,
+        until: Deadline,
+    ) -> PyResult<bool> {
+        let acquired = match acquired {
+            Some(acquired) => Some(acquired),
+            None => waited(py, until, |patience| self.0.acquire(patience))?,
         };
-        let (py, mut raised) = (self.py(), Ok(()));
-        let acquired = loop {
-            match take(py, hold, true, None) {
-                Ok(Some(acquired)) => break acquired,
-                Ok(None) => {}
-                // The lock itself is there, so that it was a signal handler.
-                Err(error) if raised.is_err() || hold.lock().is_err() => return Err(error),
-                Err(error) => raised = Err(error),
-            }
+        let Some(acquired) = acquired else {
+            return Ok(false);
         };
-        if let Self::Recursive(_) = self {
-            let lock = hold.lock().map_err(Error::from)?;
-            lock.enter_times(this_thread(), times);
-        }
-        raised.and(tell(py, acquired))
+        self.tell(py, acquired).inspect_err(|_| {
+            // A warning that was turned into an exception: the caller does not have the lock.
+            if let (Acquired::HolderDied(_), Ok(lock)) = (acquired, self.0.lock()) {
+                let _ = lock.release();
+            }
+        })?;
+        Ok(true)
     }
 
-    fn py(&self) -> Python<'py> {
-        match self {
-            Self::Plain(lock) => lock.py(),
-            Self::Recursive(lock) => lock.py(),
-            Self::Other(lock) => lock.py(),
+    /// Takes the lock back after a wait; the pid of its holder that was killed, if one was, and whether it refuses.
+    pub fn take_back(&self, py: Python<'_>) -> PyResult<Acquired> {
+        loop {
+            let until = Deadline::NEVER;
+            match waited(py, until, |patience| self.0.acquire(patience))? {
+                Some(Acquired::Refused(pid)) => {
+                    // The caller is told, and has what it is going to release.
+                    self.acquire_to_repair(py)?;
+                    return Ok(Acquired::Refused(pid));
+                }
+                Some(acquired) => return Ok(acquired),
+                None => {}
+            }
         }
+    }
+
+    /// Tells of a holder that was killed.
+    pub fn tell(&self, py: Python<'_>, acquired: Acquired) -> PyResult<()> {
+        match acquired {
+            Acquired::Clean => Ok(()),
+            Acquired::Refused(pid) => Err(errors::owner_died(py, pid, &self.name())),
+            Acquired::HolderDied(pid) => errors::warn_owner_died(py, pid, &self.name()),
+        }
+    }
+
+    /// Acquires to repair what the lock guards: the pid of the holder that was killed, if one was.
+    fn acquire_to_repair(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        let until = deadline(true, None);
+        match waited(py, until, |patience| self.0.acquire_to_repair(patience))? {
+            Some(Acquired::HolderDied(pid)) => Ok(Some(pid)),
+            _ => Ok(None), // no deadline, no refusal
+        }
+    }
+
+    fn name(&self) -> String {
+        let handle = self.0.handle();
+        format!("{} {}.{}", self.1, handle.index, handle.generation)
     }
 }
 
-fn not_owned() -> PyErr {
+pub fn not_owned() -> PyErr {
     PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
 }
 
 /// Who holds the lock, for `repr`: slot and generation bits of the holder, and this process's own.
-fn holder(hold: &Hold) -> Result<(Option<u32>, u32), Error> {
+pub fn holder(hold: &Hold) -> Result<(Option<u32>, u32), Error> {
     let me = hold.family().me()?;
     Ok((hold.lock()?.holder(), UserLock::name_of(me)))
 }
@@ -183,18 +119,24 @@ fn holder(hold: &Hold) -> Result<(Option<u32>, u32), Error> {
 /// A lock that any thread of any process may release.
 #[pyclass(subclass, frozen, module = "manycore._engine")]
 pub struct PlainLock {
-    hold: Hold,
+    pub hold: Hold,
 }
 
 #[pymethods]
 impl PlainLock {
-    /// A new lock; or, with `handle`, one that exists.
+    /// A new lock, which `refuses` after a death; or, with `handle`, one that exists.
     #[new]
-    #[pyo3(signature = (*, handle=None))]
-    fn new(handle: Option<Parts>) -> Result<Self, Error> {
+    #[pyo3(signature = (*, refuses=false, handle=None))]
+    fn new(refuses: bool, handle: Option<Parts>) -> Result<Self, Error> {
         Ok(Self {
-            hold: make(handle)?,
+            hold: make(handle, refuses)?,
         })
+    }
+
+    /// The pid of the holder that was killed, if nobody has had the lock since.
+    #[getter]
+    fn dead_owner(&self) -> Result<Option<u32>, Error> {
+        Ok(self.hold.lock()?.dead_holder())
     }
 
     /// Family, index and generation: what a pickle of this lock consists of.
@@ -207,11 +149,22 @@ impl PlainLock {
     /// `block=False`.
     #[pyo3(signature = (block=true, timeout=None))]
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        acquire(py, &self.hold, block, timeout)
+        self.named().acquire(py, block, timeout)
+    }
+
+    /// Acquires the lock to repair what it guards: the pid of the holder that was killed, if one was.
+    fn _acquire_to_repair(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        self.named().acquire_to_repair(py)
+    }
+
+    /// Releases the lock as one whose holder was killed.
+    fn _release_unrepaired(&self) -> Result<(), Error> {
+        self.hold.lock()?.release_unrepaired();
+        Ok(())
     }
 
     /// Releases the lock, whoever holds it.
-    fn release(&self) -> PyResult<()> {
+    pub fn release(&self) -> PyResult<()> {
         if self.hold.lock().map_err(Error::from)?.release() {
             Ok(())
         } else {
@@ -227,7 +180,7 @@ impl PlainLock {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        acquire(py, &self.hold, true, None)
+        self.named().acquire(py, true, None)
     }
 
     fn __exit__(
@@ -245,21 +198,33 @@ impl PlainLock {
     }
 }
 
+impl PlainLock {
+    pub fn named(&self) -> Named<'_> {
+        Named(&self.hold, "Lock")
+    }
+}
+
 /// A lock that its owning thread may acquire again.
 #[pyclass(subclass, frozen, module = "manycore._engine")]
 pub struct RecursiveLock {
-    hold: Hold,
+    pub hold: Hold,
 }
 
 #[pymethods]
 impl RecursiveLock {
-    /// A new lock; or, with `handle`, one that exists.
+    /// A new lock, which `refuses` after a death; or, with `handle`, one that exists.
     #[new]
-    #[pyo3(signature = (*, handle=None))]
-    fn new(handle: Option<Parts>) -> Result<Self, Error> {
+    #[pyo3(signature = (*, refuses=false, handle=None))]
+    fn new(refuses: bool, handle: Option<Parts>) -> Result<Self, Error> {
         Ok(Self {
-            hold: make(handle)?,
+            hold: make(handle, refuses)?,
         })
+    }
+
+    /// The pid of the holder that was killed, if nobody has had the lock since.
+    #[getter]
+    fn dead_owner(&self) -> Result<Option<u32>, Error> {
+        Ok(self.hold.lock()?.dead_holder())
     }
 
     /// Family, index and generation: what a pickle of this lock consists of.
@@ -277,11 +242,31 @@ impl RecursiveLock {
         if lock.reenter(me, thread) {
             return Ok(true);
         }
-        let acquired = acquire(py, &self.hold, block, timeout)?;
+        let acquired = self.named().acquire(py, block, timeout)?;
         if acquired {
             lock.enter(thread);
         }
         Ok(acquired)
+    }
+
+    /// Acquires the lock to repair what it guards: the pid of the holder that was killed, if one was.
+    fn _acquire_to_repair(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        let me = self.hold.family().me().map_err(Error::from)?;
+        let lock = self.hold.lock().map_err(Error::from)?;
+        let thread = this_thread();
+        if lock.reenter(me, thread) {
+            return Ok(None);
+        }
+        let pid = self.named().acquire_to_repair(py)?;
+        lock.enter(thread);
+        Ok(pid)
+    }
+
+    /// Releases the lock as one whose holder was killed.
+    fn _release_unrepaired(&self) -> Result<(), Error> {
+        let me = self.hold.family().me()?;
+        self.hold.lock()?.leave_unrepaired(me, this_thread());
+        Ok(())
     }
 
     /// Releases the lock once; only its owner may.
@@ -319,5 +304,11 @@ impl RecursiveLock {
         let lock = self.hold.lock().map_err(Error::from)?;
         let mine = lock.is_held_by(owner, this_thread());
         Ok((held_by, me, lock.depth(), mine))
+    }
+}
+
+impl RecursiveLock {
+    pub fn named(&self) -> Named<'_> {
+        Named(&self.hold, "RLock")
     }
 }

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use manycore_ipc::wait::Patience;
+use manycore_ipc::HandleError;
+use manycore_ipc::wait::{GaveUp, Patience};
 use manycore_os::Deadline;
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
+
+use crate::errors::Error;
 
 /// The deadline of a `(block, timeout)` pair, as the standard library means it: a negative timeout is
 /// none at all to wait for.
@@ -38,4 +42,18 @@ pub fn detached<R: Send>(
         let result = wait(&mut Patience::new(until, &mut tick));
         (result, raised)
     })
+}
+
+/// Waits as [`detached`]; `None` when the time was up.
+pub fn waited<R: Send>(
+    py: Python<'_>,
+    until: Deadline,
+    wait: impl FnOnce(&mut Patience<'_>) -> Result<Result<R, GaveUp>, HandleError> + Send,
+) -> PyResult<Option<R>> {
+    let (result, raised) = detached(py, until, wait);
+    match result.map_err(Error::from)? {
+        Ok(result) => Ok(Some(result)),
+        Err(GaveUp::TimedOut) => Ok(None),
+        Err(GaveUp::Interrupted) => Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))),
+    }
 }

@@ -8,9 +8,9 @@ use pyo3::exceptions::{PyAssertionError, PyKeyboardInterrupt};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::any_lock::AnyLock;
 use crate::errors::Error;
 use crate::family::{self, Parts};
-use crate::lock::AnyLock;
 use crate::message;
 use crate::wait::{deadline, detached};
 

@@ -4,6 +4,7 @@ use super::{Family, Hold};
 use crate::block::Blocks;
 use crate::error::HandleError;
 use crate::fault;
+use crate::lock::Tokens;
 use crate::object::Objects;
 use crate::object::header::{Handle, Kind};
 use crate::object::memory::MemoryBody;
@@ -116,6 +117,11 @@ impl Family {
             }
             Kind::Group => blocks.free_bound_to(index)?,
             Kind::Condition | Kind::Barrier => Self::free_roll(objects, &blocks, index, kind)?,
+            Kind::Semaphore | Kind::RwLock => {
+                if let Some(block) = objects.body::<Tokens>(index)?.block() {
+                    blocks.free_if_bound(block, index, u64::MAX); // as above
+                }
+            }
             Kind::Lock | Kind::Source | Kind::End | Kind::Event => {}
         }
         fault::point("object.emptied");

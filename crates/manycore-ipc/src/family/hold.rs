@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::Family;
 use crate::block::Blocks;
+use crate::block::allocator::Taken;
 use crate::error::HandleError;
 use crate::heap::Bytes;
 use crate::heap::shared::Shared;
-use crate::lock::{Acquired, UserLock};
+use crate::lock::{Access, Acquired, Shares, Tokens, UserLock, shares};
 use crate::object::Objects;
 use crate::object::group::{GroupBody, Row};
 use crate::object::header::{Handle, Kind, Object};
@@ -158,10 +159,108 @@ impl Hold {
     ) -> Result<Result<Acquired, GaveUp>, HandleError> {
         let (family, me, lock) = (self.family, self.family.me()?, self.lock()?);
         Ok(lock.acquire(me, patience, |holder| {
-            let number = OwnerId::from_bits(holder).slot();
-            let _ = family.reap(number); // does nothing unless that process is confirmed dead
-            family.hand_over_if_killed(lock, number);
+            family.look_after_holder(lock, holder)
         }))
+    }
+
+    /// The same by who repairs what the lock guards: it is not refused.
+    ///
+    /// # Errors
+    /// When the object is no lock, or the patience ends.
+    pub fn acquire_to_repair(
+        &self,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<Acquired, GaveUp>, HandleError> {
+        let (family, me, lock) = (self.family, self.family.me()?, self.lock()?);
+        let look_after = |holder| family.look_after_holder(lock, holder);
+        Ok(lock.acquire_to_repair(me, patience, look_after))
+    }
+
+    fn tokens(&self, kind: Kind) -> Result<Shares, HandleError> {
+        let tokens: &Tokens = self.body(kind)?;
+        let index = self.handle.index;
+        Ok(Shares::new(tokens, index, self.family.blocks()?))
+    }
+
+    /// The object as a semaphore.
+    ///
+    /// # Errors
+    /// When it is none.
+    #[inline]
+    pub fn semaphore(&self) -> Result<&'static Tokens, HandleError> {
+        self.body(Kind::Semaphore)
+    }
+
+    /// The shares of the semaphore.
+    ///
+    /// # Errors
+    /// When the object is none.
+    pub fn semaphore_shares(&self) -> Result<Shares, HandleError> {
+        self.tokens(Kind::Semaphore)
+    }
+
+    /// Takes a token of the semaphore, which is a signal: it does not come back when this process is killed.
+    ///
+    /// # Errors
+    /// When the object is no semaphore, or the patience ends.
+    pub fn take_token(
+        &self,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<(), GaveUp>, HandleError> {
+        let shares = self.semaphore_shares()?;
+        let look_after = || self.family.look_after_shares(&shares);
+        Ok(shares.tokens().take(patience, look_after))
+    }
+
+    /// Takes a token of the semaphore to hold it: it comes back when this process is killed.
+    ///
+    /// # Errors
+    /// When the object is no semaphore, the patience ends, or there is no room to note it.
+    pub fn hold_token(
+        &self,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<(), GaveUp>, HandleError> {
+        let shares = self.semaphore_shares()?;
+        let look_after = || self.family.look_after_shares(&shares);
+        shares.hold(patience, look_after, &mut || self.make_share_block())
+    }
+
+    /// The same without waiting; `false` when there is none.
+    ///
+    /// # Errors
+    /// When the object is no semaphore, or there is no room to note it.
+    pub fn try_hold_token(&self) -> Result<bool, HandleError> {
+        let shares = self.semaphore_shares()?;
+        shares.try_hold(0, &mut || self.make_share_block())
+    }
+
+    /// The object as a reader-writer lock.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn rw_lock(&self) -> Result<Shares, HandleError> {
+        self.tokens(Kind::RwLock)
+    }
+
+    /// Begins to read or write under the reader-writer lock.
+    ///
+    /// # Errors
+    /// When the object is none, the patience ends, or there is no room to note it.
+    pub fn enter(
+        &self,
+        access: Access,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<Acquired, GaveUp>, HandleError> {
+        let shares = self.rw_lock()?;
+        let look_after = || self.family.look_after_shares(&shares);
+        let mut make_block = || self.make_share_block();
+        shares.enter(access, patience, look_after, &mut make_block)
+    }
+
+    fn make_share_block(&self) -> Result<Taken, HandleError> {
+        let taken = self.family.take_block(shares::BLOCK)?;
+        self.family.blocks()?.bytes(taken.block)?.clear();
+        Ok(taken)
     }
 
     /// The object as a group.

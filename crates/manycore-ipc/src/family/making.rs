@@ -5,7 +5,7 @@ use crate::block::BlockRef;
 use crate::error::{Corrupted, HandleError};
 use crate::fault;
 use crate::heap::Bytes;
-use crate::lock::UserLock;
+use crate::lock::{Tokens, UserLock, tokens};
 use crate::object::Objects;
 use crate::object::group::{GroupBody, Row};
 use crate::object::header::{Handle, Kind, Object};
@@ -48,8 +48,56 @@ impl Family {
     /// # Errors
     /// When there is no room.
     pub fn make_lock(&'static self) -> Result<Hold, HandleError> {
+        self.make_lock_that(false)
+    }
+
+    /// Makes a lock that nobody gets after a holder was killed, but by [`Hold::acquire_to_repair`].
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn make_refusing_lock(&'static self) -> Result<Hold, HandleError> {
+        self.make_lock_that(true)
+    }
+
+    fn make_lock_that(&'static self, refuses: bool) -> Result<Hold, HandleError> {
         self.make(Kind::Lock, |objects, handle| {
-            objects.body::<UserLock>(handle.index)?.initialise();
+            objects.body::<UserLock>(handle.index)?.initialise(refuses);
+            Ok(())
+        })
+    }
+
+    /// Makes a semaphore with `value` tokens, of which there may be `most`. If it `returns` tokens, all that a
+    /// killed process had come back, else those that it held by [`Hold::hold_token`].
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn make_semaphore(
+        &'static self,
+        value: u32,
+        most: u32,
+        returns: bool,
+    ) -> Result<Hold, HandleError> {
+        self.make_tokens(Kind::Semaphore, value, most, returns)
+    }
+
+    /// Makes a reader-writer lock.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn make_rw_lock(&'static self) -> Result<Hold, HandleError> {
+        self.make_tokens(Kind::RwLock, tokens::MOST, tokens::MOST, true)
+    }
+
+    fn make_tokens(
+        &'static self,
+        kind: Kind,
+        value: u32,
+        most: u32,
+        returns: bool,
+    ) -> Result<Hold, HandleError> {
+        self.make(kind, |objects, handle| {
+            let tokens: &Tokens = objects.body(handle.index)?;
+            tokens.initialise(value, most, returns);
             Ok(())
         })
     }

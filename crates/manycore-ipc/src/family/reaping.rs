@@ -6,11 +6,10 @@ use super::Family;
 use crate::block::Blocks;
 use crate::error::HandleError;
 use crate::fault;
-use crate::lock::UserLock;
+use crate::lock::{Shares, Tokens, UserLock};
 use crate::object::Objects;
 use crate::object::header::{Kind, Phase};
-use crate::registry::slot::Tenancy;
-use crate::registry::{OwnerId, Status};
+use crate::registry::OwnerId;
 use crate::ring::Ring;
 
 /// A process that was found dead and cleaned up after.
@@ -96,14 +95,20 @@ impl Family {
         me: OwnerId,
     ) -> Result<(), HandleError> {
         let (objects, blocks) = (Objects::new(self.heap, me), Blocks::new(self.heap, me));
-        objects.for_each_live(|index, stage| match stage.kind {
-            Some(Kind::Lock) if was_killed => {
+        let killed = was_killed.then_some(pid);
+        objects.for_each_live(|index, stage| match (stage.kind, killed) {
+            (Some(Kind::Lock), Some(pid)) => {
                 if let Ok(lock) = objects.body::<UserLock>(index) {
                     lock.hand_over(dead, pid);
                 }
             }
-            Some(kind) => self.forget_waiter(index, kind, dead, me),
-            None => {}
+            (Some(Kind::Semaphore | Kind::RwLock), _) => {
+                if let Ok(tokens) = objects.body::<Tokens>(index) {
+                    settle_shares(&Shares::new(tokens, index, blocks), dead, killed);
+                }
+            }
+            (Some(kind), _) => self.forget_waiter(index, kind, dead, me),
+            (None, _) => {}
         })?;
         fault::point("recover.locks");
         blocks.sweep(dead, |index| self.settle(index, blocks, objects))?;
@@ -115,17 +120,30 @@ impl Family {
         Ok(())
     }
 
-    /// Hands a lock over while another process is still cleaning up after its holder: that one may have
-    /// been stopped.
-    pub(super) fn hand_over_if_killed(&self, lock: &UserLock, number: usize) {
-        if let Ok(Tenancy {
-            status: Status::Killed,
-            generation,
-            pid,
-            ..
-        }) = self.registry().tenancy(number)
-        {
-            lock.hand_over(OwnerId::new(number, generation), pid);
+    /// Hands a lock over if its holder was killed: also while another process is still cleaning up after that,
+    /// which may have been stopped.
+    pub(super) fn look_after_holder(&self, lock: &UserLock, holder: u32) {
+        let number = OwnerId::from_bits(holder).slot(); // a name has the slot in the same place
+        let _ = self.reap(number); // does nothing unless that process is confirmed dead
+        if let Some((owner, pid)) = self.registry().killed_in(number) {
+            lock.hand_over(owner, pid);
+        }
+    }
+
+    /// Cleans up behind those that have, or wait for, tokens and were killed: also where another process is
+    /// still at it, as in [`Family::look_after_holder`].
+    pub(super) fn look_after_shares(&self, shares: &Shares) {
+        let registry = self.registry();
+        for owner in shares.owners() {
+            let number = owner.slot();
+            if !registry.may_have_ended(number) {
+                continue; // no death without its mark, where there is one
+            }
+            let _ = self.reap(number); // does nothing unless that process is confirmed dead
+            match registry.killed_in(number) {
+                Some((killed, pid)) if killed == owner => settle_shares(shares, owner, Some(pid)),
+                _ => {}
+            }
         }
     }
 
@@ -136,5 +154,12 @@ impl Family {
         if let (true, Ok(ring)) = (is_ring, Ring::new(index, blocks, objects)) {
             ring.settle();
         }
+    }
+}
+
+/// What cannot be settled is damaged, and shows again where it is used.
+fn settle_shares(shares: &Shares, dead: OwnerId, killed: Option<u32>) {
+    if shares.may_have(dead) {
+        let _ = shares.settle(dead, killed);
     }
 }

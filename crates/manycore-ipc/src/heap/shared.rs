@@ -40,6 +40,8 @@ unsafe impl Shared for Entry {}
 unsafe impl Shared for crate::ring::layout::RingBody {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::lock::user::UserLock {}
+// SAFETY: `repr(C)`, words and an engine lock.
+unsafe impl Shared for crate::lock::tokens::Tokens {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::sync::EventBody {}
 // SAFETY: `repr(C)`, words and an engine lock.

@@ -15,6 +15,9 @@
 //! so, and the next owner reports it. What a process holds when it leaves in order stays held, as with the
 //! standard library.
 //!
+//! A lock that *refuses* is not taken then: whoever comes is told of the death, until one takes it to repair
+//! what it guards. If that one gives it up unrepaired, or is killed, it is refused again.
+//!
 //! A hand-over is one compare-and-swap of the word, and anyone who knows that the holder has ended may make
 //! it: what lies beside the word bears the name of the owner it is about, so that nothing of a dead owner has
 //! to be cleared.
@@ -46,13 +49,16 @@ pub enum Acquired {
     Clean,
     /// Its holder, with this pid, was killed while holding it.
     HolderDied(u32),
+    /// It was not: its holder, with this pid, was killed, and nobody has repaired what it guards.
+    Refused(u32),
 }
 
 /// See the module.
 #[repr(C, align(64))]
 pub struct UserLock {
     word: Word32,
-    spare: Word32,
+    /// One when it refuses after a death.
+    refuses: Word32,
     /// `holder:32 | pid:32`: the holder that was killed last.
     dead: Word64,
     /// Of a recursive lock: the owning thread.
@@ -64,8 +70,9 @@ pub struct UserLock {
 
 impl UserLock {
     /// Makes the lock free. For an object that is not live yet.
-    pub(crate) fn initialise(&self) {
+    pub(crate) fn initialise(&self, refuses: bool) {
         self.word.store(0, Relaxed); // published with the object
+        self.refuses.store(u32::from(refuses), Relaxed);
         self.dead.store(0, Relaxed);
         self.thread.store(0, Relaxed);
         self.depth.store(0, Relaxed);
@@ -74,13 +81,36 @@ impl UserLock {
     /// Acquires the lock if it is free.
     #[inline]
     pub fn try_acquire(&self, me: OwnerId) -> Option<Acquired> {
+        self.try_acquire_unless(|| self.refuses(), me)
+    }
+
+    #[inline]
+    fn try_acquire_unless(&self, refuses: impl FnOnce() -> bool, me: OwnerId) -> Option<Acquired> {
         let name = Self::name_of(me);
         // Acquire pairs with the Release in `release` and `hand_over`.
         match self.word.compare_exchange(0, name, Acquire, Relaxed) {
             Ok(_) => Some(Acquired::Clean),
+            Err(DIED) if refuses() => Some(Acquired::Refused(self.dead_pid())),
             Err(DIED) => self.try_take(DIED, name),
             Err(_) => None,
         }
+    }
+
+    /// Whether a death has to be repaired before anybody gets the lock.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.refuses.load(Relaxed) == 1 // set once, before the object is live
+    }
+
+    /// The holder that was killed, if nobody has had the lock since: its pid.
+    #[must_use]
+    pub fn dead_holder(&self) -> Option<u32> {
+        let died = self.word.load(Acquire) & HOLDER == DIED; // pairs with the exchange in `hand_over`
+        died.then(|| self.dead_pid())
+    }
+
+    fn dead_pid(&self) -> u32 {
+        (self.dead.load(Relaxed) & TIMES) as u32 // noted before the word said so
     }
 
     /// Takes the lock if its word still is `free`.
@@ -92,8 +122,7 @@ impl UserLock {
             return Some(Acquired::Clean);
         }
         fault::point("lock.inherited");
-        let pid = (self.dead.load(Relaxed) & TIMES) as u32; // noted before the word said so
-        Some(Acquired::HolderDied(pid))
+        Some(Acquired::HolderDied(self.dead_pid()))
     }
 
     /// Acquires the lock, sleeping while it is held. `check_holder` runs after each slice of sleep with
@@ -105,16 +134,46 @@ impl UserLock {
         &self,
         me: OwnerId,
         patience: &mut Patience<'_>,
+        check_holder: impl FnMut(u32),
+    ) -> Result<Acquired, GaveUp> {
+        self.acquire_unless(self.refuses(), me, patience, check_holder)
+    }
+
+    /// The same by who repairs what the lock guards: it is not refused.
+    ///
+    /// # Errors
+    /// When the patience ends first.
+    pub fn acquire_to_repair(
+        &self,
+        me: OwnerId,
+        patience: &mut Patience<'_>,
+        check_holder: impl FnMut(u32),
+    ) -> Result<Acquired, GaveUp> {
+        self.acquire_unless(false, me, patience, check_holder)
+    }
+
+    fn acquire_unless(
+        &self,
+        refuses: bool,
+        me: OwnerId,
+        patience: &mut Patience<'_>,
         mut check_holder: impl FnMut(u32),
     ) -> Result<Acquired, GaveUp> {
         if spin::look(|| is_free(self.word.load(Relaxed))) {
-            if let Some(acquired) = self.try_acquire(me) {
+            if let Some(acquired) = self.try_acquire_unless(|| refuses, me) {
                 return Ok(acquired);
             }
         }
         let mut is_last_look = false;
         loop {
             let word = self.word.load(Relaxed);
+            if refuses && word & HOLDER == DIED {
+                // Acquire pairs with `hand_over`, which wakes all who sleep: each is told the same.
+                if let Some(pid) = self.dead_holder() {
+                    return Ok(Acquired::Refused(pid));
+                }
+                continue;
+            }
             if is_free(word) {
                 // Others may sleep: who has slept keeps WAITERS set.
                 match self.try_take(word, Self::name_of(me) | WAITERS) {
@@ -160,6 +219,15 @@ impl UserLock {
             let _ = self.word.compare_exchange(0, DIED, Release, Relaxed);
         }
         !is_free(word)
+    }
+
+    /// Releases the lock as one whose holder was killed, by who has not repaired what it guards after all.
+    pub fn release_unrepaired(&self) {
+        // Release: as in `release`. `dead` says who was killed last, until another holder is.
+        if self.word.swap(DIED, Release) & WAITERS != 0 {
+            fault::point("lock.abandoned");
+            kernel::wake(&self.word, u32::MAX);
+        }
     }
 
     /// Acquires a recursive lock again if this thread has it.
@@ -210,6 +278,17 @@ impl UserLock {
             self.release();
         }
         Some(left)
+    }
+
+    /// Leaves a recursive lock, and releases it as one whose holder was killed; `false` when this thread does
+    /// not have it.
+    pub fn leave_unrepaired(&self, me: OwnerId, thread: u64) -> bool {
+        let mine = self.is_held_by(me, thread);
+        if mine {
+            self.thread.store(0, Relaxed); // as in `leave`
+            self.release_unrepaired();
+        }
+        mine
     }
 
     /// Whether this thread of this process has the recursive lock.
@@ -305,10 +384,10 @@ fn is_free(word: u32) -> bool {
 
 #[cfg(test)]
 impl UserLock {
-    pub(super) fn for_test() -> Self {
+    pub(in crate::lock) fn for_test() -> Self {
         Self {
             word: Word32::new(0),
-            spare: Word32::new(0),
+            refuses: Word32::new(0),
             dead: Word64::new(0),
             thread: Word64::new(0),
             depth: Word64::new(0),
@@ -316,7 +395,7 @@ impl UserLock {
         }
     }
 
-    pub(super) fn has_waiters(&self) -> bool {
+    pub(in crate::lock) fn has_waiters(&self) -> bool {
         self.word.load(Relaxed) & WAITERS != 0
     }
 }
@@ -327,12 +406,37 @@ mod tests {
 
     use super::*;
 
+    const ME: u32 = 0x1001;
+    const OTHER: u32 = 0x1002;
+
     fn lock() -> UserLock {
         UserLock::for_test()
     }
 
-    const ME: u32 = 0x1001;
-    const OTHER: u32 = 0x1002;
+    #[test]
+    fn a_lock_that_refuses_is_repaired_before_anybody_gets_it() {
+        let (lock, me, other) = (lock(), OwnerId::from_bits(ME), OwnerId::from_bits(OTHER));
+        lock.initialise(true);
+        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+        lock.hand_over(other, 77);
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        for _ in 0..2 {
+            assert_eq!(lock.try_acquire(me), Some(Acquired::Refused(77)));
+            let refused = lock.acquire(me, &mut patience, |_| ());
+            assert_eq!(refused, Ok(Acquired::Refused(77)));
+            assert!(!lock.release(), "nobody has it");
+            assert_eq!(lock.dead_holder(), Some(77));
+            let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
+            assert_eq!(taken, Ok(Acquired::HolderDied(77)));
+            assert_eq!((lock.dead_holder(), lock.try_acquire(other)), (None, None));
+            lock.release_unrepaired();
+        }
+        let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
+        assert_eq!(taken, Ok(Acquired::HolderDied(77)));
+        assert!(lock.release());
+        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+    }
 
     #[test]
     fn anyone_may_release_and_twice_is_noticed() {

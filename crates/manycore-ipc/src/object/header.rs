@@ -21,6 +21,10 @@ pub enum Kind {
     Source = 5,
     /// The same for the end of a pipe, which forked children have too.
     End = 6,
+    /// A semaphore.
+    Semaphore = 7,
+    /// A reader-writer lock.
+    RwLock = 12,
     /// A flag to wait for.
     Event = 8,
     /// Those who wait to be notified.
@@ -40,6 +44,8 @@ impl Kind {
         Self::Group,
         Self::Source,
         Self::End,
+        Self::Semaphore,
+        Self::RwLock,
         Self::Event,
         Self::Condition,
         Self::Barrier,

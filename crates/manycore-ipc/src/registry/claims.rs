@@ -109,6 +109,13 @@ impl Registry {
         Ok(won.is_ok().then_some((dead, status == Status::Killed)))
     }
 
+    /// The process in this slot and its pid, if it is confirmed to have been killed.
+    pub(crate) fn killed_in(&self, number: usize) -> Option<(OwnerId, u32)> {
+        let tenancy = self.tenancy(number).ok()?;
+        let owner = OwnerId::new(number, tenancy.generation);
+        (tenancy.status == Status::Killed).then_some((owner, tenancy.pid))
+    }
+
     /// Whether the process in slot `by` (a parent or a reaper) is not there any more. The slot is not
     /// used again before all that names it has been taken over, see [`Registry::is_left_by`].
     fn is_orphan(&self, by: usize) -> bool {

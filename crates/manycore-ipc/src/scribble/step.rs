@@ -11,6 +11,7 @@ use super::value;
 use super::world::World;
 use crate::block::allocator::Taken;
 use crate::family::{Family, Hold, Meeting, Producer};
+use crate::lock::Access;
 use crate::object::Kind;
 use crate::object::cell::Cell;
 use crate::registry::OwnerId;
@@ -220,14 +221,23 @@ impl<'a> Process<'a> {
         let Some(hold) = self.chosen(input) else {
             return;
         };
+        match hold.kind() {
+            Kind::Semaphore => return use_semaphore(hold, input),
+            Kind::RwLock => return use_rw_lock(hold, input),
+            _ => {}
+        }
         let (Ok(lock), Ok(me)) = (hold.lock(), self.family.me()) else {
             return use_waiting(hold, input);
         };
-        match input.below(6) {
+        match input.below(8) {
             0 => drop(lock.try_acquire(me)),
             1 => drop(patiently(input, |patience| hold.acquire(patience).is_ok())),
             2 => drop(lock.release()),
             3 => lock.enter(1),
+            6 => drop(patiently(input, |patience| {
+                hold.acquire_to_repair(patience).is_ok()
+            })),
+            7 => drop((lock.leave_unrepaired(me, 1), lock.dead_holder())),
             4 => drop((lock.reenter(me, 1), lock.depth(), lock.holder())),
             _ => drop((lock.leave(me, 1), lock.is_held_by(me, 1))),
         }
@@ -364,4 +374,37 @@ pub(super) fn patiently<R>(input: &mut Input<'_>, wait: impl FnOnce(&mut Patienc
         _ => Deadline::after(Duration::from_micros(50)),
     };
     wait(&mut Patience::new(until, &mut tick))
+}
+
+fn use_semaphore(hold: &Hold, input: &mut Input<'_>) {
+    let (Ok(tokens), Ok(shares)) = (hold.semaphore(), hold.semaphore_shares()) else {
+        return;
+    };
+    match input.below(6) {
+        0 => drop(tokens.try_take()),
+        1 => drop(patiently(input, |patience| {
+            hold.take_token(patience).is_ok()
+        })),
+        2 => drop(tokens.give()),
+        3 => drop(hold.try_hold_token()),
+        4 => drop(patiently(input, |patience| {
+            hold.hold_token(patience).is_ok()
+        })),
+        _ => drop((shares.give_back(), tokens.value(), tokens.most())),
+    }
+}
+
+fn use_rw_lock(hold: &Hold, input: &mut Input<'_>) {
+    let Ok(shares) = hold.rw_lock() else {
+        return;
+    };
+    let access = [Access::Read, Access::Write][input.below(2)];
+    match input.below(4) {
+        0 => drop(shares.try_enter(access)),
+        1 => drop(patiently(input, |patience| {
+            hold.enter(access, patience).is_ok()
+        })),
+        2 => drop(shares.leave(access)),
+        _ => drop((shares.readers_and_writer(), shares.dead_writer())),
+    }
 }

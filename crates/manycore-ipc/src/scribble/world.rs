@@ -15,6 +15,9 @@ use crate::block::{Blocks, State};
 use crate::error::{Corrupted, HandleError};
 use crate::family::{Family, Hold};
 use crate::heap::layout::{LEAST, SLOTS};
+use crate::lock::shares::BLOCK;
+use crate::lock::tokens::{INLINE, MOST};
+use crate::lock::{Access, Shares};
 use crate::object::header::{Phase, Stage};
 use crate::object::{Handle, Kind, Objects};
 use crate::registry::{OwnerId, Slot};
@@ -120,7 +123,9 @@ impl World {
         put(family, &made[0].ring()?, 4, 50_000, &travelling);
         put(family, &made[0].ring()?, 5, 7_000, &[]);
         put(family, &made[0].ring()?, 6, 7_000, &[]);
-        made.push(self.bury_ghost(&made)?);
+        let ghosts = self.bury_ghost(&made)?;
+        made.push(ghosts);
+        made.extend(self.make_tokens()?);
         made.push(family.make_event()?);
         made.push(self.condition_of_a_ghost()?);
         made.push(self.barrier_of_a_ghost()?);
@@ -213,6 +218,43 @@ impl World {
         }
         std::mem::forget(theirs);
         Ok(hold)
+    }
+
+    /// Semaphores, of which one has a block for shares, and a reader-writer lock. The dead one has some of each,
+    /// and had one more but for the commit.
+    fn make_tokens(&self) -> Result<[Hold; 3], HandleError> {
+        let family = self.family;
+        let few = family.make_semaphore(3, 3, true)?;
+        let many = family.make_semaphore(MOST, MOST, false)?;
+        let rw_lock = family.make_rw_lock()?;
+        let heap = family.heap();
+        let mut make_block = || {
+            let taken = family.take_block(BLOCK)?;
+            family.blocks()?.bytes(taken.block)?.clear();
+            Ok(taken)
+        };
+        let index = many.handle().index;
+        for number in 0..INLINE {
+            let other = OwnerId::new(SLOTS - 1 - number, 1);
+            let shares = Shares::new(many.semaphore()?, index, Blocks::new(heap, other));
+            shares.try_hold(0, &mut make_block)?;
+        }
+        many.try_hold_token()?;
+        let tokens = few.semaphore()?;
+        let dead = Shares::new(tokens, few.handle().index, Blocks::new(heap, self.dead));
+        dead.try_hold(0, &mut make_block)?;
+        let before = tokens.state();
+        dead.try_hold(0, &mut make_block)?;
+        tokens.restore(before);
+        tokens.lock.pretend_held(OWNER_DIED);
+        let shares = rw_lock.rw_lock()?;
+        let dead = Shares::new(
+            shares.tokens(),
+            rw_lock.handle().index,
+            Blocks::new(heap, self.dead),
+        );
+        dead.try_enter(Access::Write)?;
+        Ok([few, many, rw_lock])
     }
 
     fn set_phase(&self, index: u32, phase: Phase) -> Result<(), Corrupted> {

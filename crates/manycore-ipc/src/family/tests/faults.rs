@@ -9,6 +9,8 @@ use std::sync::mpsc;
 use super::*;
 use crate::block::{Blocks, State};
 use crate::family::Meeting;
+use crate::lock::Shares;
+use crate::lock::tokens::{INLINE, MOST};
 use crate::object::cell::Cell;
 use crate::ring::Watch;
 use crate::ring::pollers::Event;
@@ -33,6 +35,13 @@ const PLACES: &[&str] = &[
     "lock.inherited",
     "lock.handed",
     "lock.released",
+    "lock.abandoned",
+    "tokens.given",
+    "tokens.waiting",
+    "shares.noted",
+    "shares.changed",
+    "shares.extending",
+    "shares.returned",
     "fork.reserved",
     "fork.held",
     "fork.adopting",
@@ -190,6 +199,7 @@ fn everything() {
     let value = family.make_memory(100_000).expect("room");
     let cell = Cell::new(family.heap(), value.memory().expect("memory")).expect("long enough");
     assert_eq!(cell.write(b"value"), Ok(true));
+    use_tokens(family);
     wait_for_each_other(&ring);
     wait_at_two_bells(family);
     wait_for_an_event(family);
@@ -233,6 +243,35 @@ fn everything() {
     assert_eq!(given_up, Err(GaveUp::TimedOut));
     assert!(user_lock.release());
     family.leave();
+}
+
+/// Takes and gives tokens, with and without shares; others wait for them and have as many shares as there is
+/// room for. Gives up a lock that it has not repaired.
+fn use_tokens(family: &'static Family) {
+    let hold = family.make_semaphore(MOST, MOST, false).expect("room");
+    let tokens = hold.semaphore().expect("a semaphore");
+    for number in 1..=INLINE {
+        let other = OwnerId::new(number, 7);
+        let blocks = Blocks::new(family.heap(), other);
+        let shares = Shares::new(tokens, hold.handle().index, blocks);
+        let held = shares.try_hold(0, &mut || Err(HandleError::Gone));
+        assert_eq!(held, Ok(true));
+    }
+    assert_eq!(hold.try_hold_token(), Ok(true));
+    drop(hold);
+    let hold = family.make_semaphore(0, 1, false).expect("room");
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+    let none = hold.take_token(&mut patience).expect("a semaphore");
+    assert_eq!(none, Err(GaveUp::TimedOut));
+    assert!(hold.semaphore().expect("a semaphore").give());
+    let hold = family.make_refusing_lock().expect("room");
+    let lock = hold.lock().expect("a lock");
+    let _ = lock.try_acquire(family.me().expect("registered"));
+    let waiter = OwnerId::from_bits(1);
+    let given_up = lock.acquire(waiter, &mut patience, |_| ());
+    assert_eq!(given_up, Err(GaveUp::TimedOut));
+    lock.release_unrepaired();
 }
 
 /// Threads wait for each other at one of the ring's locks, after one has died inside, and at its bell.
@@ -374,7 +413,9 @@ fn a_process_that_is_killed_at_any_named_place_leaves_nothing() {
             let held = family.hold(lock.handle(), Kind::Lock).expect("held");
             let me = family.me().expect("registered");
             let _ = held.lock().expect("a lock").try_acquire(me);
-            std::mem::forget((held, family.make_lock()));
+            let semaphore = family.make_semaphore(1, 1, false).expect("room");
+            assert_eq!(semaphore.try_hold_token(), Ok(true));
+            std::mem::forget((held, semaphore, family.make_lock()));
             let blocks = family.blocks().expect("registered");
             let _ = blocks.take(3 << 20).map(|taken| blocks.free(taken.block));
             blocks.collect_returned_now();

@@ -11,6 +11,7 @@
 //! | [`producers`] | the end of a stream |
 //! | [`places`] | joining, forking, and slots that change hands |
 //! | [`scribbles`] | words that were scribbled on |
+//! | [`tokens`] | more holders of tokens than an object's body has room for |
 
 mod choosers;
 mod deaths;
@@ -20,6 +21,7 @@ mod handovers;
 mod places;
 mod producers;
 mod scribbles;
+mod tokens;
 
 use std::sync::atomic::Ordering::Relaxed;
 

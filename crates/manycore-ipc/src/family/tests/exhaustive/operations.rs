@@ -2,6 +2,7 @@
 
 use super::scene::{Actor, Who};
 use super::*;
+use crate::lock::Access;
 
 /// What an operation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +107,16 @@ fn some_that_died(world: &World, me: &Actor) {
         let held = family.hold(me.names.lock, Kind::Lock).expect("held");
         let owner = family.me().expect("registered");
         let _ = held.lock().expect("a lock").try_acquire(owner);
+        let semaphore = family.hold(me.names.semaphore, Kind::Semaphore);
+        let rw_lock = family.hold(me.names.rw_lock, Kind::RwLock).expect("held");
+        let mut tick = || true;
+        let entered = rw_lock.enter(
+            Access::Write,
+            &mut Patience::new(Deadline::PASSED, &mut tick),
+        );
+        assert!(matches!(entered, Ok(Ok(_))));
+        assert_eq!(semaphore.as_ref().expect("held").try_hold_token(), Ok(true));
+        let held = (held, semaphore, rw_lock);
         let taken = family.take_block(1).expect("room");
         drop(family.prepare_fork());
         std::mem::forget((held, taken));
@@ -359,7 +370,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         },
     },
     Operation {
-        name: "make and free a lock, memory and a group",
+        name: "make and free a lock, memory, a group and tokens",
         part: Part::Objects,
         heap: LEAST * 4,
         shape: UNBOUNDED,
@@ -369,7 +380,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
             let small = actor.family.make_memory(100).expect("room");
             let large = actor.family.make_memory(10_000).expect("room");
             let group = actor.family.make_group(3).expect("room");
-            drop((lock, small, large, group));
+            let semaphore = actor.family.make_semaphore(1, 1, false).expect("room");
+            let rw_lock = actor.family.make_rw_lock().expect("room");
+            drop((lock, small, large, group, semaphore, rw_lock));
             actor.family.free_buried().expect("sound");
         },
     },
@@ -396,6 +409,30 @@ pub(super) const OPERATIONS: &[Operation] = &[
         shape: UNBOUNDED,
         before: nothing,
         run: Actor::use_the_lock,
+    },
+    Operation {
+        name: "use a lock that is refused after a death",
+        part: Part::Objects,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: nothing,
+        run: Actor::repair_and_use_the_lock,
+    },
+    Operation {
+        name: "hold tokens",
+        part: Part::Objects,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: nothing,
+        run: Actor::hold_all_tokens,
+    },
+    Operation {
+        name: "read and write",
+        part: Part::Objects,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: nothing,
+        run: Actor::read_and_write,
     },
     Operation {
         name: "make and free an event, a condition with many places and a barrier",
@@ -515,6 +552,9 @@ pub(super) fn go_on(actor: &Actor, cleans_first: bool) {
     actor.use_the_lock();
     actor.wait_and_notify();
     actor.meet();
+    actor.repair_and_use_the_lock();
+    actor.hold_all_tokens();
+    actor.read_and_write();
     drop(actor.hold(actor.names.inner, Kind::Lock));
     actor.store_and_discard();
     actor.family.reap_dead(true);
@@ -531,6 +571,19 @@ pub(super) fn go_on_beside(actor: &Actor) {
         actor.use_the_lock();
     }
     drop(lock);
+    let semaphore = actor.hold(actor.names.semaphore, Kind::Semaphore);
+    if semaphore.try_hold_token().expect("room") {
+        let shares = semaphore.semaphore_shares().expect("a semaphore");
+        assert_eq!(shares.give_back(), Ok(true));
+    }
+    let rw_lock = actor.hold(actor.names.rw_lock, Kind::RwLock);
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+    if let Ok(Ok(_)) = rw_lock.enter(Access::Read, &mut patience) {
+        let shares = rw_lock.rw_lock().expect("a reader-writer lock");
+        assert_eq!(shares.leave(Access::Read), Ok(true));
+    }
+    drop((semaphore, rw_lock));
     drop(actor.hold(actor.names.inner, Kind::Lock));
     actor.store_and_discard();
     actor.family.reap_dead(true);

@@ -272,7 +272,7 @@ impl<'a> Program<'a> {
                 } = self.lock;
                 assert!(must_report || may_report, "nobody has died with it");
             }
-            Err(error) => panic!("{error:?}, and nobody has it"),
+            other => panic!("{other:?}, and nobody has it"),
         }
         self.lock = LockModel {
             holder: Some(place),

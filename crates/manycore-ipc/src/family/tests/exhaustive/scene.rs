@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::*;
 use crate::block::BlockRef;
 use crate::heap::Bytes;
-use crate::lock::EngineLock;
+use crate::lock::tokens::MOST;
+use crate::lock::{Access, EngineLock};
 use crate::object::Objects;
 use crate::object::cell::Cell;
 use crate::object::group::Row;
@@ -18,6 +19,9 @@ use crate::sync::{Arrival, Condition, Met, Place};
 const BLOCK: usize = 5_000;
 /// Bytes of a value, which is always so many times the same byte.
 const VALUE: usize = 100;
+
+/// Tokens of the semaphore.
+const TOKENS: u32 = 2;
 
 /// Which of the processes; the first two die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,9 @@ pub(super) struct Scene {
     queue: Hold,
     inner: Hold,
     lock: Hold,
+    refusing: Hold,
+    semaphore: Hold,
+    rw_lock: Hold,
     value: Hold,
     group: Hold,
     condition: Hold,
@@ -78,6 +85,9 @@ pub(super) struct Names {
     pub(super) queue: Handle,
     pub(super) inner: Handle,
     pub(super) lock: Handle,
+    refusing: Handle,
+    pub(super) semaphore: Handle,
+    pub(super) rw_lock: Handle,
     value: Handle,
     group: Handle,
     condition: Handle,
@@ -104,6 +114,9 @@ impl Scene {
             queue: family.make_ring(shape).expect("room"),
             inner: family.make_lock().expect("room"),
             lock: family.make_lock().expect("room"),
+            refusing: family.make_refusing_lock().expect("room"),
+            semaphore: family.make_semaphore(TOKENS, MOST, true).expect("room"),
+            rw_lock: family.make_rw_lock().expect("room"),
             value: family.make_memory(Cell::bytes_for(VALUE)).expect("room"),
             group,
             condition: family.make_condition().expect("room"),
@@ -117,6 +130,9 @@ impl Scene {
             queue: self.queue.handle(),
             inner: self.inner.handle(),
             lock: self.lock.handle(),
+            refusing: self.refusing.handle(),
+            semaphore: self.semaphore.handle(),
+            rw_lock: self.rw_lock.handle(),
             value: self.value.handle(),
             group: self.group.handle(),
             condition: self.condition.handle(),
@@ -166,6 +182,9 @@ impl Scene {
         }
         drop(journal);
         survivor.use_the_lock();
+        survivor.repair_and_use_the_lock();
+        survivor.hold_all_tokens();
+        survivor.read_and_write();
         let condition = self.condition.condition().expect("a condition");
         assert_eq!(
             condition.waiting(),
@@ -180,7 +199,7 @@ impl Scene {
         );
         forget_leaked_counts(world.me);
         let pollers = usize::from(ring.has_pollers());
-        world.check(7, 1 + pollers + self.blocks_of_the_group(), what);
+        world.check(10, 1 + pollers + self.blocks_of_the_group(), what);
         drop(self);
         forget_leaked_counts(world.me);
         world.check(0, 0, what);
@@ -192,6 +211,9 @@ impl Scene {
             &self.queue,
             &self.inner,
             &self.lock,
+            &self.refusing,
+            &self.semaphore,
+            &self.rw_lock,
             &self.value,
             &self.group,
             &self.condition,
@@ -207,7 +229,11 @@ impl Scene {
         let condition = self.condition.condition().expect("a condition");
         let barrier = self.barrier.barrier().expect("a barrier");
         let rolls = [condition.0, barrier.roll];
+        let semaphore = self.semaphore.semaphore().expect("a semaphore");
+        let rw_lock = self.rw_lock.rw_lock().expect("a reader-writer lock");
         let locks = [
+            &semaphore.lock,
+            &rw_lock.tokens().lock,
             &family.heap().header().objects.lock,
             &family.heap().header().allocator.lock,
             &ring.body.put.lock,
@@ -492,6 +518,61 @@ impl Actor {
         self.change_the_value();
         assert_eq!(lock.leave(me, thread), Some(false));
         assert_eq!(lock.leave(me, thread), Some(true));
+    }
+
+    /// Takes the lock that is refused after a death, repaired if need be.
+    pub(super) fn repair_and_use_the_lock(&self) {
+        let hold = self.hold(self.names.refusing, Kind::Lock);
+        let lock = hold.lock().expect("a lock");
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+        let acquired = hold.acquire(&mut patience).expect("a lock");
+        match acquired.expect("nobody who lives has it") {
+            Acquired::Clean => assert!(lock.release()),
+            Acquired::Refused(_) => {
+                let acquired = hold.acquire_to_repair(&mut patience).expect("a lock");
+                assert!(matches!(acquired, Ok(Acquired::HolderDied(_))));
+                lock.release_unrepaired();
+                let acquired = hold.acquire_to_repair(&mut patience).expect("a lock");
+                assert!(matches!(acquired, Ok(Acquired::HolderDied(_))));
+                assert!(lock.release());
+            }
+            Acquired::HolderDied(pid) => panic!("taken in spite of the death of {pid}"),
+        }
+    }
+
+    /// Takes all tokens of the semaphore, and gives them back.
+    pub(super) fn hold_all_tokens(&self) {
+        let hold = self.hold(self.names.semaphore, Kind::Semaphore);
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+        for n in 0..TOKENS {
+            let held = hold.hold_token(&mut patience).expect("room");
+            assert_eq!(held, Ok(()), "{:?} finds {n} tokens", self.who);
+        }
+        assert!(!hold.try_hold_token().expect("room"), "one too many");
+        let shares = hold.semaphore_shares().expect("a semaphore");
+        for _ in 0..TOKENS {
+            assert_eq!(shares.give_back(), Ok(true));
+        }
+    }
+
+    /// Reads, twice at a time, and writes, under the reader-writer lock.
+    pub(super) fn read_and_write(&self) {
+        let hold = self.hold(self.names.rw_lock, Kind::RwLock);
+        let shares = hold.rw_lock().expect("a reader-writer lock");
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+        let mut enter = |access| {
+            let entered = hold.enter(access, &mut patience).expect("room");
+            assert!(entered.is_ok(), "{:?}: {access:?} {entered:?}", self.who);
+        };
+        enter(Access::Read);
+        enter(Access::Read);
+        assert_eq!(shares.leave(Access::Read), Ok(true));
+        assert_eq!(shares.leave(Access::Read), Ok(true));
+        enter(Access::Write);
+        assert_eq!(shares.leave(Access::Write), Ok(true));
     }
 
     fn change_the_value(&self) {

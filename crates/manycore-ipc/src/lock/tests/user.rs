@@ -2,8 +2,8 @@
 
 use manycore_os::Deadline;
 
-use super::{Acquired, UserLock};
 use crate::crash::{interrupted, run_until_death};
+use crate::lock::{Acquired, UserLock};
 use crate::registry::OwnerId;
 use crate::wait::{GaveUp, Patience};
 
@@ -14,7 +14,7 @@ const PID: u32 = 77;
 
 fn lock() -> UserLock {
     let lock = UserLock::for_test();
-    lock.initialise();
+    lock.initialise(false);
     lock
 }
 
@@ -135,6 +135,46 @@ fn a_hand_over_that_was_stopped_hides_neither_its_own_report_nor_a_later_one() {
             );
             assert!(lock.release());
             assert_eq!(lock.try_acquire(ME), Some(Acquired::Clean), "once");
+        }
+    }
+}
+
+#[test]
+fn who_repairs_a_lock_and_dies_at_any_store_leaves_it_free_or_to_be_repaired() {
+    for repairs in [false, true] {
+        for stores in 0.. {
+            let lock = lock();
+            lock.initialise(true);
+            let _ = lock.try_acquire(OTHER);
+            lock.hand_over(OTHER, PID);
+            let mut tick = || true;
+            let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+            let finished = run_until_death(stores, || {
+                let _ = lock.acquire_to_repair(DEAD, &mut patience, |_| ());
+                assert_eq!(
+                    acquire(&lock, Deadline::PASSED, |_| ()),
+                    Err(GaveUp::TimedOut)
+                );
+                if repairs {
+                    assert!(lock.release());
+                } else {
+                    lock.release_unrepaired();
+                }
+            });
+            let by = match lock.holder() {
+                Some(_) => PID + 1,
+                None => PID,
+            };
+            lock.hand_over(DEAD, PID + 1);
+            let expected = match finished {
+                Some(()) if repairs => Acquired::Clean,
+                _ => Acquired::Refused(by),
+            };
+            let acquired = acquire(&lock, Deadline::PASSED, |_| ());
+            assert_eq!(acquired, Ok(expected), "after {stores} stores");
+            if finished.is_some() {
+                break;
+            }
         }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use manycore_os::Deadline;
 
-use super::{Acquired, EngineLock, Locked, UserLock};
 use crate::crash::{for_every_death, run_and_count, run_until_death};
+use crate::lock::{Acquired, EngineLock, Locked, UserLock};
 use crate::model::{Model, kernel, spawn};
 use crate::registry::OwnerId;
 use crate::wait::Patience;

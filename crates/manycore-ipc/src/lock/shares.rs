@@ -1,0 +1,402 @@
+//! Shares: which process has taken how many tokens, so that they come back when it is killed.
+//!
+//! A share is a word, `owner:32 | count:32`. The first ones lie in the body; a block has one for each slot of
+//! the registry, for more processes than that.
+//!
+//! Tokens and share change by *one* store, the exchange of the state word. Who changes a share writes what
+//! it is going to be into the journal, `index:16 | count:32 | sequence:16`, for the *next* sequence number of
+//! the state, and then changes the state's tokens and its sequence together. A journal with the state's own
+//! number is what has happened, and is copied into the share before anything else is done; one with
+//! another number has not happened. So who takes over the lock from a dead process has nothing to find out.
+//!
+//! The lock is an engine lock, held for this only. Tokens may be taken and given meanwhile by those that take
+//! no shares.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use manycore_os::Deadline;
+
+use super::tokens::{
+    DIED, INLINE, MOST, VALUE, WAITERS, sequence_of, value_of, with_next_sequence,
+};
+use super::{Guard, Locked, Tokens};
+use crate::block::allocator::Taken;
+use crate::block::{BlockRef, Blocks};
+use crate::error::Corrupted;
+use crate::fault;
+use crate::heap::layout::SLOTS;
+use crate::registry::{OwnerId, Registry};
+use crate::wait::Patience;
+use crate::word::Word64;
+
+/// Bytes of the block of further shares.
+pub(crate) const BLOCK: u64 = (SLOTS * size_of::<Word64>()) as u64;
+
+const OWNER: u32 = 32;
+const COUNT: u64 = (1 << OWNER) - 1;
+const INDEX: u32 = 48;
+const JOURNAL_COUNT: u32 = 16;
+const NUMBER: u64 = (1 << JOURNAL_COUNT) - 1;
+
+/// What came of taking a share.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// It was taken.
+    Done,
+    /// There are not as many tokens.
+    None,
+    /// There is no place to note it: call again with a block.
+    NeedsBlock,
+}
+
+/// Tokens on behalf of a process, with who has taken how many.
+#[derive(Clone, Copy)]
+pub struct Shares {
+    pub(super) tokens: &'static Tokens,
+    index: u32,
+    blocks: Blocks,
+}
+
+/// A share that is about to change.
+#[derive(Clone, Copy)]
+pub(super) struct Share {
+    at: usize,
+    pub(super) owner: OwnerId,
+    pub(super) count: u32,
+}
+
+impl Shares {
+    /// The shares of the tokens in the object with this index.
+    pub(crate) fn new(tokens: &'static Tokens, index: u32, blocks: Blocks) -> Self {
+        Self {
+            tokens,
+            index,
+            blocks,
+        }
+    }
+
+    /// The tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &'static Tokens {
+        self.tokens
+    }
+
+    /// The process on whose behalf.
+    pub(super) fn me(&self) -> OwnerId {
+        self.blocks.me
+    }
+
+    /// Takes `count` tokens as this process's share. Where there is no place to note it, `block` becomes one.
+    ///
+    /// # Errors
+    /// When the heap is corrupted.
+    pub(super) fn take(
+        &self,
+        count: u32,
+        extra: u64,
+        block: &mut Option<Taken>,
+    ) -> Result<Take, Corrupted> {
+        let _guard = self.lock()?;
+        if self.tokens.value() < count {
+            return Ok(Take::None);
+        }
+        let Some(share) = self.own_place(block)? else {
+            return Ok(Take::NeedsBlock);
+        };
+        let taken = self.commit(share, share.count.saturating_add(count), |state| {
+            (value_of(state) >= count).then(|| (state - u64::from(count)) | extra)
+        })?;
+        Ok(if taken.is_some() {
+            Take::Done
+        } else {
+            Take::None
+        })
+    }
+
+    /// Gives `count` tokens back, of this process's share or, `from_any`, of some other's if it has none.
+    /// `None` when there is no such share; `Some(false)` when as many are there as there may be.
+    pub(super) fn give(&self, count: u32, from_any: bool) -> Result<Option<bool>, Corrupted> {
+        let guard = self.lock()?;
+        let mut share = self.share_of(self.me())?.filter(|it| it.count >= count);
+        if share.is_none() && from_any {
+            share = self.find(|it| it.count >= count)?;
+        }
+        let Some(share) = share else {
+            return Ok(None);
+        };
+        let before = self.put_back(share, count, (WAITERS, 0))?;
+        drop(guard);
+        self.tell(before, count);
+        let value = u64::from(value_of(before)) + u64::from(count);
+        Ok(Some(value <= u64::from(self.tokens.most())))
+    }
+
+    /// Tells those who wait for tokens, which are there now. Without the lock.
+    pub(super) fn tell(&self, before: u64, count: u32) {
+        if before & WAITERS != 0 {
+            self.tokens.wake(count);
+        }
+    }
+
+    /// Makes a share smaller and gives as many tokens as there may be, and these bits instead of those; the
+    /// state before.
+    pub(super) fn put_back(
+        &self,
+        share: Share,
+        count: u32,
+        (cleared, set): (u64, u64),
+    ) -> Result<u64, Corrupted> {
+        let most = self.tokens.most();
+        let before = self.commit(share, share.count - count, |state| {
+            let value = value_of(state).saturating_add(count).min(most);
+            Some((state & !(VALUE | cleared)) | u64::from(value) | set)
+        })?;
+        Ok(before.unwrap_or_default()) // `None` only in a test whose process has died
+    }
+
+    /// Settles what a process that has ended had: if it was killed, with its pid, the tokens come back, else
+    /// they stay taken. May be done twice, and by several at once.
+    ///
+    /// # Errors
+    /// When the heap is corrupted.
+    pub(crate) fn settle(&self, dead: OwnerId, killed: Option<u32>) -> Result<(), Corrupted> {
+        let guard = self.lock()?;
+        let is_writer = self.tokens.writer.load(Relaxed) == dead.bits();
+        if is_writer {
+            self.tokens.writer.store(0, Relaxed);
+        }
+        let share = self.share_of(dead)?.filter(|share| share.count > 0);
+        let before = match (share, killed) {
+            (Some(share), Some(pid)) => {
+                let bits = if share.count == MOST { DIED } else { 0 };
+                if bits != 0 {
+                    self.tokens.dead.store(u64::from(pid), Relaxed); // before the state says so
+                }
+                let before = self.put_back(share, share.count, (WAITERS, bits))?;
+                fault::point("shares.returned");
+                before
+            }
+            (Some(share), None) => self.commit(share, 0, Some)?.unwrap_or_default(),
+            (None, _) => self.tokens.state(),
+        };
+        drop(guard);
+        if is_writer || (share.is_some() && killed.is_some()) {
+            self.tell(before, u32::MAX);
+        }
+        Ok(())
+    }
+
+    /// Gives back a block that was made for shares and not needed.
+    pub(super) fn discard(&self, unused: Taken) {
+        self.blocks.free(unused.block);
+    }
+
+    /// How many tokens a process has.
+    ///
+    /// # Errors
+    /// When the heap is corrupted.
+    pub fn count_of(&self, owner: OwnerId) -> Result<u32, Corrupted> {
+        let _guard = self.lock()?;
+        Ok(self.share_of(owner)?.map_or(0, |share| share.count))
+    }
+
+    /// Whether a process has, or has had, a share, or waits to write. A look without the lock: of a process that has ended, it
+    /// sees all that there is.
+    pub(crate) fn may_have(&self, owner: OwnerId) -> bool {
+        if self.tokens.writer.load(Acquire) == owner.bits() {
+            return true;
+        }
+        let is_its = |word: &Word64| owner_of(word.load(Acquire)) == owner; // as in `owners`
+        let further = self.block().and_then(|block| self.further(block, owner));
+        self.tokens.shares.iter().any(is_its) || further.is_some_and(is_its)
+    }
+
+    /// The processes that have, or have had, a share, or wait to write, by a look without the lock.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = OwnerId> {
+        let (block, slots) = (self.block(), Registry::new(self.blocks.heap).used());
+        let further = slots.filter_map(move |slot| {
+            let owner = OwnerId::from_bits(slot as u32);
+            self.further(block?, owner)
+        });
+        // Acquire: whoever is named has joined, and its place in the registry is to be seen.
+        let words = self.tokens.shares.iter().chain(further);
+        let writer = OwnerId::from_bits(self.tokens.writer.load(Acquire));
+        let owners = words.map(|word| owner_of(word.load(Acquire)));
+        owners.chain([writer]).filter(|owner| !owner.is_nobody())
+    }
+
+    /// Takes the lock. Nobody holds it for longer than a change of a share takes.
+    pub(super) fn lock(&self) -> Result<Guard<'static>, Corrupted> {
+        let mut go_on = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+        let registry = Registry::new(self.blocks.heap);
+        let guard = match registry.lock(&self.tokens.lock, &mut patience) {
+            Ok(Locked::Clean(guard)) => guard,
+            Ok(Locked::OwnerDied(guard)) => {
+                guard.repaired(); // by the next line, as always
+                guard
+            }
+            Err(_) => unreachable!("this patience never ends"),
+        };
+        self.apply_journal()?;
+        Ok(guard)
+    }
+
+    /// Copies the last change into its share, if it has happened.
+    fn apply_journal(&self) -> Result<(), Corrupted> {
+        let journal = self.tokens.journal.load(Relaxed); // written under the lock only
+        if journal & NUMBER != sequence_of(self.tokens.state()) & NUMBER {
+            return Ok(());
+        }
+        let count = journal >> JOURNAL_COUNT & COUNT;
+        let Some(word) = self.word((journal >> INDEX) as usize) else {
+            return Err(Corrupted::new("a change of a share names none"));
+        };
+        let share = word.load(Relaxed);
+        if share & COUNT != count {
+            word.store(share & !COUNT | count, Relaxed); // the next change of the journal comes later
+        }
+        Ok(())
+    }
+
+    /// Changes a share and the state by one exchange; the state before, unless `next` refused. Under the lock.
+    pub(super) fn commit(
+        &self,
+        share: Share,
+        count: u32,
+        next: impl Fn(u64) -> Option<u64>,
+    ) -> Result<Option<u64>, Corrupted> {
+        let Some(word) = self.word(share.at) else {
+            return Err(Corrupted::new("a share has no place"));
+        };
+        if owner_of(word.load(Relaxed)) != share.owner {
+            word.store(u64::from(share.owner.bits()) << OWNER, Relaxed); // had no tokens: see `own_place`
+        }
+        let number = sequence_of(with_next_sequence(self.tokens.state())) & NUMBER;
+        let journal = (share.at as u64) << INDEX | u64::from(count) << JOURNAL_COUNT | number;
+        // Release: what was copied from the last journal, and whose share this is, comes first.
+        self.tokens.journal.store(journal, Release);
+        fault::point("shares.noted");
+        let before = self
+            .tokens
+            .change(|state| next(state).map(with_next_sequence));
+        fault::point("shares.changed");
+        Ok(before)
+    }
+
+    /// This process's share, or a place for one.
+    pub(super) fn own_place(&self, block: &mut Option<Taken>) -> Result<Option<Share>, Corrupted> {
+        let me = self.me();
+        let mut free = None;
+        for (at, word) in self.tokens.shares.iter().enumerate() {
+            let word = word.load(Relaxed); // all under the lock
+            let owner = owner_of(word);
+            if owner == me {
+                return Ok(Some(share(at, word)));
+            }
+            if owner.is_nobody() {
+                free = Some(at); // the places behind it were never used
+                break;
+            }
+            if word & COUNT == 0 && free.is_none() {
+                free = Some(at);
+            }
+        }
+        let here = self.block().and_then(|block| self.further(block, me));
+        if let Some(word) = here.map(|word| word.load(Relaxed)) {
+            if owner_of(word) == me {
+                return Ok(Some(share(INLINE + me.slot(), word)));
+            }
+        }
+        if free.is_none() && (self.block().is_some() || self.extend(block)?) {
+            free = Some(INLINE + me.slot());
+        }
+        Ok(free.map(|at| Share {
+            at,
+            owner: me,
+            count: 0,
+        }))
+    }
+
+    /// The share of a process.
+    pub(super) fn share_of(&self, owner: OwnerId) -> Result<Option<Share>, Corrupted> {
+        self.find(|share| share.owner == owner)
+    }
+
+    fn find(&self, is_it: impl Fn(&Share) -> bool) -> Result<Option<Share>, Corrupted> {
+        let block = self.block();
+        let used = Registry::new(self.blocks.heap).used();
+        let further = used.filter_map(|slot| {
+            let word = self.further(block?, OwnerId::from_bits(slot as u32))?;
+            Some((INLINE + slot, word))
+        });
+        let inline = self.tokens.shares.iter().enumerate();
+        // The places behind the first that nobody has were never used.
+        let inline = inline.take_while(|(_, word)| word.load(Relaxed) != 0);
+        let mut all = inline.chain(further);
+        Ok(all.find_map(|(at, word)| {
+            Some(share(at, word.load(Relaxed))).filter(|share| is_it(share))
+        }))
+    }
+
+    /// Makes a block the place of further shares.
+    fn extend(&self, block: &mut Option<Taken>) -> Result<bool, Corrupted> {
+        let Some(taken) = block.take() else {
+            return Ok(false);
+        };
+        let named = BlockRef {
+            len: BLOCK,
+            ..taken.block
+        };
+        self.tokens.name_block(named); // before it is bound: a bound block is found through the body
+        fault::point("shares.extending");
+        let is_bound = self
+            .blocks
+            .bind(named, self.index, u64::MAX, OwnerId::NOBODY)?;
+        if is_bound {
+            Ok(true)
+        } else {
+            Err(Corrupted::new(
+                "a block changed hands while it was being filled",
+            ))
+        }
+    }
+
+    /// The block of further shares, if it is this object's.
+    fn block(&self) -> Option<BlockRef> {
+        let block = self.tokens.block()?;
+        self.blocks
+            .is_lent(block, self.index, u64::MAX)
+            .then_some(block)
+    }
+
+    /// A process's place in the block of further shares.
+    fn further(&self, block: BlockRef, owner: OwnerId) -> Option<&'static Word64> {
+        let bytes = self.blocks.bytes(block).ok()?;
+        let at = bytes.offset() + owner.slot() * size_of::<Word64>();
+        self.blocks.heap.at(at).ok()
+    }
+
+    fn word(&self, at: usize) -> Option<&'static Word64> {
+        match self.tokens.shares.get(at) {
+            Some(word) => Some(word),
+            None if at < INLINE + SLOTS => {
+                self.further(self.block()?, OwnerId::from_bits((at - INLINE) as u32))
+            }
+            None => None,
+        }
+    }
+}
+
+fn owner_of(word: u64) -> OwnerId {
+    OwnerId::from_bits((word >> OWNER) as u32)
+}
+
+fn share(at: usize, word: u64) -> Share {
+    Share {
+        at,
+        owner: owner_of(word),
+        count: (word & COUNT) as u32,
+    }
+}

@@ -1,0 +1,11 @@
+//! Locks and tokens when holders, waiters and reapers die or meet.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`user`] | the lock of the user's |
+//! | [`shares`] | tokens, and who has how many |
+//! | [`read_write`] | reading beside others, writing alone |
+
+mod read_write;
+mod shares;
+mod user;
