@@ -6,9 +6,10 @@ use super::{Family, Hold};
 use crate::block::{BlockRef, Blocks};
 use crate::error::{AllocError, Corrupted, HandleError};
 use crate::fault;
-use crate::object::Kind;
 use crate::object::header::Object;
+use crate::object::{Kind, Objects};
 use crate::registry::OwnerId;
+use crate::registry::slot::Tenancy;
 use crate::sync::roll::{Roll, State};
 use crate::sync::{
     Action, Arrival, Barrier, BarrierBody, Condition, ConditionBody, EventBody, Met, Place,
@@ -98,8 +99,7 @@ impl Family {
         let registry = self.registry();
         for owner in owners {
             let (number, generation) = (owner.slot(), owner.generation());
-            let is_other =
-                |tenancy: crate::registry::slot::Tenancy| tenancy.generation != generation;
+            let is_other = |tenancy: Tenancy| tenancy.generation != generation;
             let has_left = registry.tenancy(number).is_ok_and(is_other);
             if has_left || registry.may_have_ended(number) {
                 self.reap(number);
@@ -113,17 +113,15 @@ impl Family {
     /// What a dead process leaves at conditions and barriers: the others must not wait for it, nor for what it was
     /// given. What cannot be understood, or is locked by a process that was stopped, is left to those who wait there.
     pub(super) fn forget_waiter(&self, index: u32, kind: Kind, dead: OwnerId, me: OwnerId) {
-        let objects = crate::object::Objects::new(self.heap, me);
+        let objects = Objects::new(self.heap, me);
         match kind {
             Kind::Condition => {
-                if let Ok(body) = objects.body(index) {
-                    let condition = Condition::new(body, index, self.heap, me);
+                if let Ok(condition) = Condition::of(&objects, index) {
                     let _ = at_once(|patience| condition.forget(dead, patience));
                 }
             }
             Kind::Barrier => {
-                if let Ok(body) = objects.body(index) {
-                    let barrier = Barrier::new(body, index, self.heap, me);
+                if let Ok(barrier) = Barrier::of(&objects, index) {
                     let _ = at_once(|patience| barrier.forget(dead, patience));
                 }
             }
@@ -133,7 +131,7 @@ impl Family {
 
     /// Frees the blocks of a roll's object, which nobody holds any more.
     pub(super) fn free_roll(
-        objects: &crate::object::Objects,
+        objects: &Objects,
         blocks: &Blocks,
         index: u32,
         kind: Kind,
