@@ -87,12 +87,6 @@ impl Family {
         Ok(block)
     }
 
-    /// Frees a block that was not needed after all.
-    fn unbind(&self, object: u32, block: BlockRef) -> Result<(), HandleError> {
-        self.blocks()?.free_if_bound(block, object, u64::MAX);
-        Ok(())
-    }
-
     /// Looks which of these processes have ended, cleans up after them, and has the object forget them: also where
     /// another process is still cleaning up, which may have been stopped.
     fn look_after_each(&self, owners: Vec<OwnerId>, mut forget: impl FnMut(OwnerId)) {
@@ -191,14 +185,9 @@ impl Hold {
                 Ok(Some(place)) => return Ok(Ok(place)),
                 Ok(None) => {}
             }
-            let block = self.family.block_for(&condition.0, self.handle.index)?;
-            match condition.extend(patience, block)? {
-                Ok(true) => {}
-                Ok(false) => self.family.unbind(self.handle.index, block)?,
-                Err(gave_up) => {
-                    self.family.unbind(self.handle.index, block)?;
-                    return Ok(Err(gave_up));
-                }
+            let extend = |block| condition.extend(patience, block);
+            if let Err(gave_up) = self.bring_block(&condition.0, extend)? {
+                return Ok(Err(gave_up));
             }
         }
     }
@@ -276,13 +265,28 @@ impl Hold {
                     }
                 }
                 Arrival::NeedsBlock => {
-                    let block = self.family.block_for(&barrier.roll, self.handle.index)?;
-                    if barrier.extend(&mut arriving, block)? != Ok(true) {
-                        self.family.unbind(self.handle.index, block)?;
+                    let extend = |block| barrier.extend(&mut arriving, block);
+                    if let Err(gave_up) = self.bring_block(&barrier.roll, extend)? {
+                        return Ok(Err(gave_up));
                     }
                 }
             }
         }
+    }
+
+    /// Brings a block of entries to a roll of the object, which `extend` adds unless another process was quicker.
+    fn bring_block(
+        &self,
+        roll: &Roll,
+        extend: impl FnOnce(BlockRef) -> Result<Result<bool, GaveUp>, Corrupted>,
+    ) -> Result<Result<(), GaveUp>, HandleError> {
+        let (family, index) = (self.family, self.handle.index);
+        let block = family.block_for(roll, index)?;
+        let extended = extend(block)?;
+        if extended != Ok(true) {
+            family.blocks()?.free_if_bound(block, index, u64::MAX);
+        }
+        Ok(extended.map(drop))
     }
 
     /// Cleans up behind parties that were killed, and ends what one of them had begun.
