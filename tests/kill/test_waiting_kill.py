@@ -1,8 +1,10 @@
 """Processes killed while they wait for an event, a notification or each other, or wake others."""
 
+import random
 import signal
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -247,3 +249,41 @@ def start_second(ctx, condition, answers):
     while condition._waiting() < 2:
         time.sleep(0)
     return [waiter]
+
+
+def bring(condition, things, count):
+    """Brings things and tells a consumer of each; all, if the lock's last holder was killed."""
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always", manycore.LockOwnerDied)
+        with condition:
+            things.value += count
+            if given:
+                condition.notify_all()
+            elif count:
+                condition.notify(count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_kills_at_any_instruction_leave_nobody_asleep_for_whom_there_is_something(kind):
+    ctx, chance = manycore.get_context("fork"), random.Random(kind)
+    condition, things = ctx.Condition(getattr(ctx, kind)()), ctx.Value("i", 0, lock=False)
+
+    def start():
+        process = ctx.Process(target=targets.consume, args=(condition, things), daemon=True)
+        process.start()
+        return process
+
+    consumers = [start() for _ in range(4)]
+    for _ in range(100):
+        for _ in range(chance.randrange(1, 20)):
+            bring(condition, things, 1)
+        number = chance.randrange(len(consumers))
+        kill_and_confirm(consumers[number].pid)
+        consumers[number].join()
+        consumers[number] = start()
+        while things.value:  # one that nobody was told of would stay
+            bring(condition, things, 0)
+    for consumer in consumers:
+        kill_and_confirm(consumer.pid)
+        consumer.join()

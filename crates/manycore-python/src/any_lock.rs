@@ -1,6 +1,7 @@
 //! The lock of a condition, whichever it is.
 
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 
 use crate::errors::Error;
 use crate::lock::{PlainLock, RecursiveLock, holder, not_owned, this_thread};
@@ -24,6 +25,34 @@ impl<'a, 'py> AnyLock<'a, 'py> {
         match lock.cast::<PlainLock>() {
             Ok(lock) => Self::Plain(lock.clone()),
             Err(_) => Self::Other(lock),
+        }
+    }
+
+    /// What the lock's own `__enter__` does.
+    pub fn enter(&self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let acquired = match self {
+            Self::Plain(lock) => lock.get().named().acquire(py, true, None)?,
+            Self::Recursive(lock) => lock.get().acquire(py, true, None)?,
+            Self::Other(lock) => return lock.call_method0("__enter__"),
+        };
+        Ok(PyBool::new(py, acquired).to_owned().into_any())
+    }
+
+    /// What its `__exit__` does.
+    pub fn exit(
+        &self,
+        kind: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        trace: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match self {
+            Self::Plain(lock) => lock.get().release(),
+            Self::Recursive(lock) => lock.get().release(),
+            Self::Other(lock) => {
+                let args = (kind, value, trace);
+                lock.call_method1("__exit__", args).map(drop)
+            }
         }
     }
 

@@ -32,7 +32,7 @@ impl Named<'_> {
     /// Acquires; `false` when the time was up. A holder that was killed is reported as a warning, or raised if
     /// the lock refuses.
     #[inline]
-    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    pub fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
         let me = self.0.family().me().map_err(Error::from)?;
         let lock = self.0.lock().map_err(Error::from)?;
         match lock.try_acquire(me) {
@@ -148,7 +148,7 @@ impl PlainLock {
     /// Acquires the lock; `False` when `timeout` seconds were not enough, or at once with
     /// `block=False`.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    pub fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
         self.named().acquire(py, block, timeout)
     }
 
@@ -235,7 +235,7 @@ impl RecursiveLock {
 
     /// Acquires the lock, again if this thread has it; `False` when the time was up.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    pub fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
         let me = self.hold.family().me().map_err(Error::from)?;
         let lock = self.hold.lock().map_err(Error::from)?;
         let thread = this_thread();

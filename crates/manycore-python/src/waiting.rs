@@ -133,6 +133,11 @@ impl WaitRoll {
 
     fn notify_up_to(&self, py: Python<'_>, most: usize) -> PyResult<()> {
         self.check_owned(py, "lock is not owned")?;
+        // Who waits has come before it released the lock.
+        let condition = self.hold.condition().map_err(Error::from)?;
+        if condition.waiting().map_err(Error::from)? == 0 {
+            return Ok(());
+        }
         in_turn(py, |patience| self.hold.notify(most, patience)).map(drop)
     }
 }
@@ -178,8 +183,8 @@ impl WaitRoll {
         self.lock.call_method0(py, "release").map(drop)
     }
 
-    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.lock.call_method0(py, "__enter__")
+    fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        AnyLock::of(self.lock.bind(py)).enter()
     }
 
     fn __exit__(
@@ -189,8 +194,7 @@ impl WaitRoll {
         value: &Bound<'_, PyAny>,
         trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let args = (kind, value, trace);
-        self.lock.call_method1(py, "__exit__", args).map(drop)
+        AnyLock::of(self.lock.bind(py)).exit(kind, value, trace)
     }
 
     /// Releases the lock, waits until notified, and takes the lock back, as often as it was held. `False` when

@@ -6,9 +6,10 @@ use super::{Family, Hold};
 use crate::block::{BlockRef, Blocks};
 use crate::error::{AllocError, Corrupted, HandleError};
 use crate::fault;
-use crate::object::Kind;
 use crate::object::header::Object;
+use crate::object::{Kind, Objects};
 use crate::registry::OwnerId;
+use crate::registry::slot::Tenancy;
 use crate::sync::roll::{Roll, State};
 use crate::sync::{
     Action, Arrival, Barrier, BarrierBody, Condition, ConditionBody, EventBody, Met, Place,
@@ -86,20 +87,13 @@ impl Family {
         Ok(block)
     }
 
-    /// Frees a block that was not needed after all.
-    fn unbind(&self, object: u32, block: BlockRef) -> Result<(), HandleError> {
-        self.blocks()?.free_if_bound(block, object, u64::MAX);
-        Ok(())
-    }
-
     /// Looks which of these processes have ended, cleans up after them, and has the object forget them: also where
     /// another process is still cleaning up, which may have been stopped.
     fn look_after_each(&self, owners: Vec<OwnerId>, mut forget: impl FnMut(OwnerId)) {
         let registry = self.registry();
         for owner in owners {
             let (number, generation) = (owner.slot(), owner.generation());
-            let is_other =
-                |tenancy: crate::registry::slot::Tenancy| tenancy.generation != generation;
+            let is_other = |tenancy: Tenancy| tenancy.generation != generation;
             let has_left = registry.tenancy(number).is_ok_and(is_other);
             if has_left || registry.may_have_ended(number) {
                 self.reap(number);
@@ -113,17 +107,15 @@ impl Family {
     /// What a dead process leaves at conditions and barriers: the others must not wait for it, nor for what it was
     /// given. What cannot be understood, or is locked by a process that was stopped, is left to those who wait there.
     pub(super) fn forget_waiter(&self, index: u32, kind: Kind, dead: OwnerId, me: OwnerId) {
-        let objects = crate::object::Objects::new(self.heap, me);
+        let objects = Objects::new(self.heap, me);
         match kind {
             Kind::Condition => {
-                if let Ok(body) = objects.body(index) {
-                    let condition = Condition::new(body, index, self.heap, me);
+                if let Ok(condition) = Condition::of(&objects, index) {
                     let _ = at_once(|patience| condition.forget(dead, patience));
                 }
             }
             Kind::Barrier => {
-                if let Ok(body) = objects.body(index) {
-                    let barrier = Barrier::new(body, index, self.heap, me);
+                if let Ok(barrier) = Barrier::of(&objects, index) {
                     let _ = at_once(|patience| barrier.forget(dead, patience));
                 }
             }
@@ -133,7 +125,7 @@ impl Family {
 
     /// Frees the blocks of a roll's object, which nobody holds any more.
     pub(super) fn free_roll(
-        objects: &crate::object::Objects,
+        objects: &Objects,
         blocks: &Blocks,
         index: u32,
         kind: Kind,
@@ -193,14 +185,9 @@ impl Hold {
                 Ok(Some(place)) => return Ok(Ok(place)),
                 Ok(None) => {}
             }
-            let block = self.family.block_for(&condition.0, self.handle.index)?;
-            match condition.extend(patience, block)? {
-                Ok(true) => {}
-                Ok(false) => self.family.unbind(self.handle.index, block)?,
-                Err(gave_up) => {
-                    self.family.unbind(self.handle.index, block)?;
-                    return Ok(Err(gave_up));
-                }
+            let extend = |block| condition.extend(patience, block);
+            if let Err(gave_up) = self.bring_block(&condition.0, extend)? {
+                return Ok(Err(gave_up));
             }
         }
     }
@@ -278,13 +265,28 @@ impl Hold {
                     }
                 }
                 Arrival::NeedsBlock => {
-                    let block = self.family.block_for(&barrier.roll, self.handle.index)?;
-                    if barrier.extend(&mut arriving, block)? != Ok(true) {
-                        self.family.unbind(self.handle.index, block)?;
+                    let extend = |block| barrier.extend(&mut arriving, block);
+                    if let Err(gave_up) = self.bring_block(&barrier.roll, extend)? {
+                        return Ok(Err(gave_up));
                     }
                 }
             }
         }
+    }
+
+    /// Brings a block of entries to a roll of the object, which `extend` adds unless another process was quicker.
+    fn bring_block(
+        &self,
+        roll: &Roll,
+        extend: impl FnOnce(BlockRef) -> Result<Result<bool, GaveUp>, Corrupted>,
+    ) -> Result<Result<(), GaveUp>, HandleError> {
+        let (family, index) = (self.family, self.handle.index);
+        let block = family.block_for(roll, index)?;
+        let extended = extend(block)?;
+        if extended != Ok(true) {
+            family.blocks()?.free_if_bound(block, index, u64::MAX);
+        }
+        Ok(extended.map(drop))
     }
 
     /// Cleans up behind parties that were killed, and ends what one of them had begun.

@@ -1,8 +1,12 @@
+use manycore_os::Deadline;
+
 use super::*;
 use crate::family::Family;
 use crate::heap::layout::LEAST;
 use crate::lock::Acquired;
 use crate::ring::{Outgoing, Shape};
+use crate::sync::Arrival;
+use crate::wait::Patience;
 
 /// A family of this process alone, seen through a mapping that cannot be written.
 fn family() -> (&'static Family, &'static Heap) {
@@ -53,6 +57,33 @@ fn a_queue_and_a_lock_are_described_as_they_are() {
         text.contains("shut down") && !text.contains("lock"),
         "{text}"
     );
+}
+
+#[test]
+fn who_waits_for_what_others_say_is_described() {
+    let (family, seen) = family();
+    let event = family.make_event().expect("room");
+    let condition = family.make_condition().expect("room");
+    let barrier = family.make_barrier(3).expect("room");
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+    let _place = condition.join_condition(&mut patience).expect("room");
+    let arrival = barrier.barrier().expect("one").arrive(false, &mut patience);
+    assert!(matches!(arrival, Ok(Ok(Arrival::Waits(..)))));
+    let text = report(seen).expect("sound").to_string();
+    let pid = std::process::id();
+    for line in [
+        format!("not set; known to {pid}"),
+        format!("waited for by {pid}; known to {pid}"),
+        format!("1 of 3 have come: {pid}; known to {pid}"),
+    ] {
+        assert!(text.contains(&line), "{line:?} in {text}");
+    }
+    event.event().expect("an event").set();
+    let barrier = barrier.barrier().expect("a barrier");
+    assert_eq!(barrier.abort(&mut patience), Ok(Ok(())));
+    let text = report(seen).expect("sound").to_string();
+    assert!(text.contains(" set; known") && text.contains("0 of 3 have come, broken;"));
 }
 
 #[test]

@@ -23,8 +23,14 @@ impl Display for Report {
             self.write_member(f, member)?;
         }
         type Choice = fn(&Detail) -> bool;
-        let sections: [(&str, Choice); 4] = [
+        let sections: [(&str, Choice); 5] = [
             ("locks", |it| matches!(it, Detail::Lock { .. })),
+            ("events, conditions and barriers", |it| {
+                matches!(
+                    it,
+                    Detail::Event(_) | Detail::Condition(_) | Detail::Barrier { .. }
+                )
+            }),
             ("queues", |it| matches!(it, Detail::Queue { .. })),
             ("pools", |it| matches!(it, Detail::Group(_))),
             ("memory", |it| matches!(it, Detail::Memory(_))),
@@ -121,21 +127,38 @@ impl Report {
             }
             Detail::Memory(bytes) => write!(f, "{}", Bytes(*bytes))?,
             Detail::Group(workers) => {
-                let workers: Vec<_> = workers.iter().map(|slot| self.process(*slot)).collect();
-                write!(f, "workers: {}", workers.join(", "))?;
+                write!(f, "workers: {}", self.processes(workers))?;
+            }
+            Detail::Event(true) => write!(f, "set")?,
+            Detail::Event(false) => write!(f, "not set")?,
+            Detail::Condition(waiting) if waiting.is_empty() => write!(f, "nobody waits")?,
+            Detail::Condition(waiting) => write!(f, "waited for by {}", self.processes(waiting))?,
+            Detail::Barrier {
+                parties,
+                come,
+                is_broken,
+                waiting,
+            } => {
+                write!(f, "{come} of {parties} have come")?;
+                if *is_broken {
+                    write!(f, ", broken")?;
+                }
+                if !waiting.is_empty() {
+                    write!(f, ": {}", self.processes(waiting))?;
+                }
             }
             Detail::Other(_) => {}
         }
-        let holders: Vec<_> = thing
-            .holders
-            .iter()
-            .map(|slot| self.process(*slot))
-            .collect();
-        write!(f, "; known to {}", holders.join(", "))?;
+        write!(f, "; known to {}", self.processes(&thing.holders))?;
         match thing.in_flight {
             0 => writeln!(f),
             messages => writeln!(f, " and {messages} messages"),
         }
+    }
+
+    fn processes(&self, slots: &[usize]) -> String {
+        let all: Vec<_> = slots.iter().map(|slot| self.process(*slot)).collect();
+        all.join(", ")
     }
 
     /// The process in a slot.
@@ -166,6 +189,9 @@ impl Display for Name<'_> {
             Detail::Lock { .. } => "lock",
             Detail::Memory(_) => "memory",
             Detail::Group(_) => "pool",
+            Detail::Event(_) => "event",
+            Detail::Condition(_) => "condition",
+            Detail::Barrier { .. } => "barrier",
             Detail::Other(Kind::Source | Kind::End) => "producers",
             Detail::Other(_) => "object",
         };

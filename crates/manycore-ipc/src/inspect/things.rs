@@ -9,8 +9,10 @@ use crate::object::group::GroupBody;
 use crate::object::header::Object;
 use crate::object::memory::MemoryBody;
 use crate::object::{Kind, Objects};
+use crate::registry::OwnerId;
 use crate::ring::layout::{RingBody, Side};
 use crate::ring::{Ring, Stats};
+use crate::sync::{Barrier, Condition, EventBody};
 
 /// A shared object.
 #[derive(Clone, Debug)]
@@ -55,6 +57,21 @@ pub enum Detail {
     Memory(u64),
     /// The workers of a pool: the slots of those that have a seat.
     Group(Vec<usize>),
+    /// An event, and whether it is set.
+    Event(bool),
+    /// A condition: the slots of the processes that wait for it, each once.
+    Condition(Vec<usize>),
+    /// A barrier.
+    Barrier {
+        /// How many have to come.
+        parties: u32,
+        /// How many have.
+        come: u32,
+        /// Whether it is broken.
+        is_broken: bool,
+        /// The slots of the processes that wait at it, or run its action, each once.
+        waiting: Vec<usize>,
+    },
     /// Something that has nothing to tell.
     Other(Kind),
 }
@@ -125,8 +142,26 @@ fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<
             let workers = objects.rows(index, blocks)?.into_iter();
             Detail::Group(workers.filter_map(|row| row.seat()).collect())
         }
+        Kind::Event => Detail::Event(objects.body::<EventBody>(index)?.is_set()),
+        Kind::Condition => {
+            let condition = Condition::of(objects, index)?;
+            Detail::Condition(slots(condition.waiters()?))
+        }
+        Kind::Barrier => {
+            let barrier = Barrier::of(objects, index)?;
+            Detail::Barrier {
+                parties: barrier.parties(),
+                come: barrier.waiting()?,
+                is_broken: barrier.is_broken()?,
+                waiting: slots(barrier.needed()?),
+            }
+        }
         other => Detail::Other(other),
     })
+}
+
+fn slots(owners: Vec<OwnerId>) -> Vec<usize> {
+    owners.into_iter().map(OwnerId::slot).collect()
 }
 
 /// What a word at this place of the heap is there for.

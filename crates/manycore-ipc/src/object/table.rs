@@ -40,6 +40,11 @@ impl Objects {
         &self.heap.header().objects
     }
 
+    /// The heap that they are in.
+    pub(crate) fn heap(&self) -> &'static Heap {
+        self.heap
+    }
+
     /// The process on whose behalf.
     pub(crate) fn me(&self) -> OwnerId {
         self.me

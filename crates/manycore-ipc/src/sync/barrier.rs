@@ -21,6 +21,7 @@ use crate::error::Corrupted;
 use crate::fault;
 use crate::heap::Heap;
 use crate::lock::Locked;
+use crate::object::Objects;
 use crate::registry::OwnerId;
 use crate::wait::{Bell, GaveUp, Patience};
 use crate::word::{Word32, Word64};
@@ -120,6 +121,12 @@ type Turn<R> = Result<Result<R, GaveUp>, Corrupted>;
 type Told = Vec<&'static Entry>;
 
 impl Barrier {
+    /// An object of the table, as one.
+    pub(crate) fn of(objects: &Objects, index: u32) -> Result<Self, Corrupted> {
+        let body = objects.body(index)?;
+        Ok(Self::new(body, index, objects.heap(), objects.me()))
+    }
+
     pub(crate) fn new(
         body: &'static BarrierBody,
         object: u32,

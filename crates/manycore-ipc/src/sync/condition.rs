@@ -6,6 +6,7 @@ use crate::error::Corrupted;
 use crate::fault;
 use crate::heap::Heap;
 use crate::lock::{Guard, Locked};
+use crate::object::Objects;
 use crate::registry::OwnerId;
 use crate::wait::{GaveUp, Patience};
 use crate::word::Word64;
@@ -31,6 +32,17 @@ pub struct Condition(pub(crate) Roll);
 type Turn<R> = Result<Result<R, GaveUp>, Corrupted>;
 
 impl Condition {
+    /// An object of the table, as one.
+    pub(crate) fn of(objects: &Objects, index: u32) -> Result<Self, Corrupted> {
+        let body = objects.body(index)?;
+        Ok(Self::new(body, index, objects.heap(), objects.me()))
+    }
+
+    /// The processes that wait, each once, without this one.
+    pub(crate) fn waiters(&self) -> Result<Vec<OwnerId>, Corrupted> {
+        self.0.owners(&[State::Waiting])
+    }
+
     pub(crate) fn new(
         body: &'static ConditionBody,
         object: u32,
