@@ -86,6 +86,6 @@ def dumps_all(obj: object) -> bytes:
     """A pickle with everything inside."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5)
-    pickler.dispatch_table = _engine.Reducers()
+    pickler.dispatch_table = _engine.Reducers()  # type: ignore[assignment]
     pickler.dump(obj)
     return file.getvalue()
