@@ -6,6 +6,7 @@ from typing import Any, Self, TypeAlias, TypeVar, final
 from typing_extensions import Buffer, disjoint_base
 
 __all__ = [
+    "CountingSemaphore",
     "Crew",
     "EventFlag",
     "Job",
@@ -16,6 +17,7 @@ __all__ = [
     "PlainLock",
     "PrivateView",
     "QueueIterator",
+    "ReadWriteLock",
     "RecursiveLock",
     "Reducers",
     "RingQueue",
@@ -335,6 +337,11 @@ class Job:
 class Seat:
     def __new__(cls, group: _Handle, tasks: _Handle, answers: _Handle, row: int) -> Self: ...
     def run(self, most: int | None = None) -> int: ...
+
+@final
+class Reducers:
+    def __new__(cls) -> Self: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
 
 def heap_fd() -> int: ...
 def join_family(fd: int) -> None: ...

@@ -270,7 +270,7 @@ impl RecursiveLock {
     }
 
     /// Releases the lock once; only its owner may.
-    fn release(&self) -> PyResult<()> {
+    pub fn release(&self) -> PyResult<()> {
         let me = self.hold.family().me().map_err(Error::from)?;
         let lock = self.hold.lock().map_err(Error::from)?;
         match lock.leave(me, this_thread()) {
