@@ -53,6 +53,7 @@ SimpleQueue = _default.SimpleQueue
 Value = _default.Value
 active_children = _process.active_children
 allow_connection_pickling = _default.allow_connection_pickling
+atomic = _default.atomic
 cpu_count = _default.cpu_count
 current_process = _process.current_process
 freeze_support = _default.freeze_support
@@ -61,10 +62,12 @@ get_context = _default.get_context
 get_logger = _default.get_logger
 get_start_method = _default.get_start_method
 log_to_stderr = _default.log_to_stderr
+ndarray = _default.ndarray
 parent_process = _process.parent_process
 reducer = _default.reducer
 set_executable = _default.set_executable
 set_start_method = _default.set_start_method
+share = _default.share
 
 __version__ = _engine.__version__
 
@@ -102,6 +105,7 @@ __all__ = [
     "WorkerDied",
     "active_children",
     "allow_connection_pickling",
+    "atomic",
     "available_cpus",
     "cpu_count",
     "current_process",
@@ -111,10 +115,12 @@ __all__ = [
     "get_logger",
     "get_start_method",
     "log_to_stderr",
+    "ndarray",
     "parent_process",
     "reducer",
     "set_executable",
     "set_start_method",
+    "share",
 ]
 
 # Registered first, so it runs last: what the program's own exit functions release counts as

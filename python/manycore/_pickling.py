@@ -86,6 +86,7 @@ def dumps_all(obj: object) -> bytes:
     """A pickle with everything inside."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5)
-    pickler.dispatch_table = _engine.Reducers()
+    reducers: Any = _engine.Reducers()  # looked into by class, like a dict
+    pickler.dispatch_table = reducers
     pickler.dump(obj)
     return file.getvalue()

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use crate::errors::Error;
 use crate::family::{self, Parts};
 use crate::message;
+use crate::method::Held;
 use crate::wait::{deadline, detached};
 
 fn make(handle: Option<Parts>) -> Result<Hold, Error> {
@@ -66,6 +67,29 @@ pub struct PlainLock {
     hold: Hold,
 }
 
+impl Held for PlainLock {
+    #[inline]
+    fn acquire_at_once(&self) -> bool {
+        let (Ok(me), Ok(lock)) = (self.hold.family().me(), self.hold.lock()) else {
+            return false;
+        };
+        lock.try_acquire_clean(me)
+    }
+
+    fn acquire_slowly(&self, py: Python<'_>) -> PyResult<()> {
+        acquire(py, &self.hold, true, None).map(drop)
+    }
+
+    #[inline]
+    fn release_at_once(&self) -> bool {
+        self.hold.lock().is_ok_and(UserLock::release)
+    }
+
+    fn release_slowly(&self) -> PyResult<()> {
+        self.release()
+    }
+}
+
 #[pymethods]
 impl PlainLock {
     /// A new lock; or, with `handle`, one that exists.
@@ -86,12 +110,12 @@ impl PlainLock {
     /// Acquires the lock; `False` when `timeout` seconds were not enough, or at once with
     /// `block=False`.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    pub fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
         acquire(py, &self.hold, block, timeout)
     }
 
     /// Releases the lock, whoever holds it.
-    fn release(&self) -> PyResult<()> {
+    pub fn release(&self) -> PyResult<()> {
         if self.hold.lock().map_err(Error::from)?.release() {
             Ok(())
         } else {
@@ -131,6 +155,45 @@ pub struct RecursiveLock {
     hold: Hold,
 }
 
+impl RecursiveLock {
+    /// Whether the calling thread has it.
+    pub fn is_mine(&self) -> bool {
+        let (me, lock) = (self.hold.family().me(), self.hold.lock());
+        me.is_ok_and(|me| lock.is_ok_and(|lock| lock.is_held_by(me, this_thread())))
+    }
+}
+
+impl Held for RecursiveLock {
+    #[inline]
+    fn acquire_at_once(&self) -> bool {
+        let (Ok(me), Ok(lock)) = (self.hold.family().me(), self.hold.lock()) else {
+            return false;
+        };
+        let thread = this_thread();
+        if lock.try_acquire_clean(me) {
+            lock.enter(thread);
+            return true;
+        }
+        lock.reenter(me, thread)
+    }
+
+    fn acquire_slowly(&self, py: Python<'_>) -> PyResult<()> {
+        self.acquire(py, true, None).map(drop)
+    }
+
+    #[inline]
+    fn release_at_once(&self) -> bool {
+        let (Ok(me), Ok(lock)) = (self.hold.family().me(), self.hold.lock()) else {
+            return false;
+        };
+        lock.leave(me, this_thread()).is_some()
+    }
+
+    fn release_slowly(&self) -> PyResult<()> {
+        self.release()
+    }
+}
+
 #[pymethods]
 impl RecursiveLock {
     /// A new lock; or, with `handle`, one that exists.
@@ -150,7 +213,7 @@ impl RecursiveLock {
 
     /// Acquires the lock, again if this thread has it; `False` when the time was up.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    pub fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
         let me = self.hold.family().me().map_err(Error::from)?;
         let lock = self.hold.lock().map_err(Error::from)?;
         let thread = this_thread();
@@ -165,7 +228,7 @@ impl RecursiveLock {
     }
 
     /// Releases the lock once; only its owner may.
-    fn release(&self) -> PyResult<()> {
+    pub fn release(&self) -> PyResult<()> {
         let me = self.hold.family().me().map_err(Error::from)?;
         let lock = self.hold.lock().map_err(Error::from)?;
         match lock.leave(me, this_thread()) {

@@ -114,19 +114,26 @@ impl Hold {
     /// When it is none.
     #[inline(always)] // a ring is several words, which would be copied again and again on their way up
     pub fn ring(&self) -> Result<Ring, HandleError> {
-        let me = self.family.me()?;
-        // Relaxed: who looked is this process; the words of the ring are ordered by its own.
-        if self.found_by.load(Relaxed) != me.bits() {
-            self.find_ring(me)?;
-        }
+        let me = self.found(Kind::Ring)?;
         let heap = self.family.heap;
         let (blocks, objects) = (Blocks::new(heap, me), Objects::new(heap, me));
         Ok(Ring::new(self.handle.index, blocks, objects)?)
     }
 
+    /// This process, once it is clear that the object is there and of a kind. It looks once.
+    #[inline(always)]
+    fn found(&self, kind: Kind) -> Result<OwnerId, HandleError> {
+        let me = self.family.me()?;
+        // Relaxed: who looked is this process; the words of the object are ordered by its own.
+        if self.found_by.load(Relaxed) != me.bits() {
+            self.find(me, kind)?;
+        }
+        Ok(me)
+    }
+
     #[cold]
-    fn find_ring(&self, me: OwnerId) -> Result<(), HandleError> {
-        if self.kind != Kind::Ring {
+    fn find(&self, me: OwnerId, kind: Kind) -> Result<(), HandleError> {
+        if self.kind != kind {
             return Err(HandleError::OtherKind);
         }
         self.check()?;
@@ -140,7 +147,8 @@ impl Hold {
     /// When it is none.
     #[inline]
     pub fn lock(&self) -> Result<&'static UserLock, HandleError> {
-        self.body(Kind::Lock)
+        let me = self.found(Kind::Lock)?;
+        Ok(Objects::new(self.family.heap, me).body(self.handle.index)?)
     }
 
     /// Acquires the object as a lock. A holder that was killed is noticed within a slice.
