@@ -15,7 +15,11 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL: # two pips in one environment would fight; cargo is parallel by itself
+# Two pips in one environment would fight, and cargo is parallel by itself; only the tests of several Pythons, whose
+# environments are ready, run beside each other.
+ifndef BESIDE_EACH_OTHER
+.NOTPARALLEL:
+endif
 .SECONDARY:   # keep stamps that only a pattern rule mentions
 
 # Read when `.venv` is made; remove `.venv` to choose another.
@@ -56,8 +60,17 @@ wheel: dist/.built ## build the release wheel into dist/
 ##@ Test
 
 .PHONY: test
-test: test-rust test-python ## run every test but the soak tests
-	@$(MAKE) --no-print-directory --jobs --output-sync=recurse test-others
+test: test-rust test-pythons ## run every test but the soak tests
+
+# Each Python's output comes in one piece when its tests are over.
+.PHONY: test-pythons
+test-pythons: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-demo
+	@for version in $(OTHER_PYTHONS); do \
+	    ! .ci/find-python $$version >/dev/null \
+	        || $(MAKE) --no-print-directory .venv-$$version/.stamp-wheel .venv-$$version/.stamp-test; \
+	done
+	@printf '\n== tests on every Python that is here, beside each other: some minutes\n'
+	@$(MAKE) --no-print-directory --jobs --output-sync=recurse BESIDE_EACH_OTHER=yes test-python test-others
 
 .PHONY: test-rust
 test-rust: ## run the tests of the Rust crates (manycore-python has none)

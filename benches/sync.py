@@ -1,4 +1,4 @@
-"""Locks and shared values that nobody else wants: the cost of the call itself.
+"""Locks and shared values that nobody else wants: the cost of the call itself; and waking others.
 
 The loop is written out as a user would write it; the time of an empty one is taken off.
 """
@@ -12,6 +12,7 @@ from itertools import repeat
 from typing import Any
 
 from benches.harness import Bench, Sample, Target, cost_sample, expect, stopwatch
+from benches.roundtrip import End, placements
 
 
 def empty_loop(n: int) -> None:
@@ -71,6 +72,83 @@ def add(context: Any, n: int) -> Callable[[], None]:
     return loop
 
 
+def set_and_clear(context: Any, n: int) -> Callable[[], None]:
+    """`event.set()` and `event.clear()`, and nobody waits."""
+    event = context.Event()
+
+    def loop() -> None:
+        for _ in repeat(None, n):
+            event.set()
+            event.clear()
+
+    return loop
+
+
+def notify(context: Any, n: int) -> Callable[[], None]:
+    """`with condition: condition.notify()`, and nobody waits."""
+    condition = context.Condition()
+
+    def loop() -> None:
+        for _ in repeat(None, n):
+            with condition:
+                condition.notify()
+
+    return loop
+
+
+class _EventEnd:
+    """Sends by setting the other's event, and receives by waiting for its own."""
+
+    def __init__(self, own: Any, other: Any) -> None:
+        self.own, self.other, self.last = own, other, 0
+
+    def send(self, number: int) -> None:
+        self.last = number
+        self.other.set()
+
+    def receive(self) -> int:
+        self.own.wait()
+        self.own.clear()
+        return self.last
+
+
+def two_events(target: Target) -> tuple[End, End]:
+    """An event for each direction: twice the time from `set` to the return of `wait`."""
+    context = target.context()
+    there, back = context.Event(), context.Event()
+    ends = _EventEnd(back, there), _EventEnd(there, back)
+    first, second = (End(end.send, end.receive) for end in ends)
+    return first, second
+
+
+class _ConditionEnd:
+    """Takes turns: a shared number says whose."""
+
+    def __init__(self, condition: Any, turn: Any, me: int) -> None:
+        self.condition, self.turn, self.me, self.last = condition, turn, me, 0
+
+    def send(self, number: int) -> None:
+        self.last = number
+        with self.condition:
+            self.turn.value = 1 - self.me
+            self.condition.notify()
+
+    def receive(self) -> int:
+        with self.condition:
+            while self.turn.value != self.me:
+                self.condition.wait()
+        return self.last
+
+
+def one_condition(target: Target) -> tuple[End, End]:
+    """A condition, and a number under its lock that says whose turn it is."""
+    context = target.context()
+    condition, turn = context.Condition(), context.Value("i", 0, lock=False)
+    ends = [_ConditionEnd(condition, turn, me) for me in (0, 1)]
+    first, second = (End(end.send, end.receive) for end in ends)
+    return first, second
+
+
 def loop_sample(
     prepare: Callable[[Any, int], Callable[[], None]], target: Target, n: int
 ) -> Sample:
@@ -100,4 +178,18 @@ BENCHES = (
         partial(loop_sample, add),
         first_n=10_000,
     ),
+    Bench(
+        "sync.event",
+        "event.set() and clear()",
+        partial(loop_sample, set_and_clear),
+        first_n=10_000,
+    ),
+    Bench(
+        "sync.notify",
+        "with condition: notify()",
+        partial(loop_sample, notify),
+        first_n=10_000,
+    ),
+    *placements("sync.event-wake-", "Event set + wait", two_events),
+    *placements("sync.condition-wake-", "Condition notify + wait", one_condition),
 )

@@ -440,6 +440,65 @@ def meet(barrier):
     barrier.wait(60)
 
 
+def meet_and_tell(barrier, answers):
+    try:
+        answers.put(barrier.wait())
+    except threading.BrokenBarrierError:
+        answers.put("broken")
+
+
+def call(what, method):
+    die_quietly()
+    getattr(what, method)()
+
+
+def meet_and_stop(barrier, gate):
+    barrier.wait(60)
+    gate.stop()
+
+
+def leave_a_thread_waiting(condition, gate):
+    """Ends in order while a thread of it waits for the condition."""
+
+    def wait():
+        with condition:
+            gate.pass_by()
+            condition.wait()
+
+    threading.Thread(target=wait, daemon=True).start()
+    gate.stop()
+
+
+def meet_often(barrier, answers, times):
+    """Puts the numbers that it was given."""
+    answers.put([barrier.wait() for _ in range(times)])
+
+
+def wait_for(what, answers):
+    """Says that it waits for an event or a condition, and then what it was told."""
+    ignore_dead_owners()
+    if hasattr(what, "notify"):
+        with what:
+            answers.put("waits")
+            told = what.wait()
+    else:
+        answers.put("waits")
+        told = what.wait()
+    answers.put(told)
+
+
+def notify(condition):
+    with condition:
+        condition.notify_all()
+
+
+def count_up_notifying(condition, number, times):
+    for _ in range(times):
+        with condition:
+            number.value += 1
+            condition.notify_all()
+
+
 def sum_all(queue, answers):
     answers.put(sum(queue))
 

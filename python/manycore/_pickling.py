@@ -86,7 +86,6 @@ def dumps_all(obj: object) -> bytes:
     """A pickle with everything inside."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5)
-    reducers: Any = _engine.Reducers()  # looked into by class, like a dict
-    pickler.dispatch_table = reducers
+    pickler.dispatch_table = _engine.Reducers()  # type: ignore[assignment]  # looked up by item only
     pickler.dump(obj)
     return file.getvalue()

@@ -32,8 +32,8 @@ __all__ = [
 class BaseContext(_context.BaseContext):
     """What every context can make.
 
-    `Semaphore`, `Condition`, `Event`, `Barrier` and `Manager` are the standard library's, made for
-    this context; all else is the engine's.
+    `Semaphore` and `Manager` are the standard library's, made for this context; all else is the
+    engine's.
     """
 
     def _standard(self) -> Any:
@@ -41,16 +41,22 @@ class BaseContext(_context.BaseContext):
         return _context._default_context.get_context(self.get_start_method())
 
     def Condition(self, lock: Any = None) -> Any:
-        """A condition variable: the standard library's."""
-        return self._standard().Condition(lock)
+        """A lock, and those who wait to be notified of a change to what it guards."""
+        from manycore.synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
 
     def Event(self) -> Any:
-        """An event: the standard library's."""
-        return self._standard().Event()
+        """A flag that any process sets and clears, and others wait for."""
+        from manycore.synchronize import Event
+
+        return Event(ctx=self.get_context())
 
     def Barrier(self, parties: int, action: Any = None, timeout: float | None = None) -> Any:
-        """A barrier: the standard library's."""
-        return self._standard().Barrier(parties, action, timeout)
+        """A place where a number of parties wait for each other."""
+        from manycore.synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
 
     def Semaphore(self, value: int = 1) -> Any:
         """A semaphore: the standard library's."""

@@ -1,16 +1,19 @@
-"""Locks that survive their holders."""
+"""Locks that survive their holders, and waiting for what others say."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any, Self
+import time
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 from manycore import _engine
 from manycore.process import current_process
 
-__all__ = ["Lock", "RLock"]
+__all__ = ["Barrier", "Condition", "Event", "Lock", "RLock"]
 
 Handle = tuple[int, int, int]
+_T = TypeVar("_T")
 
 
 def _rebuild(cls: type, handle: Handle) -> Any:
@@ -77,3 +80,136 @@ class RLock(_engine.RecursiveLock):
         else:
             owner, count = ("SomeOtherThread" if holder == me else "SomeOtherProcess"), "nonzero"
         return f"<{type(self).__name__}({owner}, {count})>"
+
+
+def _rebuild_condition(cls: type, lock: Any, handle: Handle) -> Any:
+    return cls(lock, handle=handle)
+
+
+class Event(_engine.EventFlag):
+    """A flag that any process sets and clears, and others wait for.
+
+    All that wait when it is set return, also when it is cleared at once. Who is killed while it
+    waits, or while it sets the event, costs nobody else a wake-up.
+
+    Args:
+        ctx: Taken for the standard library's signature; not needed.
+        handle: For unpickling.
+    """
+
+    def __new__(cls, *, ctx: object = None, handle: Handle | None = None) -> Self:
+        """Makes the event in the heap, or leads to one that exists."""
+        return super().__new__(cls, handle=handle)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.handle)
+
+    def __repr__(self) -> str:
+        status = "set" if self.is_set() else "unset"
+        return f"<{type(self).__qualname__} at {id(self):#x} {status}>"
+
+
+class Condition(_engine.WaitRoll):
+    """A lock, and those who wait to be notified of a change to what it guards.
+
+    `notify` wakes those who have waited longest. When one is killed before it has the lock back,
+    its notification goes to the next.
+
+    Args:
+        lock: A `Lock` or an `RLock`; a new `RLock` if it is not given.
+        ctx: Taken for the standard library's signature; not needed.
+        handle: For unpickling.
+    """
+
+    def __new__(cls, lock: Any = None, *, ctx: object = None, handle: Handle | None = None) -> Self:
+        """Makes the condition in the heap, or leads to one that exists."""
+        return super().__new__(cls, RLock() if lock is None else lock, handle=handle)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_condition, (type(self), self._lock, self.handle)
+
+    def locked(self) -> bool:
+        """Whether anybody holds the lock."""
+        held: bool = self._lock.locked()
+        return held
+
+    def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
+        """Waits until `predicate` is true, or for `timeout` seconds; its last result."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not (result := predicate()):
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self.wait(left)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}({self._lock}, {self._waiting()})>"
+
+
+class Barrier(_engine.MeetingPoint):
+    """A place where a number of parties wait for each other.
+
+    It breaks for all when one of them waits too long, raises in the action, or is killed: while it
+    waits, or while it runs the action.
+
+    Args:
+        parties: How many have to come.
+        action: What the last one to come calls before anybody passes.
+        timeout: How long to wait where `wait` is not told, in seconds.
+        ctx: Taken for the standard library's signature; not needed.
+        handle: For unpickling.
+    """
+
+    def __new__(
+        cls,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: object = None,
+        handle: Handle | None = None,
+    ) -> Self:
+        """Makes the barrier in the heap, or leads to one that exists."""
+        if parties < 1:
+            raise ValueError("parties must be > 0")
+        return super().__new__(cls, parties, handle=handle)
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: object = None,
+        handle: Handle | None = None,
+    ) -> None:
+        self._action = action
+        self._timeout = timeout
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (type(self), self.parties, self._action, self._timeout, self.handle)
+        return _rebuild_barrier, parts
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until all parties have come; the number of those that came before.
+
+        Raises:
+            threading.BrokenBarrierError: When the barrier is broken, or breaks, or is reset
+                meanwhile. It breaks when `timeout` seconds have passed.
+        """
+        index = self._meet(self._action or None, self._timeout if timeout is None else timeout)
+        if index is None:
+            raise threading.BrokenBarrierError
+        return index
+
+    def __repr__(self) -> str:
+        cls = type(self)
+        state = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
+        return f"<{cls.__module__}.{cls.__qualname__} at {id(self):#x}: {state}>"
+
+
+def _rebuild_barrier(
+    cls: type, parties: int, action: Any, timeout: float | None, handle: Handle
+) -> Any:
+    return cls(parties, action, timeout, handle=handle)

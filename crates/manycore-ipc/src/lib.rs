@@ -8,8 +8,10 @@
 //! | [`object`] | shared objects and who holds them |
 //! | [`lock`] | the engine's robust lock and the user's lock |
 //! | [`ring`] | the one transport of queues and pools |
+//! | [`sync`] | events, conditions and barriers |
 //! | [`wait`] | sleeping and waking |
 //! | [`family`] | all of it together, from the point of view of one process |
+//! | [`inspect`] | what a family's processes are doing, for whoever looks from outside |
 //! | [`word`] | the atomics that everything shared is made of |
 //! | [`fault`] | named places at which a process can be made to die |
 //! | [`stall`] | telling the program that a lock's holder does not move |
@@ -26,6 +28,7 @@ pub mod error;
 pub mod family;
 pub mod fault;
 pub mod heap;
+pub mod inspect;
 mod kernel;
 pub mod lock;
 #[cfg(test)]
@@ -36,9 +39,10 @@ pub mod ring;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod scribble;
 pub mod stall;
+pub mod sync;
 pub mod wait;
 pub mod word;
 
 pub use error::{AllocError, Corrupted, FamilyError, HandleError};
-pub use family::{Family, Hold, Producer, SourceWatch};
+pub use family::{Family, Hold, Meeting, Producer, SourceWatch};
 pub use object::{Handle, Kind};

@@ -52,7 +52,7 @@ pub fn gather(readable: impl AsFd, line: impl AsFd) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When the descriptor is closed.
-fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
+pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::fstat(fd)?;
     Ok((stat.st_dev, stat.st_ino))
 }

@@ -16,8 +16,9 @@
 //! | [`life`] | the kernel's mark that a process's main thread has ended |
 //! | [`lifeline`] | a pipe that kills its reader when its writer is gone |
 //! | [`limits`] | how much memory this process may still use |
-//! | [`mapped`] | whether another process still has a file mapped |
+//! | [`mapped`] | whether another process still has a file mapped, and where |
 //! | [`mapping`] | the one sealed, sparse, shared mapping of a family |
+//! | [`onlooker`] | what can be learned of another process without touching it |
 //! | [`process`] | identity, death and signals of processes |
 //! | [`robust`] | telling the kernel which lock word to mark when this thread dies |
 //! | [`spawn`] | starting a fresh program with chosen descriptors |
@@ -41,6 +42,7 @@ pub mod lifeline;
 pub mod limits;
 pub mod mapped;
 pub mod mapping;
+pub mod onlooker;
 pub mod process;
 pub mod robust;
 pub mod spawn;

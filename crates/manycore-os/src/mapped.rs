@@ -1,6 +1,7 @@
-//! Whether another process still has a file mapped.
+//! Whether another process still has a file mapped, and where.
 
 use std::fs;
+use std::ops::Range;
 
 use rustix::fs::{major, minor};
 
@@ -15,17 +16,40 @@ pub fn has_mapped(pid: u32, file: (u64, u64)) -> Option<bool> {
     theirs
 }
 
-fn is_listed(pid: u32, (device, inode): (u64, u64)) -> Option<bool> {
+fn is_listed(pid: u32, file: (u64, u64)) -> Option<bool> {
+    ranges(pid, file).map(|ranges| !ranges.is_empty())
+}
+
+/// A part of a file that a process has mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its addresses there.
+    pub addresses: Range<u64>,
+    /// Where in the file it begins.
+    pub offset: u64,
+}
+
+/// The parts of a file, named by device and inode, that process `pid` maps. `None` where the kernel does not tell,
+/// or the process has no memory any more.
+#[must_use]
+pub fn ranges(pid: u32, (device, inode): (u64, u64)) -> Option<Vec<Part>> {
     let bytes = fs::read(format!("/proc/{pid}/maps")).ok()?;
     let text = String::from_utf8_lossy(&bytes); // names of files may be anything
     let device = format!("{:02x}:{:02x}", major(device), minor(device));
-    let is_it = |line: &str| {
+    let part = |line: &str| {
         // address permissions offset device inode path
-        let mut fields = line.split_ascii_whitespace().skip(3);
-        fields.next() == Some(&*device)
-            && fields.next().and_then(|field| field.parse().ok()) == Some(inode)
+        let mut fields = line.split_ascii_whitespace();
+        let (first, last) = fields.next()?.split_once('-')?;
+        let offset = fields.nth(1)?;
+        let is_it = fields.next()? == device && fields.next()?.parse() == Ok(inode);
+        let [first, last, offset] = [first, last, offset].map(|it| u64::from_str_radix(it, 16));
+        let addresses = first.ok()?..last.ok()?;
+        is_it.then_some(Part {
+            addresses,
+            offset: offset.ok()?,
+        })
     };
-    (!text.is_empty()).then(|| text.lines().any(is_it))
+    (!text.is_empty()).then(|| text.lines().filter_map(part).collect())
 }
 
 #[cfg(test)]

@@ -25,11 +25,15 @@ const NOEXEC_SEAL_FLAG: u32 = 8;
 /// Bytes of a page; the unit in which memory is backed and given back.
 pub const PAGE: usize = 4096;
 
+/// What the kernel calls the file.
+pub(crate) const NAME: &str = "manycore-heap";
+
 /// The mapping and the descriptor behind it.
 pub struct Mapping {
     base: NonNull<u8>,
     len: usize,
-    fd: Lent,
+    file: (u64, u64),
+    fd: Option<Lent>,
 }
 
 // SAFETY: the struct is an address, a length and a descriptor number; what is at the address is
@@ -50,7 +54,7 @@ impl Mapping {
         let fd = memory_file()?;
         ftruncate(&fd, len as u64)?;
         fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-        Self::map(fd, len)
+        Self::map(fd, len, ProtFlags::READ | ProtFlags::WRITE)
     }
 
     /// Maps the file of an existing family.
@@ -64,17 +68,31 @@ impl Mapping {
         }
         let len = usize::try_from(fstat(&fd)?.st_size).map_err(io::Error::other)?;
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-        Self::map(fd, len)
+        Self::map(fd, len, ProtFlags::READ | ProtFlags::WRITE)
     }
 
-    fn map(fd: OwnedFd, len: usize) -> io::Result<Self> {
+    /// Maps the file of another family to look at it. Whoever writes there ends with `SIGSEGV`. The descriptor is
+    /// not needed afterwards.
+    ///
+    /// # Errors
+    /// As [`Mapping::attach`].
+    pub fn look_at(fd: OwnedFd) -> io::Result<Self> {
+        let len = usize::try_from(fstat(&fd)?.st_size).map_err(io::Error::other)?;
+        let mapping = Self::map(fd, len, ProtFlags::READ)?;
+        Ok(Self {
+            fd: None,
+            ..mapping
+        })
+    }
+
+    fn map(fd: OwnedFd, len: usize, protection: ProtFlags) -> io::Result<Self> {
         let fd = Lent::new(fd)?;
         // SAFETY: a new mapping at an address of the kernel's choice aliases nothing in this process.
         let address = unsafe {
             mmap(
                 std::ptr::null_mut(),
                 len,
-                ProtFlags::READ | ProtFlags::WRITE,
+                protection,
                 MapFlags::SHARED | MapFlags::NORESERVE,
                 fd.get()?,
                 0,
@@ -83,7 +101,12 @@ impl Mapping {
         // SAFETY: the range is the mapping made above; leaving it out of core dumps touches no byte.
         let _ = unsafe { madvise(address, len, Advice::LinuxDontDump) };
         let base = NonNull::new(address.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, len, fd })
+        Ok(Self {
+            base,
+            len,
+            file: fd.file(),
+            fd: Some(fd),
+        })
     }
 
     /// The first byte. Valid for [`Mapping::len`] bytes, for the life of the process.
@@ -109,7 +132,7 @@ impl Mapping {
     /// Device and inode of the file, as `/proc/PID/maps` has them.
     #[must_use]
     pub fn file(&self) -> (u64, u64) {
-        self.fd.file()
+        self.file
     }
 
     /// The descriptor's number, if it still is this file: programs close and reuse descriptors.
@@ -120,7 +143,7 @@ impl Mapping {
 
     /// The descriptor, on the same condition.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.fd.get().ok()
+        self.fd.as_ref()?.get().ok()
     }
 
     fn range(&self, offset: usize, len: usize) -> io::Result<*mut std::ffi::c_void> {
@@ -250,13 +273,13 @@ fn memory_file() -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     if NOEXEC_SEAL.is_present() {
         let sealed = flags | MemfdFlags::from_bits_retain(NOEXEC_SEAL_FLAG);
-        match memfd_create("manycore-heap", sealed) {
+        match memfd_create(NAME, sealed) {
             Ok(fd) => return Ok(above_standard(fd)),
             Err(error) if NOEXEC_SEAL.note(error) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(above_standard(memfd_create("manycore-heap", flags)?))
+    Ok(above_standard(memfd_create(NAME, flags)?))
 }
 
 /// Moves a descriptor out of the low numbers, where programs that shuffle descriptors look first.

@@ -22,11 +22,13 @@
 //! | [`integer`] | integers in shared memory that change by single instructions |
 //! | [`guarded`] | the class behind `Synchronized`: a shared object and its lock |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
+//! | [`waiting`] | the classes behind `Event`, `Condition` and `Barrier` |
 //! | [`task`] | how a task and its answer look as messages |
 //! | [`job`] | what a call to the pool waits for |
 //! | [`crew`] | the owner's side of a pool |
 //! | [`worker`] | a worker's side of a pool |
 //! | [`family`] | the family of this process |
+//! | [`doctor`] | looking at a program from outside |
 //! | [`wait`] | waiting with the interpreter released |
 //! | [`imported`] | Python objects that are looked up once |
 //! | [`errors`] | how the engine's errors look in Python |
@@ -42,6 +44,7 @@ mod buffer;
 mod codec;
 mod crew;
 mod decoding;
+mod doctor;
 mod errors;
 mod family;
 mod guarded;
@@ -62,6 +65,7 @@ mod queue;
 mod reducers;
 mod task;
 mod wait;
+mod waiting;
 mod watching;
 mod worker;
 
@@ -84,6 +88,9 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<pipe::PipeEnd>()?;
     module.add_class::<lock::PlainLock>()?;
     module.add_class::<lock::RecursiveLock>()?;
+    module.add_class::<waiting::EventFlag>()?;
+    module.add_class::<waiting::WaitRoll>()?;
+    module.add_class::<waiting::MeetingPoint>()?;
     module.add_class::<crew::Crew>()?;
     module.add_class::<job::Job>()?;
     module.add_class::<worker::Seat>()?;
@@ -104,5 +111,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::receive_handles, module)?)?;
     module.add_function(wrap_pyfunction!(message::collect_handles, module)?)?;
     module.add_class::<reducers::Reducers>()?;
+    module.add_function(wrap_pyfunction!(doctor::inspect, module)?)?;
     Ok(())
 }

@@ -25,34 +25,154 @@ fn this_thread() -> u64 {
     u64::from(Holder::current().tid())
 }
 
-/// Acquires; `false` when the time was up. A holder that was killed is reported as a warning.
-fn acquire(py: Python<'_>, hold: &Hold, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+/// Acquires, without a word about the last holder; `None` when the time was up.
+fn take(
+    py: Python<'_>,
+    hold: &Hold,
+    block: bool,
+    timeout: Option<f64>,
+) -> PyResult<Option<Acquired>> {
     let me = hold.family().me().map_err(Error::from)?;
     let lock = hold.lock().map_err(Error::from)?;
     let acquired = match lock.try_acquire(me) {
         Some(acquired) => acquired,
-        None if !block => return Ok(false),
+        None if !block => return Ok(None),
         None => {
             let (result, raised) = detached(py, deadline(block, timeout), |patience| {
                 hold.acquire(patience)
             });
             match result.map_err(Error::from)? {
                 Ok(acquired) => acquired,
-                Err(GaveUp::TimedOut) => return Ok(false),
+                Err(GaveUp::TimedOut) => return Ok(None),
                 Err(GaveUp::Interrupted) => {
                     return Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())));
                 }
             }
         }
     };
+    Ok(Some(acquired))
+}
+
+/// Warns of a holder that was killed.
+fn tell(py: Python<'_>, acquired: Acquired) -> PyResult<()> {
     if let Acquired::HolderDied(pid) = acquired {
         let errors = py.import("manycore.errors")?;
-        if let Err(error) = errors.call_method1("warn_owner_died", (pid,)) {
-            lock.release(); // the warning was turned into an exception: the caller does not have the lock
-            return Err(error);
-        }
+        errors.call_method1("warn_owner_died", (pid,))?;
+    }
+    Ok(())
+}
+
+/// Acquires; `false` when the time was up. A holder that was killed is reported as a warning.
+fn acquire(py: Python<'_>, hold: &Hold, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    let Some(acquired) = take(py, hold, block, timeout)? else {
+        return Ok(false);
+    };
+    if let Err(error) = tell(py, acquired) {
+        // The warning was turned into an exception: the caller does not have the lock.
+        hold.lock().map_err(Error::from)?.release();
+        return Err(error);
     }
     Ok(true)
+}
+
+/// A lock that was given to a condition.
+pub enum AnyLock<'a, 'py> {
+    /// A `Lock`.
+    Plain(Bound<'py, PlainLock>),
+    /// An `RLock`.
+    Recursive(Bound<'py, RecursiveLock>),
+    /// Any other, which has the methods of the standard library's.
+    Other(&'a Bound<'py, PyAny>),
+}
+
+impl<'a, 'py> AnyLock<'a, 'py> {
+    /// The lock that an object is.
+    pub fn of(lock: &'a Bound<'py, PyAny>) -> Self {
+        if let Ok(lock) = lock.cast::<RecursiveLock>() {
+            return Self::Recursive(lock.clone());
+        }
+        match lock.cast::<PlainLock>() {
+            Ok(lock) => Self::Plain(lock.clone()),
+            Err(_) => Self::Other(lock),
+        }
+    }
+
+    /// Whether the caller holds it; of a lock without threads, whether this process does.
+    pub fn is_owned(&self) -> PyResult<bool> {
+        match self {
+            Self::Plain(lock) => {
+                let (held_by, me) = holder(&lock.get().hold)?;
+                Ok(held_by == Some(me))
+            }
+            Self::Recursive(lock) => {
+                let hold = &lock.get().hold;
+                let me = hold.family().me().map_err(Error::from)?;
+                let lock = hold.lock().map_err(Error::from)?;
+                Ok(lock.is_held_by(me, this_thread()))
+            }
+            Self::Other(lock) if lock.hasattr("_is_owned")? => {
+                lock.call_method0("_is_owned")?.is_truthy()
+            }
+            Self::Other(lock) => {
+                if !lock.call_method1("acquire", (false,))?.is_truthy()? {
+                    return Ok(true);
+                }
+                lock.call_method0("release")?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Releases it, however often the caller has acquired it; how often that was.
+    pub fn release_all(&self) -> PyResult<u64> {
+        match self {
+            Self::Plain(lock) => lock.get().release().map(|()| 1),
+            Self::Recursive(lock) => {
+                let hold = &lock.get().hold;
+                let me = hold.family().me().map_err(Error::from)?;
+                let lock = hold.lock().map_err(Error::from)?;
+                lock.leave_all(me, this_thread()).ok_or_else(not_owned)
+            }
+            Self::Other(lock) => lock.call_method0("release").map(|_| 1),
+        }
+    }
+
+    /// Takes it back, to be released as often as before. What a signal handler raises meanwhile is raised once the
+    /// lock is the caller's again; a second time at once.
+    pub fn take_back(&self, times: u64) -> PyResult<()> {
+        let hold = match self {
+            Self::Plain(lock) => &lock.get().hold,
+            Self::Recursive(lock) => &lock.get().hold,
+            Self::Other(lock) => return lock.call_method0("acquire").map(drop),
+        };
+        let (py, mut raised) = (self.py(), Ok(()));
+        let acquired = loop {
+            match take(py, hold, true, None) {
+                Ok(Some(acquired)) => break acquired,
+                Ok(None) => {}
+                // The lock itself is there, so that it was a signal handler.
+                Err(error) if raised.is_err() || hold.lock().is_err() => return Err(error),
+                Err(error) => raised = Err(error),
+            }
+        };
+        if let Self::Recursive(_) = self {
+            let lock = hold.lock().map_err(Error::from)?;
+            lock.enter_times(this_thread(), times);
+        }
+        raised.and(tell(py, acquired))
+    }
+
+    fn py(&self) -> Python<'py> {
+        match self {
+            Self::Plain(lock) => lock.py(),
+            Self::Recursive(lock) => lock.py(),
+            Self::Other(lock) => lock.py(),
+        }
+    }
+}
+
+fn not_owned() -> PyErr {
+    PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
 }
 
 /// Who holds the lock, for `repr`: slot and generation bits of the holder, and this process's own.
@@ -233,9 +353,7 @@ impl RecursiveLock {
         let lock = self.hold.lock().map_err(Error::from)?;
         match lock.leave(me, this_thread()) {
             Some(_) => Ok(()),
-            None => Err(PyAssertionError::new_err(
-                "attempt to release recursive lock not owned by thread",
-            )),
+            None => Err(not_owned()),
         }
     }
 

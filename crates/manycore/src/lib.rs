@@ -124,6 +124,21 @@
 //! }
 //! ```
 //!
+//! # What a program is doing
+//!
+//! [`inspect()`] looks at a program from outside, also at one that hangs: who holds which lock, who waits for what,
+//! how full the queues are.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let queue = manycore::Queue::new()?;
+//! queue.send(&"a message")?;
+//! let report = manycore::inspect(std::process::id())?;
+//! assert!(report.to_string().contains("1 items"));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Performance
 //!
 //! Starting a process takes about a millisecond, sending a small message about a tenth of a
@@ -137,7 +152,7 @@
 //!   them by `serde_bytes`.
 //! * A [`Value`] is decoded and encoded at each update. Let processes collect by themselves and add up
 //!   at the end.
-//! * Shared memory grows as it is needed, and what was freed is given back beyond 64 MiB.
+//! * Shared memory grows as it is needed, and what was freed is given back beyond 128 MiB.
 //!   `MANYCORE_HEAP_LIMIT` sets a limit.
 #![forbid(unsafe_code)]
 
@@ -163,6 +178,7 @@ mod value;
 pub use bytes::Bytes;
 pub use channel::{Messages, Pipe, PipeEnd, Receiver, Sender, bounded_channel, channel, pipe};
 pub use init::init;
+pub use manycore_ipc::inspect::{self, InspectError, Report, inspect};
 pub use manycore_os::Deadline;
 pub use manycore_os::process::Exit;
 pub use pool::{Pool, Task};

@@ -54,6 +54,17 @@ impl Room {
 }
 
 impl Blocks {
+    /// Bytes of blocks in use and of all that have memory, as the tables say, which may be changing.
+    pub(crate) fn bytes_with_memory(&self) -> (u64, u64) {
+        let header = self.header();
+        // Relaxed: for who only looks.
+        let (committed, idle) = (header.committed.load(Relaxed), header.idle.load(Relaxed));
+        (
+            bytes_of(committed.saturating_sub(idle)),
+            bytes_of(committed),
+        )
+    }
+
     /// Whether more than half of the limit that was set for the heap has memory: who could keep a block for long
     /// had better copy it, so that senders go on finding some.
     #[must_use]

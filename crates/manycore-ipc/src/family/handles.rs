@@ -115,7 +115,8 @@ impl Family {
                 }
             }
             Kind::Group => blocks.free_bound_to(index)?,
-            Kind::Lock | Kind::Source | Kind::End => {}
+            Kind::Condition | Kind::Barrier => Self::free_roll(objects, &blocks, index, kind)?,
+            Kind::Lock | Kind::Source | Kind::End | Kind::Event => {}
         }
         fault::point("object.emptied");
         Ok(objects.freed(index)?)

@@ -80,11 +80,31 @@ impl Hold {
         self.family
     }
 
-    fn body<T: Shared>(&self, kind: Kind) -> Result<&'static T, HandleError> {
+    #[inline(always)]
+    pub(super) fn body<T: Shared>(&self, kind: Kind) -> Result<&'static T, HandleError> {
+        let objects = self.found(kind)?;
+        Ok(objects.body(self.handle.index)?)
+    }
+
+    /// The object table, once it is clear that the object is there and of this kind.
+    #[inline(always)]
+    fn found(&self, kind: Kind) -> Result<Objects, HandleError> {
+        let me = self.family.me()?;
+        // Relaxed: who looked is this process; the words of the object are ordered by its own.
+        if self.found_by.load(Relaxed) != me.bits() {
+            self.find(me)?;
+        }
         if self.kind != kind {
             return Err(HandleError::OtherKind);
         }
-        Ok(self.objects()?.body(self.handle.index)?)
+        Ok(Objects::new(self.family.heap, me))
+    }
+
+    #[cold]
+    fn find(&self, me: OwnerId) -> Result<(), HandleError> {
+        self.check()?;
+        self.found_by.store(me.bits(), Relaxed);
+        Ok(())
     }
 
     /// The object table, once it is clear that the object is there: a process made by a raw `clone`
@@ -114,41 +134,18 @@ impl Hold {
     /// When it is none.
     #[inline(always)] // a ring is several words, which would be copied again and again on their way up
     pub fn ring(&self) -> Result<Ring, HandleError> {
-        let me = self.found(Kind::Ring)?;
-        let heap = self.family.heap;
-        let (blocks, objects) = (Blocks::new(heap, me), Objects::new(heap, me));
+        let objects = self.found(Kind::Ring)?;
+        let blocks = Blocks::new(self.family.heap, objects.me());
         Ok(Ring::new(self.handle.index, blocks, objects)?)
-    }
-
-    /// This process, once it is clear that the object is there and of a kind. It looks once.
-    #[inline(always)]
-    fn found(&self, kind: Kind) -> Result<OwnerId, HandleError> {
-        let me = self.family.me()?;
-        // Relaxed: who looked is this process; the words of the object are ordered by its own.
-        if self.found_by.load(Relaxed) != me.bits() {
-            self.find(me, kind)?;
-        }
-        Ok(me)
-    }
-
-    #[cold]
-    fn find(&self, me: OwnerId, kind: Kind) -> Result<(), HandleError> {
-        if self.kind != kind {
-            return Err(HandleError::OtherKind);
-        }
-        self.check()?;
-        self.found_by.store(me.bits(), Relaxed);
-        Ok(())
     }
 
     /// The object as a lock.
     ///
     /// # Errors
     /// When it is none.
-    #[inline]
+    #[inline(always)]
     pub fn lock(&self) -> Result<&'static UserLock, HandleError> {
-        let me = self.found(Kind::Lock)?;
-        Ok(Objects::new(self.family.heap, me).body(self.handle.index)?)
+        self.body(Kind::Lock)
     }
 
     /// Acquires the object as a lock. A holder that was killed is noticed within a slice.

@@ -107,14 +107,14 @@ impl Family {
         })
     }
 
-    fn take_zeroed(&self, len: u64) -> Result<BlockRef, HandleError> {
+    pub(super) fn take_zeroed(&self, len: u64) -> Result<BlockRef, HandleError> {
         let taken = self.take_block(len)?;
         self.blocks()?.bytes(taken.block)?.clear();
         Ok(taken.block)
     }
 
     /// Lets a block live as long as an object does.
-    fn bind(&self, object: u32, block: BlockRef) -> Result<(), HandleError> {
+    pub(super) fn bind(&self, object: u32, block: BlockRef) -> Result<(), HandleError> {
         if self
             .blocks()?
             .bind(block, object, u64::MAX, OwnerId::NOBODY)?

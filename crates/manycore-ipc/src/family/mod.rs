@@ -7,6 +7,7 @@
 //! | [`handles`] | handles that travel, and objects that nobody holds any more |
 //! | [`hold`] | a reference to an object that keeps it alive |
 //! | [`producing`] | who may still put into a ring |
+//! | [`waiting`] | events, conditions and barriers, and those who wait at them and were killed |
 //! | [`source_watch`] | whether anybody is left who holds a source |
 //! | [`choosing`] | waiting for the first of several rings |
 //! | [`reaping`] | cleaning up after dead processes |
@@ -23,6 +24,7 @@ pub mod member;
 pub mod producing;
 pub mod reaping;
 pub mod source_watch;
+pub mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -32,3 +34,4 @@ pub use member::Family;
 pub use producing::Producer;
 pub use reaping::Reaped;
 pub use source_watch::SourceWatch;
+pub use waiting::Meeting;

@@ -96,15 +96,15 @@ impl Family {
         me: OwnerId,
     ) -> Result<(), HandleError> {
         let (objects, blocks) = (Objects::new(self.heap, me), Blocks::new(self.heap, me));
-        if was_killed {
-            objects.for_each_live(|index, stage| {
-                if stage.kind == Some(Kind::Lock) {
-                    if let Ok(lock) = objects.body::<UserLock>(index) {
-                        lock.hand_over(dead, pid);
-                    }
+        objects.for_each_live(|index, stage| match stage.kind {
+            Some(Kind::Lock) if was_killed => {
+                if let Ok(lock) = objects.body::<UserLock>(index) {
+                    lock.hand_over(dead, pid);
                 }
-            })?;
-        }
+            }
+            Some(kind) => self.forget_waiter(index, kind, dead, me),
+            None => {}
+        })?;
         fault::point("recover.locks");
         blocks.sweep(dead, |index| self.settle(index, blocks, objects))?;
         fault::point("recover.blocks");

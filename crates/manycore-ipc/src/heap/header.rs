@@ -18,7 +18,7 @@ use crate::word::Word64;
 /// "manycore" in ASCII.
 const MAGIC: u64 = u64::from_be_bytes(*b"manycore");
 /// Raised with every change of the layout.
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 
 /// See the module.
 #[repr(C, align(64))]
@@ -158,7 +158,22 @@ pub fn create_with(len: usize) -> Result<&'static Heap, FamilyError> {
 /// # Errors
 /// When it is no heap, or that of another version, architecture or PID namespace.
 pub fn attach(fd: OwnedFd) -> Result<&'static Heap, FamilyError> {
-    let mapping = Mapping::attach(fd)?;
+    let heap = checked(Mapping::attach(fd)?)?;
+    if heap.header().pid_namespace.load(Relaxed) != process::pid_namespace() {
+        return Err(FamilyError::Foreign("it lives in another PID namespace"));
+    }
+    Ok(heap)
+}
+
+/// The heap of another family, to look at: nothing may be written there.
+///
+/// # Errors
+/// When it is no heap of this version.
+pub(crate) fn look_at(fd: OwnedFd) -> Result<&'static Heap, FamilyError> {
+    checked(Mapping::look_at(fd)?)
+}
+
+fn checked(mapping: Mapping) -> Result<&'static Heap, FamilyError> {
     let layout =
         Layout::new(mapping.len()).ok_or(FamilyError::Foreign("its length makes no heap"))?;
     let heap = Heap::new(mapping, layout);
@@ -169,9 +184,6 @@ pub fn attach(fd: OwnedFd) -> Result<&'static Heap, FamilyError> {
     }
     if header.version.load(Relaxed) != VERSION || header.abi.load(Relaxed) != abi() {
         return Err(FamilyError::Foreign("it has another layout version"));
-    }
-    if header.pid_namespace.load(Relaxed) != process::pid_namespace() {
-        return Err(FamilyError::Foreign("it lives in another PID namespace"));
     }
     Ok(heap)
 }

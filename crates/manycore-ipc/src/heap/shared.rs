@@ -43,6 +43,14 @@ unsafe impl Shared for crate::ring::layout::RingBody {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::lock::user::UserLock {}
 // SAFETY: `repr(C)`, words only.
+unsafe impl Shared for crate::sync::EventBody {}
+// SAFETY: `repr(C)`, words and an engine lock.
+unsafe impl Shared for crate::sync::ConditionBody {}
+// SAFETY: `repr(C)`, words, a bell and an engine lock.
+unsafe impl Shared for crate::sync::BarrierBody {}
+// SAFETY: `repr(C)`, words only.
+unsafe impl Shared for crate::sync::roll::Entry {}
+// SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::object::memory::MemoryBody {}
 // SAFETY: `repr(C)`, words and a bell.
 unsafe impl Shared for crate::object::group::GroupBody {}

@@ -190,6 +190,24 @@ impl UserLock {
         self.depth.store(u64::from(holder) << TAG | 1, Relaxed);
     }
 
+    /// The same for a thread that had it so many times before it left it for a while.
+    pub fn enter_times(&self, thread: u64, times: u64) {
+        self.enter(thread);
+        self.depth
+            .fetch_add((times & TIMES).saturating_sub(1), Relaxed); // only the owner touches it
+    }
+
+    /// Leaves a recursive lock, however often this thread has acquired it; `None` when it does not have it.
+    pub fn leave_all(&self, me: OwnerId, thread: u64) -> Option<u64> {
+        if !self.is_held_by(me, thread) {
+            return None;
+        }
+        let times = self.depth();
+        self.thread.store(0, Relaxed);
+        self.release();
+        Some(times)
+    }
+
     /// Leaves a recursive lock once; `None` when this thread does not have it, else whether that was
     /// the last time, and the lock is free.
     pub fn leave(&self, me: OwnerId, thread: u64) -> Option<bool> {
@@ -226,6 +244,26 @@ impl UserLock {
     #[must_use]
     pub fn depth(&self) -> u64 {
         self.depth.load(Relaxed) & TIMES
+    }
+
+    /// Whether somebody waits for it, or did until just now.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.word.load(Relaxed) & WAITERS != 0
+    }
+
+    /// Of a recursive lock that is held: the owning thread, and how often it has acquired.
+    #[must_use]
+    pub fn owner(&self) -> Option<(u32, u64)> {
+        let (thread, depth) = (self.thread.load(Relaxed), self.depth.load(Relaxed));
+        let is_its_own = self.holder().map(u64::from) == Some(depth >> TAG);
+        (is_its_own && thread != 0).then_some((thread as u32, depth & TIMES))
+    }
+
+    /// The slot of the process that a word names as the holder.
+    #[must_use]
+    pub fn slot_of(holder: u32) -> usize {
+        OwnerId::from_bits(holder).slot()
     }
 
     /// What a lock's word holds while this process has it.
@@ -342,5 +380,20 @@ mod tests {
         assert_eq!(lock.leave(me, 1), Some(false));
         assert_eq!(lock.leave(me, 1), Some(true));
         assert_eq!(lock.leave(me, 1), None);
+    }
+
+    #[test]
+    fn a_recursive_lock_can_be_left_for_a_while() {
+        let (lock, me) = (lock(), OwnerId::from_bits(ME));
+        assert!(lock.try_acquire(me).is_some());
+        lock.enter(1);
+        assert!(lock.reenter(me, 1) && lock.reenter(me, 1));
+        assert_eq!(lock.leave_all(me, 2), None);
+        assert_eq!(lock.leave_all(me, 1), Some(3));
+        assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
+        lock.enter_times(1, 3);
+        for is_last in [false, false, true] {
+            assert_eq!(lock.leave(me, 1), Some(is_last));
+        }
     }
 }

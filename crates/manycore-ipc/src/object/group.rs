@@ -97,6 +97,12 @@ impl Row {
         })
     }
 
+    /// The slot of the process that has the seat.
+    pub(crate) fn seat(&self) -> Option<usize> {
+        let slot = self.worker.load(Relaxed) as usize; // for who only looks
+        (slot != 0).then_some(slot)
+    }
+
     /// Forgets what was taken. Under the ring's get lock, or before a worker uses the row.
     pub fn void(&self) {
         self.tag.store(0, Release);

@@ -3,7 +3,7 @@
 //! Every change errs on the side of "held": a process that dies in the middle leaves a bit or a count
 //! too many, never one too few.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::header::{Handle, Kind, Phase, Stage};
 use super::table::Objects;
@@ -150,6 +150,11 @@ impl Objects {
                 Some(n * 64 + bit)
             })
         }))
+    }
+
+    /// Messages that the object is in, or more after a crash.
+    pub(crate) fn in_flight(&self, index: u32) -> Result<u64, Corrupted> {
+        Ok(self.object(index)?.in_flight.load(Relaxed)) // for who only looks
     }
 
     /// Whether the process in a slot holds the object.

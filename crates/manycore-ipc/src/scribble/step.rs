@@ -10,7 +10,7 @@ use super::input::Input;
 use super::value;
 use super::world::World;
 use crate::block::allocator::Taken;
-use crate::family::{Family, Hold, Producer};
+use crate::family::{Family, Hold, Meeting, Producer};
 use crate::object::Kind;
 use crate::object::cell::Cell;
 use crate::registry::OwnerId;
@@ -138,7 +138,10 @@ impl<'a> Process<'a> {
 
     fn make(&mut self, input: &mut Input<'_>) {
         let family = self.family;
-        let made = match input.below(6) {
+        let made = match input.below(9) {
+            6 => family.make_event(),
+            7 => family.make_condition(),
+            8 => family.make_barrier(u32::from(input.byte())),
             0 => family.make_ring(Shape::unbounded()),
             1 => family.make_ring(Shape::of_messages(u64::from(input.byte()))),
             2 => family.make_ring(Shape {
@@ -159,7 +162,7 @@ impl<'a> Process<'a> {
         match input.below(4) {
             0 => handle.index = u32::from(input.byte()),
             1 => handle.generation = u32::from(input.byte() % 4),
-            2 => kind = input.one_of(&Kind::ALL).expect("there are some"),
+            2 => kind = input.one_of(Kind::ALL).expect("there are some"),
             _ => {}
         }
         self.holds.extend(self.family.hold(handle, kind));
@@ -218,7 +221,7 @@ impl<'a> Process<'a> {
             return;
         };
         let (Ok(lock), Ok(me)) = (hold.lock(), self.family.me()) else {
-            return;
+            return use_waiting(hold, input);
         };
         match input.below(6) {
             0 => drop(lock.try_acquire(me)),
@@ -312,6 +315,39 @@ impl<'a> Process<'a> {
             2 => drop(blocks.trim_to(0)),
             3 => drop(blocks.grow(u64::from(input.byte()) + 1)),
             _ => drop(blocks.sweep(self.world.dead, |_| ())),
+        }
+    }
+}
+
+/// Uses what is waited for: an event, a condition or a barrier.
+fn use_waiting(hold: &Hold, input: &mut Input<'_>) {
+    if let Ok(event) = hold.event() {
+        match input.below(3) {
+            0 => event.set(),
+            1 => event.clear(),
+            _ => drop(patiently(input, |patience| event.wait(patience).is_ok())),
+        }
+    } else if let Ok(condition) = hold.condition() {
+        let most = usize::from(input.byte());
+        let joined = patiently(input, |patience| hold.join_condition(patience));
+        let _ = patiently(input, |patience| hold.notify(most, patience));
+        assert!(condition.waiting().unwrap_or_default() <= ABSURD / 8);
+        if let Ok(Ok(place)) = joined {
+            let slept = patiently(input, |patience| hold.wait_notified(place, patience));
+            if slept != Ok(Ok(())) || !condition.take(place) {
+                let _ = patiently(input, |patience| condition.withdraw(place, patience));
+            }
+        }
+    } else if let Ok(barrier) = hold.barrier() {
+        let has_action = input.byte() & 1 != 0;
+        let met = patiently(input, |patience| hold.meet(has_action, patience));
+        if let Ok(Ok(Meeting::Acts(action))) = met {
+            let _ = patiently(input, |patience| barrier.finish(action, patience));
+        }
+        match input.below(3) {
+            0 => drop(patiently(input, |patience| barrier.abort(patience).is_ok())),
+            1 => drop(patiently(input, |patience| barrier.reset(patience).is_ok())),
+            _ => drop((barrier.waiting(), barrier.is_broken())),
         }
     }
 }

@@ -121,6 +121,9 @@ impl World {
         put(family, &made[0].ring()?, 5, 7_000, &[]);
         put(family, &made[0].ring()?, 6, 7_000, &[]);
         made.push(self.bury_ghost(&made)?);
+        made.push(family.make_event()?);
+        made.push(self.condition_of_a_ghost()?);
+        made.push(self.barrier_of_a_ghost()?);
         for _ in 0..2 {
             drop(family.make_ring(Shape::unbounded())?); // condemned
             drop(family.make_memory(1 << 14)?);
@@ -177,6 +180,38 @@ impl World {
         }
         let hold = self.family.hold(held.handle(), Kind::Ring)?;
         std::mem::forget(held);
+        Ok(hold)
+    }
+
+    /// A condition for which this process and the dead one wait, more than there is room for in the object.
+    fn condition_of_a_ghost(&self) -> Result<Hold, HandleError> {
+        let ghost = Family::on(self.family.heap());
+        ghost.start_over(self.dead);
+        let hold = self.family.make_condition()?;
+        let theirs = ghost.hold(hold.handle(), Kind::Condition)?;
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+        for _ in 0..21 {
+            let _ = hold.join_condition(&mut patience)?;
+            let _ = theirs.join_condition(&mut patience)?;
+        }
+        let _ = hold.notify(3, &mut patience)?;
+        std::mem::forget(theirs);
+        Ok(hold)
+    }
+
+    /// A barrier whose action the dead process runs, while another waits.
+    fn barrier_of_a_ghost(&self) -> Result<Hold, HandleError> {
+        let ghost = Family::on(self.family.heap());
+        ghost.start_over(self.dead);
+        let hold = self.family.make_barrier(2)?;
+        let theirs = ghost.hold(hold.handle(), Kind::Barrier)?;
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+        for barrier in [hold.barrier()?, theirs.barrier()?] {
+            let _ = barrier.arrive(true, &mut patience)?;
+        }
+        std::mem::forget(theirs);
         Ok(hold)
     }
 

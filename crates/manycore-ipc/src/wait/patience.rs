@@ -22,6 +22,20 @@ pub(crate) fn stall() -> u32 {
 /// How long any call waits for its turn at an engine lock.
 const TURN: Duration = Duration::from_secs(1);
 
+#[cfg(test)]
+thread_local! {
+    /// Whether this thread waits for a turn that never comes, as its test knows.
+    pub(crate) static WAITS_IN_VAIN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+fn turn() -> Duration {
+    #[cfg(test)]
+    if WAITS_IN_VAIN.get() {
+        return Duration::from_millis(1);
+    }
+    TURN
+}
+
 /// Why a wait ended without what it waited for.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +62,7 @@ impl<'a> Patience<'a> {
     /// The same patience for taking an engine lock: a call that shall not wait for a message or for
     /// room still waits for its turn, which is over in a microsecond unless the holder was stopped.
     pub fn for_lock(&mut self) -> Patience<'_> {
-        let turn = Deadline::after(TURN);
+        let turn = Deadline::after(turn());
         #[cfg(test)]
         let turn = if crate::model::is_active() {
             Deadline::NEVER // what the clock says must not decide how a run goes on

@@ -19,12 +19,15 @@ fn who_dies_while_it_joins_or_leaves_gives_its_slot_back() {
 
 #[test]
 fn who_dies_while_it_makes_something_leaves_nothing() {
-    let makers: [Maker; 5] = [
+    let makers: [Maker; 8] = [
         |family| family.make_ring(Shape::unbounded()),
         |family| family.make_lock(),
         |family| family.make_memory(100),
         |family| family.make_memory(100_000),
         |family| family.make_group(40),
+        |family| family.make_event(),
+        |family| family.make_condition(),
+        |family| family.make_barrier(2),
     ];
     let world = World::new();
     // Slots that were used before: a half-made object must not be taken for the one that lived there.

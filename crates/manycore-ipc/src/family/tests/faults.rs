@@ -8,6 +8,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::block::{Blocks, State};
+use crate::family::Meeting;
 use crate::object::cell::Cell;
 use crate::ring::Watch;
 use crate::ring::pollers::Event;
@@ -90,6 +91,18 @@ const PLACES: &[&str] = &[
     "bells.woken",
     "cell.written",
     "cell.switched",
+    "event.waiting",
+    "event.set",
+    "roll.taken",
+    "roll.bound",
+    "roll.waiting",
+    "roll.turned",
+    "roll.told",
+    "roll.passed",
+    "barrier.acting",
+    "barrier.passing",
+    "barrier.breaking",
+    "barrier.resetting",
 ];
 
 const HEAP: &str = "MANYCORE_TEST_HEAP";
@@ -179,6 +192,9 @@ fn everything() {
     assert_eq!(cell.write(b"value"), Ok(true));
     wait_for_each_other(&ring);
     wait_at_two_bells(family);
+    wait_for_an_event(family);
+    wait_for_a_notification(family);
+    come_to_a_barrier(family);
     let other = family.make_ring(Shape::unbounded()).expect("room");
     let finished = other.ring().expect("a ring");
     let watch = Watch::new(&finished, Event::Message).expect("the system allows it");
@@ -277,6 +293,65 @@ fn wait_at_two_bells(family: &'static Family) {
         let waited = several::wait_at(&bells, &mut patience, || news.load(Relaxed));
         assert_eq!(waited, Ok(true));
     });
+}
+
+/// A thread waits for an event until another one sets it.
+fn wait_for_an_event(family: &'static Family) {
+    let hold = family.make_event().expect("room");
+    let event = hold.event().expect("an event");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !event.has_waiters() {
+                std::thread::yield_now();
+            }
+            event.set();
+        });
+        let mut tick = || true;
+        let waited = event.wait(&mut Patience::new(Deadline::NEVER, &mut tick));
+        assert_eq!(waited, Ok(()));
+    });
+}
+
+/// More wait for a notification than there is room for in the object; one gives its notification back, another
+/// one sleeps until it has that.
+fn wait_for_a_notification(family: &'static Family) {
+    let hold = family.make_condition().expect("room");
+    let condition = hold.condition().expect("a condition");
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+    let places = [(); 41].map(|()| {
+        let joined = hold.join_condition(&mut patience).expect("room");
+        joined.expect("its turn")
+    });
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut tick = || true;
+            let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+            assert_eq!(hold.notify(1, &mut patience), Ok(Ok(1)));
+            let given_back = condition.withdraw(places[0], &mut patience);
+            assert_eq!(given_back, Ok(Ok(1)));
+        });
+        let slept = hold.wait_notified(places[1], &mut patience);
+        assert!(slept == Ok(Ok(())) && condition.take(places[1]));
+    });
+    let mut passed = Patience::new(Deadline::PASSED, &mut tick);
+    let slept = hold.wait_notified(places[2], &mut passed);
+    assert_eq!(slept, Ok(Err(GaveUp::TimedOut)));
+}
+
+/// One who meets nobody else, breaks the barrier, and resets it.
+fn come_to_a_barrier(family: &'static Family) {
+    let hold = family.make_barrier(1).expect("room");
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+    let met = hold.meet(true, &mut patience).expect("sound");
+    let Ok(Meeting::Acts(action)) = met else {
+        panic!("it is the last to come");
+    };
+    let barrier = hold.barrier().expect("a barrier");
+    assert_eq!(barrier.finish(action, &mut patience), Ok(Ok(true)));
+    assert_eq!(barrier.abort(&mut patience), Ok(Ok(())));
+    assert_eq!(barrier.reset(&mut patience), Ok(Ok(())));
 }
 
 #[test]

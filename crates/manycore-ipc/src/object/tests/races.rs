@@ -289,7 +289,7 @@ fn a_burial_of_no_known_kind_is_not_called_off_for_ever() {
     let [me, ..] = three();
     let handle = me.make_live();
     let object = me.object(handle.index).expect("inside");
-    let buried = u64::from(handle.generation) << 40 | 9 << 4 | Phase::Buried as u64;
+    let buried = u64::from(handle.generation) << 40 | 15 << 4 | Phase::Buried as u64;
     object.state.store(buried, Relaxed);
     let attached = me.attach_for(me.me(), handle.index, handle.generation);
     assert!(attached.is_err());

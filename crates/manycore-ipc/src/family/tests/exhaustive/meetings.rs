@@ -7,6 +7,7 @@ use super::operations::{
     a_full_queue, a_full_region, a_message_with_everything, go_on_beside, two_regions,
 };
 use super::*;
+use crate::wait::patience::WAITS_IN_VAIN;
 use std::sync::Arc;
 
 type Deed = fn(&Actor);
@@ -166,7 +167,11 @@ fn whatever_others_do_beside_a_process_that_dies_then_is_found_in_order() {
                 let stopped = scene.actor(Who::First, world.member());
                 let other = scene.actor(Who::Second, world.member());
                 let meanwhile = move || {
-                    let outcome = std::thread::spawn(move || (meeting.meanwhile)(&other)).join();
+                    let act = move || {
+                        WAITS_IN_VAIN.set(true); // if for a lock: who has it is stopped
+                        (meeting.meanwhile)(&other);
+                    };
+                    let outcome = std::thread::spawn(act).join();
                     outcome.expect("nothing is wrong for the others");
                 };
                 let finished = world

@@ -1,6 +1,6 @@
 //! What the first process is doing when it dies: every operation of the engine that stores anything.
 
-use super::scene::Actor;
+use super::scene::{Actor, Who};
 use super::*;
 
 /// What an operation is about.
@@ -109,6 +109,19 @@ fn some_that_died(world: &World, me: &Actor) {
         let taken = family.take_block(1).expect("room");
         drop(family.prepare_fork());
         std::mem::forget((held, taken));
+    });
+}
+
+/// One that was notified, one that was not, and one that waited for others.
+fn some_that_died_waiting(world: &World, me: &Actor) {
+    let names = me.names.clone();
+    let _ = world.play_member(u64::MAX, |family| {
+        let actor = Actor {
+            who: Who::First,
+            family,
+            names,
+        };
+        actor.die_waiting();
     });
 }
 
@@ -385,6 +398,55 @@ pub(super) const OPERATIONS: &[Operation] = &[
         run: Actor::use_the_lock,
     },
     Operation {
+        name: "make and free an event, a condition with many places and a barrier",
+        part: Part::Objects,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: nothing,
+        run: |actor| {
+            let event = actor.family.make_event().expect("room");
+            let condition = actor.family.make_condition().expect("room");
+            let barrier = actor.family.make_barrier(2).expect("room");
+            actor.fill(&condition);
+            event.event().expect("an event").set();
+            drop((event, condition, barrier));
+            actor.family.free_buried().expect("sound");
+        },
+    },
+    Operation {
+        name: "wait and notify",
+        part: Part::Objects,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: nothing,
+        run: |actor| {
+            actor.wait_and_notify();
+            actor.wait_in_vain();
+        },
+    },
+    Operation {
+        name: "wait where others died waiting",
+        part: Part::Objects,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: some_that_died_waiting,
+        run: |actor| {
+            actor.wait_and_notify();
+            actor.meet();
+        },
+    },
+    Operation {
+        name: "meet, and break what others wait at",
+        part: Part::Objects,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: nothing,
+        run: |actor| {
+            actor.meet();
+            actor.break_the_barrier();
+        },
+    },
+    Operation {
         name: "join and leave",
         part: Part::Processes,
         heap: LEAST * 4,
@@ -451,6 +513,8 @@ pub(super) fn go_on(actor: &Actor, cleans_first: bool) {
     actor.get();
     actor.produce(|| ());
     actor.use_the_lock();
+    actor.wait_and_notify();
+    actor.meet();
     drop(actor.hold(actor.names.inner, Kind::Lock));
     actor.store_and_discard();
     actor.family.reap_dead(true);

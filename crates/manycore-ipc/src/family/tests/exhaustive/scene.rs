@@ -11,6 +11,8 @@ use crate::object::cell::Cell;
 use crate::object::group::Row;
 use crate::ring::pollers::{Event, Poller};
 use crate::ring::{Put, PutError};
+use crate::sync::roll::Roll;
+use crate::sync::{Arrival, Condition, Met, Place};
 
 /// Bytes of a message's block: one page and a bit.
 const BLOCK: usize = 5_000;
@@ -65,6 +67,8 @@ pub(super) struct Scene {
     lock: Hold,
     value: Hold,
     group: Hold,
+    condition: Hold,
+    barrier: Hold,
     journal: Arc<Mutex<Journal>>,
 }
 
@@ -76,6 +80,8 @@ pub(super) struct Names {
     pub(super) lock: Handle,
     value: Handle,
     group: Handle,
+    condition: Handle,
+    barrier: Handle,
     journal: Arc<Mutex<Journal>>,
 }
 
@@ -100,6 +106,8 @@ impl Scene {
             lock: family.make_lock().expect("room"),
             value: family.make_memory(Cell::bytes_for(VALUE)).expect("room"),
             group,
+            condition: family.make_condition().expect("room"),
+            barrier: family.make_barrier(2).expect("room"),
             journal: Arc::default(),
         }
     }
@@ -111,6 +119,8 @@ impl Scene {
             lock: self.lock.handle(),
             value: self.value.handle(),
             group: self.group.handle(),
+            condition: self.condition.handle(),
+            barrier: self.barrier.handle(),
             journal: Arc::clone(&self.journal),
         };
         Actor { who, family, names }
@@ -156,13 +166,21 @@ impl Scene {
         }
         drop(journal);
         survivor.use_the_lock();
+        let condition = self.condition.condition().expect("a condition");
+        assert_eq!(
+            condition.waiting(),
+            Ok(0),
+            "the dead wait for nothing {what}"
+        );
+        let barrier = self.barrier.barrier().expect("a barrier");
+        assert_eq!(barrier.waiting(), Ok(0), "nor for others {what}");
         assert!(
             self.inner.lock().is_ok(),
             "held by the survivor all the time"
         );
         forget_leaked_counts(world.me);
         let pollers = usize::from(ring.has_pollers());
-        world.check(5, 1 + pollers + self.blocks_of_the_group(), what);
+        world.check(7, 1 + pollers + self.blocks_of_the_group(), what);
         drop(self);
         forget_leaked_counts(world.me);
         world.check(0, 0, what);
@@ -176,6 +194,8 @@ impl Scene {
             &self.lock,
             &self.value,
             &self.group,
+            &self.condition,
+            &self.barrier,
         ];
         all.into_iter().all(|hold| hold.check().is_ok())
     }
@@ -184,13 +204,16 @@ impl Scene {
     pub(super) fn is_any_lock_held(&self) -> bool {
         let family = self.queue.family();
         let ring = self.queue.ring().expect("a ring");
+        let condition = self.condition.condition().expect("a condition");
+        let barrier = self.barrier.barrier().expect("a barrier");
+        let rolls = [condition.0, barrier.roll];
         let locks = [
             &family.heap().header().objects.lock,
             &family.heap().header().allocator.lock,
             &ring.body.put.lock,
             &ring.body.get.lock,
         ];
-        locks.into_iter().any(EngineLock::is_held)
+        locks.into_iter().any(EngineLock::is_held) || rolls.iter().any(Roll::is_locked)
     }
 
     pub(super) fn have_others_acted(&self) -> bool {
@@ -241,6 +264,11 @@ fn forget_leaked_counts(family: &Family) {
         for_every_leaked_count(family, |index| objects.arrived(index).expect("sound"));
     }
     family.free_buried().expect("sound");
+}
+
+fn at_once<R>(operation: impl FnOnce(&mut Patience<'_>) -> R) -> R {
+    let mut tick = || true;
+    operation(&mut Patience::new(Deadline::PASSED, &mut tick))
 }
 
 fn get_waiting(queue: &Hold, message: &mut Message, row: Option<&Row>) -> bool {
@@ -479,6 +507,89 @@ impl Actor {
             "a torn value: {value:?}"
         );
         assert_eq!(cell.write(&[first.wrapping_add(1); VALUE]), Ok(true));
+    }
+
+    /// Waits for a notification and sends one. It goes to this process, or to one that has died waiting or before it
+    /// had taken it, and then to this one; or this one has already what such a process was notified of.
+    pub(super) fn wait_and_notify(&self) {
+        let hold = self.hold(self.names.condition, Kind::Condition);
+        let condition = hold.condition().expect("a condition");
+        let place = self.join(&hold);
+        let _ = at_once(|patience| hold.notify(1, patience)).expect("sound");
+        if !condition.take(place) {
+            self.family.reap_dead(true);
+            let who = self.who;
+            assert!(condition.take(place), "a notification is lost for {who:?}");
+        }
+    }
+
+    /// Waits, and passes on what it is notified of, or gives up.
+    pub(super) fn wait_in_vain(&self) {
+        let hold = self.hold(self.names.condition, Kind::Condition);
+        let condition: Condition = hold.condition().expect("a condition");
+        let places = [self.join(&hold), self.join(&hold)];
+        let _ = at_once(|patience| hold.notify(1, patience)).expect("sound");
+        for place in places {
+            let _ = at_once(|patience| condition.withdraw(place, patience)).expect("sound");
+        }
+    }
+
+    /// Takes more places than there is room for in the object.
+    pub(super) fn fill(&self, condition: &Hold) {
+        let places = [(); 41].map(|()| self.join(condition));
+        let condition = condition.condition().expect("a condition");
+        assert!(
+            places.into_iter().all(|place| {
+                at_once(|patience| condition.withdraw(place, patience)) == Ok(Ok(0))
+            })
+        );
+    }
+
+    /// Waits for a notification that it has, for one that it has not, and for others at the barrier; then it is
+    /// gone.
+    pub(super) fn die_waiting(&self) {
+        let condition = self.hold(self.names.condition, Kind::Condition);
+        let _places = [self.join(&condition), self.join(&condition)];
+        let told = at_once(|patience| condition.notify(1, patience));
+        assert_eq!(told, Ok(Ok(1)));
+        let hold = self.hold(self.names.barrier, Kind::Barrier);
+        let barrier = hold.barrier().expect("a barrier");
+        let arrival = at_once(|patience| barrier.arrive(false, patience));
+        assert!(matches!(arrival, Ok(Ok(Arrival::Waits(..)))));
+        std::mem::forget((condition, hold));
+    }
+
+    fn join(&self, condition: &Hold) -> Place {
+        let joined = at_once(|patience| condition.join_condition(patience));
+        joined.expect("room").expect("its turn")
+    }
+
+    /// Empties the barrier, comes to it twice, and passes.
+    pub(super) fn meet(&self) {
+        let hold = self.hold(self.names.barrier, Kind::Barrier);
+        let barrier = hold.barrier().expect("a barrier");
+        let come = || {
+            let arrival = at_once(|patience| barrier.arrive(true, patience));
+            arrival.expect("sound").expect("its turn")
+        };
+        assert_eq!(at_once(|patience| barrier.reset(patience)), Ok(Ok(())));
+        let Arrival::Waits(place, 0) = come() else {
+            panic!("{:?} is not the first to come", self.who);
+        };
+        let Arrival::Acts(action) = come() else {
+            panic!("{:?} is not the last to come", self.who);
+        };
+        let finished = at_once(|patience| barrier.finish(action, patience));
+        assert_eq!(finished, Ok(Ok(true)), "{:?} has met itself", self.who);
+        let met = at_once(|patience| barrier.sleep(place, 0, patience, || ()));
+        assert_eq!(met, Ok(Ok(Met::All(0))));
+    }
+
+    /// Comes to the barrier, and does not wait.
+    pub(super) fn break_the_barrier(&self) {
+        let hold = self.hold(self.names.barrier, Kind::Barrier);
+        let met = at_once(|patience| hold.meet(false, patience)).expect("sound");
+        assert!(met.is_ok(), "nobody has interrupted it");
     }
 
     /// Keeps bytes with the group, as a pool does with its functions, and drops some of them.

@@ -1,0 +1,116 @@
+use super::*;
+use crate::family::Family;
+use crate::heap::layout::LEAST;
+use crate::lock::Acquired;
+use crate::ring::{Outgoing, Shape};
+
+/// A family of this process alone, seen through a mapping that cannot be written.
+fn family() -> (&'static Family, &'static Heap) {
+    let family = Family::create_with(LEAST).expect("a small heap");
+    let file = family.heap().mapping().duplicate().expect("open");
+    (family, header::look_at(file).expect("a heap"))
+}
+
+#[test]
+fn a_queue_and_a_lock_are_described_as_they_are() {
+    let (family, seen) = family();
+    let (queue, lock) = (
+        family.make_ring(Shape::of_messages(3)).expect("room"),
+        family.make_lock().expect("room"),
+    );
+    let ring = queue.ring().expect("a ring");
+    assert!(ring.put_at_once(&Outgoing {
+        kind: 1,
+        ..Outgoing::default()
+    }));
+    let word = lock.lock().expect("a lock");
+    let me = family.me().expect("a member");
+    assert_eq!(word.try_acquire(me), Some(Acquired::Clean));
+    let before = report(seen).expect("sound");
+    let [first, second] = &before.things[..] else {
+        panic!("two objects, and not {:?}", before.things);
+    };
+    assert_eq!(first.holders, [me.slot()]);
+    assert!(
+        matches!(&first.detail, Detail::Queue { stats, max_messages: 3, is_closed: false, busy: [None, None] } if stats.put == 1)
+    );
+    assert!(
+        matches!(second.detail, Detail::Lock { holder: Some(slot), is_awaited: false, owner: None } if slot == me.slot())
+    );
+    let pid = std::process::id();
+    let text = before.to_string();
+    for line in [
+        format!("held by {pid}; known to {pid}"),
+        "1 items of 3 at most (1 put, 0 got, 1 at most so far)".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line:?} in {text}");
+    }
+    ring.close();
+    word.release();
+    drop(lock);
+    let text = report(seen).expect("sound").to_string();
+    assert!(
+        text.contains("shut down") && !text.contains("lock"),
+        "{text}"
+    );
+}
+
+#[test]
+fn places_are_told_from_each_other() {
+    let (family, seen) = family();
+    let queue = family.make_ring(Shape::unbounded()).expect("room");
+    let lock = family.make_lock().expect("room");
+    let objects = Objects::new(seen, OwnerId::NOBODY);
+    let body = |index| {
+        objects.offset_of(index) + std::mem::offset_of!(crate::object::header::Object, body)
+    };
+    let ring = queue.ring().expect("a ring").body();
+    let within = |word: usize| word - std::ptr::from_ref(ring).addr();
+    let (of_queue, of_lock) = (queue.handle().index, lock.handle().index);
+    for (offset, place) in [
+        (
+            within(std::ptr::from_ref(&ring.items).addr()),
+            Place::Message(of_queue),
+        ),
+        (
+            within(std::ptr::from_ref(&ring.space).addr()),
+            Place::Room(of_queue),
+        ),
+        (
+            within(std::ptr::from_ref(&ring.finished).addr()),
+            Place::Done(of_queue),
+        ),
+        (
+            within(std::ptr::from_ref(&ring.put.lock).addr()),
+            Place::Turn(of_queue),
+        ),
+        (
+            within(std::ptr::from_ref(&ring.get.lock).addr()),
+            Place::Turn(of_queue),
+        ),
+        (100, Place::Object(of_queue)),
+    ] {
+        assert_eq!(
+            things::place_at(&objects, body(of_queue) + offset),
+            Some(place)
+        );
+    }
+    assert_eq!(
+        things::place_at(&objects, body(of_lock)),
+        Some(Place::Lock(of_lock))
+    );
+    assert_eq!(things::place_at(&objects, 0), Some(Place::Tables));
+    assert_eq!(
+        things::place_at(&objects, seen.layout().payload),
+        Some(Place::Tables)
+    );
+}
+
+#[test]
+fn a_process_that_is_not_there_is_named() {
+    let mut other = std::process::Command::new("true").spawn().expect("runs");
+    let pid = other.id();
+    other.wait().expect("ours");
+    let error = inspect(pid).expect_err("it has ended").to_string();
+    assert!(error.contains(&pid.to_string()), "{error}");
+}

@@ -1,0 +1,213 @@
+//! A report in words.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::Report;
+use super::members::Member;
+use super::things::{Detail, Place, Thing};
+use crate::object::Kind;
+use crate::registry::slot::Status;
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (used, backed) = self.memory;
+        writeln!(
+            f,
+            "family {:x}: {} of shared memory in use, {} kept",
+            self.family,
+            Bytes(used),
+            Bytes(backed)
+        )?;
+        writeln!(f, "\nprocesses")?;
+        for member in &self.members {
+            self.write_member(f, member)?;
+        }
+        type Choice = fn(&Detail) -> bool;
+        let sections: [(&str, Choice); 4] = [
+            ("locks", |it| matches!(it, Detail::Lock { .. })),
+            ("queues", |it| matches!(it, Detail::Queue { .. })),
+            ("pools", |it| matches!(it, Detail::Group(_))),
+            ("memory", |it| matches!(it, Detail::Memory(_))),
+        ];
+        for (title, is_in) in sections {
+            let things = self.things.iter().filter(|thing| is_in(&thing.detail));
+            let mut things = things.peekable();
+            if things.peek().is_some() {
+                writeln!(f, "\n{title}")?;
+            }
+            for thing in things {
+                self.write_thing(f, thing)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn write_member(&self, f: &mut Formatter<'_>, member: &Member) -> fmt::Result {
+        let state = match (member.status, member.state) {
+            (Status::Killed, _) => "was killed",
+            (Status::Left | Status::Gone, Some('Z') | None) => "has ended",
+            (Status::Left | Status::Gone, _) => "is ending",
+            (_, None) => "is gone",
+            (_, Some('T' | 't')) => "is stopped",
+            (_, Some('Z' | 'X')) => "has ended, and its parent has not asked",
+            _ => "runs",
+        };
+        writeln!(f, "  {:>8}  {state}: {}", member.pid, member.command)?;
+        let Some(asleep) = &member.asleep else {
+            if member.state.is_some_and(|state| !"ZX".contains(state)) {
+                writeln!(
+                    f,
+                    "            what its threads wait for cannot be seen by this user"
+                )?;
+            }
+            return Ok(());
+        };
+        for sleeper in asleep {
+            let thread = sleeper.thread;
+            writeln!(
+                f,
+                "            thread {thread} waits {}",
+                Waits(self, sleeper.at)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_thing(&self, f: &mut Formatter<'_>, thing: &Thing) -> fmt::Result {
+        write!(f, "  {:>8}  ", Name(thing).to_string())?;
+        match &thing.detail {
+            Detail::Lock {
+                holder,
+                is_awaited,
+                owner,
+            } => {
+                match holder {
+                    None => write!(f, "free")?,
+                    Some(slot) => write!(f, "held by {}", self.process(*slot))?,
+                }
+                if let Some((thread, times)) = owner {
+                    write!(f, ", thread {thread}, {times} times")?;
+                }
+                if *is_awaited {
+                    write!(f, ", waited for")?;
+                }
+            }
+            Detail::Queue {
+                stats,
+                max_messages,
+                is_closed,
+                busy,
+            } => {
+                let depth = stats.put.saturating_sub(stats.got);
+                write!(f, "{depth} items")?;
+                if *max_messages > 0 {
+                    write!(f, " of {max_messages} at most")?;
+                }
+                write!(
+                    f,
+                    " ({} put, {} got, {} at most so far)",
+                    stats.put, stats.got, stats.high_water
+                )?;
+                if *is_closed {
+                    write!(f, ", shut down")?;
+                }
+                for (thread, what) in busy.iter().zip(["putting", "getting"]) {
+                    if let Some(thread) = thread {
+                        write!(f, ", thread {thread} is {what}")?;
+                    }
+                }
+            }
+            Detail::Memory(bytes) => write!(f, "{}", Bytes(*bytes))?,
+            Detail::Group(workers) => {
+                let workers: Vec<_> = workers.iter().map(|slot| self.process(*slot)).collect();
+                write!(f, "workers: {}", workers.join(", "))?;
+            }
+            Detail::Other(_) => {}
+        }
+        let holders: Vec<_> = thing
+            .holders
+            .iter()
+            .map(|slot| self.process(*slot))
+            .collect();
+        write!(f, "; known to {}", holders.join(", "))?;
+        match thing.in_flight {
+            0 => writeln!(f),
+            messages => writeln!(f, " and {messages} messages"),
+        }
+    }
+
+    /// The process in a slot.
+    fn process(&self, slot: usize) -> String {
+        let found = self.members.iter().find(|member| member.slot == slot);
+        found.map_or_else(
+            || "a process that is gone".to_owned(),
+            |member| member.pid.to_string(),
+        )
+    }
+
+    fn name(&self, index: u32) -> String {
+        let thing = self.things.iter().find(|thing| thing.index == index);
+        thing.map_or_else(
+            || format!("object {index}"),
+            |thing| Name(thing).to_string(),
+        )
+    }
+}
+
+/// How a thing is called.
+struct Name<'a>(&'a Thing);
+
+impl Display for Name<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let kind = match self.0.detail {
+            Detail::Queue { .. } => "queue",
+            Detail::Lock { .. } => "lock",
+            Detail::Memory(_) => "memory",
+            Detail::Group(_) => "pool",
+            Detail::Other(Kind::Source | Kind::End) => "producers",
+            Detail::Other(_) => "object",
+        };
+        write!(f, "{kind} {}.{}", self.0.index, self.0.generation)
+    }
+}
+
+/// What a thread waits for.
+struct Waits<'a>(&'a Report, Place);
+
+impl Display for Waits<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(report, place) = self;
+        match place {
+            Place::Message(index) => write!(f, "for an item of {}", report.name(*index)),
+            Place::Room(index) => write!(f, "for room in {}", report.name(*index)),
+            Place::Done(index) => write!(f, "in join() of {}", report.name(*index)),
+            Place::Turn(index) => write!(f, "for its turn at {}", report.name(*index)),
+            Place::Lock(index) => write!(f, "for {}", report.name(*index)),
+            Place::Pool(index) => write!(f, "for news of {}", report.name(*index)),
+            Place::Object(index) => write!(f, "at {}", report.name(*index)),
+            Place::Tables => write!(f, "for its turn at the tables of the engine"),
+        }
+    }
+}
+
+/// A number of bytes, with the unit that suits it.
+struct Bytes(u64);
+
+impl Display for Bytes {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (mut value, mut unit) = (self.0 as f64, "B");
+        for larger in ["KiB", "MiB", "GiB", "TiB"] {
+            if value < 1024.0 {
+                break;
+            }
+            (value, unit) = (value / 1024.0, larger);
+        }
+        if unit == "B" {
+            write!(f, "{} B", self.0)
+        } else {
+            write!(f, "{value:.1} {unit}")
+        }
+    }
+}

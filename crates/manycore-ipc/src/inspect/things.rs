@@ -1,0 +1,155 @@
+//! The shared objects of a family.
+
+use std::mem::offset_of;
+
+use crate::block::Blocks;
+use crate::error::Corrupted;
+use crate::lock::UserLock;
+use crate::object::group::GroupBody;
+use crate::object::header::Object;
+use crate::object::memory::MemoryBody;
+use crate::object::{Kind, Objects};
+use crate::ring::layout::{RingBody, Side};
+use crate::ring::{Ring, Stats};
+
+/// A shared object.
+#[derive(Clone, Debug)]
+pub struct Thing {
+    /// Its place in the table.
+    pub index: u32,
+    /// Tells it from those that were there before.
+    pub generation: u32,
+    /// Slots of the processes that hold it.
+    pub holders: Vec<usize>,
+    /// Messages that it is in, or more after a crash.
+    pub in_flight: u64,
+    /// What it is.
+    pub detail: Detail,
+}
+
+/// What an object is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Detail {
+    /// A queue, or one way of a pipe, or of a pool.
+    Queue {
+        /// What was put and got.
+        stats: Stats,
+        /// The most messages at a time; zero for any number.
+        max_messages: u64,
+        /// Whether it was shut down.
+        is_closed: bool,
+        /// The threads that are putting and getting right now.
+        busy: [Option<u32>; 2],
+    },
+    /// A lock.
+    Lock {
+        /// The slot of the process that holds it.
+        holder: Option<usize>,
+        /// Whether somebody waits for it.
+        is_awaited: bool,
+        /// Of a recursive lock: the thread that holds it, and how often it was acquired.
+        owner: Option<(u32, u64)>,
+    },
+    /// So many bytes of memory.
+    Memory(u64),
+    /// The workers of a pool: the slots of those that have a seat.
+    Group(Vec<usize>),
+    /// Something that has nothing to tell.
+    Other(Kind),
+}
+
+/// What a thread sleeps for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// A message of the queue with this index.
+    Message(u32),
+    /// Room in the queue with this index.
+    Room(u32),
+    /// That all messages of the queue with this index are done.
+    Done(u32),
+    /// Its turn to put into, or get from, the queue with this index: somebody is at it.
+    Turn(u32),
+    /// The lock with this index.
+    Lock(u32),
+    /// A task for the pool with this index, or an answer from it.
+    Pool(u32),
+    /// Something else that belongs to the object with this index.
+    Object(u32),
+    /// The engine's own tables.
+    Tables,
+}
+
+/// All objects that somebody holds.
+pub(super) fn things(objects: &Objects, blocks: &Blocks) -> Result<Vec<Thing>, Corrupted> {
+    let mut found = Vec::new();
+    objects.for_each_live(|index, stage| found.push((index, stage)))?;
+    let thing = |(index, stage): (u32, crate::object::header::Stage)| {
+        let Some(kind) = stage.kind else {
+            return Err(Corrupted::new("an object is of no kind"));
+        };
+        Ok(Thing {
+            index,
+            generation: stage.generation,
+            holders: objects.holder_slots(index)?.collect(),
+            in_flight: objects.in_flight(index)?,
+            detail: detail(objects, blocks, index, kind)?,
+        })
+    };
+    found.into_iter().map(thing).collect()
+}
+
+fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<Detail, Corrupted> {
+    Ok(match kind {
+        Kind::Ring => {
+            let ring = Ring::new(index, *blocks, *objects)?;
+            let body = ring.body();
+            Detail::Queue {
+                stats: ring.stats(),
+                max_messages: ring.max_messages(),
+                is_closed: ring.is_closed(),
+                busy: [&body.put, &body.get].map(|side| side.lock.owner()),
+            }
+        }
+        Kind::Lock => {
+            let lock: &UserLock = objects.body(index)?;
+            Detail::Lock {
+                holder: lock.holder().map(UserLock::slot_of),
+                is_awaited: lock.is_awaited(),
+                owner: lock.owner(),
+            }
+        }
+        Kind::Memory => Detail::Memory(objects.body::<MemoryBody>(index)?.len()),
+        Kind::Group => {
+            let workers = objects.rows(index, blocks)?.into_iter();
+            Detail::Group(workers.filter_map(|row| row.seat()).collect())
+        }
+        other => Detail::Other(other),
+    })
+}
+
+/// What a word at this place of the heap is there for.
+pub(super) fn place_at(objects: &Objects, offset: usize) -> Option<Place> {
+    let Some(from_first) = offset.checked_sub(objects.offset_of(0)) else {
+        return Some(Place::Tables);
+    };
+    let index = u32::try_from(from_first / size_of::<Object>()).ok()?;
+    if index >= objects.used() {
+        return Some(Place::Tables);
+    }
+    let within = (from_first % size_of::<Object>()).checked_sub(offset_of!(Object, body))?;
+    const TURNS: [usize; 2] = [
+        offset_of!(RingBody, put) + offset_of!(Side, lock),
+        offset_of!(RingBody, get) + offset_of!(Side, lock),
+    ];
+    Some(match objects.stage(index).ok()?.kind? {
+        Kind::Ring if within == offset_of!(RingBody, items) => Place::Message(index),
+        Kind::Ring if within == offset_of!(RingBody, space) => Place::Room(index),
+        Kind::Ring if within == offset_of!(RingBody, finished) => Place::Done(index),
+        Kind::Ring if TURNS.contains(&within) => Place::Turn(index),
+        Kind::Lock if within == 0 => Place::Lock(index),
+        Kind::Group if within == offset_of!(GroupBody, bell) => Place::Pool(index),
+        _ => Place::Object(index),
+    })
+}

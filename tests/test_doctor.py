@@ -1,0 +1,139 @@
+"""`python -m manycore doctor` says what a program is doing, and does nothing to it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import manycore
+import processes
+from manycore import doctor
+
+HUNG = """
+    import os, sys, threading
+    import manycore
+
+    def want(lock, ready):
+        ready.put(os.getpid())
+        with lock:
+            pass
+
+    def take(queue, ready):
+        ready.put(os.getpid())
+        queue.get()
+
+    ctx = manycore.get_context("fork")
+    ready, lock, queue, full = ctx.Queue(), ctx.RLock(), ctx.Queue(), ctx.Queue(maxsize=1)
+    full.put(None)
+    lock.acquire()
+    lock.acquire()
+    waits = [(want, lock), (take, queue)]
+    others = [ctx.Process(target=target, args=(thing, ready)) for target, thing in waits]
+    for other in others:
+        other.start()
+    threading.Thread(target=full.put, args=(None,)).start()
+    things = [thing.handle[1] for thing in (lock, queue, full)]
+    print(os.getpid(), ready.get(), ready.get(), *things, flush=True)
+    sys.stdin.readline()
+    full.get()
+    lock.release()
+    lock.release()
+    queue.put(None)
+    for other in others:
+        other.join()
+    print("went on", flush=True)
+"""
+
+
+def ask(pid):
+    return subprocess.run(
+        [sys.executable, "-m", "manycore", "doctor", str(pid)], capture_output=True, text=True
+    )
+
+
+def wait_for(pid, *patterns):
+    """What the doctor says once it says all of this."""
+    while True:
+        text = doctor.report(pid)
+        if all(re.search(pattern, text) for pattern in patterns):
+            return text
+        time.sleep(0.01)  # the watchdog ends it
+
+
+def may_see_threads():
+    try:
+        with open("/proc/self/syscall") as file:
+            return bool(file.read())
+    except OSError:
+        return False
+
+
+def test_of_a_program_that_hangs_it_says_why_and_the_program_goes_on(run_script):
+    with run_script.start(HUNG) as script:
+        pid, _, _, lock, queue, full = map(int, script.stdout.readline().split())
+        held = rf"lock {lock}\.\d+  held by {pid}, thread {pid}, 2 times, waited for"
+        waits = [rf"waits for lock {lock}\.", rf"waits for an item of queue {queue}\."]
+        waits.append(rf"waits for room in queue {full}\.")
+        wait_for(pid, held, *(waits if may_see_threads() else ()))
+        done = ask(pid)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.search(held, done.stdout)
+        assert re.search(rf"queue {full}\.\d+  1 items of 1 at most \(1 put, 0 got", done.stdout)
+        output, errors = script.communicate("\n")
+        assert (output, errors, script.returncode) == ("went on\n", "", 0)
+
+
+def test_any_process_of_the_program_will_do_also_one_that_is_stopped(run_script):
+    with run_script.start(HUNG) as script:
+        pid, one, other, *_ = map(int, script.stdout.readline().split())
+        os.kill(one, signal.SIGSTOP)
+        try:
+            text = wait_for(other, rf"{one}  is stopped")
+            assert re.search(rf"{pid}  runs: .*script\.py", text)
+        finally:
+            os.kill(one, signal.SIGCONT)
+        script.communicate("\n")
+
+
+def test_who_was_killed_is_named_until_somebody_notices(run_script):
+    with run_script.start(HUNG) as script:
+        pid, one, *_ = map(int, script.stdout.readline().split())
+        os.kill(one, signal.SIGKILL)
+        wait_for(pid, rf"{one}  (was killed|has ended|is gone)")
+        script.communicate("\n")
+
+
+def test_looking_changes_nothing():
+    with processes.running(manycore.get_context("fork"), time.sleep, 0):
+        pass
+    queue = manycore.Queue()
+    queue.put(1)
+    before = queue.stats()
+    texts = {re.sub(r"\d+(\.\d)? [KM]?i?B", "", doctor.report(os.getpid())) for _ in range(20)}
+    assert len(texts) == 1
+    assert queue.stats() == before
+
+
+def test_a_process_without_a_family_is_named():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        with pytest.raises(ProcessLookupError, match=rf"{other.pid}.*not used manycore"):
+            doctor.report(other.pid)
+        done = ask(other.pid)
+        assert done.returncode == 1
+        assert str(other.pid) in done.stderr
+        other.communicate(b"\n")
+    with pytest.raises(ProcessLookupError, match="no such process"):
+        doctor.report(other.pid)
+
+
+def test_the_command_says_how_it_is_used():
+    done = subprocess.run(
+        [sys.executable, "-m", "manycore", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "doctor" in done.stdout
+    assert subprocess.run([sys.executable, "-m", "manycore"], capture_output=True).returncode == 2
