@@ -17,6 +17,8 @@ BARS = {
     "roundtrip.unpinned": 10.0,
     "roundtrip.one-core": 5.0,  # two wake-ups and switches of the kernel's are nearly all of it
     "roundtrip.two-cores": 10.0,
+    "sync.value": 3.0,
+    "sync.atomic-add": 20.0,
 }
 """How many times better than the second module the first has to be, in the median of all rounds."""
 

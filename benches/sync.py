@@ -82,6 +82,20 @@ def increment(context: Any, n: int) -> Callable[[], None]:
     return loop
 
 
+def add(context: Any, n: int) -> Callable[[], None]:
+    """The same in one step without the lock, where that is possible."""
+    if not hasattr(context, "atomic"):
+        return increment(context, n)
+    value = context.Value("i", 0)
+
+    def loop() -> None:
+        for _ in repeat(None, n):
+            value.add(1)
+        expect(value.value == n, "the count")
+
+    return loop
+
+
 def set_and_clear(context: Any, n: int) -> Callable[[], None]:
     """`event.set()` and `event.clear()`, and nobody waits."""
     event = context.Event()
@@ -192,6 +206,12 @@ BENCHES = (
         "sync.value",
         "with v.get_lock(): v.value += 1",
         partial(loop_sample, increment),
+        first_n=10_000,
+    ),
+    Bench(
+        "sync.atomic-add",
+        "v.add(1), against the same",
+        partial(loop_sample, add),
         first_n=10_000,
     ),
     Bench(

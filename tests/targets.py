@@ -396,8 +396,46 @@ def add_with_own_lock(value, times):
             value.value += 1
 
 
+def add_in_steps(numbers, times):
+    for _ in range(times):
+        for number in numbers:
+            number.add(1)
+
+
+def win_in_steps(turn, wins, turns):
+    """Takes part in a race for each turn, which one wins."""
+    while (now := turn.load()) < turns:
+        if turn.compare_exchange(now, now + 1) == now:
+            wins.add(1)
+
+
 def fill(array, numbers):
     array[:] = numbers
+
+
+def fill_and_return(array, number):
+    array[:] = number
+    return array
+
+
+def hold_and_stop(_held, gate):
+    gate.stop()
+
+
+def write_into(block, data, at=0):
+    block.buf[at : at + len(data)] = data
+
+
+def open_and_write(cls, name, data, at):
+    block = cls(name)
+    write_into(block, data, at)
+    block.close()
+
+
+def look_up(shared, index):
+    """An item of a table; whether it could be written; and which table it was, and where."""
+    table = shared.value["table"]
+    return int(table[index]), table.flags.writeable, (os.getpid(), id(table))
 
 
 def set_value(value, new):

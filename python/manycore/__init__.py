@@ -54,6 +54,7 @@ SimpleQueue = _default.SimpleQueue
 Value = _default.Value
 active_children = _process.active_children
 allow_connection_pickling = _default.allow_connection_pickling
+atomic = _default.atomic
 cpu_count = _default.cpu_count
 current_process = _process.current_process
 freeze_support = _default.freeze_support
@@ -62,10 +63,12 @@ get_context = _default.get_context
 get_logger = _default.get_logger
 get_start_method = _default.get_start_method
 log_to_stderr = _default.log_to_stderr
+ndarray = _default.ndarray
 parent_process = _process.parent_process
 reducer = _default.reducer
 set_executable = _default.set_executable
 set_start_method = _default.set_start_method
+share = _default.share
 
 __version__ = _engine.__version__
 
@@ -104,6 +107,7 @@ __all__ = [
     "WorkerDied",
     "active_children",
     "allow_connection_pickling",
+    "atomic",
     "available_cpus",
     "cpu_count",
     "current_process",
@@ -113,10 +117,12 @@ __all__ = [
     "get_logger",
     "get_start_method",
     "log_to_stderr",
+    "ndarray",
     "parent_process",
     "reducer",
     "set_executable",
     "set_start_method",
+    "share",
 ]
 
 # Registered first, so it runs last: what the program's own exit functions release counts as

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from multiprocessing import context as _context
 from multiprocessing.context import assert_spawning, get_spawning_popen, set_spawning_popen
 from typing import Any
@@ -145,6 +146,34 @@ class BaseContext(_context.BaseContext):
         from manycore.sharedctypes import Array
 
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def atomic(self, shared: Any, *path: int | str) -> Any:
+        """An integer in shared memory, to be changed in one step without a lock."""
+        from manycore.sharedctypes import atomic
+
+        return atomic(shared, *path)
+
+    def ndarray(self, shape: Any, dtype: Any = float, *, fill: Any = None) -> Any:
+        """A NumPy array in shared memory."""
+        from manycore.arrays import ndarray
+
+        return ndarray(shape, dtype, fill=fill)
+
+    def share(self, obj: Any, *, readonly: bool = False) -> Any:
+        """A copy of an object in shared memory: an array to write, or anything, read-only.
+
+        Raises:
+            TypeError: When it is no NumPy array, and is not to be read-only.
+        """
+        if readonly:
+            from manycore.sharing import share
+
+            return share(obj)
+        if "numpy" not in sys.modules:  # so it is no array
+            raise TypeError(f"{type(obj).__name__} is no NumPy array: share it with readonly=True")
+        from manycore.arrays import share as share_array
+
+        return share_array(obj)
 
     def get_context(self, method: str | None = None) -> Any:
         """The context of a start method, or this one.

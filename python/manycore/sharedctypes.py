@@ -1,8 +1,10 @@
-"""Shared `ctypes` objects in the family's heap."""
+"""Shared `ctypes` objects in the family's heap, and integers that change in one step."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
+from collections.abc import Callable
 from multiprocessing import sharedctypes as _sharedctypes
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.sharedctypes import typecode_to_type  # type: ignore[attr-defined]
@@ -11,7 +13,16 @@ from typing import Any
 from manycore import _engine
 from manycore.synchronize import RLock
 
-__all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
+__all__ = [
+    "Array",
+    "Atomic",
+    "RawArray",
+    "RawValue",
+    "Value",
+    "atomic",
+    "copy",
+    "synchronized",
+]
 
 Handle = tuple[int, int, int]
 
@@ -121,30 +132,40 @@ def copy(obj: Any) -> Any:
     return new
 
 
-class _Shared:
-    """What a guarded object adds to the standard library's: it may be pickled anywhere."""
+@_engine.quick
+class SynchronizedBase(_engine.Guarded, _sharedctypes.SynchronizedBase):  # type: ignore[type-arg]
+    """A guarded structure. It may be pickled anywhere."""
 
     _obj: Any
     _lock: Any
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        own: Any = lock or RLock()
+        super().__init__(obj, own, ctx)
+        is_value = getattr(type(self._obj), "value", None) is _VALUE
+        self._guard(self._obj, self._lock, _place(self._obj), is_value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (*_spec(self._obj), self._obj._wrapper.handle, self._lock)
 
 
-class Synchronized(_Shared, _sharedctypes.Synchronized):  # type: ignore[type-arg]
-    """A guarded simple value."""
+@_engine.quick
+@_engine.quick_value
+class Synchronized(SynchronizedBase, _sharedctypes.Synchronized):  # type: ignore[type-arg]
+    """A guarded simple value. If it is an integer, it changes in one step without the lock, too."""
 
 
-class SynchronizedArray(_Shared, _sharedctypes.SynchronizedArray):  # type: ignore[type-arg]
+@_engine.quick
+class SynchronizedArray(SynchronizedBase, _sharedctypes.SynchronizedArray):  # type: ignore[type-arg]
     """A guarded array."""
 
 
-class SynchronizedString(_Shared, _sharedctypes.SynchronizedString):
+@_engine.quick
+class SynchronizedString(SynchronizedArray, _sharedctypes.SynchronizedString):
     """A guarded array of characters."""
 
-
-class SynchronizedBase(_Shared, _sharedctypes.SynchronizedBase):  # type: ignore[type-arg]
-    """A guarded structure."""
+    value: Any = _engine.GuardedField("value")
+    raw: Any = _engine.GuardedField("raw")
 
 
 _structures: dict[type, type] = {}
@@ -158,8 +179,9 @@ def _class_for(obj: Any) -> Any:
         return SynchronizedString if type_._type_ is ctypes.c_char else SynchronizedArray
     if type_ not in _structures:
         names = [field[0] for field in type_._fields_]
-        properties = {name: _sharedctypes.make_property(name) for name in names}  # type: ignore[attr-defined]
-        _structures[type_] = type(f"Synchronized{type_.__name__}", (SynchronizedBase,), properties)
+        properties = {name: _engine.GuardedField(name) for name in names}
+        class_ = type(f"Synchronized{type_.__name__}", (SynchronizedBase,), properties)
+        _structures[type_] = _engine.quick(class_)
     return _structures[type_]
 
 
@@ -170,3 +192,90 @@ def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
 
 def _rebuild(type_: Any, length: int | None, handle: Handle, lock: Any) -> Any:
     return synchronized(_rebuild_raw(type_, length, handle), lock)
+
+
+_VALUE = vars(ctypes._SimpleCData)["value"]
+_LETTERS = frozenset("bBhHiIlLqQ?")
+_NATIVE = f"__ctype_{sys.byteorder[0]}e__"
+
+
+def _letter_of(type_: Any) -> str | None:
+    """The letter by which `ctypes` names a type, if it is an integer of this byte order."""
+    letter = getattr(type_, "_type_", None)
+    is_integer = isinstance(letter, str) and letter in _LETTERS
+    return letter if is_integer and issubclass(type_, getattr(type_, _NATIVE, type_)) else None
+
+
+def _place(obj: Any) -> tuple[_engine.Memory, int, int, str] | None:
+    """Where a simple value lies, if it is an integer in shared memory."""
+    memory, letter = getattr(obj, "_wrapper", None), _letter_of(type(obj))
+    if letter is None or not isinstance(memory, _engine.Memory):
+        return None
+    return memory, 0, ctypes.sizeof(obj), letter
+
+
+def _step(type_: Any, key: int | str) -> tuple[Any, int]:
+    """The type of an item of an array, or of a field of a structure, and where in it that lies."""
+    if isinstance(key, str):
+        for class_ in type_.__mro__:
+            for name, field, *bits in vars(class_).get("_fields_", ()):
+                if name == key and not bits:
+                    return field, getattr(class_, name).offset
+        raise AttributeError(f"{type_.__name__} has no field {key!r} of whole bytes")
+    if not issubclass(type_, ctypes.Array):
+        raise TypeError(f"{type_.__name__} is no array: it has no item {key!r}")
+    item = type_._type_
+    return item, range(type_._length_)[key] * ctypes.sizeof(item)
+
+
+@_engine.quick
+class Atomic(_engine.SharedInteger):
+    """An integer in shared memory that any process changes in one step; made by `atomic`.
+
+    Each operation returns what the integer was before, and wraps as its C type does.
+    """
+
+    # Given by `quick`.
+    load: Callable[[], int]
+    store: Callable[[int], int]
+    exchange: Callable[[int], int]
+    add: Callable[[int], int]
+    sub: Callable[[int], int]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        memory, *rest = self._place()
+        return _rebuild_atomic, (memory.handle, *rest)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}({self.load()})>"
+
+
+def atomic(shared: Any, *path: int | str) -> Atomic:
+    """An integer that lies in shared memory, to be changed in one step without a lock.
+
+    Args:
+        shared: A `Value`, `RawValue`, `Array`, `RawArray`, or a structure made by one of them.
+        *path: Leads to the integer: indices of arrays and names of fields.
+
+    Raises:
+        TypeError: When it is no integer, or not in shared memory.
+        IndexError: When an array has no such item.
+        AttributeError: When a structure has no such field, or it is one of single bits.
+        ValueError: When the integer is not aligned, as in a packed structure.
+    """
+    obj = shared.get_obj() if isinstance(shared, _sharedctypes.SynchronizedBase) else shared
+    memory = getattr(obj, "_wrapper", None)
+    if not isinstance(memory, _engine.Memory):
+        raise TypeError(f"{shared!r} was not made by Value, Array, RawValue or RawArray")
+    type_, at = type(obj), 0
+    for key in path:
+        type_, start = _step(type_, key)
+        at += start
+    letter = _letter_of(type_)
+    if letter is None:
+        raise TypeError(f"{type_.__name__} is no integer of this machine's byte order")
+    return Atomic(memory, at, ctypes.sizeof(type_), letter)
+
+
+def _rebuild_atomic(handle: Handle, at: int, size: int, letter: str) -> Atomic:
+    return Atomic(_engine.Memory(handle=handle), at, size, letter)

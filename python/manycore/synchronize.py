@@ -60,6 +60,7 @@ def _repairing(lock: Any) -> Iterator[int | None]:
     lock.release()
 
 
+@_engine.quick
 class Lock(_engine.PlainLock):
     """A lock for any number of processes. Any thread of any process may release it.
 
@@ -111,6 +112,7 @@ class Lock(_engine.PlainLock):
         return f"<{type(self).__name__}(owner={owner})>"
 
 
+@_engine.quick
 class RLock(_engine.RecursiveLock):
     """A lock that its owning thread may acquire again. See `Lock` for what a killed owner does.
 

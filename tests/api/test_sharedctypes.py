@@ -8,6 +8,7 @@ import pytest
 
 import manycore
 import targets
+from manycore import sharedctypes
 from processes import running
 
 beyond_stdlib = pytest.mark.beyond_stdlib
@@ -181,6 +182,103 @@ def test_an_item_of_the_wrong_type_is_refused(wrong):
 def test_repr_tells_the_value():
     assert repr(manycore.Value("i", 3)) == "<Synchronized wrapper for c_int(3)>"
     assert repr(manycore.Array("i", 3)).startswith("<SynchronizedArray wrapper for <")
+
+
+def test_the_classes_are_related_as_in_the_standard_library():
+    value, array = manycore.Value("i"), manycore.Array("i", 1)
+    string, point = manycore.Array("c", 1), manycore.Value(Point)
+    for guarded in (value, array, string, point):
+        assert isinstance(guarded, sharedctypes.SynchronizedBase)
+    assert isinstance(value, sharedctypes.Synchronized)
+    assert isinstance(array, sharedctypes.SynchronizedArray)
+    assert isinstance(string, sharedctypes.SynchronizedString)
+    assert isinstance(string, sharedctypes.SynchronizedArray)
+    assert not isinstance(point, sharedctypes.Synchronized)
+
+
+class Counter(sharedctypes.Synchronized):
+    """With a constructor of its own."""
+
+    def __init__(self, first):
+        super().__init__(manycore.RawValue("i", first), manycore.RLock())
+
+    def count(self):
+        with self:
+            self.value += 1
+        return self
+
+
+def test_a_class_may_be_derived_that_is_made_otherwise():
+    counter = Counter(5).count().count()
+    assert counter.value == 7
+    assert repr(counter) == "<Counter wrapper for c_int(7)>"
+
+
+class Recorder:
+    """A lock of one's own."""
+
+    def __init__(self):
+        self.calls = []
+
+    def acquire(self):
+        self.calls.append("acquire")
+
+    def release(self):
+        self.calls.append("release")
+
+    def __enter__(self):
+        return self.acquire()
+
+    def __exit__(self, *_):
+        self.release()
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        lambda value: value.value,
+        lambda value: setattr(value, "value", 2),
+        lambda value: value.__enter__() or value.__exit__(None, None, None),
+        lambda value: value.acquire() or value.release(),
+    ],
+    ids=["get", "set", "with", "acquire"],
+)
+def test_a_lock_of_ones_own_is_asked_each_time(access):
+    value = manycore.Value("i", 1, lock=Recorder())
+    access(value)
+    assert value.get_lock().calls == ["acquire", "release"]
+
+
+def test_the_lock_is_released_when_an_assignment_fails():
+    value, point = manycore.Value("i", 1, lock=Recorder()), manycore.Value(Point, lock=Recorder())
+    with pytest.raises(TypeError):
+        value.value = "x"
+    with pytest.raises(TypeError):
+        point.x = "x"
+    assert value.get_lock().calls == point.get_lock().calls == ["acquire", "release"]
+
+
+def test_a_value_waits_for_who_has_its_lock():
+    value, read = manycore.Value("i", 1), []
+    reader = threading.Thread(target=lambda: read.append(value.value))
+    with value.get_lock():
+        reader.start()
+        value.value = 2
+    reader.join()
+    assert read == [2]
+
+
+def test_a_guarded_object_without_a_lock_gets_one():
+    value = sharedctypes.synchronized(manycore.RawValue("i", 4))
+    with value.get_lock(), value:
+        assert value.value == 4
+
+
+def test_a_copy_is_another_object():
+    first = manycore.RawArray("i", [1, 2])
+    second = sharedctypes.copy(first)
+    second[0] = 9
+    assert (first[:], second[:]) == ([1, 2], [9, 2])
 
 
 def through_a_queue(shared):

@@ -7,10 +7,22 @@ It goes before an installed manycore. What fails here describes the standard lib
 
 import sys
 from multiprocessing import *  # noqa: F403
-from multiprocessing import __all__, connection, heap, queues  # noqa: F401
+from multiprocessing import (  # noqa: F401
+    __all__,
+    connection,
+    heap,
+    queues,
+    shared_memory,
+    sharedctypes,
+)
 
 __path__: list[str] = []  # a package, of modules that are there already
-sys.modules |= {f"{__name__}.connection": connection, f"{__name__}.queues": queues}
+sys.modules |= {
+    f"{__name__}.connection": connection,
+    f"{__name__}.queues": queues,
+    f"{__name__}.shared_memory": shared_memory,
+    f"{__name__}.sharedctypes": sharedctypes,
+}
 
 # Its heap keeps what is free for later; `leftovers` would take that for a leak.
 heap.Heap._DISCARD_FREE_SPACE_LARGER_THAN = 0

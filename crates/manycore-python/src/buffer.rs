@@ -7,6 +7,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use manycore_ipc::block::BlockRef;
 use manycore_ipc::heap::Bytes;
+use manycore_ipc::object::integer::Integer;
 use manycore_ipc::{Corrupted, Family, Hold, Kind};
 use manycore_os::view;
 use pyo3::buffer::PyUntypedBuffer;
@@ -29,7 +30,7 @@ pub fn owned_fd(fd: i32) -> PyResult<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Copies of so many bytes let other Python threads run meanwhile.
+/// Copies of so many bytes, and new memory of that size, let other Python threads run meanwhile.
 const DETACHED: usize = 1 << 20;
 
 /// Runs `read` with the bytes of a contiguous buffer, which others may write: `read` is not to let them, so it runs
@@ -130,6 +131,12 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The integer of `size` bytes at a position, if there is one. It is there as long as the memory is.
+    pub fn integer(&self, at: usize, size: usize) -> Result<Option<Integer>, Error> {
+        let heap = self.hold.family().heap();
+        Ok(Integer::new(heap, self.bytes()?, at, size))
+    }
+
     /// The memory, of the length that it has had from the beginning.
     fn bytes(&self) -> Result<Bytes, Error> {
         let bytes = self.hold.memory()?;
@@ -146,10 +153,14 @@ impl Memory {
     /// `size` bytes of new shared memory, all zero; or, with `handle`, memory that exists.
     #[new]
     #[pyo3(signature = (size=0, *, handle=None))]
-    fn new(size: u64, handle: Option<Parts>) -> Result<Self, Error> {
+    fn new(py: Python<'_>, size: u64, handle: Option<Parts>) -> Result<Self, Error> {
         let hold = match handle {
             Some(parts) => family::hold(parts, Kind::Memory)?,
-            None => family::family()?.make_memory(size)?,
+            None if size < DETACHED as u64 => family::family()?.make_memory(size)?,
+            None => {
+                let family = family::family()?;
+                py.detach(|| family.make_memory(size))?
+            }
         };
         let len = hold.memory()?.len();
         Ok(Self { hold, len })

@@ -63,6 +63,13 @@ pub fn reap() -> Vec<(u32, bool)> {
         .collect()
 }
 
+/// The ids of all other members of the family that are not confirmed to have ended.
+#[pyfunction]
+pub fn other_members() -> Result<Vec<u32>, Error> {
+    let family = family()?;
+    Ok(family.registry().others(family.me()?))
+}
+
 /// A lifeline for a child: the number of the read end for the child, and of the write end that this
 /// process keeps.
 #[pyfunction]

@@ -9,6 +9,7 @@
 //! | [`instance`] | instances of plain classes in it |
 //! | [`layouts`] | classes whose instances consist of a dict |
 //! | [`attribute`] | whether an object has an attribute |
+//! | [`method`] | methods whose call would take longer than their work |
 //! | [`message`] | Python objects as messages |
 //! | [`pickler`] | the pickler of each thread |
 //! | [`reducers`] | what the program has registered for it |
@@ -18,6 +19,8 @@
 //! | [`queue`] | the class behind `Queue` |
 //! | [`pipe`] | the class behind `Connection` |
 //! | [`watching`] | descriptors by which a process polls a queue |
+//! | [`integer`] | integers in shared memory that change by single instructions |
+//! | [`guarded`] | the class behind `Synchronized`: a shared object and its lock |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
 //! | [`any_lock`] | the lock of a condition |
 //! | [`semaphore`] | the class behind `Semaphore` and `BoundedSemaphore` |
@@ -33,7 +36,7 @@
 //! | [`imported`] | Python objects that are looked up once |
 //! | [`errors`] | how the engine's errors look in Python |
 //!
-//! Only `buffer` and `attribute` have `unsafe` code.
+//! Only `buffer`, `attribute` and `method` have `unsafe` code.
 #![deny(unsafe_code)]
 
 use pyo3::prelude::*;
@@ -48,13 +51,16 @@ mod decoding;
 mod doctor;
 mod errors;
 mod family;
+mod guarded;
 mod imported;
 mod instance;
+mod integer;
 mod job;
 mod keys;
 mod layouts;
 mod lock;
 mod message;
+mod method;
 mod outside;
 mod pickler;
 mod pieces;
@@ -77,6 +83,11 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<buffer::Memory>()?;
     module.add_class::<buffer::PrivateView>()?;
     module.add_class::<buffer::Shaped>()?;
+    module.add_class::<integer::SharedInteger>()?;
+    module.add_class::<guarded::Guarded>()?;
+    module.add_class::<guarded::GuardedField>()?;
+    module.add_function(wrap_pyfunction!(method::quick, module)?)?;
+    module.add_function(wrap_pyfunction!(method::quick_value, module)?)?;
     module.add_class::<queue::RingQueue>()?;
     module.add_class::<queue::QueueIterator>()?;
     module.add_class::<queue::OpenProducer>()?;
@@ -96,6 +107,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::membership, module)?)?;
     module.add_function(wrap_pyfunction!(family::leave_family, module)?)?;
     module.add_function(wrap_pyfunction!(family::reap, module)?)?;
+    module.add_function(wrap_pyfunction!(family::other_members, module)?)?;
     module.add_function(wrap_pyfunction!(family::make_lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(family::cut_lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(family::arm_lifeline, module)?)?;

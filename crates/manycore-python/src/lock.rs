@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use crate::errors::{self, Error};
 use crate::family::{self, Parts};
 use crate::message;
+use crate::method::Held;
 use crate::wait::{deadline, waited};
 
 fn make(handle: Option<Parts>, refuses: bool) -> Result<Hold, Error> {
@@ -122,6 +123,29 @@ pub struct PlainLock {
     pub hold: Hold,
 }
 
+impl Held for PlainLock {
+    #[inline]
+    fn acquire_at_once(&self) -> bool {
+        let (Ok(me), Ok(lock)) = (self.hold.family().me(), self.hold.lock()) else {
+            return false;
+        };
+        lock.try_acquire_clean(me)
+    }
+
+    fn acquire_slowly(&self, py: Python<'_>) -> PyResult<()> {
+        self.named().acquire(py, true, None).map(drop)
+    }
+
+    #[inline]
+    fn release_at_once(&self) -> bool {
+        self.hold.lock().is_ok_and(UserLock::release)
+    }
+
+    fn release_slowly(&self) -> PyResult<()> {
+        self.release()
+    }
+}
+
 #[pymethods]
 impl PlainLock {
     /// A new lock, which `refuses` after a death; or, with `handle`, one that exists.
@@ -208,6 +232,45 @@ impl PlainLock {
 #[pyclass(subclass, frozen, module = "manycore._engine")]
 pub struct RecursiveLock {
     pub hold: Hold,
+}
+
+impl RecursiveLock {
+    /// Whether the calling thread has it.
+    pub fn is_mine(&self) -> bool {
+        let (me, lock) = (self.hold.family().me(), self.hold.lock());
+        me.is_ok_and(|me| lock.is_ok_and(|lock| lock.is_held_by(me, this_thread())))
+    }
+}
+
+impl Held for RecursiveLock {
+    #[inline]
+    fn acquire_at_once(&self) -> bool {
+        let (Ok(me), Ok(lock)) = (self.hold.family().me(), self.hold.lock()) else {
+            return false;
+        };
+        let thread = this_thread();
+        if lock.try_acquire_clean(me) {
+            lock.enter(thread);
+            return true;
+        }
+        lock.reenter(me, thread)
+    }
+
+    fn acquire_slowly(&self, py: Python<'_>) -> PyResult<()> {
+        self.acquire(py, true, None).map(drop)
+    }
+
+    #[inline]
+    fn release_at_once(&self) -> bool {
+        let (Ok(me), Ok(lock)) = (self.hold.family().me(), self.hold.lock()) else {
+            return false;
+        };
+        lock.leave(me, this_thread()).is_some()
+    }
+
+    fn release_slowly(&self) -> PyResult<()> {
+        self.release()
+    }
 }
 
 #[pymethods]

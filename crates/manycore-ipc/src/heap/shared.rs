@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)] // one line for each type that may be viewed in place, see SAFETY.md
 
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
 use crate::block::table::{AllocatorHeader, Entry};
 use crate::heap::header::Header;
 use crate::object::header::{Object, ObjectsHeader};
@@ -58,3 +60,11 @@ unsafe impl Shared for crate::object::group::GroupBody {}
 unsafe impl Shared for crate::object::group::Row {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::object::cell::CellHead {}
+// SAFETY: an atomic.
+unsafe impl Shared for AtomicU8 {}
+// SAFETY: an atomic.
+unsafe impl Shared for AtomicU16 {}
+// SAFETY: an atomic.
+unsafe impl Shared for AtomicU32 {}
+// SAFETY: an atomic.
+unsafe impl Shared for AtomicU64 {}

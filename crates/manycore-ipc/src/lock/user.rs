@@ -113,6 +113,16 @@ impl UserLock {
         (self.dead.load(Relaxed) & TIMES) as u32 // noted before the word said so
     }
 
+    /// Acquires the lock if it is free and nobody died with it.
+    #[inline]
+    pub fn try_acquire_clean(&self, me: OwnerId) -> bool {
+        // Acquire: as in `try_acquire`.
+        let taken = self
+            .word
+            .compare_exchange(0, Self::name_of(me), Acquire, Relaxed);
+        taken.is_ok()
+    }
+
     /// Takes the lock if its word still is `free`.
     fn try_take(&self, free: u32, taken: u32) -> Option<Acquired> {
         self.word

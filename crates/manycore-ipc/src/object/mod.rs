@@ -9,6 +9,7 @@
 //! | [`holding`] | which objects this process holds, and how often |
 //! | [`memory`] | the body of a piece of shared memory (`Value`, `Array`) |
 //! | [`cell`] | a value in shared memory, never seen half-written |
+//! | [`integer`] | an integer in shared memory, which changes by single instructions |
 //! | [`group`] | the body of a group of workers (a pool): one bell and a row for each worker |
 
 mod burial;
@@ -17,6 +18,7 @@ pub mod group;
 pub mod header;
 pub(crate) mod holders;
 pub mod holding;
+pub mod integer;
 pub mod memory;
 pub mod table;
 

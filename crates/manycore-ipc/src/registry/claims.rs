@@ -168,6 +168,22 @@ impl Registry {
         }
     }
 
+    /// The ids of all members but `me` that are not confirmed to have ended. One that is just being forked has no id
+    /// yet; its parent has.
+    #[must_use]
+    pub fn others(&self, me: OwnerId) -> Vec<u32> {
+        let alive = |number: usize| {
+            let tenancy = self.tenancy(number).ok()?;
+            let owner = OwnerId::new(number, tenancy.generation);
+            let is_there = match tenancy.status {
+                Status::Reserved => !kernel::has_ended(self.slot(number).ok()?.identity(tenancy)),
+                _ => !self.has_ended(owner),
+            };
+            (owner != me && tenancy.pid != 0 && is_there).then_some(tenancy.pid)
+        };
+        self.used().filter_map(alive).collect()
+    }
+
     /// How many processes were found dead without goodbye.
     #[must_use]
     pub fn deaths(&self) -> u32 {

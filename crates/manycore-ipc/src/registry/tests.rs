@@ -59,6 +59,21 @@ fn a_dead_process_is_claimed_once_and_its_slot_changes_generation() {
 }
 
 #[test]
+fn the_others_are_those_that_have_not_ended() {
+    let registry = registry();
+    let me = registry.join().expect("room");
+    let mut child = Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("runs until its input ends");
+    registry.join_as(child.id()).expect("room");
+    assert_eq!(registry.others(me), [child.id()]);
+    drop(child.stdin.take());
+    child.wait().expect("ours");
+    assert!(registry.others(me).is_empty());
+}
+
+#[test]
 fn a_process_is_not_taken_for_dead_by_the_start_of_an_earlier_tenant() {
     let registry = registry();
     let me = registry.join().expect("room");
