@@ -7,6 +7,7 @@
 //! | [`block`] | payload memory: states, free lists, growth |
 //! | [`object`] | shared objects and who holds them |
 //! | [`lock`] | the engine's robust lock and the user's lock |
+//! | [`map`] | maps from keys to values |
 //! | [`ring`] | the one transport of queues and pools |
 //! | [`wait`] | sleeping and waking |
 //! | [`family`] | all of it together, from the point of view of one process |
@@ -28,6 +29,7 @@ pub mod fault;
 pub mod heap;
 mod kernel;
 pub mod lock;
+pub mod map;
 #[cfg(test)]
 pub(crate) mod model;
 pub mod object;

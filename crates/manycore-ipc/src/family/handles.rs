@@ -4,6 +4,7 @@ use super::{Family, Hold};
 use crate::block::Blocks;
 use crate::error::HandleError;
 use crate::fault;
+use crate::map::Map;
 use crate::object::Objects;
 use crate::object::header::{Handle, Kind};
 use crate::object::memory::MemoryBody;
@@ -115,6 +116,10 @@ impl Family {
                 }
             }
             Kind::Group => blocks.free_bound_to(index)?,
+            Kind::Map => {
+                Map::new(index, blocks, *objects)?.drain();
+                blocks.free_bound_to(index)?;
+            }
             Kind::Lock | Kind::Source | Kind::End => {}
         }
         fault::point("object.emptied");

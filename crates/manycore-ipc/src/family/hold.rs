@@ -8,6 +8,7 @@ use crate::error::HandleError;
 use crate::heap::Bytes;
 use crate::heap::shared::Shared;
 use crate::lock::{Acquired, UserLock};
+use crate::map::Map;
 use crate::object::Objects;
 use crate::object::group::{GroupBody, Row};
 use crate::object::header::{Handle, Kind, Object};
@@ -117,7 +118,7 @@ impl Hold {
         let me = self.family.me()?;
         // Relaxed: who looked is this process; the words of the ring are ordered by its own.
         if self.found_by.load(Relaxed) != me.bits() {
-            self.find_ring(me)?;
+            self.find(me, Kind::Ring)?;
         }
         let heap = self.family.heap;
         let (blocks, objects) = (Blocks::new(heap, me), Objects::new(heap, me));
@@ -125,13 +126,29 @@ impl Hold {
     }
 
     #[cold]
-    fn find_ring(&self, me: OwnerId) -> Result<(), HandleError> {
-        if self.kind != Kind::Ring {
+    fn find(&self, me: OwnerId, kind: Kind) -> Result<(), HandleError> {
+        if self.kind != kind {
             return Err(HandleError::OtherKind);
         }
         self.check()?;
         self.found_by.store(me.bits(), Relaxed);
         Ok(())
+    }
+
+    /// The object as a map.
+    ///
+    /// # Errors
+    /// When it is none.
+    #[inline]
+    pub fn map(&self) -> Result<Map, HandleError> {
+        let me = self.family.me()?;
+        // Relaxed, as in `ring`.
+        if self.found_by.load(Relaxed) != me.bits() {
+            self.find(me, Kind::Map)?;
+        }
+        let heap = self.family.heap;
+        let (blocks, objects) = (Blocks::new(heap, me), Objects::new(heap, me));
+        Ok(Map::new(self.handle.index, blocks, objects)?)
     }
 
     /// The object as a lock.

@@ -6,6 +6,7 @@ use crate::error::{Corrupted, HandleError};
 use crate::fault;
 use crate::heap::Bytes;
 use crate::lock::UserLock;
+use crate::map::Map;
 use crate::object::Objects;
 use crate::object::group::{GroupBody, Row};
 use crate::object::header::{Handle, Kind, Object};
@@ -50,6 +51,18 @@ impl Family {
     pub fn make_lock(&'static self) -> Result<Hold, HandleError> {
         self.make(Kind::Lock, |objects, handle| {
             objects.body::<UserLock>(handle.index)?.initialise();
+            Ok(())
+        })
+    }
+
+    /// Makes a map.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn make_map(&'static self) -> Result<Hold, HandleError> {
+        let blocks = self.blocks()?;
+        self.make(Kind::Map, |objects, handle| {
+            Map::new(handle.index, blocks, *objects)?.initialise();
             Ok(())
         })
     }

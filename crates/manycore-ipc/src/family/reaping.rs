@@ -7,6 +7,7 @@ use crate::block::Blocks;
 use crate::error::HandleError;
 use crate::fault;
 use crate::lock::UserLock;
+use crate::map::Map;
 use crate::object::Objects;
 use crate::object::header::{Kind, Phase};
 use crate::registry::slot::Tenancy;
@@ -96,15 +97,19 @@ impl Family {
         me: OwnerId,
     ) -> Result<(), HandleError> {
         let (objects, blocks) = (Objects::new(self.heap, me), Blocks::new(self.heap, me));
-        if was_killed {
-            objects.for_each_live(|index, stage| {
-                if stage.kind == Some(Kind::Lock) {
-                    if let Ok(lock) = objects.body::<UserLock>(index) {
-                        lock.hand_over(dead, pid);
-                    }
+        objects.for_each_live(|index, stage| match stage.kind {
+            Some(Kind::Lock) if was_killed => {
+                if let Ok(lock) = objects.body::<UserLock>(index) {
+                    lock.hand_over(dead, pid);
                 }
-            })?;
-        }
+            }
+            Some(Kind::Map) => {
+                if let Ok(map) = Map::new(index, blocks, objects) {
+                    map.settle();
+                }
+            }
+            _ => {}
+        })?;
         fault::point("recover.locks");
         blocks.sweep(dead, |index| self.settle(index, blocks, objects))?;
         fault::point("recover.blocks");

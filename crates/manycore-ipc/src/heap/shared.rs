@@ -40,6 +40,10 @@ unsafe impl Shared for Entry {}
 unsafe impl Shared for crate::ring::layout::RingBody {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::lock::user::UserLock {}
+// SAFETY: `repr(C)`, words and engine locks.
+unsafe impl Shared for crate::map::MapBody {}
+// SAFETY: `repr(C)`, words only.
+unsafe impl Shared for crate::map::layout::TableHead {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::object::memory::MemoryBody {}
 // SAFETY: `repr(C)`, words and a bell.

@@ -21,23 +21,26 @@ pub enum Kind {
     Source = 5,
     /// The same for the end of a pipe, which forked children have too.
     End = 6,
+    /// A map.
+    Map = 11,
 }
 
 /// Kinds count from one; lists by kind have this many heads.
-pub const KINDS: usize = 7;
+pub const KINDS: usize = 13;
 
 impl Kind {
-    pub(crate) const ALL: [Self; KINDS - 1] = [
+    pub(crate) const ALL: &[Self] = &[
         Self::Ring,
         Self::Lock,
         Self::Memory,
         Self::Group,
         Self::Source,
         Self::End,
+        Self::Map,
     ];
 
     pub(crate) fn decode(bits: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|k| *k as u64 == bits)
+        Self::ALL.iter().copied().find(|k| *k as u64 == bits)
     }
 
     /// Whether a forked child holds what its parent held.
@@ -150,7 +153,6 @@ pub struct ObjectsHeader {
     pub free: [Word32; KINDS],
     /// Object slots that were ever given a kind.
     pub used: Word32,
-    pub(crate) spare: [Word32; 6],
     /// Index + 1 of the object that was condemned last. Anyone pushes, the lock's owner pops.
     pub buried: Word64,
     pub(crate) spare_line: [Word64; 7],
@@ -186,6 +188,6 @@ mod tests {
         };
         assert_eq!(Stage::decode(stage.encode()), Some(stage));
         assert_eq!(Stage::decode(0xf), None);
-        assert_eq!(Stage::decode(0x93), None, "a kind that there is not");
+        assert_eq!(Stage::decode(0xf3), None, "a kind that there is not");
     }
 }

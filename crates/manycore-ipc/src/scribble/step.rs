@@ -11,6 +11,7 @@ use super::value;
 use super::world::World;
 use crate::block::allocator::Taken;
 use crate::family::{Family, Hold, Producer};
+use crate::map::layout::STRIPES;
 use crate::object::Kind;
 use crate::object::cell::Cell;
 use crate::registry::OwnerId;
@@ -74,6 +75,7 @@ impl<'a> Process<'a> {
             // Each takes a record's header, at least.
             assert!(count.take(ABSURD).count() <= ABSURD / 16);
         }
+        self.finish_maps();
         for hold in &self.holds {
             assert!(hold.rows().unwrap_or_default().len() <= ABSURD / 64);
             assert!(hold.memory().map_or(0, |bytes| bytes.len()) <= ABSURD);
@@ -95,7 +97,7 @@ impl<'a> Process<'a> {
 
     /// Does one thing. What comes of it does not matter, as long as something does.
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.below(28) {
+        match input.below(30) {
             0..=6 => value::scribble(input, self.world),
             7 => self.die(input),
             8 | 9 => self.put(input),
@@ -109,6 +111,7 @@ impl<'a> Process<'a> {
             18 => self.give_block_back(input),
             19 => self.use_lock(input),
             20 => self.use_memory(input),
+            28 | 29 => self.use_map(input),
             21 => self.use_group(input),
             22 => drop(self.family.free_buried()),
             23 => drop(self.family.reap_dead(input.byte() & 1 != 0)),
@@ -127,6 +130,11 @@ impl<'a> Process<'a> {
     fn die(&self, input: &mut Input<'_>) {
         let header = self.family.heap().header();
         let ring = self.ring(input).map(|ring| ring.body());
+        let map = self.holds.iter().find_map(|hold| hold.map().ok());
+        let number = input.below(STRIPES);
+        if let (Some(map), 0) = (map, input.below(3)) {
+            return map.body.stripes[number].lock.pretend_held(OWNER_DIED);
+        }
         let lock = match (input.below(4), ring) {
             (0, _) => &header.allocator.lock,
             (1, _) | (_, None) => &header.objects.lock,
@@ -138,7 +146,8 @@ impl<'a> Process<'a> {
 
     fn make(&mut self, input: &mut Input<'_>) {
         let family = self.family;
-        let made = match input.below(6) {
+        let made = match input.below(7) {
+            6 => family.make_map(),
             0 => family.make_ring(Shape::unbounded()),
             1 => family.make_ring(Shape::of_messages(u64::from(input.byte()))),
             2 => family.make_ring(Shape {
@@ -159,7 +168,7 @@ impl<'a> Process<'a> {
         match input.below(4) {
             0 => handle.index = u32::from(input.byte()),
             1 => handle.generation = u32::from(input.byte() % 4),
-            2 => kind = input.one_of(&Kind::ALL).expect("there are some"),
+            2 => kind = input.one_of(Kind::ALL).expect("there are some"),
             _ => {}
         }
         self.holds.extend(self.family.hold(handle, kind));

@@ -148,7 +148,7 @@ fn stage(input: &mut Input<'_>, world: &World) -> u64 {
     ];
     Stage {
         phase: input.one_of(&phases).unwrap_or(Phase::Free),
-        kind: input.one_of(&Kind::ALL),
+        kind: input.one_of(Kind::ALL),
         owner: owner(input, world),
         generation: u32::from(input.byte() % 4),
     }

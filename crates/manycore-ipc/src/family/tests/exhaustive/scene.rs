@@ -64,6 +64,7 @@ pub(super) struct Scene {
     inner: Hold,
     lock: Hold,
     value: Hold,
+    map: Hold,
     group: Hold,
     journal: Arc<Mutex<Journal>>,
 }
@@ -75,6 +76,7 @@ pub(super) struct Names {
     pub(super) inner: Handle,
     pub(super) lock: Handle,
     value: Handle,
+    pub(super) map: Handle,
     group: Handle,
     journal: Arc<Mutex<Journal>>,
 }
@@ -99,6 +101,7 @@ impl Scene {
             inner: family.make_lock().expect("room"),
             lock: family.make_lock().expect("room"),
             value: family.make_memory(Cell::bytes_for(VALUE)).expect("room"),
+            map: family.make_map().expect("room"),
             group,
             journal: Arc::default(),
         }
@@ -110,6 +113,7 @@ impl Scene {
             inner: self.inner.handle(),
             lock: self.lock.handle(),
             value: self.value.handle(),
+            map: self.map.handle(),
             group: self.group.handle(),
             journal: Arc::clone(&self.journal),
         };
@@ -160,9 +164,12 @@ impl Scene {
             self.inner.lock().is_ok(),
             "held by the survivor all the time"
         );
+        maps::keys(world.me, &self.map);
+        let tables = maps::clear(&self.map);
         forget_leaked_counts(world.me);
         let pollers = usize::from(ring.has_pollers());
-        world.check(5, 1 + pollers + self.blocks_of_the_group(), what);
+        let blocks = 1 + pollers + tables + self.blocks_of_the_group();
+        world.check(6, blocks, what);
         drop(self);
         forget_leaked_counts(world.me);
         world.check(0, 0, what);
@@ -175,6 +182,7 @@ impl Scene {
             &self.inner,
             &self.lock,
             &self.value,
+            &self.map,
             &self.group,
         ];
         all.into_iter().all(|hold| hold.check().is_ok())
@@ -190,7 +198,9 @@ impl Scene {
             &ring.body.put.lock,
             &ring.body.get.lock,
         ];
-        locks.into_iter().any(EngineLock::is_held)
+        let map = self.map.map().expect("a map");
+        let stripes = map.body.stripes.iter().map(|stripe| &stripe.lock);
+        locks.into_iter().chain(stripes).any(EngineLock::is_held)
     }
 
     pub(super) fn have_others_acted(&self) -> bool {
@@ -479,6 +489,16 @@ impl Actor {
             "a torn value: {value:?}"
         );
         assert_eq!(cell.write(&[first.wrapping_add(1); VALUE]), Ok(true));
+    }
+
+    /// Replaces a value of the map that has a block and a handle, and takes it out again if it is there.
+    pub(super) fn change_the_map(&self) {
+        let (family, map) = (self.family, self.hold(self.names.map, Kind::Map));
+        let fill = 1 + self.who as u8;
+        maps::set(family, &map, b"a", fill, 1, &[self.names.inner]);
+        maps::set(family, &map, b"b", fill, 0, &[]);
+        maps::get(family, &map, b"a");
+        maps::take(family, &map, b"a");
     }
 
     /// Keeps bytes with the group, as a pool does with its functions, and drops some of them.
