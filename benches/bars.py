@@ -17,6 +17,8 @@ BARS = {
     "roundtrip.unpinned": 10.0,
     "roundtrip.one-core": 10.0,
     "roundtrip.two-cores": 10.0,
+    "shared.get": 10.0,
+    "shared.set": 10.0,
 }
 """How many times better than the second module the first has to be, in the median of all rounds."""
 

@@ -49,6 +49,7 @@ RLock = _default.RLock
 RawArray = _default.RawArray
 RawValue = _default.RawValue
 Semaphore = _default.Semaphore
+SharedDict = _default.SharedDict
 SimpleQueue = _default.SimpleQueue
 Value = _default.Value
 active_children = _process.active_children
@@ -95,6 +96,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "SharedDict",
     "ShutDown",
     "SimpleQueue",
     "TimeoutError",

@@ -18,6 +18,7 @@
 //! | [`queue`] | the class behind `Queue` |
 //! | [`pipe`] | the class behind `Connection` |
 //! | [`watching`] | descriptors by which a process polls a queue |
+//! | [`map`] | the class behind `SharedDict` |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
 //! | [`task`] | how a task and its answer look as messages |
 //! | [`job`] | what a call to the pool waits for |
@@ -47,6 +48,7 @@ mod job;
 mod keys;
 mod layouts;
 mod lock;
+mod map;
 mod message;
 mod outside;
 mod pickler;
@@ -73,6 +75,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<pipe::PipeEnd>()?;
     module.add_class::<lock::PlainLock>()?;
     module.add_class::<lock::RecursiveLock>()?;
+    module.add_class::<map::SharedMap>()?;
+    module.add_class::<map::MapIterator>()?;
     module.add_class::<crew::Crew>()?;
     module.add_class::<job::Job>()?;
     module.add_class::<worker::Seat>()?;
