@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::rebuild::{Shape, Spare};
-use super::record::{HEADER, Record};
+use super::record::{HEADER, Record, UNIT};
 use super::stripe::{Key, Map, MapError, Open, Released};
 use super::table::{Found, Search, Table, word_of};
 use crate::block::BlockRef;
@@ -142,10 +142,21 @@ impl Open<'_> {
             let Some(taken) = spare.take_if(|it| it.holds(wanted)) else {
                 return Ok(Set::NeedsTable(wanted));
             };
-            let larger = self.rebuild(table.as_ref(), taken)?;
+            let larger = match self.rebuild(table.as_ref(), taken) {
+                Ok(larger) => larger,
+                Err(error) => {
+                    *spare = Some(taken); // the caller's again
+                    return Err(error);
+                }
+            };
             released.has_freed = true;
-            search = Some(larger.find(key)?);
-            table = Some(larger);
+            let found = larger.find(key)?;
+            if !larger.has_room(record.total(), &found) {
+                return Err(Corrupted::new(
+                    "a map's records take more room than it says",
+                ));
+            }
+            (table, search) = (Some(larger), Some(found));
         }
         let (Some(table), Some(search)) = (table, search) else {
             return Err(Corrupted::new("a map's table is not there"));
@@ -269,7 +280,8 @@ impl Table {
     /// Whether a record fits behind the others, and its key into the slots.
     fn has_room(&self, need: u64, search: &Search) -> bool {
         let tail = self.head.tail.load(Relaxed); // under the lock, as all of the head
-        let fits = tail >= self.records_at() && need <= self.len().saturating_sub(tail);
+        let is_sane = tail >= self.records_at() && tail.is_multiple_of(UNIT); // else a new table will be
+        let fits = is_sane && need <= self.len().saturating_sub(tail);
         let used = self.head.used.load(Relaxed);
         let is_crowded = used.saturating_add(1) > self.slots() / 4 * 3;
         fits && !(is_crowded && search.found.is_none() && search.takes_empty)

@@ -123,3 +123,46 @@ fn a_repair_believes_nothing_that_is_not_bound_to_its_stripe() {
     }));
     assert_eq!(patiently(|it| map.len(it)), Err(lost.into()));
 }
+
+/// The head of the table that "a" belongs to.
+fn head_of(world: &World) -> &'static layout::TableHead {
+    let map = world.map();
+    let stripe = &map.body.stripes[map.stripe_of(b"a")];
+    let block = stripe.tables[stripe.current.load(Relaxed) as usize & 1].block();
+    let bytes = map.blocks.bytes(block.expect("used")).expect("its own");
+    world.family.heap().at(bytes.offset()).expect("inside")
+}
+
+#[test]
+fn a_tail_that_is_none_is_mended_by_another_table() {
+    let world = World::new();
+    world.set(b"a", b"old", When::Always);
+    for tail in [0, 129, 4_095, u64::MAX] {
+        head_of(&world).tail.store(tail, Relaxed);
+        assert!(world.set(b"a", &tail.to_le_bytes(), When::Always));
+        assert_eq!(world.get(b"a").expect("there").1, tail.to_le_bytes());
+    }
+}
+
+#[test]
+fn counters_that_are_too_low_are_an_error_once_and_nothing_is_lost() {
+    let world = World::new();
+    let large = vec![1; 3_000];
+    world.set(b"a", &large, When::Always);
+    let before = world.blocks();
+    let head = head_of(&world);
+    head.live_bytes.store(8, Relaxed);
+    head.tail.store(u64::MAX, Relaxed);
+    let map = world.map();
+    let key = map.key(b"a").expect("short");
+    let value = Outgoing {
+        payload: &[2; 1_000],
+        ..Outgoing::default()
+    };
+    let set = || patiently(|it| map.set(&key, &value, When::Always, it));
+    let lying = Corrupted::new("a map's records take more room than it says");
+    assert_eq!(set(), Err(lying.into()));
+    assert_eq!(world.get(b"a").expect("there").1, large);
+    assert_eq!(set(), Ok(true), "the new table knows better");
+    assert_eq!(world.blocks(), before);
+}
