@@ -19,6 +19,8 @@ BARS = {
     "roundtrip.two-cores": 10.0,
     "sync.value": 3.0,
     "sync.atomic-add": 20.0,
+    "shared.get": 10.0,
+    "shared.set": 10.0,
 }
 """How many times better than the second module the first has to be, in the median of all rounds."""
 

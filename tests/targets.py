@@ -696,3 +696,53 @@ def send_counting(connection, ready):
     os.write(ready, b"r")
     for number in itertools.count():
         connection.send(number)
+
+
+def set_item(mapping, key, value):
+    mapping[key] = value
+
+
+def move_about(d, gate):
+    """Counts, and replaces values large and small, until it is killed."""
+    gate.pass_by()
+    large = bytes(40_000)
+    for step in itertools.count():
+        account = step % 7
+        d.incr(("account", account))
+        d[("whole", account)] = (step, step, large if step % 3 else b"", step)
+        d[f"coming {os.getpid()} {step % 50}"] = step
+        d.pop(f"coming {os.getpid()} {(step * 31) % 50}", None)
+        if step % 100 == 0:
+            len(d)
+
+
+def add_often(d, times):
+    for _ in range(times):
+        d.incr("count")
+        d.incr(("of", os.getpid()), 0.5)
+
+
+def grow_list(d, times, number):
+    for step in range(times):
+        while True:
+            old = d["list"]
+            if d.compare_and_set("list", old, [*old, (number, step)]):
+                break
+
+
+def set_defaults(d, number, results):
+    results.put([d.setdefault(key, (number, key)) for key in range(300)])
+
+
+LARGE = b"large" * 10_000
+
+
+def change_all(d):
+    """Comes by every place of a change of a dict, some times."""
+    for _ in range(3):
+        d["a"] = LARGE
+        d["a"] = "new"
+        for number in range(200):
+            d[number] = "new"
+        for number in range(200):
+            d.pop(number)

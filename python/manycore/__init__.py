@@ -50,6 +50,7 @@ RWLock = _default.RWLock
 RawArray = _default.RawArray
 RawValue = _default.RawValue
 Semaphore = _default.Semaphore
+SharedDict = _default.SharedDict
 SimpleQueue = _default.SimpleQueue
 Value = _default.Value
 active_children = _process.active_children
@@ -100,6 +101,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "SharedDict",
     "ShutDown",
     "SimpleQueue",
     "TimeoutError",

@@ -87,6 +87,12 @@ class BaseContext(_context.BaseContext):
 
         return RWLock(ctx=self.get_context())
 
+    def SharedDict(self, mapping: Any = (), /, **items: Any) -> Any:
+        """A dict that processes share."""
+        from manycore.shared_dict import SharedDict
+
+        return SharedDict(mapping, **items)
+
     def Pipe(self, duplex: bool = True) -> Any:
         """Two connections: what is sent through one is received from the other."""
         from manycore.connection import Pipe

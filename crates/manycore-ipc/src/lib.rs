@@ -7,6 +7,7 @@
 //! | [`block`] | payload memory: states, free lists, growth |
 //! | [`object`] | shared objects and who holds them |
 //! | [`lock`] | the engine's robust lock and the user's lock |
+//! | [`map`] | maps from keys to values |
 //! | [`ring`] | the one transport of queues and pools |
 //! | [`sync`] | events, conditions and barriers |
 //! | [`wait`] | sleeping and waking |
@@ -31,6 +32,7 @@ pub mod heap;
 pub mod inspect;
 mod kernel;
 pub mod lock;
+pub mod map;
 #[cfg(test)]
 pub(crate) mod model;
 pub mod object;

@@ -3,10 +3,11 @@
 //! The exception classes themselves are Python's (`manycore.errors`): each is a subclass of what the
 //! standard library would raise.
 
+use manycore_ipc::map::MapError;
 use manycore_ipc::ring::watch::WatchError;
 use manycore_ipc::ring::{GetError, PutError};
 use manycore_ipc::{AllocError, Corrupted, FamilyError, HandleError};
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -142,6 +143,16 @@ pub fn from_put(error: PutError, interrupted: Option<PyErr>) -> PyErr {
         PutError::Closed => shut_down(),
         PutError::Untold(number) => PyOSError::new_err((number, error.to_string())),
         PutError::Alloc(error) => Error::from(error).into(),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}
+
+/// What a map raises.
+pub fn from_map(error: MapError, interrupted: Option<PyErr>) -> PyErr {
+    match error {
+        MapError::Interrupted => interrupted.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
+        MapError::KeyTooLong(_) => PyValueError::new_err(error.to_string()),
+        MapError::Alloc(error) => Error::from(error).into(),
         other => PyRuntimeError::new_err(other.to_string()),
     }
 }

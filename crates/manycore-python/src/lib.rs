@@ -21,6 +21,7 @@
 //! | [`watching`] | descriptors by which a process polls a queue |
 //! | [`integer`] | integers in shared memory that change by single instructions |
 //! | [`guarded`] | the class behind `Synchronized`: a shared object and its lock |
+//! | [`map`] | the class behind `SharedDict` |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
 //! | [`any_lock`] | the lock of a condition |
 //! | [`semaphore`] | the class behind `Semaphore` and `BoundedSemaphore` |
@@ -59,6 +60,7 @@ mod job;
 mod keys;
 mod layouts;
 mod lock;
+mod map;
 mod message;
 mod method;
 mod outside;
@@ -99,6 +101,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<waiting::EventFlag>()?;
     module.add_class::<waiting::WaitRoll>()?;
     module.add_class::<waiting::MeetingPoint>()?;
+    module.add_class::<map::SharedMap>()?;
+    module.add_class::<map::MapIterator>()?;
     module.add_class::<crew::Crew>()?;
     module.add_class::<job::Job>()?;
     module.add_class::<worker::Seat>()?;

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use manycore_ipc::block::BlockRef;
+use manycore_ipc::map::{Key, Map, MapError, When};
 use manycore_ipc::ring::record::{MOST_BLOCKS, MOST_HANDLES, MOST_INLINE};
 use manycore_ipc::ring::{Message, Outgoing, PutError, Ring};
 use manycore_ipc::wait::Patience;
@@ -181,6 +182,16 @@ impl Encoded {
         Ok(ready)
     }
 
+    /// The message, if it is a short payload and nothing else.
+    #[inline]
+    pub fn plain(&self) -> Option<Outgoing<'_>> {
+        self.is_plain().then(|| Outgoing {
+            kind: self.kind,
+            payload: &self.payload,
+            ..Outgoing::default()
+        })
+    }
+
     /// Puts the message if it is a short payload and nothing at all stands in the way.
     #[inline(always)]
     pub fn put_at_once(&self, ring: &Ring, tag: u64, flags: u8) -> bool {
@@ -283,6 +294,29 @@ impl Ready {
         self.blocks.clear();
         self.handles.clear();
         Ok(())
+    }
+
+    /// Makes it the value of a key; `false` if it is not the case that was asked for.
+    pub fn store(
+        mut self,
+        map: &Map,
+        key: &Key<'_>,
+        when: When,
+        patience: &mut Patience<'_>,
+    ) -> Result<bool, MapError> {
+        let value = Outgoing {
+            kind: self.kind,
+            tag: 0,
+            blocks: &self.blocks,
+            handles: &self.handles,
+            payload: &self.payload,
+        };
+        let is_in = map.set(key, &value, when, patience)?;
+        if is_in {
+            self.blocks.clear();
+            self.handles.clear();
+        }
+        Ok(is_in)
     }
 }
 

@@ -233,7 +233,7 @@ impl Blocks {
             })
         })??;
         for block in found {
-            self.free_if_bound(block, object, u64::MAX);
+            self.free_if_bound_where(block, object, |_| true);
         }
         Ok(())
     }

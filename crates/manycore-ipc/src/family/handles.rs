@@ -5,6 +5,7 @@ use crate::block::Blocks;
 use crate::error::HandleError;
 use crate::fault;
 use crate::lock::Tokens;
+use crate::map::Map;
 use crate::object::Objects;
 use crate::object::header::{Handle, Kind};
 use crate::object::memory::MemoryBody;
@@ -121,6 +122,10 @@ impl Family {
                 if let Some(block) = objects.body::<Tokens>(index)?.block() {
                     blocks.free_if_bound(block, index, u64::MAX); // as above
                 }
+            }
+            Kind::Map => {
+                Map::new(index, blocks, *objects)?.drain();
+                blocks.free_bound_to(index)?;
             }
             Kind::Lock | Kind::Source | Kind::End | Kind::Event => {}
         }

@@ -9,6 +9,7 @@ use crate::error::HandleError;
 use crate::heap::Bytes;
 use crate::heap::shared::Shared;
 use crate::lock::{Access, Acquired, Shares, Tokens, UserLock, shares};
+use crate::map::Map;
 use crate::object::Objects;
 use crate::object::group::{GroupBody, Row};
 use crate::object::header::{Handle, Kind, Object};
@@ -138,6 +139,17 @@ impl Hold {
         let objects = self.found(Kind::Ring)?;
         let blocks = Blocks::new(self.family.heap, objects.me());
         Ok(Ring::new(self.handle.index, blocks, objects)?)
+    }
+
+    /// The object as a map.
+    ///
+    /// # Errors
+    /// When it is none.
+    #[inline]
+    pub fn map(&self) -> Result<Map, HandleError> {
+        let objects = self.found(Kind::Map)?;
+        let blocks = Blocks::new(self.family.heap, objects.me());
+        Ok(Map::new(self.handle.index, blocks, objects)?)
     }
 
     /// The object as a lock.

@@ -6,6 +6,7 @@ use crate::error::{Corrupted, HandleError};
 use crate::fault;
 use crate::heap::Bytes;
 use crate::lock::{Tokens, UserLock, tokens};
+use crate::map::Map;
 use crate::object::Objects;
 use crate::object::group::{GroupBody, Row};
 use crate::object::header::{Handle, Kind, Object};
@@ -98,6 +99,18 @@ impl Family {
         self.make(kind, |objects, handle| {
             let tokens: &Tokens = objects.body(handle.index)?;
             tokens.initialise(value, most, returns);
+            Ok(())
+        })
+    }
+
+    /// Makes a map.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn make_map(&'static self) -> Result<Hold, HandleError> {
+        let blocks = self.blocks()?;
+        self.make(Kind::Map, |objects, handle| {
+            Map::new(handle.index, blocks, *objects)?.initialise();
             Ok(())
         })
     }

@@ -7,6 +7,7 @@ use crate::block::Blocks;
 use crate::error::HandleError;
 use crate::fault;
 use crate::lock::{Shares, Tokens, UserLock};
+use crate::map::Map;
 use crate::object::Objects;
 use crate::object::header::{Kind, Phase};
 use crate::registry::OwnerId;
@@ -105,6 +106,11 @@ impl Family {
             (Some(Kind::Semaphore | Kind::RwLock), _) => {
                 if let Ok(tokens) = objects.body::<Tokens>(index) {
                     settle_shares(&Shares::new(tokens, index, blocks), dead, killed);
+                }
+            }
+            (Some(Kind::Map), _) => {
+                if let Ok(map) = Map::new(index, blocks, objects) {
+                    map.settle();
                 }
             }
             (Some(kind), _) => self.forget_waiter(index, kind, dead, me),

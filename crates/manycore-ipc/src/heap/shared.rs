@@ -52,6 +52,10 @@ unsafe impl Shared for crate::sync::ConditionBody {}
 unsafe impl Shared for crate::sync::BarrierBody {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::sync::roll::Entry {}
+// SAFETY: `repr(C)`, words and engine locks.
+unsafe impl Shared for crate::map::MapBody {}
+// SAFETY: `repr(C)`, words only.
+unsafe impl Shared for crate::map::layout::TableHead {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::object::memory::MemoryBody {}
 // SAFETY: `repr(C)`, words and a bell.

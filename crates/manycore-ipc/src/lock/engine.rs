@@ -132,6 +132,11 @@ impl EngineLock {
         }
     }
 
+    /// Whether its owner died, and nobody has it.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.0.load(Relaxed) & (TID | OWNER_DIED) == OWNER_DIED // a hint
+    }
+
     /// Whether the word could be taken; `Some(true)` when its last owner died.
     fn try_take(&self, holder: Holder, extra: u32) -> Option<bool> {
         let word = self.0.load(Relaxed);

@@ -31,6 +31,8 @@ pub enum Kind {
     Condition = 9,
     /// A place where processes meet.
     Barrier = 10,
+    /// A map.
+    Map = 11,
 }
 
 /// Kinds count from one; lists by kind have this many heads.
@@ -49,6 +51,7 @@ impl Kind {
         Self::Event,
         Self::Condition,
         Self::Barrier,
+        Self::Map,
     ];
 
     pub(crate) fn decode(bits: u64) -> Option<Self> {

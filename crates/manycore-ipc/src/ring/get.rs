@@ -32,7 +32,7 @@ pub struct Message {
 }
 
 impl Message {
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.left_region = false;
         self.payload.clear();
         self.blocks.clear();

@@ -13,8 +13,10 @@
 //! | `value` | what it writes there |
 //! | `step` | what the process does |
 //! | `messages` | what it does with rings |
+//! | `maps` | what it does with maps |
 
 mod input;
+mod maps;
 mod messages;
 mod place;
 mod step;

@@ -12,6 +12,7 @@ use super::world::World;
 use crate::block::allocator::Taken;
 use crate::family::{Family, Hold, Meeting, Producer};
 use crate::lock::Access;
+use crate::map::layout::STRIPES;
 use crate::object::Kind;
 use crate::object::cell::Cell;
 use crate::registry::OwnerId;
@@ -75,6 +76,7 @@ impl<'a> Process<'a> {
             // Each takes a record's header, at least.
             assert!(count.take(ABSURD).count() <= ABSURD / 16);
         }
+        self.finish_maps();
         for hold in &self.holds {
             assert!(hold.rows().unwrap_or_default().len() <= ABSURD / 64);
             assert!(hold.memory().map_or(0, |bytes| bytes.len()) <= ABSURD);
@@ -96,7 +98,7 @@ impl<'a> Process<'a> {
 
     /// Does one thing. What comes of it does not matter, as long as something does.
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.below(28) {
+        match input.below(30) {
             0..=6 => value::scribble(input, self.world),
             7 => self.die(input),
             8 | 9 => self.put(input),
@@ -110,6 +112,7 @@ impl<'a> Process<'a> {
             18 => self.give_block_back(input),
             19 => self.use_lock(input),
             20 => self.use_memory(input),
+            28 | 29 => self.use_map(input),
             21 => self.use_group(input),
             22 => drop(self.family.free_buried()),
             23 => drop(self.family.reap_dead(input.byte() & 1 != 0)),
@@ -128,6 +131,11 @@ impl<'a> Process<'a> {
     fn die(&self, input: &mut Input<'_>) {
         let header = self.family.heap().header();
         let ring = self.ring(input).map(|ring| ring.body());
+        let map = self.holds.iter().find_map(|hold| hold.map().ok());
+        let number = input.below(STRIPES);
+        if let (Some(map), 0) = (map, input.below(3)) {
+            return map.body.stripes[number].lock.pretend_held(OWNER_DIED);
+        }
         let lock = match (input.below(4), ring) {
             (0, _) => &header.allocator.lock,
             (1, _) | (_, None) => &header.objects.lock,
@@ -139,10 +147,11 @@ impl<'a> Process<'a> {
 
     fn make(&mut self, input: &mut Input<'_>) {
         let family = self.family;
-        let made = match input.below(9) {
+        let made = match input.below(10) {
             6 => family.make_event(),
             7 => family.make_condition(),
             8 => family.make_barrier(u32::from(input.byte())),
+            9 => family.make_map(),
             0 => family.make_ring(Shape::unbounded()),
             1 => family.make_ring(Shape::of_messages(u64::from(input.byte()))),
             2 => family.make_ring(Shape {

@@ -18,6 +18,7 @@ use crate::heap::layout::{LEAST, SLOTS};
 use crate::lock::shares::BLOCK;
 use crate::lock::tokens::{INLINE, MOST};
 use crate::lock::{Access, Shares};
+use crate::map::When;
 use crate::object::header::{Phase, Stage};
 use crate::object::{Handle, Kind, Objects};
 use crate::registry::{OwnerId, Slot};
@@ -28,6 +29,8 @@ use crate::word::{Word32, Word64};
 
 /// The most that the heap may grow to.
 const LIMIT: u64 = 4 << 20;
+/// Where the map is among the objects.
+const MAP: usize = 9;
 /// A number that no process has: the kernel's own limit is below it.
 const NOBODYS_PID: u32 = (1 << 22) + 1;
 
@@ -112,6 +115,7 @@ impl World {
         made.push(family.make_memory(200)?);
         made.push(family.make_memory(5_000)?);
         made.push(group);
+        made.push(family.make_map()?);
         for ring in &made[..4] {
             let ring = ring.ring()?;
             for tag in 1..=3 {
@@ -123,6 +127,16 @@ impl World {
         put(family, &made[0].ring()?, 4, 50_000, &travelling);
         put(family, &made[0].ring()?, 5, 7_000, &[]);
         put(family, &made[0].ring()?, 6, 7_000, &[]);
+        for key in 0..30 {
+            let bytes = if key % 10 == 9 { 40_000 } else { 200 };
+            set(
+                family,
+                &made[MAP],
+                key,
+                bytes,
+                &travelling[..usize::from(key == 0)],
+            )?;
+        }
         let ghosts = self.bury_ghost(&made)?;
         made.push(ghosts);
         made.extend(self.make_tokens()?);
@@ -182,6 +196,14 @@ impl World {
             without_commit(&worked.body().get, || {
                 let _ = worked.try_get(&mut Message::default(), Some(row));
             });
+        }
+        // And it was at work in every part of the map.
+        for key in 0..20 {
+            set(ghost, &made[MAP], key, 5_000, &[])?;
+        }
+        let map = made[MAP].map()?;
+        for stripe in &map.body.stripes {
+            stripe.lock.pretend_held(OWNER_DIED);
         }
         let hold = self.family.hold(held.handle(), Kind::Ring)?;
         std::mem::forget(held);
@@ -330,9 +352,12 @@ impl World {
         self.family.start_over(self.me);
     }
 
-    /// Where the bytes of one of the rings lie, as its words say now.
+    /// Where the bytes of one of the rings or of a part of the map lie, as their words say now.
     pub(super) fn region(&self, input: &mut Input<'_>) -> usize {
-        let n = input.below(4);
+        let n = input.below(6);
+        if n >= 4 {
+            return self.table_of_map(input);
+        }
         let side = input.byte();
         let layout = self.family.heap().layout();
         let Some(&(handle, _)) = self.objects.get(n) else {
@@ -345,6 +370,18 @@ impl World {
         let side_words = if side & 1 == 0 { &body.put } else { &body.get };
         let words = &side_words.region[usize::from(side >> 1 & 1)];
         let page = words.run.load(SeqCst) as u32 as usize % self.pages.max(1);
+        layout.payload + page * PAGE
+    }
+
+    fn table_of_map(&self, input: &mut Input<'_>) -> usize {
+        let layout = self.family.heap().layout();
+        let objects = Objects::new(self.family.heap(), self.me);
+        let map = self.objects.get(MAP).map(|&(handle, _)| handle.index);
+        let body = map.and_then(|index| objects.body::<crate::map::MapBody>(index).ok());
+        let Some(stripe) = body.map(|body| &body.stripes[input.below(body.stripes.len())]) else {
+            return layout.payload;
+        };
+        let page = stripe.page_of_table() as usize % self.pages.max(1);
         layout.payload + page * PAGE
     }
 
@@ -390,4 +427,31 @@ fn put(family: &Family, ring: &Ring, tag: u64, bytes: usize, handles: &[Handle])
         payload: &vec![tag as u8; if taken.is_some() { 0 } else { bytes }],
     };
     ring.put(&message, &mut patience).expect("room");
+}
+
+/// Puts a value of `bytes` bytes into the map, in a block if they are many.
+fn set(
+    family: &'static Family,
+    map: &Hold,
+    key: u8,
+    bytes: usize,
+    handles: &[Handle],
+) -> Result<(), HandleError> {
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+    let map = family.hold(map.handle(), Kind::Map)?.map()?;
+    let taken = (bytes > 4 << 10).then(|| family.take_block(bytes as u64).expect("room").block);
+    family.send(handles)?;
+    let value = Outgoing {
+        kind: 1,
+        blocks: taken.as_slice(),
+        handles,
+        payload: &vec![key; if taken.is_some() { 0 } else { bytes }],
+        ..Outgoing::default()
+    };
+    let name = [key];
+    let key = map.key(&name).expect("short");
+    let set = map.set(&key, &value, When::Always, &mut patience);
+    assert_eq!(set, Ok(true));
+    Ok(())
 }

@@ -98,6 +98,16 @@ const PLACES: &[&str] = &[
     "bell.cleared",
     "bells.flagged",
     "bells.woken",
+    "map.binding",
+    "map.written",
+    "map.committed",
+    "map.freed",
+    "map.table.named",
+    "map.table.bound",
+    "map.table.replaced",
+    "map.handle.sent",
+    "map.removed",
+    "map.claimed",
     "cell.written",
     "cell.switched",
     "event.waiting",
@@ -200,6 +210,7 @@ fn everything() {
     let cell = Cell::new(family.heap(), value.memory().expect("memory")).expect("long enough");
     assert_eq!(cell.write(b"value"), Ok(true));
     use_tokens(family);
+    use_a_map(family, lock.handle());
     wait_for_each_other(&ring);
     wait_at_two_bells(family);
     wait_for_an_event(family);
@@ -272,6 +283,21 @@ fn use_tokens(family: &'static Family) {
     let given_up = lock.acquire(waiter, &mut patience, |_| ());
     assert_eq!(given_up, Err(GaveUp::TimedOut));
     lock.release_unrepaired();
+}
+
+/// Everything that can be done with a map of its own.
+fn use_a_map(family: &'static Family, handle: Handle) {
+    let hold = family.make_map().expect("room");
+    for fill in [1, 2] {
+        maps::set(family, &hold, b"with everything", fill, 1, &[handle]);
+    }
+    assert_eq!(maps::get(family, &hold, b"with everything"), Some(2));
+    assert_eq!(maps::take(family, &hold, b"with everything"), Some(2));
+    for n in 0..100_u8 {
+        maps::set(family, &hold, &[n], n, 0, &[]);
+    }
+    drop(hold);
+    family.free_buried().expect("sound");
 }
 
 /// Threads wait for each other at one of the ring's locks, after one has died inside, and at its bell.

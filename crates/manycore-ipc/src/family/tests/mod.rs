@@ -8,6 +8,7 @@
 //! | [`exhaustive`] | two deaths in a row, in every operation |
 //! | [`faults`] | real processes that are killed at every named place |
 //! | [`handovers`] | locks whose holder was killed |
+//! | [`maps`] | changes of a map |
 //! | [`producers`] | the end of a stream |
 //! | [`places`] | joining, forking, and slots that change hands |
 //! | [`scribbles`] | words that were scribbled on |
@@ -18,6 +19,7 @@ mod deaths;
 mod exhaustive;
 mod faults;
 mod handovers;
+mod maps;
 mod places;
 mod producers;
 mod scribbles;

@@ -395,6 +395,28 @@ pub(super) const OPERATIONS: &[Operation] = &[
         run: Actor::store_and_discard,
     },
     Operation {
+        name: "change a map",
+        part: Part::Objects,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: |_, me| me.change_the_map(),
+        run: Actor::change_the_map,
+    },
+    Operation {
+        name: "make and free a map",
+        part: Part::Objects,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: nothing,
+        run: |actor| {
+            let map = actor.family.make_map().expect("room");
+            maps::set(actor.family, &map, b"a", 1, 1, &[actor.names.inner]);
+            (0..20).for_each(|key| maps::set(actor.family, &map, &[key], key, 0, &[]));
+            drop(map);
+            actor.family.free_buried().expect("sound");
+        },
+    },
+    Operation {
         name: "attach and let go",
         part: Part::Objects,
         heap: LEAST * 4,
@@ -555,6 +577,7 @@ pub(super) fn go_on(actor: &Actor, cleans_first: bool) {
     actor.repair_and_use_the_lock();
     actor.hold_all_tokens();
     actor.read_and_write();
+    actor.change_the_map();
     drop(actor.hold(actor.names.inner, Kind::Lock));
     actor.store_and_discard();
     actor.family.reap_dead(true);
@@ -584,6 +607,7 @@ pub(super) fn go_on_beside(actor: &Actor) {
         assert_eq!(shares.leave(Access::Read), Ok(true));
     }
     drop((semaphore, rw_lock));
+    actor.change_the_map();
     drop(actor.hold(actor.names.inner, Kind::Lock));
     actor.store_and_discard();
     actor.family.reap_dead(true);

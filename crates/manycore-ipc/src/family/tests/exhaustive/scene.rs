@@ -73,6 +73,7 @@ pub(super) struct Scene {
     semaphore: Hold,
     rw_lock: Hold,
     value: Hold,
+    map: Hold,
     group: Hold,
     condition: Hold,
     barrier: Hold,
@@ -89,6 +90,7 @@ pub(super) struct Names {
     pub(super) semaphore: Handle,
     pub(super) rw_lock: Handle,
     value: Handle,
+    pub(super) map: Handle,
     group: Handle,
     condition: Handle,
     barrier: Handle,
@@ -118,6 +120,7 @@ impl Scene {
             semaphore: family.make_semaphore(TOKENS, MOST, true).expect("room"),
             rw_lock: family.make_rw_lock().expect("room"),
             value: family.make_memory(Cell::bytes_for(VALUE)).expect("room"),
+            map: family.make_map().expect("room"),
             group,
             condition: family.make_condition().expect("room"),
             barrier: family.make_barrier(2).expect("room"),
@@ -134,6 +137,7 @@ impl Scene {
             semaphore: self.semaphore.handle(),
             rw_lock: self.rw_lock.handle(),
             value: self.value.handle(),
+            map: self.map.handle(),
             group: self.group.handle(),
             condition: self.condition.handle(),
             barrier: self.barrier.handle(),
@@ -197,9 +201,12 @@ impl Scene {
             self.inner.lock().is_ok(),
             "held by the survivor all the time"
         );
+        maps::keys(world.me, &self.map);
+        let tables = maps::clear(&self.map);
         forget_leaked_counts(world.me);
         let pollers = usize::from(ring.has_pollers());
-        world.check(10, 1 + pollers + self.blocks_of_the_group(), what);
+        let blocks = 1 + pollers + tables + self.blocks_of_the_group();
+        world.check(11, blocks, what);
         drop(self);
         forget_leaked_counts(world.me);
         world.check(0, 0, what);
@@ -215,6 +222,7 @@ impl Scene {
             &self.semaphore,
             &self.rw_lock,
             &self.value,
+            &self.map,
             &self.group,
             &self.condition,
             &self.barrier,
@@ -239,7 +247,10 @@ impl Scene {
             &ring.body.put.lock,
             &ring.body.get.lock,
         ];
-        locks.into_iter().any(EngineLock::is_held) || rolls.iter().any(Roll::is_locked)
+        let map = self.map.map().expect("a map");
+        let stripes = map.body.stripes.iter().map(|stripe| &stripe.lock);
+        locks.into_iter().chain(stripes).any(EngineLock::is_held)
+            || rolls.iter().any(Roll::is_locked)
     }
 
     pub(super) fn have_others_acted(&self) -> bool {
@@ -671,6 +682,16 @@ impl Actor {
         let hold = self.hold(self.names.barrier, Kind::Barrier);
         let met = at_once(|patience| hold.meet(false, patience)).expect("sound");
         assert!(met.is_ok(), "nobody has interrupted it");
+    }
+
+    /// Replaces a value of the map that has a block and a handle, and takes it out again if it is there.
+    pub(super) fn change_the_map(&self) {
+        let (family, map) = (self.family, self.hold(self.names.map, Kind::Map));
+        let fill = 1 + self.who as u8;
+        maps::set(family, &map, b"a", fill, 1, &[self.names.inner]);
+        maps::set(family, &map, b"b", fill, 0, &[]);
+        maps::get(family, &map, b"a");
+        maps::take(family, &map, b"a");
     }
 
     /// Keeps bytes with the group, as a pool does with its functions, and drops some of them.
