@@ -241,7 +241,7 @@ impl Barrier {
     /// Ends an action, and lets all pass; `false` when the barrier was broken or reset meanwhile.
     ///
     /// # Errors
-    /// As for [`Barrier::arrive`].
+    /// As for `arrive`.
     pub fn finish(&self, action: Action, patience: &mut Patience<'_>) -> Turn<bool> {
         self.locked(patience, |told| {
             let is_on = self.does_run(action);
@@ -320,7 +320,7 @@ impl Barrier {
     /// Breaks the barrier: whoever waits, or comes from now on, is told so.
     ///
     /// # Errors
-    /// As for [`Barrier::arrive`].
+    /// As for `arrive`.
     pub fn abort(&self, patience: &mut Patience<'_>) -> Turn<()> {
         self.locked(patience, |told| self.shatter(told))
     }
@@ -328,7 +328,7 @@ impl Barrier {
     /// Empties the barrier: whoever waits is told that it was broken, and it may be used again.
     ///
     /// # Errors
-    /// As for [`Barrier::arrive`].
+    /// As for `arrive`.
     pub fn reset(&self, patience: &mut Patience<'_>) -> Turn<()> {
         self.locked(patience, |told| self.send_away(told))
     }
@@ -385,7 +385,7 @@ impl Barrier {
     /// twice, and by several at once.
     ///
     /// # Errors
-    /// As for [`Barrier::arrive`].
+    /// As for `arrive`.
     pub(crate) fn forget(&self, dead: OwnerId, patience: &mut Patience<'_>) -> Turn<()> {
         if self.actor()? != Some(dead) && !self.roll.has_any_of(dead)? {
             return Ok(Ok(()));
