@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import queues as standard_queues
 from multiprocessing import resource_tracker
 
 import pytest
@@ -21,6 +22,18 @@ def the_standard_library_has_what_it_keeps():
 def test_the_package_s_own_functions_make_them_too():
     with manycore.Semaphore(1), manycore.BoundedSemaphore(1):
         pass
+
+
+def test_a_queue_of_the_standard_librarys_counts_with_our_semaphores(ctx):
+    queue = standard_queues.Queue(2, ctx=ctx)
+    process = ctx.Process(target=targets.put, args=(queue, 1, 2))
+    process.start()
+    process.join()
+    assert queue.full()
+    assert queue.qsize() == 2
+    assert [queue.get(), queue.get()] == [1, 2]
+    assert not queue.full()
+    queue.close()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
