@@ -189,17 +189,6 @@ class Semaphore(_engine.CountingSemaphore):
         returns = _is_second(on_owner_death, "keep", "return")
         return super().__new__(cls, value, bounded=cls._bounded, returns=returns, handle=handle)
 
-    @property
-    def _semlock(self) -> Self:
-        """For the standard library's queues of a context of ours, which look at what is inside."""
-        return self
-
-    def _get_value(self) -> int:
-        return self.get_value()
-
-    def _is_zero(self) -> bool:
-        return self.locked()
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.handle)
 
