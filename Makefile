@@ -104,7 +104,7 @@ $(OTHER_PYTHONS:%=test-python-%): test-python-%:
 
 %/run-quick-tests: %/.stamp-wheel %/.stamp-test
 	@printf '\n== pytest on %s: quick tests\n' "$$($*/bin/python --version)"
-	$*/bin/pytest -m 'not slow and not soak' $(PYTEST_ARGS)
+	$*/bin/pytest -m 'not slow and not soak and not engine' $(PYTEST_ARGS)
 
 # SIGABRT makes pytest's fault handler print every stack; the engine's soak tests say themselves what
 # everybody was doing when nothing has moved for a while.

@@ -15,7 +15,7 @@ import targets
 from journal import Journal
 from processes import kill_and_confirm, running, wait_for_end, wait_until_asleep
 
-pytestmark = pytest.mark.beyond_stdlib
+pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
 
 LOCKS = {
     "Lock": lambda ctx: ctx.Lock(),

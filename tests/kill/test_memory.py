@@ -6,7 +6,7 @@ import pytest
 
 import groups
 
-pytestmark = pytest.mark.beyond_stdlib
+pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
 
 # What every script begins with. `fill` puts bytes until the heap is full; how often it could.
 COMMON = """

@@ -18,7 +18,7 @@ from arena import item, item_with_buffers, kill_many
 from manycore.queues import Empty, Queue
 from processes import kill_and_confirm, running
 
-pytestmark = pytest.mark.beyond_stdlib
+pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
 
 CTX = manycore.get_context("fork")
 BOTH = ["producer", "consumer"]

@@ -13,7 +13,7 @@ import receivers
 from processes import forked, kill_and_confirm, running
 
 np = pytest.importorskip("numpy")
-pytestmark = pytest.mark.beyond_stdlib
+pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
 
 SIZE = 5 << 20
 BLOCK = 4 << 20  # what is shorter is copied

@@ -21,7 +21,7 @@ from arena import (
 )
 from processes import kill_and_confirm, running, wait_until_asleep
 
-pytestmark = pytest.mark.beyond_stdlib
+pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
 
 CTX = manycore.get_context("fork")
 

@@ -5,7 +5,7 @@ import pytest
 import targets
 from processes import kill_and_confirm, running, wait_for_end, wait_until_asleep
 
-pytestmark = pytest.mark.beyond_stdlib
+pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
 
 both_kinds = pytest.mark.parametrize("kind", ["Semaphore", "BoundedSemaphore"])
 

@@ -9,7 +9,7 @@ import manycore
 import targets
 from processes import kill_and_confirm, running
 
-pytestmark = pytest.mark.beyond_stdlib
+pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
 
 # Where a change can be interrupted.
 PLACES = [

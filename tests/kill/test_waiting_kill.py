@@ -12,7 +12,7 @@ import manycore
 import targets
 from processes import kill_and_confirm, running, wait_until_asleep
 
-pytestmark = pytest.mark.beyond_stdlib
+pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
 
 KINDS = {
     "Event": lambda ctx: ctx.Event(),
