@@ -145,3 +145,22 @@ fn a_process_that_is_not_there_is_named() {
     let error = inspect(pid).expect_err("it has ended").to_string();
     assert!(error.contains(&pid.to_string()), "{error}");
 }
+
+#[test]
+fn semaphores_reader_writer_locks_and_maps_are_in_the_report() {
+    let (family, seen) = family();
+    let semaphore = family.make_semaphore(3, 5, false).expect("room");
+    let rw_lock = family.make_rw_lock().expect("room");
+    let _map = family.make_map().expect("room");
+    assert!(semaphore.semaphore().expect("a semaphore").try_take());
+    let shares = rw_lock.rw_lock().expect("a reader-writer lock");
+    assert!(shares.try_enter(crate::lock::Access::Read).is_ok());
+    let text = report(seen).expect("sound").to_string();
+    for line in [
+        "  2 tokens; known to",
+        "  read, 1 times; known to",
+        "\ndicts\n",
+    ] {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+}

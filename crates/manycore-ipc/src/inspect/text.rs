@@ -23,8 +23,11 @@ impl Display for Report {
             self.write_member(f, member)?;
         }
         type Choice = fn(&Detail) -> bool;
-        let sections: [(&str, Choice); 5] = [
+        let sections: [(&str, Choice); 7] = [
             ("locks", |it| matches!(it, Detail::Lock { .. })),
+            ("semaphores and reader-writer locks", |it| {
+                matches!(it, Detail::Semaphore(_) | Detail::RwLock(..))
+            }),
             ("events, conditions and barriers", |it| {
                 matches!(
                     it,
@@ -33,6 +36,7 @@ impl Display for Report {
             }),
             ("queues", |it| matches!(it, Detail::Queue { .. })),
             ("pools", |it| matches!(it, Detail::Group(_))),
+            ("dicts", |it| matches!(it, Detail::Map)),
             ("memory", |it| matches!(it, Detail::Memory(_))),
         ];
         for (title, is_in) in sections {
@@ -147,6 +151,11 @@ impl Report {
                     write!(f, ": {}", self.processes(waiting))?;
                 }
             }
+            Detail::Semaphore(tokens) => write!(f, "{tokens} tokens")?,
+            Detail::RwLock(_, true) => write!(f, "written")?,
+            Detail::RwLock(0, false) => write!(f, "free")?,
+            Detail::RwLock(readers, false) => write!(f, "read, {readers} times")?,
+            Detail::Map => write!(f, "there")?,
             Detail::Other(_) => {}
         }
         write!(f, "; known to {}", self.processes(&thing.holders))?;
@@ -192,6 +201,9 @@ impl Display for Name<'_> {
             Detail::Event(_) => "event",
             Detail::Condition(_) => "condition",
             Detail::Barrier { .. } => "barrier",
+            Detail::Semaphore(_) => "semaphore",
+            Detail::RwLock(..) => "rwlock",
+            Detail::Map => "dict",
             Detail::Other(Kind::Source | Kind::End) => "producers",
             Detail::Other(_) => "object",
         };

@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use crate::block::Blocks;
 use crate::error::Corrupted;
-use crate::lock::UserLock;
+use crate::lock::{Shares, Tokens, UserLock};
 use crate::object::group::GroupBody;
 use crate::object::header::Object;
 use crate::object::memory::MemoryBody;
@@ -72,6 +72,12 @@ pub enum Detail {
         /// The slots of the processes that wait at it, or run its action, each once.
         waiting: Vec<usize>,
     },
+    /// A semaphore: how many tokens are free.
+    Semaphore(u32),
+    /// A reader-writer lock: how many read, and whether somebody writes.
+    RwLock(u32, bool),
+    /// A map.
+    Map,
     /// Something that has nothing to tell.
     Other(Kind),
 }
@@ -156,6 +162,13 @@ fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<
                 waiting: slots(barrier.needed()?),
             }
         }
+        Kind::Semaphore => Detail::Semaphore(objects.body::<Tokens>(index)?.value()),
+        Kind::RwLock => {
+            let shares = Shares::new(objects.body(index)?, index, *blocks);
+            let (readers, is_written) = shares.readers_and_writer();
+            Detail::RwLock(readers, is_written)
+        }
+        Kind::Map => Detail::Map,
         other => Detail::Other(other),
     })
 }
