@@ -106,15 +106,17 @@ mod tests {
 
     use super::*;
     use crate::mapping::Mapping;
-    use crate::{futex, process};
+    use crate::{channel, futex, mapped, process};
 
     #[test]
     fn the_heap_of_a_process_is_found_and_cannot_be_written() {
-        let heap = Mapping::create(1 << 16).expect("a small file");
-        let found = open_heap(std::process::id()).expect("it is ours");
+        let _heap = Mapping::create(1 << 16).expect("a small file");
+        let pid = std::process::id();
+        let found = open_heap(pid).expect("this one, or another test's");
+        let file = channel::identity(&found).expect("open");
+        assert_eq!(mapped::has_mapped(pid, file), Some(true));
         assert!(rustix::io::write(&found, b"x").is_err());
-        let seen = Mapping::look_at(found).expect("a heap");
-        assert_eq!(seen.len(), heap.len());
+        assert_eq!(Mapping::look_at(found).expect("a heap").file(), file);
     }
 
     #[test]
