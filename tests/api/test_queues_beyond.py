@@ -101,6 +101,17 @@ def test_shutdown_refuses_puts_and_lets_gets_finish():
             get()
 
 
+@pytest.mark.parametrize("limit", [{"maxsize": 1}, {"maxbytes": 1}])
+def test_a_full_queue_that_is_shut_down_says_so_at_once(limit):
+    queue = manycore.Queue(**limit)
+    queue.put("left")
+    with pytest.raises(manycore.queues.Full):
+        queue.put_nowait("too much")
+    queue.shutdown()
+    with pytest.raises(manycore.ShutDown):
+        queue.put_nowait("refused")
+
+
 def test_the_error_is_pythons_own_where_there_is_one():
     assert manycore.ShutDown is getattr(standard_queue, "ShutDown", manycore.ShutDown)
 

@@ -185,7 +185,11 @@ impl Encoded {
     /// The message, if it is a short payload and nothing else.
     #[inline]
     pub fn plain(&self) -> Option<Outgoing<'_>> {
-        self.is_plain().then(|| Outgoing {
+        let is_plain = self.parts.is_empty()
+            && self.handles.is_empty()
+            && self.pickle.is_empty()
+            && self.payload.len() <= MOST_INLINE;
+        is_plain.then(|| Outgoing {
             kind: self.kind,
             payload: &self.payload,
             ..Outgoing::default()
@@ -195,13 +199,13 @@ impl Encoded {
     /// Puts the message if it is a short payload and nothing at all stands in the way.
     #[inline(always)]
     pub fn put_at_once(&self, ring: &Ring, tag: u64, flags: u8) -> bool {
-        let message = Outgoing {
-            kind: self.kind | flags,
-            tag,
-            payload: &self.payload,
-            ..Outgoing::default()
-        };
-        self.is_plain() && ring.put_at_once(&message)
+        self.plain().is_some_and(|message| {
+            ring.put_at_once(&Outgoing {
+                kind: message.kind | flags,
+                tag,
+                ..message
+            })
+        })
     }
 
     /// Puts the message, waiting for as long as it takes.
@@ -222,15 +226,6 @@ impl Encoded {
             ready.put(ring, tag, flags, patience)
         });
         result.map_err(|error| errors::from_put(error, raised))
-    }
-
-    /// Whether the message has no parts but its payload, and that is short.
-    #[inline]
-    fn is_plain(&self) -> bool {
-        self.parts.is_empty()
-            && self.handles.is_empty()
-            && self.pickle.is_empty()
-            && self.payload.len() <= MOST_INLINE
     }
 }
 

@@ -115,7 +115,7 @@ impl RingQueue {
         encoded: Encoded,
         until: Deadline,
     ) -> PyResult<()> {
-        if until == Deadline::PASSED && ring.is_full() {
+        if until == Deadline::PASSED && ring.is_full() && !ring.is_closed() {
             self.after_put(py, ring);
             return Err(errors::full());
         }
