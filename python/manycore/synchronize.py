@@ -46,22 +46,50 @@ def _name_of_this_thread() -> str:
     return name
 
 
-@contextmanager
-def _repairing(lock: Any) -> Iterator[int | None]:
-    pid = lock._acquire_to_repair()
-    try:
-        yield pid
-    except BaseException:
-        if pid is None:
-            lock.release()
-        else:
-            lock._release_unrepaired()
-        raise
-    lock.release()
+class _Owned:
+    """What locks have that somebody holds."""
+
+    _semlock = property(SemLock)
+
+    def __new__(
+        cls,
+        *,
+        ctx: object = None,
+        on_owner_death: str = "warn",
+        handle: Handle | None = None,
+    ) -> Self:
+        """Makes the lock in the heap, or leads to one that exists."""
+        refuses = _is_second(on_owner_death, "warn", "raise")
+        make: Any = super().__new__
+        lock: Self = make(cls, refuses=refuses, handle=handle)
+        return lock
+
+    @contextmanager
+    def repairing(self: Any) -> Iterator[int | None]:
+        """Holds the lock, as `with` does, to repair what it guards.
+
+        `with lock.repairing() as pid` waits for the lock and gets it without a warning and without
+        an exception; `pid` is that of the holder that was killed, or `None`. At the end of the
+        block what the lock guards counts as repaired. If the block raises, it does not: the next
+        one is told of the death, too.
+        """
+        pid = self._acquire_to_repair()
+        try:
+            yield pid
+        except BaseException:
+            if pid is None:
+                self.release()
+            else:
+                self._release_unrepaired()
+            raise
+        self.release()
+
+    def __reduce__(self: Any) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.handle)
 
 
 @_engine.quick
-class Lock(_engine.PlainLock):
+class Lock(_Owned, _engine.PlainLock):
     """A lock for any number of processes. Any thread of any process may release it.
 
     When its holder is killed, the next one to acquire it gets it, with a `LockOwnerDied` warning; a
@@ -77,32 +105,6 @@ class Lock(_engine.PlainLock):
         dead_owner: Process id of the holder that was killed, if nobody has had the lock since.
     """
 
-    _semlock = property(SemLock)
-
-    def __new__(
-        cls,
-        *,
-        ctx: object = None,
-        on_owner_death: str = "warn",
-        handle: Handle | None = None,
-    ) -> Self:
-        """Makes the lock in the heap, or leads to one that exists."""
-        refuses = _is_second(on_owner_death, "warn", "raise")
-        return super().__new__(cls, refuses=refuses, handle=handle)
-
-    def repairing(self) -> AbstractContextManager[int | None]:
-        """Holds the lock, as `with` does, to repair what it guards.
-
-        `with lock.repairing() as pid` waits for the lock and gets it without a warning and without
-        an exception; `pid` is that of the holder that was killed, or `None`. At the end of the
-        block what the lock guards counts as repaired. If the block raises, it does not: the next
-        one is told of the death, too.
-        """
-        return _repairing(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.handle)
-
     def __repr__(self) -> str:
         holder, me = self._holder()
         if holder is None:
@@ -113,7 +115,7 @@ class Lock(_engine.PlainLock):
 
 
 @_engine.quick
-class RLock(_engine.RecursiveLock):
+class RLock(_Owned, _engine.RecursiveLock):
     """A lock that its owning thread may acquire again. See `Lock` for what a killed owner does.
 
     Args:
@@ -124,26 +126,6 @@ class RLock(_engine.RecursiveLock):
     Attributes:
         dead_owner: As of `Lock`.
     """
-
-    _semlock = property(SemLock)
-
-    def __new__(
-        cls,
-        *,
-        ctx: object = None,
-        on_owner_death: str = "warn",
-        handle: Handle | None = None,
-    ) -> Self:
-        """Makes the lock in the heap, or leads to one that exists."""
-        refuses = _is_second(on_owner_death, "warn", "raise")
-        return super().__new__(cls, refuses=refuses, handle=handle)
-
-    def repairing(self) -> AbstractContextManager[int | None]:
-        """Holds the lock to repair what it guards. See `Lock.repairing`."""
-        return _repairing(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.handle)
 
     def __repr__(self) -> str:
         holder, me, depth, mine = self._holder()
