@@ -297,6 +297,22 @@ def take_and_tell_error(lock, connection):
         connection.send(error.pid)
 
 
+def wait_and_tell_error(condition, connection):
+    """Waits for a notification, and sends whose death it heard of when it had the lock back."""
+    try:
+        with condition:
+            connection.send("has the lock")
+            condition.wait()
+    except manycore.LockOwnerDied as error:
+        connection.send(error.pid)
+
+
+def notify_and_stop(condition, gate):
+    with condition:
+        condition.notify()
+        gate.stop()
+
+
 def repair_and_stop(lock, gate):
     with lock.repairing():
         gate.stop()

@@ -253,6 +253,42 @@ def test_who_waits_for_a_lock_that_raises_is_told(ctx, gate, refusing):
             assert ours.recv() == holder.pid
 
 
+def test_who_is_told_in_a_condition_keeps_it_from_nobody(ctx, gate, refusing):
+    condition = ctx.Condition(refusing)
+    ours, theirs = ctx.Pipe()
+    with running(ctx, targets.wait_and_tell_error, condition, theirs):
+        assert ours.recv() == "has the lock"
+        with condition:
+            pass  # it waits
+        with running(ctx, targets.notify_and_stop, condition, gate) as notifier:
+            gate.arrived()
+            kill_and_confirm(notifier.pid)
+        assert ours.recv() == notifier.pid
+    assert refusing.dead_owner == notifier.pid
+    with pytest.raises(manycore.LockOwnerDied):
+        refusing.acquire()
+    with refusing.repairing() as pid:
+        assert pid == notifier.pid
+    with condition:
+        pass
+
+
+def test_who_hears_of_a_death_may_want_the_rlock_again(ctx, gate, monkeypatch):
+    lock = ctx.RLock()
+    kill_a_holder(ctx, gate, lock)
+    heard = []
+
+    def hear(*_, **__):
+        with lock:
+            heard.append(lock.locked())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", hear)
+        with lock:
+            assert heard == [True]
+
+
 def test_what_nobody_died_with_is_held_for_repair_as_by_any_other(refusing):
     with refusing.repairing() as pid:
         assert pid is None

@@ -32,7 +32,7 @@ impl<'a, 'py> AnyLock<'a, 'py> {
     pub fn enter(&self) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py();
         let acquired = match self {
-            Self::Plain(lock) => lock.get().named().acquire(py, true, None)?,
+            Self::Plain(lock) => lock.get().named().acquire(py, true, None, |_| ())?,
             Self::Recursive(lock) => lock.get().acquire(py, true, None)?,
             Self::Other(lock) => return lock.call_method0("__enter__"),
         };
@@ -63,12 +63,7 @@ impl<'a, 'py> AnyLock<'a, 'py> {
                 let (held_by, me) = holder(&lock.get().hold)?;
                 Ok(held_by == Some(me))
             }
-            Self::Recursive(lock) => {
-                let hold = &lock.get().hold;
-                let me = hold.family().me().map_err(Error::from)?;
-                let lock = hold.lock().map_err(Error::from)?;
-                Ok(lock.is_held_by(me, this_thread()))
-            }
+            Self::Recursive(lock) => Ok(lock.get().is_mine()),
             Self::Other(lock) if lock.hasattr("_is_owned")? => {
                 lock.call_method0("_is_owned")?.is_truthy()
             }

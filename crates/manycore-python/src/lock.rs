@@ -32,14 +32,24 @@ pub struct Named<'a>(pub &'a Hold, &'static str);
 impl Named<'_> {
     /// Acquires; `false` when the time was up. A holder that was killed is reported as a warning, or raised if
     /// the lock refuses.
+    /// Once the caller has the lock, and before it is told, `enter` runs.
     #[inline]
-    pub fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    pub fn acquire(
+        &self,
+        py: Python<'_>,
+        block: bool,
+        timeout: Option<f64>,
+        enter: impl FnOnce(&UserLock),
+    ) -> PyResult<bool> {
         let me = self.0.family().me().map_err(Error::from)?;
         let lock = self.0.lock().map_err(Error::from)?;
         match lock.try_acquire(me) {
-            Some(Acquired::Clean) => Ok(true),
+            Some(Acquired::Clean) => {
+                enter(lock);
+                Ok(true)
+            }
             None if !block => Ok(false),
-            acquired => self.acquire_slow(py, acquired, deadline(block, timeout)),
+            acquired => self.acquire_slow(py, acquired, deadline(block, timeout), enter),
         }
     }
 
@@ -50,6 +60,7 @@ impl Named<'_> {
         py: Python<'_>,
         acquired: Option<Acquired>,
         until: Deadline,
+        enter: impl FnOnce(&UserLock),
     ) -> PyResult<bool> {
         let acquired = match acquired {
             Some(acquired) => Some(acquired),
@@ -58,28 +69,34 @@ impl Named<'_> {
         let Some(acquired) = acquired else {
             return Ok(false);
         };
+        let lock = self.0.lock().map_err(Error::from)?;
+        let is_held = !matches!(acquired, Acquired::Refused(_));
+        if is_held {
+            enter(lock); // before any Python code runs, which may want it again
+        }
         self.tell(py, acquired).inspect_err(|_| {
             // A warning that was turned into an exception: the caller does not have the lock.
-            if let (Acquired::HolderDied(_), Ok(lock)) = (acquired, self.0.lock()) {
+            if is_held {
                 let _ = lock.release();
             }
         })?;
         Ok(true)
     }
 
-    /// Takes the lock back after a wait; the pid of its holder that was killed, if one was, and whether it refuses.
+    /// Takes the lock back after a wait. If it refuses, the caller has what it is going to release all the same, and
+    /// everybody else is told afterwards as well.
     pub fn take_back(&self, py: Python<'_>) -> PyResult<Acquired> {
-        loop {
-            let until = Deadline::NEVER;
-            match waited(py, until, |patience| self.0.acquire(patience))? {
-                Some(Acquired::Refused(pid)) => {
-                    // The caller is told, and has what it is going to release.
-                    self.acquire_to_repair(py)?;
-                    return Ok(Acquired::Refused(pid));
+        let until = Deadline::NEVER;
+        match waited(py, until, |patience| self.0.acquire_to_repair(patience))? {
+            Some(Acquired::HolderDied(pid)) => {
+                let lock = self.0.lock().map_err(Error::from)?;
+                if !lock.refuses() {
+                    return Ok(Acquired::HolderDied(pid));
                 }
-                Some(acquired) => return Ok(acquired),
-                None => {}
+                lock.leave_unrepaired();
+                Ok(Acquired::Refused(pid))
             }
+            _ => Ok(Acquired::Clean), // no deadline, no refusal
         }
     }
 
@@ -111,7 +128,7 @@ pub fn not_owned() -> PyErr {
     PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
 }
 
-/// Who holds the lock, for `repr`: slot and generation bits of the holder, and this process's own.
+/// Who holds the lock: slot and generation bits of the holder, and this process's own.
 pub fn holder(hold: &Hold) -> Result<(Option<u32>, u32), Error> {
     let me = hold.family().me()?;
     Ok((hold.lock()?.holder(), UserLock::name_of(me)))
@@ -133,7 +150,7 @@ impl Held for PlainLock {
     }
 
     fn acquire_slowly(&self, py: Python<'_>) -> PyResult<()> {
-        self.named().acquire(py, true, None).map(drop)
+        self.named().acquire(py, true, None, |_| ()).map(drop)
     }
 
     #[inline]
@@ -173,7 +190,7 @@ impl PlainLock {
     /// `block=False`.
     #[pyo3(signature = (block=true, timeout=None))]
     pub fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        self.named().acquire(py, block, timeout)
+        self.named().acquire(py, block, timeout, |_| ())
     }
 
     /// Acquires the lock to repair what it guards: the pid of the holder that was killed, if one was.
@@ -182,9 +199,9 @@ impl PlainLock {
     }
 
     /// Releases the lock as one whose holder was killed.
-    fn _release_unrepaired(&self) -> Result<(), Error> {
-        self.hold.lock()?.release_unrepaired();
-        Ok(())
+    fn _release_unrepaired(&self) -> PyResult<()> {
+        self.hold.lock().map_err(Error::from)?.leave_unrepaired();
+        self.release()
     }
 
     /// Releases the lock, whoever holds it.
@@ -204,7 +221,7 @@ impl PlainLock {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.named().acquire(py, true, None)
+        self.named().acquire(py, true, None, |_| ())
     }
 
     fn __exit__(
@@ -305,11 +322,8 @@ impl RecursiveLock {
         if lock.reenter(me, thread) {
             return Ok(true);
         }
-        let acquired = self.named().acquire(py, block, timeout)?;
-        if acquired {
-            lock.enter(thread);
-        }
-        Ok(acquired)
+        self.named()
+            .acquire(py, block, timeout, |lock| lock.enter(thread))
     }
 
     /// Acquires the lock to repair what it guards: the pid of the holder that was killed, if one was.
@@ -326,10 +340,12 @@ impl RecursiveLock {
     }
 
     /// Releases the lock as one whose holder was killed.
-    fn _release_unrepaired(&self) -> Result<(), Error> {
-        let me = self.hold.family().me()?;
-        self.hold.lock()?.leave_unrepaired(me, this_thread());
-        Ok(())
+    fn _release_unrepaired(&self) -> PyResult<()> {
+        if !self.is_mine() {
+            return Err(not_owned());
+        }
+        self.hold.lock().map_err(Error::from)?.leave_unrepaired();
+        self.release()
     }
 
     /// Releases the lock once; only its owner may.

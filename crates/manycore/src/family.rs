@@ -217,6 +217,7 @@ mod tests {
 
     #[test]
     fn a_child_finds_no_lock_taken_by_a_thread_that_it_does_not_have() {
+        fork::install(&HOOKS); // as always before the first of these locks is taken
         let is_done = AtomicBool::new(false);
         let again_and_again = |operation: fn()| {
             while !is_done.load(Relaxed) {

@@ -65,7 +65,9 @@ pub struct UserLock {
     thread: Word64,
     /// `holder:32 | times:32`: how often the owning thread of that holder has acquired.
     depth: Word64,
-    spare_words: [Word64; 4],
+    /// One while somebody holds it who has not repaired what it guards, and will not. Changed by the holder alone.
+    unrepaired: Word64,
+    spare_words: [Word64; 3],
 }
 
 impl UserLock {
@@ -76,6 +78,7 @@ impl UserLock {
         self.dead.store(0, Relaxed);
         self.thread.store(0, Relaxed);
         self.depth.store(0, Relaxed);
+        self.unrepaired.store(0, Relaxed);
     }
 
     /// Acquires the lock if it is free.
@@ -132,6 +135,7 @@ impl UserLock {
             return Some(Acquired::Clean);
         }
         fault::point("lock.inherited");
+        self.unrepaired.store(0, Relaxed); // that of an earlier holder
         Some(Acquired::HolderDied(self.dead_pid()))
     }
 
@@ -218,26 +222,52 @@ impl UserLock {
     /// Releases the lock, whoever holds it. `false` when nobody does.
     #[inline]
     pub fn release(&self) -> bool {
-        // Release pairs with the Acquire of the next owner.
-        let word = self.word.swap(0, Release);
-        if word & WAITERS != 0 {
+        let mut word = self.word.load(Relaxed); // compared by the exchange
+        loop {
+            if is_free(word) {
+                return false; // and what the next owner is to be told stays said
+            }
+            let left = self.left_behind();
+            // Release pairs with the Acquire of the next owner.
+            match self.word.compare_exchange(word, left, Release, Relaxed) {
+                Ok(_) if word & WAITERS != 0 => {
+                    self.wake_next(left);
+                    return true;
+                }
+                Ok(_) => return true,
+                #[cfg(test)]
+                Err(_) if crate::crash::is_dead() => return false,
+                Err(found) => word = found, // a waiter has set its bit
+            }
+        }
+    }
+
+    /// What the word says once the present holder has released it. `dead` says who was killed last, until another
+    /// holder is.
+    #[inline]
+    fn left_behind(&self) -> u32 {
+        if self.unrepaired.load(Relaxed) == 0 {
+            0
+        } else {
+            DIED
+        }
+    }
+
+    #[cold]
+    fn wake_next(&self, left: u32) {
+        if left == DIED {
+            fault::point("lock.abandoned");
+            kernel::wake(&self.word, u32::MAX); // all are told
+        } else {
             fault::point("lock.released");
             kernel::wake(&self.word, 1);
         }
-        if word & HOLDER == DIED {
-            // Nobody held it: what the next owner is to be told stays said.
-            let _ = self.word.compare_exchange(0, DIED, Release, Relaxed);
-        }
-        !is_free(word)
     }
 
-    /// Releases the lock as one whose holder was killed, by who has not repaired what it guards after all.
-    pub fn release_unrepaired(&self) {
-        // Release: as in `release`. `dead` says who was killed last, until another holder is.
-        if self.word.swap(DIED, Release) & WAITERS != 0 {
-            fault::point("lock.abandoned");
-            kernel::wake(&self.word, u32::MAX);
-        }
+    /// Says, by the holder, that what the lock guards is still to be repaired: when it is released, the next one is
+    /// told that a holder was killed.
+    pub fn leave_unrepaired(&self) {
+        self.unrepaired.store(1, Relaxed); // published by the release
     }
 
     /// Acquires a recursive lock again if this thread has it.
@@ -288,17 +318,6 @@ impl UserLock {
             self.release();
         }
         Some(left)
-    }
-
-    /// Leaves a recursive lock, and releases it as one whose holder was killed; `false` when this thread does
-    /// not have it.
-    pub fn leave_unrepaired(&self, me: OwnerId, thread: u64) -> bool {
-        let mine = self.is_held_by(me, thread);
-        if mine {
-            self.thread.store(0, Relaxed); // as in `leave`
-            self.release_unrepaired();
-        }
-        mine
     }
 
     /// Whether this thread of this process has the recursive lock.
@@ -401,6 +420,7 @@ impl UserLock {
             dead: Word64::new(0),
             thread: Word64::new(0),
             depth: Word64::new(0),
+            unrepaired: Word64::new(0),
             spare_words: Default::default(),
         }
     }
@@ -440,7 +460,8 @@ mod tests {
             let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
             assert_eq!(taken, Ok(Acquired::HolderDied(77)));
             assert_eq!((lock.dead_holder(), lock.try_acquire(other)), (None, None));
-            lock.release_unrepaired();
+            lock.leave_unrepaired();
+            lock.release();
         }
         let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
         assert_eq!(taken, Ok(Acquired::HolderDied(77)));

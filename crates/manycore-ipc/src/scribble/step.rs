@@ -246,7 +246,11 @@ impl<'a> Process<'a> {
             6 => drop(patiently(input, |patience| {
                 hold.acquire_to_repair(patience).is_ok()
             })),
-            7 => drop((lock.leave_unrepaired(me, 1), lock.dead_holder())),
+            7 => drop((
+                lock.leave_unrepaired(),
+                lock.leave(me, 1),
+                lock.dead_holder(),
+            )),
             4 => drop((lock.reenter(me, 1), lock.depth(), lock.holder())),
             _ => drop((lock.leave(me, 1), lock.is_held_by(me, 1))),
         }

@@ -60,14 +60,17 @@ fn who_dies_over_setting_an_event_delays_those_who_wait_by_a_slice_at_most() {
     for_every_death(|stores, deaths| {
         let event = EventBody::for_test();
         Model::exhaustive().explore(move || {
+            event.clear();
+            let waiter = spawn(move || for_ever(|it| event.wait(it)));
             let mortal = spawn(move || {
                 run_and_count(stores, deaths, || event.set());
                 kernel::end_slices();
             });
             mortal.join();
-            if event.is_set() {
-                assert_eq!(for_ever(|it| event.wait(it)), Ok(()));
+            if !event.is_set() {
+                event.set(); // as whoever finds that it was not
             }
+            assert_eq!(waiter.join(), Ok(()));
         });
     });
 }

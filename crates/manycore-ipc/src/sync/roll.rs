@@ -324,8 +324,11 @@ impl Roll {
     pub(crate) fn owners(&self, states: &[State]) -> Result<Vec<OwnerId>, Corrupted> {
         let mut owners: Vec<OwnerId> = Vec::new();
         for entry in self.entries()?.iter() {
-            let owner = entry.owner();
-            if states.contains(&entry.state()) && owner != self.me && !owners.contains(&owner) {
+            if !states.contains(&entry.state()) {
+                continue;
+            }
+            let owner = entry.owner(); // ordered by the load of the state
+            if owner != self.me && !owners.contains(&owner) {
                 owners.push(owner);
             }
         }

@@ -282,7 +282,8 @@ fn use_tokens(family: &'static Family) {
     let waiter = OwnerId::from_bits(1);
     let given_up = lock.acquire(waiter, &mut patience, |_| ());
     assert_eq!(given_up, Err(GaveUp::TimedOut));
-    lock.release_unrepaired();
+    lock.leave_unrepaired();
+    lock.release();
 }
 
 /// Everything that can be done with a map of its own.

@@ -158,7 +158,8 @@ fn who_repairs_a_lock_and_dies_at_any_store_leaves_it_free_or_to_be_repaired() {
                 if repairs {
                     assert!(lock.release());
                 } else {
-                    lock.release_unrepaired();
+                    lock.leave_unrepaired();
+                    lock.release();
                 }
             });
             let by = match lock.holder() {

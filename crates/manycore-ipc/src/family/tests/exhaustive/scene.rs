@@ -543,7 +543,8 @@ impl Actor {
             Acquired::Refused(_) => {
                 let acquired = hold.acquire_to_repair(&mut patience).expect("a lock");
                 assert!(matches!(acquired, Ok(Acquired::HolderDied(_))));
-                lock.release_unrepaired();
+                lock.leave_unrepaired();
+                lock.release();
                 let acquired = hold.acquire_to_repair(&mut patience).expect("a lock");
                 assert!(matches!(acquired, Ok(Acquired::HolderDied(_))));
                 assert!(lock.release());
