@@ -59,7 +59,7 @@ fn who_clears_an_event_sees_what_it_was_set_for_or_finds_it_set_again() {
 fn who_dies_over_setting_an_event_delays_those_who_wait_by_a_slice_at_most() {
     for_every_death(|stores, deaths| {
         let event = EventBody::for_test();
-        Model::exhaustive().explore(move || {
+        Model::with_interruptions(2).explore(move || {
             event.clear();
             let waiter = spawn(move || for_ever(|it| event.wait(it)));
             let mortal = spawn(move || {
