@@ -71,6 +71,8 @@ test-pythons: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-demo
 	done
 	@printf '\n== tests on every Python that is here, beside each other: some minutes\n'
 	@$(MAKE) --no-print-directory --jobs --output-sync=recurse BESIDE_EACH_OTHER=yes test-python test-others
+	@printf '\n== pytest on %s: what is measured alone\n' "$$($(BIN)/python --version)"
+	$(BIN)/pytest -m 'alone and not soak' $(PYTEST_ARGS)
 
 .PHONY: test-rust
 test-rust: ## run the tests of the Rust crates (manycore-python has none)
@@ -79,8 +81,8 @@ test-rust: ## run the tests of the Rust crates (manycore-python has none)
 
 .PHONY: test-python
 test-python: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-demo ## run the Python tests; PYTEST_ARGS are passed on
-	@printf '\n== pytest on %s: all tests\n' "$$($(BIN)/python --version)"
-	$(BIN)/pytest $(PYTEST_ARGS)
+	@printf '\n== pytest on %s: all tests%s\n' "$$($(BIN)/python --version)" '$(if $(BESIDE_EACH_OTHER), but those that are alone)'
+	$(BIN)/pytest $(if $(BESIDE_EACH_OTHER),-m 'not soak and not alone') $(PYTEST_ARGS)
 
 # Every kernel feature that has a fallback counts as missing.
 .PHONY: test-denied

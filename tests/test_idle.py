@@ -82,6 +82,7 @@ WAITS = {
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_who_waits_uses_less_than_two_thousandths_of_a_core():
     """All kinds of waits at once, each in a process of its own, whose processor time counts."""
     answers, waiting = {}, []
@@ -100,6 +101,7 @@ def test_who_waits_uses_less_than_two_thousandths_of_a_core():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_twenty_that_wait_for_one_queue_use_no_more_each():
     queue, answers = CTX.Queue(), CTX.SimpleQueue()
     waiting = [CTX.Process(target=measured, args=(queue.get, answers)) for _ in range(20)]
