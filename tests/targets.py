@@ -53,6 +53,10 @@ def fail_on(bad, value):
     return value
 
 
+class Weighty:
+    """Something to be kept alive, or not."""
+
+
 class PickyError(Exception):
     """Pickles, but cannot be unpickled: the constructor wants two arguments and is given one."""
 
