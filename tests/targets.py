@@ -14,6 +14,7 @@ from queue import Empty
 
 import manycore
 import watchdog
+from manycore import reduction
 
 watchdog.watch_child()
 
@@ -33,6 +34,13 @@ def square(x):
 def answer_squares(questions, answers):
     for number in iter(questions.get, None):
         answers.put(number * number)
+
+
+def write_to_descriptor(connection, text):
+    descriptor = reduction.recv_handle(connection)
+    os.write(descriptor, text)
+    connection.send(None)
+    connection.recv()
 
 
 def add(a, b):
