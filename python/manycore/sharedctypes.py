@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable
 from multiprocessing import sharedctypes as _sharedctypes
 from multiprocessing.reduction import ForkingPickler
@@ -55,11 +56,21 @@ def _spec(obj: Any) -> tuple[Any, int | None]:
     return type_, None
 
 
-def _reduce_raw(obj: Any) -> tuple[Any, ...]:
+_reduce_standard: Any = _sharedctypes.reduce_ctype  # type: ignore[attr-defined]
+
+
+def _reduce_raw(obj: Any) -> Any:
+    """The reducer of each type that there are shared objects of, whosever they are."""
     memory = getattr(obj, "_wrapper", None)
-    if not isinstance(memory, _engine.Memory):
-        return _sharedctypes.reduce_ctype(obj)  # type: ignore[no-any-return, attr-defined]
-    return _rebuild_raw, (*_spec(obj), memory.handle)
+    if isinstance(memory, _engine.Memory):
+        return _rebuild_raw, (*_spec(obj), memory.handle)
+    # An object in no shared memory is pickled as if its type had no reducer.
+    return obj.__reduce_ex__(2) if memory is None else _reduce_standard(obj)
+
+
+# The standard library registers its reducer for a type whenever it makes an object of that, so also
+# behind ours. What it registers from now on is ours, which leaves its objects to its own.
+_sharedctypes.reduce_ctype = _reduce_raw  # type: ignore[attr-defined]
 
 
 def _rebuild_raw(type_: Any, length: int | None, handle: Handle) -> Any:
@@ -143,10 +154,17 @@ class SynchronizedBase(_engine.Guarded, _sharedctypes.SynchronizedBase):  # type
         own: Any = lock or RLock()
         super().__init__(obj, own, ctx)
         is_value = getattr(type(self._obj), "value", None) is _VALUE
-        self._guard(self._obj, self._lock, _place(self._obj), is_value)
+        # Not by its name in `self`, which a structure's field may have.
+        _engine.Guarded._guard(self, self._obj, self._lock, _place(self._obj), is_value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (*_spec(self._obj), self._obj._wrapper.handle, self._lock)
+        memory = getattr(self._obj, "_wrapper", None)
+        if not isinstance(memory, _engine.Memory):
+            raise TypeError(
+                f"{self!r} cannot be pickled: what it guards was not made by manycore's RawValue "
+                "or RawArray, so that its memory does not travel"
+            )
+        return _rebuild, (*_spec(self._obj), memory.handle, self._lock)
 
 
 @_engine.quick
@@ -168,7 +186,7 @@ class SynchronizedString(SynchronizedArray, _sharedctypes.SynchronizedString):
     raw: Any = _engine.GuardedField("raw")
 
 
-_structures: dict[type, type] = {}
+_structures: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 
 
 def _class_for(obj: Any) -> Any:
@@ -178,15 +196,20 @@ def _class_for(obj: Any) -> Any:
     if isinstance(obj, ctypes.Array):
         return SynchronizedString if type_._type_ is ctypes.c_char else SynchronizedArray
     if type_ not in _structures:
-        names = [field[0] for field in type_._fields_]
-        properties = {name: _engine.GuardedField(name) for name in names}
-        class_ = type(f"Synchronized{type_.__name__}", (SynchronizedBase,), properties)
-        _structures[type_] = _engine.quick(class_)
+        class_: type = _engine.quick(type(f"Synchronized{type_.__name__}", (SynchronizedBase,), {}))
+        for name, *_ in type_._fields_:  # behind the methods of integers, whose names they may have
+            setattr(class_, name, _engine.GuardedField(name))
+        _structures[type_] = class_
     return _structures[type_]
 
 
 def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
-    """A shared object together with the lock that guards it."""
+    """A shared object together with the lock that guards it.
+
+    Raises:
+        AssertionError: When it has one already.
+    """
+    assert not isinstance(obj, _sharedctypes.SynchronizedBase), "object already synchronized"
     return _class_for(obj)(obj, lock or RLock())
 
 
