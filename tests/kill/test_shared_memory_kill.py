@@ -124,18 +124,8 @@ def test_it_is_gone_when_all_are_killed_at_once(run_script, method):
         wait_until_gone(name)
 
 
-def test_it_is_there_until_the_last_one_is_killed(run_script):
-    with run_script.start(MAKES_IN_A_CHILD, "fork") as script:
-        name = script.stdout.readline().strip()
-        script.stdin.write("\n")
-        script.stdin.flush()
-        assert script.stdout.readline() == "7\n"
-        assert script.wait() == 0
-    assert not exists(name)
-
-
-def test_a_spawned_child_that_is_killed_leaves_it_to_the_others(run_script):
-    with run_script.start(MAKES_IN_A_CHILD, "spawn") as script:
+def test_a_child_that_is_killed_leaves_it_to_the_others(run_script, method):
+    with run_script.start(MAKES_IN_A_CHILD, method) as script:
         name = script.stdout.readline().strip()
         script.stdin.write("\n")
         script.stdin.flush()
