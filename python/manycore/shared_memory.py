@@ -120,6 +120,8 @@ def _errors_about(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # it has a text of its own
+            raise
         raise OSError(error.errno, error.strerror, name) from None
 
 
@@ -184,6 +186,7 @@ def _with_our_memory(function: Any) -> Any:
     names = {**vars(_shared_memory), "SharedMemory": SharedMemory}
     ours = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)
     ours.__kwdefaults__ = function.__kwdefaults__
+    ours.__qualname__ = function.__qualname__
     return ours
 
 

@@ -6,6 +6,7 @@ import ctypes
 import sys
 import weakref
 from collections.abc import Callable
+from multiprocessing import heap
 from multiprocessing import sharedctypes as _sharedctypes
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.sharedctypes import typecode_to_type  # type: ignore[attr-defined]
@@ -48,6 +49,13 @@ def _lay_over(type_: Any, memory: _engine.Memory) -> Any:
     return obj
 
 
+def _memory_of(obj: Any) -> _engine.Memory | None:
+    """The shared memory that a ctypes object lies in, if it is ours: a copy only has its name."""
+    memory = getattr(obj, "_wrapper", None)
+    is_there = isinstance(memory, _engine.Memory) and ctypes.addressof(obj) == memory.address
+    return memory if is_there else None
+
+
 def _spec(obj: Any) -> tuple[Any, int | None]:
     """The type of a ctypes object in a form that can be pickled: arrays by item type and length."""
     type_: Any = type(obj)
@@ -61,11 +69,12 @@ _reduce_standard: Any = _sharedctypes.reduce_ctype  # type: ignore[attr-defined]
 
 def _reduce_raw(obj: Any) -> Any:
     """The reducer of each type that there are shared objects of, whosever they are."""
-    memory = getattr(obj, "_wrapper", None)
-    if isinstance(memory, _engine.Memory):
+    memory = _memory_of(obj)
+    if memory is not None:
         return _rebuild_raw, (*_spec(obj), memory.handle)
-    # An object in no shared memory is pickled as if its type had no reducer.
-    return obj.__reduce_ex__(2) if memory is None else _reduce_standard(obj)
+    if isinstance(getattr(obj, "_wrapper", None), heap.BufferWrapper):
+        return _reduce_standard(obj)
+    return obj.__reduce_ex__(2)  # as if its type had no reducer: it is in no shared memory
 
 
 # The standard library registers its reducer for a type whenever it makes an object of that, so also
@@ -158,8 +167,8 @@ class SynchronizedBase(_engine.Guarded, _sharedctypes.SynchronizedBase):  # type
         _engine.Guarded._guard(self, self._obj, self._lock, _place(self._obj), is_value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        memory = getattr(self._obj, "_wrapper", None)
-        if not isinstance(memory, _engine.Memory):
+        memory = _memory_of(self._obj)
+        if memory is None:
             raise TypeError(
                 f"{self!r} cannot be pickled: what it guards was not made by manycore's RawValue "
                 "or RawArray, so that its memory does not travel"
@@ -231,8 +240,8 @@ def _letter_of(type_: Any) -> str | None:
 
 def _place(obj: Any) -> tuple[_engine.Memory, int, int, str] | None:
     """Where a simple value lies, if it is an integer in shared memory."""
-    memory, letter = getattr(obj, "_wrapper", None), _letter_of(type(obj))
-    if letter is None or not isinstance(memory, _engine.Memory):
+    memory, letter = _memory_of(obj), _letter_of(type(obj))
+    if letter is None or memory is None:
         return None
     return memory, 0, ctypes.sizeof(obj), letter
 
@@ -286,9 +295,11 @@ def atomic(shared: Any, *path: int | str) -> Atomic:
         AttributeError: When a structure has no such field, or it is one of single bits.
         ValueError: When the integer is not aligned, as in a packed structure.
     """
-    obj = shared.get_obj() if isinstance(shared, _sharedctypes.SynchronizedBase) else shared
-    memory = getattr(obj, "_wrapper", None)
-    if not isinstance(memory, _engine.Memory):
+    obj: Any = shared
+    if isinstance(shared, _sharedctypes.SynchronizedBase):
+        obj = shared._obj  # type: ignore[attr-defined]  # a field may be called `get_obj`
+    memory = _memory_of(obj)
+    if memory is None:
         raise TypeError(f"{shared!r} was not made by Value, Array, RawValue or RawArray")
     type_, at = type(obj), 0
     for key in path:

@@ -323,6 +323,11 @@ def test_a_list_keeps_its_items():
     shared.shm.unlink()
 
 
+def test_the_arguments_of_a_list_are_checked_in_its_name():
+    with pytest.raises(TypeError, match=r"^ShareableList\.__init__\(\) got an unexpected"):
+        ShareableList([1], size=5)
+
+
 @beyond_stdlib
 def test_a_list_lies_in_memory_of_ours():
     shared = ShareableList([1])

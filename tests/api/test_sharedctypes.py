@@ -1,5 +1,6 @@
 """Value and Array: ctypes in shared memory, with and without a lock."""
 
+import copy
 import ctypes
 import multiprocessing
 import pickle
@@ -69,18 +70,21 @@ class Ledger(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_int)
-        for name in ("load", "store", "exchange", "add", "sub", "compare_exchange", "value", "raw")
+        for name in (
+            *("load", "store", "exchange", "add", "sub", "compare_exchange"),
+            *("value", "raw", "get_lock", "get_obj", "_guard"),
+        )
     ]
 
 
 @pytest.mark.parametrize("lock", [True, False])
 def test_the_fields_of_a_structure_may_have_any_name(lock):
     names = [name for name, _ in Ledger._fields_]
-    ledger = manycore.Value(Ledger, *range(len(names)), lock=lock)
+    bare = manycore.RawValue(Ledger, *range(len(names)))
+    ledger = sharedctypes.synchronized(bare) if lock else bare
     assert [getattr(ledger, name) for name in names] == list(range(len(names)))
     for name in names:
         setattr(ledger, name, getattr(ledger, name) + 10)
-    bare = ledger.get_obj() if lock else ledger
     assert [getattr(bare, name) for name in names] == list(range(10, 10 + len(names)))
 
 
@@ -416,6 +420,25 @@ def test_what_does_not_lie_in_our_memory_is_guarded_but_does_not_travel(make):
         pickle.dumps(value)
     with pytest.raises(TypeError, match="not made by"):
         manycore.atomic(value)
+
+
+@beyond_stdlib
+def test_a_copy_that_is_not_shared_is_not_taken_for_what_it_was_copied_from():
+    shared = manycore.RawValue("i", 4)
+    private = copy.copy(shared)
+    with pytest.raises(TypeError, match="not made by"):
+        manycore.atomic(private)
+    with pytest.raises(TypeError, match="pickle"):
+        through_a_queue(private)
+    with pytest.raises(TypeError, match="changes in one step"):
+        sharedctypes.synchronized(private).add(1)
+    assert (shared.value, private.value) == (4, 4)
+
+
+@beyond_stdlib
+def test_a_shared_array_of_nothing_travels():
+    array = manycore.Array("i", 0)
+    assert len(through_a_queue(array)) == len(through_a_queue(array.get_obj())) == 0
 
 
 def through_a_queue(shared):
