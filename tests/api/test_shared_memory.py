@@ -244,17 +244,13 @@ def test_what_is_noted_of_names_goes_with_them():
     assert not names._noted
 
 
-def _keepers():
-    return [pid for pid in processes.descendants() if "_names._main" in processes.describe(pid)]
-
-
 @beyond_stdlib
 @pytest.mark.parametrize(
     "message",
     [b"", b"+", b"-", b"+1 2", b"+x y z", b"?1 2 /z", b"+1 2 /z\0z", b"\xff" * 5000, b"+1  /z"],
 )
 def test_who_keeps_the_names_goes_on_whatever_it_is_told(block, message):
-    (keeper,) = _keepers()
+    (keeper,) = processes.keepers_of_names()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
         line.connect(shared_memory._names._address())
         line.send(message)
@@ -263,12 +259,12 @@ def test_who_keeps_the_names_goes_on_whatever_it_is_told(block, message):
     other = SharedMemory(create=True, size=1)
     other.close()
     other.unlink()
-    assert _keepers() == [keeper]
+    assert processes.keepers_of_names() == [keeper]
 
 
 @beyond_stdlib
 def test_who_keeps_the_names_goes_on_when_it_is_out_of_descriptors(block):
-    (keeper,) = _keepers()
+    (keeper,) = processes.keepers_of_names()
     limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
     resource.prlimit(keeper, resource.RLIMIT_NOFILE, (3, limits[1]))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
@@ -279,7 +275,7 @@ def test_who_keeps_the_names_goes_on_when_it_is_out_of_descriptors(block):
             os.sched_yield()
         resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
         assert line.recv(1) == b""
-    assert _keepers() == [keeper]
+    assert processes.keepers_of_names() == [keeper]
 
 
 def _sleeps(pid):
