@@ -48,6 +48,7 @@ class SharedMemory(_shared_memory.SharedMemory):
     """
 
     _mode: int
+    _made: _names.Identity | None = None  # the file, if this is who made it
 
     def __init__(
         self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True
@@ -86,6 +87,7 @@ class SharedMemory(_shared_memory.SharedMemory):
                     raise
             else:
                 self._name = given
+                self._made = _names.identity(os.fstat(self._fd))
                 return
 
     def unlink(self) -> None:
@@ -95,11 +97,17 @@ class SharedMemory(_shared_memory.SharedMemory):
             FileNotFoundError: When the name is gone already.
         """
         if self._name:
-            with _errors_about(self._name):
-                path = _path(self._name)
-                identity = _names.identity(os.stat(path, follow_symlinks=False))
-                os.unlink(path)
-            _names.forget(identity)
+            try:
+                with _errors_about(self._name):
+                    path = _path(self._name)
+                    found = _names.identity(os.stat(path, follow_symlinks=False))
+                    os.unlink(path)
+            except FileNotFoundError:
+                if self._made is not None:  # and others have taken its name away
+                    _names.forget(self._made)
+                raise
+            for file in {found, self._made or found}:
+                _names.forget(file)
 
 
 def _file_of(name: str) -> str:

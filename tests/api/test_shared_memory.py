@@ -319,6 +319,24 @@ def test_a_list_keeps_its_items():
     shared.shm.unlink()
 
 
+@beyond_stdlib
+@pytest.mark.parametrize("is_anothers", [True, False])
+def test_a_name_that_others_took_away_is_not_kept_for_ever(is_anothers):
+    block = SharedMemory(create=True, size=1)
+    os.unlink(f"/dev/shm/{block.name}")
+    if is_anothers:
+        with open(f"/dev/shm/{block.name}", "x"):
+            pass
+        block.unlink()
+    else:
+        with pytest.raises(FileNotFoundError):
+            block.unlink()
+    block.close()
+    assert not shared_memory._names._noted
+    assert not os.path.exists(f"/dev/shm/{block.name}")
+    processes.wait_for_end(processes.keepers_of_names())
+
+
 def test_the_arguments_of_a_list_are_checked_in_its_name():
     with pytest.raises(TypeError, match=r"^ShareableList\.__init__\(\) got an unexpected"):
         ShareableList([1], size=5)
