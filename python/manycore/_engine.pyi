@@ -35,6 +35,7 @@ __all__ = [
     "cut_lifeline",
     "handles_arrived",
     "handles_sent",
+    "has_family",
     "heap_fd",
     "heap_usage",
     "inspect",
