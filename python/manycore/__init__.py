@@ -16,6 +16,7 @@ from multiprocessing import SUBDEBUG, SUBWARNING  # type: ignore[attr-defined]
 
 from manycore import _engine, context
 from manycore import process as _process
+from manycore._install import install
 from manycore.context import available_cpus
 from manycore.errors import (
     AuthenticationError,
@@ -118,6 +119,7 @@ __all__ = [
     "get_context",
     "get_logger",
     "get_start_method",
+    "install",
     "log_to_stderr",
     "ndarray",
     "parent_process",

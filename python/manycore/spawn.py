@@ -15,7 +15,7 @@ from multiprocessing.spawn import (
 )
 from typing import Any, BinaryIO
 
-from manycore import _engine
+from manycore import _engine, _install
 
 __all__ = [
     "_main",
@@ -44,6 +44,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
 
     data = spawn.get_preparation_data(name)
     data["manycore_start_method"] = _default_context.get_start_method(allow_none=True)
+    data["manycore_installed"] = _install.is_installed()
     return data
 
 
@@ -82,6 +83,8 @@ def _load(from_parent: BinaryIO) -> Any:
     from manycore.context import _default_context
 
     data = pickle.load(from_parent)
+    if data.pop("manycore_installed", False):
+        _install.install()
     method = data.pop("manycore_start_method", None)
     if method is not None:
         _default_context.set_start_method(method, force=True)
