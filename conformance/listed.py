@@ -18,6 +18,7 @@ class Entry:
     methods: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     hangs_after: float | None = None
+    sometimes: bool = False
 
     def is_about(self, setting):
         """Whether its tests are expected to fail under a setting."""

@@ -76,7 +76,8 @@ class Table:
 
     def _verdict(self, name):
         kind = self._outcomes[name].kind
-        if listed.entry_of(self._entries, name) is None or kind == SKIPPED:
+        entry = listed.entry_of(self._entries, name)
+        if entry is None or kind == SKIPPED or (entry.sometimes and kind == PASSED):
             return kind
         return LISTED if kind == FAILED else MISLISTED
 
