@@ -357,6 +357,20 @@ def enter_with_a_sibling(ctx, lock, gate):
         gate.stop()
 
 
+def enter_and_leave(lock):
+    with lock:
+        pass
+
+
+def read_and_leave(lock):
+    with lock.read():
+        pass
+
+
+def abort(barrier):
+    barrier.abort()
+
+
 def read_and_stop(lock, gate):
     ignore_dead_owners()
     with lock.read():

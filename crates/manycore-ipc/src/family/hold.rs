@@ -237,15 +237,6 @@ impl Hold {
         shares.hold(patience, look_after, &mut || self.make_share_block())
     }
 
-    /// The same without waiting; `false` when there is none.
-    ///
-    /// # Errors
-    /// When the object is no semaphore, or there is no room to note it.
-    pub fn try_hold_token(&self) -> Result<bool, HandleError> {
-        let shares = self.semaphore_shares()?;
-        shares.try_hold(0, &mut || self.make_share_block())
-    }
-
     /// The object as a reader-writer lock.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub mod user;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use engine::{EngineLock, Guard, Locked};
 pub use read_write::Access;

@@ -26,7 +26,7 @@ use crate::error::Corrupted;
 use crate::fault;
 use crate::heap::layout::SLOTS;
 use crate::registry::{OwnerId, Registry};
-use crate::wait::Patience;
+use crate::wait::{GaveUp, Patience};
 use crate::word::Word64;
 
 /// Bytes of the block of further shares.
@@ -93,11 +93,11 @@ impl Shares {
     /// When the heap is corrupted.
     pub(super) fn take(
         &self,
+        _guard: &Guard<'_>,
         count: u32,
         extra: u64,
         block: &mut Option<Taken>,
     ) -> Result<Take, Corrupted> {
-        let _guard = self.lock()?;
         if self.tokens.value() < count {
             return Ok(Take::None);
         }
@@ -116,8 +116,12 @@ impl Shares {
 
     /// Gives `count` tokens back, of this process's share or, `from_any`, of some other's if it has none.
     /// `None` when there is no such share; `Some(false)` when as many are there as there may be.
-    pub(super) fn give(&self, count: u32, from_any: bool) -> Result<Option<bool>, Corrupted> {
-        let guard = self.lock()?;
+    pub(super) fn give(
+        &self,
+        guard: Guard<'_>,
+        count: u32,
+        from_any: bool,
+    ) -> Result<Option<bool>, Corrupted> {
         let mut share = self.share_of(self.me())?.filter(|it| it.count >= count);
         if share.is_none() && from_any {
             share = self.find(|it| it.count >= count)?;
@@ -156,13 +160,16 @@ impl Shares {
     }
 
     /// Settles what a process that has ended had: if it was killed, with its pid, the tokens come back, else
-    /// they stay taken. May be done twice, and by several at once.
+    /// they stay taken. May be done twice, and by several at once. `false` when a process that was stopped has the
+    /// lock: then it is still to be done.
     ///
     /// # Errors
     /// When the heap is corrupted.
-    pub(crate) fn settle(&self, dead: OwnerId, killed: Option<u32>) -> Result<(), Corrupted> {
-        let guard = self.lock()?;
-        let is_writer = self.tokens.writer.load(Relaxed) == dead.bits();
+    pub(crate) fn settle(&self, dead: OwnerId, killed: Option<u32>) -> Result<bool, Corrupted> {
+        let Some(guard) = self.lock_for_a_turn()? else {
+            return Ok(false);
+        };
+        let is_writer = self.tokens.writer.load(Relaxed) == dead.bits(); // under the lock, as the rest
         if is_writer {
             self.tokens.writer.store(0, Relaxed);
         }
@@ -184,7 +191,7 @@ impl Shares {
         if is_writer || (share.is_some() && killed.is_some()) {
             self.tell(before, u32::MAX);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Gives back a block that was made for shares and not needed.
@@ -192,22 +199,14 @@ impl Shares {
         self.blocks.free(unused.block);
     }
 
-    /// How many tokens a process has.
-    ///
-    /// # Errors
-    /// When the heap is corrupted.
-    pub fn count_of(&self, owner: OwnerId) -> Result<u32, Corrupted> {
-        let _guard = self.lock()?;
-        Ok(self.share_of(owner)?.map_or(0, |share| share.count))
-    }
-
     /// Whether a process has, or has had, a share, or waits to write. A look without the lock: of a process that has ended, it
     /// sees all that there is.
     pub(crate) fn may_have(&self, owner: OwnerId) -> bool {
+        // Acquire: as in `owners`.
         if self.tokens.writer.load(Acquire) == owner.bits() {
             return true;
         }
-        let is_its = |word: &Word64| owner_of(word.load(Acquire)) == owner; // as in `owners`
+        let is_its = |word: &Word64| owner_of(word.load(Acquire)) == owner;
         let further = self.block().and_then(|block| self.further(block, owner));
         self.tokens.shares.iter().any(is_its) || further.is_some_and(is_its)
     }
@@ -219,25 +218,46 @@ impl Shares {
             let owner = OwnerId::from_bits(slot as u32);
             self.further(block?, owner)
         });
-        // Acquire: whoever is named has joined, and its place in the registry is to be seen.
+        // Acquire pairs with the Release in `commit` and `enter_or_flag`: whoever is named has joined, and its
+        // place in the registry is to be seen.
         let words = self.tokens.shares.iter().chain(further);
         let writer = OwnerId::from_bits(self.tokens.writer.load(Acquire));
         let owners = words.map(|word| owner_of(word.load(Acquire)));
         owners.chain([writer]).filter(|owner| !owner.is_nobody())
     }
 
-    /// Takes the lock. Nobody holds it for longer than a change of a share takes.
-    pub(super) fn lock(&self) -> Result<Guard<'static>, Corrupted> {
-        let mut go_on = || true;
-        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+    /// Takes the lock. Nobody has it for longer than a change of a share takes, unless it was stopped.
+    pub(super) fn lock(
+        &self,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<Guard<'static>, GaveUp>, Corrupted> {
         let registry = Registry::new(self.blocks.heap);
-        let guard = match registry.lock(&self.tokens.lock, &mut patience) {
-            Ok(Locked::Clean(guard)) => guard,
-            Ok(Locked::OwnerDied(guard)) => {
+        match registry.lock(&self.tokens.lock, &mut patience.for_lock()) {
+            Ok(locked) => self.inside(locked).map(Ok),
+            Err(gave_up) => Ok(Err(gave_up)),
+        }
+    }
+
+    /// Takes the lock if that needs no sleep.
+    pub(super) fn try_lock(&self) -> Result<Option<Guard<'static>>, Corrupted> {
+        let locked = self.tokens.lock.try_lock();
+        locked.map(|locked| self.inside(locked)).transpose()
+    }
+
+    /// Takes the lock for a caller whose wait nobody ends: as long as others need that were not stopped.
+    pub(super) fn lock_for_a_turn(&self) -> Result<Option<Guard<'static>>, Corrupted> {
+        let mut go_on = || true;
+        let locked = self.lock(&mut Patience::new(Deadline::PASSED, &mut go_on))?;
+        Ok(locked.ok())
+    }
+
+    fn inside(&self, locked: Locked<'static>) -> Result<Guard<'static>, Corrupted> {
+        let guard = match locked {
+            Locked::Clean(guard) => guard,
+            Locked::OwnerDied(guard) => {
                 guard.repaired(); // by the next line, as always
                 guard
             }
-            Err(_) => unreachable!("this patience never ends"),
         };
         self.apply_journal()?;
         Ok(guard)
@@ -319,7 +339,7 @@ impl Shares {
         }))
     }
 
-    /// The share of a process.
+    /// The share of a process. Under the lock, as all that looks for one.
     pub(super) fn share_of(&self, owner: OwnerId) -> Result<Option<Share>, Corrupted> {
         self.find(|share| share.owner == owner)
     }
@@ -398,5 +418,14 @@ fn share(at: usize, word: u64) -> Share {
         at,
         owner: owner_of(word),
         count: (word & COUNT) as u32,
+    }
+}
+
+#[cfg(test)]
+impl Shares {
+    /// How many tokens a process has.
+    pub(crate) fn count_of(&self, owner: OwnerId) -> Result<u32, Corrupted> {
+        let _guard = self.lock_for_a_turn()?;
+        Ok(self.share_of(owner)?.map_or(0, |share| share.count))
     }
 }

@@ -96,7 +96,7 @@ impl Tokens {
     /// How many tokens are there.
     #[must_use]
     pub fn value(&self) -> u32 {
-        value_of(self.state.load(Acquire))
+        value_of(self.state.load(Acquire)) // pairs with the exchanges in `change`
     }
 
     /// How many there may be.
@@ -137,7 +137,7 @@ impl Tokens {
     pub(super) fn change(&self, next: impl Fn(u64) -> Option<u64>) -> Option<u64> {
         let mut state = self.state.load(Relaxed); // a guess, which the exchange confirms
         loop {
-            // Who takes a token sees what was done before it was given.
+            // Pairs with itself and the loads of the state: who takes a token sees what was done before it was given.
             match self
                 .state
                 .compare_exchange(state, next(state)?, AcqRel, Relaxed)
@@ -187,12 +187,12 @@ impl Tokens {
     /// What `bell` has to be still for a sleep. Before the state is looked at: whoever clears WAITERS counts
     /// afterwards, so that who reads the new count sees the cleared bit.
     pub(super) fn rung(&self) -> u32 {
-        self.bell.load(Acquire)
+        self.bell.load(Acquire) // pairs with the Release in `wake`
     }
 
     /// Says that somebody may be asleep. Under the lock, by who would be woken under it.
     pub(super) fn flag(&self) {
-        self.state.fetch_or(WAITERS, AcqRel);
+        self.state.fetch_or(WAITERS, AcqRel); // as in `change`
     }
 
     /// Sleeps until `bell` is not `rung` any more, at most for a slice.
@@ -211,7 +211,8 @@ impl Tokens {
         patience: &mut Patience<'_>,
         look_after: impl FnMut(),
     ) -> Result<(), GaveUp> {
-        let taken = self.take_by(patience, look_after, |extra| Ok(self.take_with(extra)));
+        let attempt = |extra, _: &mut Patience<'_>| Ok(self.take_with(extra));
+        let taken = self.take_by(patience, look_after, attempt);
         match taken {
             Ok(()) => Ok(()),
             Err(Stopped::GaveUp(error)) => Err(error),
@@ -228,7 +229,7 @@ impl Tokens {
         &self,
         patience: &mut Patience<'_>,
         mut look_after: impl FnMut(),
-        mut attempt: impl FnMut(u64) -> Result<bool, E>,
+        mut attempt: impl FnMut(u64, &mut Patience<'_>) -> Result<bool, Stopped<E>>,
     ) -> Result<(), Stopped<E>> {
         spin::look(|| self.value() > 0);
         let mut slept = None;
@@ -237,10 +238,10 @@ impl Tokens {
                 look_after();
             }
             let extra = if slept.is_some() { WAITERS } else { 0 };
-            match attempt(extra) {
+            match attempt(extra, patience) {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
-                Err(error) => break Err(Stopped::Other(error)),
+                Err(stopped) => break Err(stopped),
             }
             if let Err(error) = self.sleep_once(patience, &mut slept) {
                 break Err(Stopped::GaveUp(error));
@@ -265,6 +266,7 @@ impl Tokens {
             return Ok(());
         }
         let flagged = state | WAITERS;
+        // AcqRel: as in `change`.
         if state != flagged
             && self
                 .state

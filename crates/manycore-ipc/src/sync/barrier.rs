@@ -14,6 +14,8 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use manycore_os::Deadline;
+
 use super::condition::wake;
 use super::roll::{Entry, Place, Roll, RollBody, State};
 use crate::block::BlockRef;
@@ -286,13 +288,16 @@ impl Barrier {
         patience: &mut Patience<'_>,
         look_around: impl FnMut(),
     ) -> Turn<Met> {
-        match place.sleep(patience, look_around) {
+        let slept = match place.sleep(patience, look_around) {
+            Err(GaveUp::TimedOut) => self.time_out(place, patience)?,
+            slept => slept,
+        };
+        match slept {
             Ok(()) => {}
-            Err(GaveUp::TimedOut) => self.time_out(place)?,
-            Err(GaveUp::Interrupted) if place.leave(State::Waiting) => {
+            Err(_) if place.leave(State::Waiting) => {
                 return Ok(Err(GaveUp::Interrupted));
             }
-            Err(GaveUp::Interrupted) => {
+            Err(_) => {
                 let outcome = place.outcome()?.unwrap_or(State::Broken);
                 place.leave(outcome);
                 return Ok(Err(GaveUp::Interrupted));
@@ -306,15 +311,14 @@ impl Barrier {
         }))
     }
 
-    /// Breaks the barrier if this place still waits.
-    fn time_out(&self, place: Place) -> Result<(), Corrupted> {
-        let mut go_on = || true;
-        let mut patience = Patience::new(manycore_os::Deadline::NEVER, &mut go_on);
-        let outcome = self.locked(&mut patience, |told| match place.outcome()? {
+    /// Breaks the barrier if this place still waits. Its time has passed, so nothing but an interruption ends this.
+    fn time_out(&self, place: Place, patience: &mut Patience<'_>) -> Turn<()> {
+        let mut tick = || patience.tick().is_ok();
+        let mut breaking = Patience::new(Deadline::NEVER, &mut tick);
+        self.locked(&mut breaking, |told| match place.outcome()? {
             None => self.shatter(told),
             Some(_) => Ok(()),
-        });
-        outcome.map(drop)
+        })
     }
 
     /// Breaks the barrier: whoever waits, or comes from now on, is told so.

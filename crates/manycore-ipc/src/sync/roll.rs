@@ -32,6 +32,9 @@ const INLINE: usize = 40;
 /// Entries in each of the blocks.
 const IN_BLOCKS: [usize; 4] = [1 << 9, 1 << 12, 1 << 15, 1 << 18];
 
+/// Entries that there can be.
+pub(crate) const MOST: usize = INLINE + IN_BLOCKS[0] + IN_BLOCKS[1] + IN_BLOCKS[2] + IN_BLOCKS[3];
+
 const STATE: u32 = 3;
 const TICKETS: u32 = u32::MAX >> 2;
 

@@ -7,5 +7,5 @@
 //! | [`read_write`] | reading beside others, writing alone |
 
 mod read_write;
-mod shares;
+pub(crate) mod shares;
 mod user;
