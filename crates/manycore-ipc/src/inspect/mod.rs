@@ -26,7 +26,7 @@ use crate::object::Objects;
 use crate::registry::{OwnerId, Registry};
 
 pub use members::{Asleep, Member};
-pub use things::{Detail, Place, Thing};
+pub use things::{Detail, GONE, Holders, Place, Thing};
 
 /// What was seen of a family. Its `Display` says it in words.
 #[derive(Clone, Debug)]

@@ -1,10 +1,11 @@
 //! A report in words.
 
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
 use super::Report;
 use super::members::Member;
-use super::things::{Detail, Place, Thing};
+use super::things::{Detail, Holders, Place, Thing};
 use crate::object::Kind;
 use crate::registry::slot::Status;
 
@@ -26,7 +27,7 @@ impl Display for Report {
         let sections: [(&str, Choice); 7] = [
             ("locks", |it| matches!(it, Detail::Lock { .. })),
             ("semaphores and reader-writer locks", |it| {
-                matches!(it, Detail::Semaphore(_) | Detail::RwLock(..))
+                matches!(it, Detail::Semaphore { .. } | Detail::RwLock { .. })
             }),
             ("events, conditions and barriers", |it| {
                 matches!(
@@ -90,7 +91,10 @@ impl Report {
         match &thing.detail {
             Detail::Lock {
                 holder,
+                dead_holder,
+                is_to_be_repaired,
                 is_awaited,
+                held_for,
                 owner,
             } => {
                 match holder {
@@ -100,8 +104,17 @@ impl Report {
                 if let Some((thread, times)) = owner {
                     write!(f, ", thread {thread}, {times} times")?;
                 }
+                if let Some(pid) = dead_holder {
+                    write!(f, ", its holder {pid} was killed")?;
+                }
+                if *is_to_be_repaired {
+                    write!(f, ", to be repaired")?;
+                }
                 if *is_awaited {
                     write!(f, ", waited for")?;
+                }
+                if let Some(time) = held_for {
+                    write!(f, ", held for at least {}", Seconds(*time))?;
                 }
             }
             Detail::Queue {
@@ -151,10 +164,35 @@ impl Report {
                     write!(f, ": {}", self.processes(waiting))?;
                 }
             }
-            Detail::Semaphore(tokens) => write!(f, "{tokens} tokens")?,
-            Detail::RwLock(_, true) => write!(f, "written")?,
-            Detail::RwLock(0, false) => write!(f, "free")?,
-            Detail::RwLock(readers, false) => write!(f, "read, {readers} times")?,
+            Detail::Semaphore { tokens, holders } => {
+                write!(f, "{tokens} tokens")?;
+                if !holders.shares.is_empty() {
+                    write!(f, ", held by {}", self.shares(&holders.shares))?;
+                }
+                write_wait(f, holders)?;
+            }
+            Detail::RwLock {
+                readers,
+                is_written,
+                dead_writer,
+                holders,
+            } => {
+                match (readers, is_written) {
+                    (_, true) => {
+                        let writers: Vec<_> = holders.shares.iter().map(|it| it.0).collect();
+                        write!(f, "written by {}", self.processes(&writers))?;
+                    }
+                    (0, false) => write!(f, "free")?,
+                    (readers, false) => {
+                        let by = self.shares(&holders.shares);
+                        write!(f, "read, {readers} times: by {by}")?;
+                    }
+                }
+                if let Some(pid) = dead_writer {
+                    write!(f, ", its writer {pid} was killed")?;
+                }
+                write_wait(f, holders)?;
+            }
             Detail::Map => write!(f, "there")?,
             Detail::Other(_) => {}
         }
@@ -168,6 +206,15 @@ impl Report {
     fn processes(&self, slots: &[usize]) -> String {
         let all: Vec<_> = slots.iter().map(|slot| self.process(*slot)).collect();
         all.join(", ")
+    }
+
+    /// Processes, and how many tokens each has.
+    fn shares(&self, shares: &[(usize, u32)]) -> String {
+        let all = shares.iter().map(|&(slot, count)| match count {
+            1 => self.process(slot),
+            count => format!("{} ({count} times)", self.process(slot)),
+        });
+        all.collect::<Vec<_>>().join(", ")
     }
 
     /// The process in a slot.
@@ -188,6 +235,16 @@ impl Report {
     }
 }
 
+fn write_wait(f: &mut Formatter<'_>, holders: &Holders) -> fmt::Result {
+    if holders.is_awaited {
+        write!(f, ", waited for")?;
+    }
+    match holders.awaited_for {
+        Some(time) => write!(f, ", for at least {}", Seconds(time)),
+        None => Ok(()),
+    }
+}
+
 /// How a thing is called.
 struct Name<'a>(&'a Thing);
 
@@ -201,8 +258,8 @@ impl Display for Name<'_> {
             Detail::Event(_) => "event",
             Detail::Condition(_) => "condition",
             Detail::Barrier { .. } => "barrier",
-            Detail::Semaphore(_) => "semaphore",
-            Detail::RwLock(..) => "rwlock",
+            Detail::Semaphore { .. } => "semaphore",
+            Detail::RwLock { .. } => "rwlock",
             Detail::Map => "dict",
             Detail::Other(Kind::Source | Kind::End) => "producers",
             Detail::Other(_) => "object",
@@ -247,5 +304,14 @@ impl Display for Bytes {
         } else {
             write!(f, "{value:.1} {unit}")
         }
+    }
+}
+
+/// A time, as exactly as it is known.
+struct Seconds(Duration);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s", self.0.as_secs_f64())
     }
 }

@@ -226,6 +226,30 @@ impl Shares {
         owners.chain([writer]).filter(|owner| !owner.is_nobody())
     }
 
+    /// The processes that have tokens, and how many each, by a look without the lock: true at some moment each.
+    #[must_use]
+    pub fn holders(&self) -> Vec<(OwnerId, u32)> {
+        let journal = self.tokens.journal.load(Acquire); // pairs with the Release in `commit`
+        let happened = journal & NUMBER == sequence_of(self.tokens.state()) & NUMBER;
+        let changed = happened.then_some((journal >> INDEX) as usize);
+        let (block, slots) = (self.block(), Registry::new(self.blocks.heap).used());
+        let further = slots.filter_map(|slot| {
+            let word = self.further(block?, OwnerId::from_bits(slot as u32))?;
+            Some((INLINE + slot, word))
+        });
+        let all = self.tokens.shares.iter().enumerate().chain(further);
+        let shares = all.map(|(at, word)| {
+            let found = share(at, word.load(Acquire)); // as in `owners`
+            let count = match changed {
+                Some(changed) if changed == at => (journal >> JOURNAL_COUNT & COUNT) as u32,
+                _ => found.count,
+            };
+            (found.owner, count)
+        });
+        let has_any = |&(owner, count): &(OwnerId, u32)| !owner.is_nobody() && count > 0;
+        shares.filter(has_any).collect()
+    }
+
     /// Takes the lock. Nobody has it for longer than a change of a share takes, unless it was stopped.
     pub(super) fn lock(
         &self,
@@ -275,7 +299,8 @@ impl Shares {
         };
         let share = word.load(Relaxed);
         if share & COUNT != count {
-            word.store(share & !COUNT | count, Relaxed); // the next change of the journal comes later
+            // The next change of the journal comes later; Release: as in `commit`.
+            word.store(share & !COUNT | count, Release);
         }
         Ok(())
     }
@@ -291,7 +316,8 @@ impl Shares {
             return Err(Corrupted::new("a share has no place"));
         };
         if owner_of(word.load(Relaxed)) != share.owner {
-            word.store(u64::from(share.owner.bits()) << OWNER, Relaxed); // had no tokens: see `own_place`
+            // It had no tokens: see `own_place`. Release pairs with the Acquire in `owners`.
+            word.store(u64::from(share.owner.bits()) << OWNER, Release);
         }
         let number = sequence_of(with_next_sequence(self.tokens.state())) & NUMBER;
         let journal = (share.at as u64) << INDEX | u64::from(count) << JOURNAL_COUNT | number;

@@ -18,8 +18,10 @@
 //! [`shares`]: super::shares
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use super::EngineLock;
+use super::since::Since;
 use crate::block::BlockRef;
 use crate::fault;
 use crate::kernel::{self, Slept};
@@ -35,7 +37,7 @@ const SEQUENCE: u32 = 33;
 pub const MOST: u32 = VALUE as u32;
 
 /// Shares that lie in the body itself.
-pub(crate) const INLINE: usize = 48;
+pub(crate) const INLINE: usize = 47;
 
 /// See the module.
 #[repr(C, align(64))]
@@ -58,6 +60,8 @@ pub struct Tokens {
     pub(super) dead: Word64,
     page: Word64,
     generation: Word64,
+    /// Since when somebody waits, with what `bell` was: nobody was woken since.
+    pub(crate) since: Since,
     /// `owner:32 | count:32`.
     pub(super) shares: [Word64; INLINE],
 }
@@ -88,6 +92,7 @@ impl Tokens {
             share.store(0, Relaxed);
         }
         self.writer.store(0, Relaxed);
+        self.since.forget();
         self.most.store(most.min(MOST), Relaxed);
         self.returns.store(u32::from(returns), Relaxed);
         self.state.store(u64::from(value.min(MOST)), Relaxed);
@@ -150,6 +155,19 @@ impl Tokens {
         }
     }
 
+    /// Whether somebody waits for a token, or did until just now.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.state.load(Relaxed) & WAITERS != 0 // a hint
+    }
+
+    /// For how long somebody has waited at least, and nobody was woken.
+    #[must_use]
+    pub fn awaited_for(&self) -> Option<Duration> {
+        let rung = self.rung();
+        self.is_awaited().then(|| self.since.lasts(rung))?
+    }
+
     /// Takes a token if there is one.
     #[inline]
     pub fn try_take(&self) -> bool {
@@ -197,6 +215,7 @@ impl Tokens {
 
     /// Sleeps until `bell` is not `rung` any more, at most for a slice.
     pub(super) fn sleep(&self, rung: u32, patience: &Patience<'_>) -> Slept {
+        self.since.note(rung); // after WAITERS was set: who clears that changes `bell`, and the note is about nothing
         fault::point("tokens.waiting");
         kernel::sleep(&self.bell, rung, patience.slice())
     }
@@ -312,6 +331,7 @@ impl Tokens {
             dead: Word64::new(0),
             page: Word64::new(0),
             generation: Word64::new(0),
+            since: Since::default(),
             shares: std::array::from_fn(|_| Word64::new(0)),
         }));
         tokens.initialise(value, most, false);

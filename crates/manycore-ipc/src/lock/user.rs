@@ -26,7 +26,9 @@
 //! change hands 524,288 times while a lock stays held for two holders to look the same.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
 
+use super::since::Since;
 use crate::fault;
 use crate::kernel::{self, Slept};
 use crate::registry::OwnerId;
@@ -67,7 +69,9 @@ pub struct UserLock {
     depth: Word64,
     /// One while somebody holds it who has not repaired what it guards, and will not. Changed by the holder alone.
     unrepaired: Word64,
-    spare_words: [Word64; 3],
+    /// Since when somebody waits for this holder.
+    pub(crate) since: Since,
+    spare_words: [Word64; 2],
 }
 
 impl UserLock {
@@ -79,6 +83,7 @@ impl UserLock {
         self.thread.store(0, Relaxed);
         self.depth.store(0, Relaxed);
         self.unrepaired.store(0, Relaxed);
+        self.since.forget();
     }
 
     /// Acquires the lock if it is free.
@@ -191,10 +196,15 @@ impl UserLock {
             if is_free(word) {
                 // Others may sleep: who has slept keeps WAITERS set.
                 match self.try_take(word, Self::name_of(me) | WAITERS) {
-                    Some(acquired) => return Ok(acquired),
+                    Some(acquired) => {
+                        self.since.forget(); // those who still wait note it anew
+                        return Ok(acquired);
+                    }
                     None => continue,
                 }
             }
+            // Before the bit is set: who releases the lock then finds the note, and takes it away.
+            self.since.note(word & HOLDER);
             let waited = word | WAITERS;
             if word != waited
                 && self
@@ -231,7 +241,7 @@ impl UserLock {
             // Release pairs with the Acquire of the next owner.
             match self.word.compare_exchange(word, left, Release, Relaxed) {
                 Ok(_) if word & WAITERS != 0 => {
-                    self.wake_next(left);
+                    self.wake_next(word & HOLDER, left);
                     return true;
                 }
                 Ok(_) => return true,
@@ -254,7 +264,8 @@ impl UserLock {
     }
 
     #[cold]
-    fn wake_next(&self, left: u32) {
+    fn wake_next(&self, holder: u32, left: u32) {
+        self.since.forget_about(holder);
         if left == DIED {
             fault::point("lock.abandoned");
             kernel::wake(&self.word, u32::MAX); // all are told
@@ -350,6 +361,25 @@ impl UserLock {
         self.word.load(Relaxed) & WAITERS != 0
     }
 
+    /// For how long it has been held at least by whoever holds it, if somebody waits: that knows since when it waits.
+    #[must_use]
+    pub fn held_for(&self) -> Option<Duration> {
+        let word = self.word.load(Relaxed); // a hint, as the note
+        let is_awaited = !is_free(word) && word & WAITERS != 0;
+        is_awaited.then(|| self.since.lasts(word & HOLDER))?
+    }
+
+    /// Whether what it guards is to be repaired after a death: somebody holds it who will not, or nobody does and all are
+    /// refused.
+    #[must_use]
+    pub fn is_to_be_repaired(&self) -> bool {
+        match self.word.load(Acquire) & HOLDER {
+            0 => false,
+            DIED => self.refuses(),
+            _ => self.unrepaired.load(Relaxed) != 0, // a hint: the holder's own
+        }
+    }
+
     /// Of a recursive lock that is held: the owning thread, and how often it has acquired.
     #[must_use]
     pub fn owner(&self) -> Option<(u32, u64)> {
@@ -421,6 +451,7 @@ impl UserLock {
             thread: Word64::new(0),
             depth: Word64::new(0),
             unrepaired: Word64::new(0),
+            since: Since::default(),
             spare_words: Default::default(),
         }
     }

@@ -254,6 +254,13 @@ impl Roll {
         Ok(Some(self.blocks.bytes(block)?.offset()))
     }
 
+    /// Whether one of the blocks of entries lies at this place of the heap.
+    pub(crate) fn has_block_at(&self, offset: usize) -> Result<bool, Corrupted> {
+        let blocks = self.entries()?.blocks.into_iter().enumerate();
+        let mut named = blocks.filter(|&(_, at)| at != 0);
+        Ok(named.any(|(n, at)| (at..at + block_len(n) as usize).contains(&offset)))
+    }
+
     /// Takes an entry for the calling thread; `None` when it has to bring a block. Under the lock only.
     pub(super) fn take(&self) -> Result<Option<Place>, Corrupted> {
         let entries = self.entries()?;
@@ -550,6 +557,11 @@ impl Roll {
 
 #[cfg(test)]
 impl Place {
+    /// Where its owner sleeps.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(&self.entry.word).addr()
+    }
+
     pub(super) fn scribble(&self, word: u32) {
         self.entry.word.store(word, Relaxed);
     }
