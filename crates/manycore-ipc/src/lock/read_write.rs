@@ -217,6 +217,22 @@ impl Shares {
         Ok(true)
     }
 
+    /// Ends reading or writing in the middle of the work: of a writer, everybody is told as if this process, with
+    /// its pid, had been killed.
+    ///
+    /// # Errors
+    /// As [`Shares::leave`].
+    pub fn abandon(
+        &self,
+        pid: u32,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<(), GaveUp>, HandleError> {
+        match self.lock(patience)? {
+            Ok(guard) => Ok(Ok(self.settle_inside(guard, self.me(), Some(pid))?)),
+            Err(gave_up) => Ok(Err(gave_up)),
+        }
+    }
+
     /// How many read, in all processes, and whether somebody writes.
     #[must_use]
     pub fn readers_and_writer(&self) -> (u32, bool) {

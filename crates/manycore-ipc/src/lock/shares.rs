@@ -166,9 +166,18 @@ impl Shares {
     /// # Errors
     /// When the heap is corrupted.
     pub(crate) fn settle(&self, dead: OwnerId, killed: Option<u32>) -> Result<bool, Corrupted> {
-        let Some(guard) = self.lock_for_a_turn()? else {
-            return Ok(false);
-        };
+        match self.lock_for_a_turn()? {
+            Some(guard) => self.settle_inside(guard, dead, killed).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn settle_inside(
+        &self,
+        guard: Guard<'_>,
+        dead: OwnerId,
+        killed: Option<u32>,
+    ) -> Result<(), Corrupted> {
         let is_writer = self.tokens.writer.load(Relaxed) == dead.bits(); // under the lock, as the rest
         if is_writer {
             self.tokens.writer.store(0, Relaxed);
@@ -191,7 +200,7 @@ impl Shares {
         if is_writer || (share.is_some() && killed.is_some()) {
             self.tell(before, u32::MAX);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Gives back a block that was made for shares and not needed.
