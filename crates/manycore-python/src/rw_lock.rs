@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use crate::errors::{self, Error};
 use crate::family::{self, Parts};
 use crate::message;
-use crate::wait::{deadline, finished, waited};
+use crate::wait::{deadline, finished, truth, waited};
 
 /// A lock that many hold to read, or one to write.
 #[pyclass(subclass, frozen, module = "manycore._engine")]
@@ -85,13 +85,23 @@ impl ReadWriteLock {
 
     /// Acquires the lock to read; `False` when the time was up.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire_read(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    fn acquire_read(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
         self.enter(py, Access::Read, block, timeout)
     }
 
     /// Acquires the lock to write; `False` when the time was up.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire_write(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    fn acquire_write(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
         self.enter(py, Access::Write, block, timeout)
     }
 

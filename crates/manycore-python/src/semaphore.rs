@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::errors::Error;
 use crate::family::{self, Parts};
 use crate::message;
-use crate::wait::{deadline, finished, waited};
+use crate::wait::{deadline, finished, truth, waited};
 
 /// What the standard library's says of a value below zero: the system's "invalid argument".
 const EINVAL: i32 = 22;
@@ -101,7 +101,12 @@ impl CountingSemaphore {
 
     /// Takes a token; `False` when `timeout` seconds were not enough, or at once with `block=False`.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
         if self.tokens()?.returns() {
             self.hold(py, block, timeout)
         } else {

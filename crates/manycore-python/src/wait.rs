@@ -23,6 +23,11 @@ pub fn deadline(block: bool, timeout: Option<f64>) -> Deadline {
     }
 }
 
+/// Whether an argument counts as true: where the standard library takes any object for that.
+pub fn truth(argument: &Bound<'_, PyAny>) -> PyResult<bool> {
+    argument.is_truthy()
+}
+
 /// Runs `wait` without the interpreter. Signal handlers run now and then; what they raise ends the
 /// wait and comes back beside its result.
 pub fn detached<R: Send>(

@@ -161,6 +161,16 @@ impl Hold {
         self.body(Kind::Lock)
     }
 
+    /// The same, and who this process is: for what has to be quick.
+    ///
+    /// # Errors
+    /// When it is none.
+    #[inline(always)]
+    pub fn lock_and_me(&self) -> Result<(&'static UserLock, OwnerId), HandleError> {
+        let objects = self.found(Kind::Lock)?;
+        Ok((objects.body(self.handle.index)?, objects.me()))
+    }
+
     /// Acquires the object as a lock. A holder that was killed is noticed within a slice.
     ///
     /// # Errors
