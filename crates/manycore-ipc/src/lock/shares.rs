@@ -12,16 +12,17 @@
 //! The lock is an engine lock, held for this only. Tokens may be taken and given meanwhile by those that take
 //! no shares.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+mod looks;
+mod places;
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use manycore_os::Deadline;
 
-use super::tokens::{
-    DIED, INLINE, MOST, VALUE, WAITERS, sequence_of, value_of, with_next_sequence,
-};
+use super::tokens::{DIED, MOST, VALUE, WAITERS, sequence_of, value_of, with_next_sequence};
 use super::{Guard, Locked, Tokens};
+use crate::block::Blocks;
 use crate::block::allocator::Taken;
-use crate::block::{BlockRef, Blocks};
 use crate::error::Corrupted;
 use crate::fault;
 use crate::heap::layout::SLOTS;
@@ -208,57 +209,6 @@ impl Shares {
         self.blocks.free(unused.block);
     }
 
-    /// Whether a process has, or has had, a share, or waits to write. A look without the lock: of a process that has ended, it
-    /// sees all that there is.
-    pub(crate) fn may_have(&self, owner: OwnerId) -> bool {
-        // Acquire: as in `owners`.
-        if self.tokens.writer.load(Acquire) == owner.bits() {
-            return true;
-        }
-        let is_its = |word: &Word64| owner_of(word.load(Acquire)) == owner;
-        let further = self.block().and_then(|block| self.further(block, owner));
-        self.tokens.shares.iter().any(is_its) || further.is_some_and(is_its)
-    }
-
-    /// The processes that have, or have had, a share, or wait to write, by a look without the lock.
-    pub(crate) fn owners(&self) -> impl Iterator<Item = OwnerId> {
-        let (block, slots) = (self.block(), Registry::new(self.blocks.heap).used());
-        let further = slots.filter_map(move |slot| {
-            let owner = OwnerId::from_bits(slot as u32);
-            self.further(block?, owner)
-        });
-        // Acquire pairs with the Release in `commit` and `enter_or_flag`: whoever is named has joined, and its
-        // place in the registry is to be seen.
-        let words = self.tokens.shares.iter().chain(further);
-        let writer = OwnerId::from_bits(self.tokens.writer.load(Acquire));
-        let owners = words.map(|word| owner_of(word.load(Acquire)));
-        owners.chain([writer]).filter(|owner| !owner.is_nobody())
-    }
-
-    /// The processes that have tokens, and how many each, by a look without the lock: true at some moment each.
-    #[must_use]
-    pub fn holders(&self) -> Vec<(OwnerId, u32)> {
-        let journal = self.tokens.journal.load(Acquire); // pairs with the Release in `commit`
-        let happened = journal & NUMBER == sequence_of(self.tokens.state()) & NUMBER;
-        let changed = happened.then_some((journal >> INDEX) as usize);
-        let (block, slots) = (self.block(), Registry::new(self.blocks.heap).used());
-        let further = slots.filter_map(|slot| {
-            let word = self.further(block?, OwnerId::from_bits(slot as u32))?;
-            Some((INLINE + slot, word))
-        });
-        let all = self.tokens.shares.iter().enumerate().chain(further);
-        let shares = all.map(|(at, word)| {
-            let found = share(at, word.load(Acquire)); // as in `owners`
-            let count = match changed {
-                Some(changed) if changed == at => (journal >> JOURNAL_COUNT & COUNT) as u32,
-                _ => found.count,
-            };
-            (found.owner, count)
-        });
-        let has_any = |&(owner, count): &(OwnerId, u32)| !owner.is_nobody() && count > 0;
-        shares.filter(has_any).collect()
-    }
-
     /// Takes the lock. Nobody has it for longer than a change of a share takes, unless it was stopped.
     pub(super) fn lock(
         &self,
@@ -338,109 +288,6 @@ impl Shares {
             .change(|state| next(state).map(with_next_sequence));
         fault::point("shares.changed");
         Ok(before)
-    }
-
-    /// This process's share, or a place for one.
-    pub(super) fn own_place(&self, block: &mut Option<Taken>) -> Result<Option<Share>, Corrupted> {
-        let me = self.me();
-        let mut free = None;
-        for (at, word) in self.tokens.shares.iter().enumerate() {
-            let word = word.load(Relaxed); // all under the lock
-            let owner = owner_of(word);
-            if owner == me {
-                return Ok(Some(share(at, word)));
-            }
-            if owner.is_nobody() {
-                free = Some(at); // the places behind it were never used
-                break;
-            }
-            if word & COUNT == 0 && free.is_none() {
-                free = Some(at);
-            }
-        }
-        let here = self.block().and_then(|block| self.further(block, me));
-        if let Some(word) = here.map(|word| word.load(Relaxed)) {
-            if owner_of(word) == me {
-                return Ok(Some(share(INLINE + me.slot(), word)));
-            }
-        }
-        if free.is_none() && (self.block().is_some() || self.extend(block)?) {
-            free = Some(INLINE + me.slot());
-        }
-        Ok(free.map(|at| Share {
-            at,
-            owner: me,
-            count: 0,
-        }))
-    }
-
-    /// The share of a process. Under the lock, as all that looks for one.
-    pub(super) fn share_of(&self, owner: OwnerId) -> Result<Option<Share>, Corrupted> {
-        self.find(|share| share.owner == owner)
-    }
-
-    fn find(&self, is_it: impl Fn(&Share) -> bool) -> Result<Option<Share>, Corrupted> {
-        let block = self.block();
-        let used = Registry::new(self.blocks.heap).used();
-        let further = used.filter_map(|slot| {
-            let word = self.further(block?, OwnerId::from_bits(slot as u32))?;
-            Some((INLINE + slot, word))
-        });
-        let inline = self.tokens.shares.iter().enumerate();
-        // The places behind the first that nobody has were never used.
-        let inline = inline.take_while(|(_, word)| word.load(Relaxed) != 0);
-        let mut all = inline.chain(further);
-        Ok(all.find_map(|(at, word)| {
-            Some(share(at, word.load(Relaxed))).filter(|share| is_it(share))
-        }))
-    }
-
-    /// Makes a block the place of further shares.
-    fn extend(&self, block: &mut Option<Taken>) -> Result<bool, Corrupted> {
-        let Some(taken) = block.take() else {
-            return Ok(false);
-        };
-        let named = BlockRef {
-            len: BLOCK,
-            ..taken.block
-        };
-        self.tokens.name_block(named); // before it is bound: a bound block is found through the body
-        fault::point("shares.extending");
-        let is_bound = self
-            .blocks
-            .bind(named, self.index, u64::MAX, OwnerId::NOBODY)?;
-        if is_bound {
-            Ok(true)
-        } else {
-            Err(Corrupted::new(
-                "a block changed hands while it was being filled",
-            ))
-        }
-    }
-
-    /// The block of further shares, if it is this object's.
-    fn block(&self) -> Option<BlockRef> {
-        let block = self.tokens.block()?;
-        self.blocks
-            .is_lent(block, self.index, u64::MAX)
-            .then_some(block)
-    }
-
-    /// A process's place in the block of further shares.
-    fn further(&self, block: BlockRef, owner: OwnerId) -> Option<&'static Word64> {
-        let bytes = self.blocks.bytes(block).ok()?;
-        let at = bytes.offset() + owner.slot() * size_of::<Word64>();
-        self.blocks.heap.at(at).ok()
-    }
-
-    fn word(&self, at: usize) -> Option<&'static Word64> {
-        match self.tokens.shares.get(at) {
-            Some(word) => Some(word),
-            None if at < INLINE + SLOTS => {
-                self.further(self.block()?, OwnerId::from_bits((at - INLINE) as u32))
-            }
-            None => None,
-        }
     }
 }
 
