@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import warnings
 from queue import Empty
 
@@ -368,6 +369,61 @@ def enter_with_a_sibling(ctx, lock, gate):
         child = ctx.Process(target=stop_at, args=(gate,))
         child.start()
         gate.stop()
+
+
+def held(thing, access=None):
+    """What holds something in a `with`; a reader-writer lock to read or to write."""
+    return getattr(thing, access)() if access else thing
+
+
+def stop_holding(thing, access, gate):
+    ignore_dead_owners()
+    with held(thing, access):
+        gate.stop()
+
+
+def hold_beside_a_child(ctx, thing, access, gate):
+    with held(thing, access):
+        do_beside_a_child(ctx, gate, gate.stop)
+
+
+def do_beside_a_child(ctx, gate, target, *args):
+    """Has a child, which stops at the gate and is left there."""
+    child = ctx.Process(target=stop_at, args=(gate,))
+    child.start()
+    target(*args)
+
+
+def end_a_thread_holding(thing, access, gate):
+    thread = threading.Thread(target=held(thing, access).__enter__)
+    thread.start()
+    thread.join()
+    gate.stop()
+
+
+def wait_until_waited_for(what, answers, count):
+    """Waits until so many wait, of whom each but the parties of a barrier has put that it does."""
+    if hasattr(what, "n_waiting"):
+        while what.n_waiting < count:
+            time.sleep(0)
+        return
+    assert answers.get() == "waits"
+    while hasattr(what, "notify") and what._waiting() < count:
+        time.sleep(0)
+
+
+def enter_and_leave(lock):
+    with lock:
+        pass
+
+
+def read_and_leave(lock):
+    with lock.read():
+        pass
+
+
+def abort(barrier):
+    barrier.abort()
 
 
 def read_and_stop(lock, gate):

@@ -38,6 +38,14 @@ pub enum AllocError {
         /// The most that may be.
         limit: u64,
     },
+    /// An object has no place for one more who waits.
+    #[error(
+        "as many wait as can: there is place for {most} at one condition or barrier; let fewer wait at a time"
+    )]
+    TooManyWait {
+        /// How many there is place for.
+        most: usize,
+    },
     /// The heap cannot grow without its descriptor.
     #[error(
         "the shared heap cannot grow: this program has closed the heap's descriptor, and this kernel gives the \
