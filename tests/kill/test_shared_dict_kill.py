@@ -1,12 +1,15 @@
 """Processes killed in the midst of changing a dict that others use."""
 
+import gc
 import random
 import signal
+import time
 
 import pytest
 
 import manycore
 import targets
+from mortals import Mortals
 from processes import kill_and_confirm, running
 
 pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
@@ -50,8 +53,23 @@ def check(d):
     assert all(isinstance(d.get(key, 0), (int, tuple)) for key in d)
 
 
+def used():
+    """Blocks in use, after all the dead have been cleaned up after."""
+    manycore._engine.reap()
+    return manycore._engine.heap_usage()[0]
+
+
+def check_what_is_left(d, before):
+    """It can be emptied, and has nothing then but the tables of its eight parts."""
+    assert len(d) == len(list(d)) == len(d.copy())
+    d.clear()
+    assert dict(d) == {}
+    assert used() - before <= 8
+
+
 @pytest.mark.slow
 def test_whoever_is_killed_the_others_go_on_with_whole_values(ctx, gate):
+    before = used()
     d = ctx.SharedDict()
     rounds = 100 if ctx.get_start_method() == "fork" else 5
     dice = random.Random(5)
@@ -60,18 +78,83 @@ def test_whoever_is_killed_the_others_go_on_with_whole_values(ctx, gate):
         for _ in range(rounds):
             with running(ctx, targets.move_about, d, gate) as victim:
                 gate.arrived()
-                before = sum(d.get(("account", account), 0) for account in range(7))
+                counted = sum(d.get(("account", account), 0) for account in range(7))
                 for _ in range(dice.randrange(3)):
                     check(d)
                 kill_and_confirm(victim.pid)
             check(d)
-            assert sum(d.get(("account", account), 0) for account in range(7)) >= before
+            assert sum(d.get(("account", account), 0) for account in range(7)) >= counted
         kill_and_confirm(lives.pid)
-    manycore._engine.reap()
-    assert len(d) == len(list(d)) == len(d.copy())
-    d.clear()
-    assert dict(d) == {}
-    used = manycore._engine.heap_usage()[0]
+    check_what_is_left(d, before)
     del d
-    # Its tables, and nothing that the dead had in hand.
-    assert used - manycore._engine.heap_usage()[0] <= 8
+    assert used() == before
+
+
+class Trading:
+    """Processes that move amounts within entries, count that, and replace values of all sizes."""
+
+    ENTRIES = 5
+    SIZES = (10, 3_000, 40_000, 300_000)  # in the table, and in blocks of their own
+
+    def __init__(self, seed):
+        self.dict = manycore.SharedDict({("amounts", n): (0, 0, 0) for n in range(self.ENTRIES)})
+        self.crew = Mortals(self.trade, seed)
+
+    def trade(self, me, tally, turns):
+        d = self.dict
+        for number in turns:
+            tally.begin(number)
+            key = "amounts", number % self.ENTRIES
+            while True:
+                left, right, moves = old = d[key]
+                if d.compare_and_set(key, old, (left - number, right + number, moves + 1)):
+                    break
+            d.incr("moves")
+            d["large", number % 3] = bytes([number % 256]) * self.SIZES[number % 4]
+            d[me, number % 20] = "x" * number
+            d.pop((me, number * 31 % 20), None)
+            tally.end(number)
+
+    def check(self):
+        """What is true at any time. How often amounts were moved before that."""
+        moves = self.dict.get("moves", 0)
+        amounts = [self.dict["amounts", n] for n in range(self.ENTRIES)]
+        assert all(left + right == 0 for left, right, _ in amounts)
+        for n in range(3):
+            large = self.dict.get(("large", n))
+            assert large is None or (len(set(large)) == 1 and len(large) in self.SIZES)
+        return moves
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [50, pytest.param(1000, marks=pytest.mark.soak)])
+def test_kills_at_any_instruction_stop_nobody_and_lose_nothing_that_was_done(kills):
+    before = used()
+    trading = Trading(kills)
+    crew, d, waits, moves = trading.crew, trading.dict, [], 0
+    for _ in range(3):
+        crew.start()
+    for _ in range(kills):
+        me = crew.kill_one()
+        moves, earlier = trading.check(), moves
+        assert moves >= earlier
+        waits.append((time.monotonic_ns() - crew.killed_at[me]) / 1e6)
+        crew.start()
+    assert crew.finish() == [0, 0, 0]
+    done = sum(tally.ended for tally in crew.tallies)
+    begun = sum(tally.begun for tally in crew.tallies)
+    assert begun <= done + kills
+    assert done <= trading.check() <= begun
+    assert done <= sum(d["amounts", n][2] for n in range(trading.ENTRIES)) <= begun
+    waits.sort()
+    median, worst = waits[len(waits) // 2], waits[-1]
+    print(
+        f"{kills} kills, {begun} moves; from each until all was read: "
+        f"{median=:.1f} ms, {worst=:.1f} ms"
+    )
+    if kills > 50:
+        assert median < 100
+    check_what_is_left(d, before)
+    del d, trading, crew
+    gc.collect()
+    assert used() == before
