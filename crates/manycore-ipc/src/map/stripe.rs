@@ -204,6 +204,21 @@ impl Map {
         }
         Ok(sum)
     }
+
+    /// How many values have been put in so far: where that is the same before and after a walk, what the walk found
+    /// empty was empty at the end, too.
+    ///
+    /// # Errors
+    /// As for [`Map::len`].
+    pub fn writes(&self, patience: &mut Patience<'_>) -> Result<u64, MapError> {
+        let mut sum = 0_u64;
+        for number in 0..STRIPES {
+            // Under the lock: what was put in before is counted.
+            let (open, _guard) = self.open(number, patience)?;
+            sum = sum.wrapping_add(open.stripe.serial.load(Relaxed));
+        }
+        Ok(sum)
+    }
 }
 
 impl Open<'_> {

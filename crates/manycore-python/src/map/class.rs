@@ -128,19 +128,16 @@ impl SharedMap {
         result.map_err(|error| errors::from_map(error, raised))
     }
 
-    /// Removes a key; its value.
+    /// Removes a key; its value. One that cannot be decoded stays.
     fn take<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let map = self.map()?;
-        let key = map
-            .key(key)
-            .map_err(|error| errors::from_map(error, None))?;
-        with_message(|message| {
-            let is_there = act(py, |it| map.remove(&key, When::Always, Some(message), it))?;
-            if !is_there {
+        loop {
+            let Some((value, serial)) = self.fetch(py, key)? else {
                 return Ok(None);
+            };
+            if self.remove(py, key, When::Unchanged(serial))? {
+                return Ok(Some(value));
             }
-            message::decode(py, self.hold.family(), message, 0).map(Some)
-        })
+        }
     }
 
     fn remove(&self, py: Python<'_>, key: &[u8], when: When) -> PyResult<bool> {
@@ -303,20 +300,25 @@ impl SharedMap {
     /// Raises:
     ///     KeyError: When there is none.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let map = self.map()?;
         let mut cursor = *self.popped();
-        let mut is_from_the_start = cursor == Cursor::default();
+        // What was set before the walk began, if it has begun at the start.
+        let mut before = None;
         loop {
-            let Some(key) = self.any_key(py, &mut cursor)? else {
-                if is_from_the_start {
-                    return Err(PyKeyError::new_err("popitem(): dictionary is empty"));
-                }
-                (cursor, is_from_the_start) = (Cursor::default(), true);
-                continue;
-            };
-            *self.popped() = cursor;
-            if let Some(value) = self.take(py, &key)? {
-                return Ok((key::decode(py, &key)?, value));
+            if cursor == Cursor::default() {
+                before = Some(act(py, |patience| map.writes(patience))?);
             }
+            while let Some(key) = self.any_key(py, &mut cursor)? {
+                *self.popped() = cursor;
+                if let Some(value) = self.take(py, &key)? {
+                    return Ok((key::decode(py, &key)?, value));
+                }
+            }
+            // Where nothing was set meanwhile, all that was passed is as empty as it was then.
+            if before.is_some() && before == Some(act(py, |patience| map.writes(patience))?) {
+                return Err(PyKeyError::new_err("popitem(): dictionary is empty"));
+            }
+            cursor = Cursor::default();
         }
     }
 
