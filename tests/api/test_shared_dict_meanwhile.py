@@ -1,7 +1,9 @@
 """A shared dict that is changed meanwhile: by others, or by what is run in between."""
 
 import contextlib
+import sys
 import threading
+import time
 
 import pytest
 
@@ -70,6 +72,38 @@ def test_popitem_finds_an_entry_as_long_as_there_is_one(d):
         for _ in range(20_000):
             key, value = d.popitem()
             d[key] = value
+
+
+@pytest.fixture
+def given_up_by_calls_alone():
+    """A thread keeps the interpreter until it calls something that can do without."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_other_threads_go_on_while_a_dict_is_cleared(d, given_up_by_calls_alone):
+    turns, is_over = [0], threading.Event()
+
+    def turn():
+        while not is_over.is_set():
+            turns[0] += 1
+            time.sleep(0)
+
+    def goes_on_meanwhile():
+        d.update((number, None) for number in range(50_000))
+        before = turns[0]
+        d.clear()
+        return turns[0] > before
+
+    other = threading.Thread(target=turn)
+    other.start()
+    try:
+        assert any(goes_on_meanwhile() for _ in range(20))
+    finally:
+        is_over.set()
+        other.join()
 
 
 class Clears:

@@ -90,6 +90,36 @@ def test_whoever_is_killed_the_others_go_on_with_whole_values(ctx, gate):
     assert used() == before
 
 
+FULL = """
+    import os, signal
+    import manycore
+
+    def hoard(ready):
+        mine = manycore.SharedDict(large=bytes(40_000_000))
+        ready.put(None)
+        signal.pause()
+
+    ctx = manycore.get_context("fork")
+    ready = ctx.SimpleQueue()
+    child = ctx.Process(target=hoard, args=(ready,))
+    child.start()
+    ready.get()
+    os.kill(child.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    d = manycore.SharedDict()
+    for number in range(600):
+        d[number] = "x" * 30_000
+    child.join()
+    print(len(d))
+"""
+
+
+def test_what_a_killed_one_had_makes_room_before_the_heap_counts_as_full(run_script, monkeypatch):
+    monkeypatch.setenv("MANYCORE_HEAP_LIMIT", "64M")
+    done = run_script(FULL)
+    assert (done.stdout, done.stderr) == ("600\n", "")
+
+
 class Trading:
     """Processes that move amounts within entries, count that, and replace values of all sizes."""
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::layout::{KEPT, STRIPES};
 use super::set::When;
-use super::stripe::{Key, Map, MapError, Open, Released};
+use super::stripe::{Freed, Key, Map, MapError, Open, Released};
 use super::table::{EMPTY, Found, GONE, Table};
 use crate::block::State;
 use crate::error::Corrupted;
@@ -23,28 +23,45 @@ impl Map {
         &self,
         key: &Key<'_>,
         when: When,
-        mut into: Option<&mut Message>,
+        into: Option<&mut Message>,
         patience: &mut Patience<'_>,
     ) -> Result<bool, MapError> {
+        let removed = self.try_remove(key, when, into, patience)?;
+        self.trim(removed.unwrap_or_default());
+        Ok(removed.is_some())
+    }
+
+    /// Removes a key and its value, and leaves the trimming to the caller. `None` if there is none.
+    ///
+    /// # Errors
+    /// As for [`Map::remove`].
+    #[inline]
+    pub fn try_remove(
+        &self,
+        key: &Key<'_>,
+        when: When,
+        mut into: Option<&mut Message>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<Freed>, MapError> {
         if let Some(into) = into.as_deref_mut() {
             into.clear();
         }
         let mut released = Released::default();
-        let outcome = {
+        let is_removed = {
             let (open, _guard) = self.open_for(key, patience)?;
             let Some(table) = open.table()? else {
-                return Ok(false);
+                return Ok(None);
             };
             let found = table.find(key)?.found;
             let found = found.filter(|it| when.is_true_of(Some(it)));
             if let Some(found) = &found {
                 open.take_out(&table, found, into, &mut released)?;
-                open.drop_if_empty(&table)?;
+                open.drop_if_empty(&table, &mut released)?;
             }
             found.is_some()
         };
-        self.finish(&released)?;
-        Ok(outcome)
+        let freed = self.finish(&released)?;
+        Ok(is_removed.then_some(freed))
     }
 
     /// Removes all entries, one stripe after the other.
@@ -58,7 +75,8 @@ impl Map {
                 let (open, _guard) = self.open(number, patience)?;
                 open.clear(&mut released)
             };
-            self.finish(&released)?;
+            let freed = self.finish(&released)?;
+            self.trim(freed);
             cleared?;
         }
         Ok(())
@@ -71,13 +89,14 @@ impl Open<'_> {
             return Ok(());
         };
         table.for_each(|found| self.take_out(&table, &found, None, released))?;
-        self.drop_if_empty(&table)
+        self.drop_if_empty(&table, released)
     }
 
     /// Gives a long table back that has no entries.
-    fn drop_if_empty(&self, table: &Table) -> Result<(), Corrupted> {
+    fn drop_if_empty(&self, table: &Table, released: &mut Released) -> Result<(), Corrupted> {
         if table.head.live.load(Relaxed) == 0 && table.len() > KEPT {
             self.replace_table(None)?;
+            released.has_freed = true;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use manycore_ipc::map::{Cursor, Got, Map, MapError, Set, When};
+use manycore_ipc::map::{Cursor, Freed, Got, Map, MapError, Set, When};
 use manycore_ipc::ring::Message;
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Hold, Kind};
@@ -42,6 +42,14 @@ pub(super) fn act<R: Send>(
             result.map_err(|error| errors::from_map(error, raised))
         }
         result => result.map_err(|error| errors::from_map(error, None)),
+    }
+}
+
+/// Gives memory back, if that is due, without the interpreter.
+#[inline]
+fn trim(py: Python<'_>, map: &Map, freed: Freed) {
+    if freed.is_any() {
+        py.detach(|| map.trim(freed));
     }
 }
 
@@ -93,8 +101,10 @@ impl SharedMap {
         match map.try_get(&key, &[], message, &mut at_once) {
             Ok(Got::Done(serial)) => Ok(serial),
             Ok(Got::NeedsBlocks(_)) | Err(MapError::Busy) => {
-                let get = |patience: &mut Patience<'_>| map.get(&key, message, patience);
-                let (result, raised) = detached(py, Deadline::NEVER, get);
+                let family = self.hold.family();
+                let (result, raised) = detached(py, Deadline::NEVER, |patience| {
+                    family.with_room(MapError::is_full, || map.get(&key, message, patience))
+                });
                 result.map_err(|error| errors::from_map(error, raised))
             }
             Err(error) => Err(errors::from_map(error, None)),
@@ -115,7 +125,10 @@ impl SharedMap {
             let mut go_on = || true;
             let mut at_once = Patience::new(Deadline::PASSED, &mut go_on);
             match map.try_set(&key, &plain, when, &mut None, &mut at_once) {
-                Ok(Set::Done) => return Ok(true),
+                Ok(Set::Done(freed)) => {
+                    trim(py, &map, freed);
+                    return Ok(true);
+                }
                 Ok(Set::Refused) => return Ok(false),
                 Ok(Set::NeedsTable(_)) | Err(MapError::Busy) => {}
                 Err(error) => return Err(errors::from_map(error, None)),
@@ -145,7 +158,9 @@ impl SharedMap {
         let key = map
             .key(key)
             .map_err(|error| errors::from_map(error, None))?;
-        act(py, |patience| map.remove(&key, when, None, patience))
+        let removed = act(py, |patience| map.try_remove(&key, when, None, patience))?;
+        trim(py, &map, removed.unwrap_or_default());
+        Ok(removed.is_some())
     }
 
     /// The key of some entry, from a place on.
@@ -304,6 +319,7 @@ impl SharedMap {
         let mut cursor = *self.popped();
         // What was set before the walk began, if it has begun at the start.
         let mut before = None;
+        let mut missed = (Vec::new(), 0, 0);
         loop {
             if cursor == Cursor::default() {
                 before = Some(act(py, |patience| map.writes(patience))?);
@@ -312,6 +328,17 @@ impl SharedMap {
                 *self.popped() = cursor;
                 if let Some(value) = self.take(py, &key)? {
                     return Ok((key::decode(py, &key)?, value));
+                }
+                // Others have removed it; or, if it is met again and again and nothing was set, it is damaged.
+                let writes = act(py, |patience| map.writes(patience))?;
+                missed = match missed {
+                    (again, the_same, times) if again == key && the_same == writes => {
+                        (key, writes, times + 1)
+                    }
+                    _ => (key, writes, 0),
+                };
+                if missed.2 > 1 {
+                    return Err(errors::corrupted("a dict's entry is not found by its key"));
                 }
             }
             // Where nothing was set meanwhile, all that was passed is as empty as it was then.
@@ -325,12 +352,13 @@ impl SharedMap {
     /// Removes all entries that are there.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let map = self.map()?;
-        act(py, |patience| map.clear(patience))
+        let (result, raised) = detached(py, Deadline::NEVER, |patience| map.clear(patience));
+        result.map_err(|error| errors::from_map(error, raised))
     }
 
     /// Adds `by` to the value of `key` and returns the sum; a key without a value counts from `initial`. What others
     /// add at the same time is not lost.
-    #[pyo3(signature = (key, by=None, initial=None))]
+    #[pyo3(signature = (key, by=None, initial=None), text_signature = "($self, key, by=1, initial=0)")]
     fn incr<'py>(
         &self,
         key: &Bound<'py, PyAny>,
