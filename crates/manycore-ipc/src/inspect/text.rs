@@ -158,10 +158,13 @@ impl Report {
             Detail::Map => write!(f, "there")?,
             Detail::Other(_) => {}
         }
-        write!(f, "; known to {}", self.processes(&thing.holders))?;
+        match &thing.holders[..] {
+            [] => write!(f, "; known to nobody")?,
+            holders => write!(f, "; known to {}", self.processes(holders))?,
+        }
         match thing.in_flight {
             0 => writeln!(f),
-            messages => writeln!(f, " and {messages} messages"),
+            times => writeln!(f, "; {times} times in messages or dicts"),
         }
     }
 
