@@ -84,7 +84,7 @@ pub struct TableHead {
     pub(super) live_bytes: Word64,
     /// The record that is being written, if it has blocks; zero for none.
     pub(super) pending: Word64,
-    /// The record whose blocks are being freed or taken over; zero for none.
+    /// The record whose blocks are being freed; zero for none.
     pub(super) retired: Word64,
     spare: Word64,
 }

@@ -158,7 +158,7 @@ impl SharedMap {
         let key = map
             .key(key)
             .map_err(|error| errors::from_map(error, None))?;
-        let removed = act(py, |patience| map.try_remove(&key, when, None, patience))?;
+        let removed = act(py, |patience| map.try_remove(&key, when, patience))?;
         trim(py, &map, removed.unwrap_or_default());
         Ok(removed.is_some())
     }

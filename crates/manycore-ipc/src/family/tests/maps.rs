@@ -96,11 +96,10 @@ pub(super) fn get(family: &'static Family, hold: &Hold, key: &[u8]) -> Option<u8
     Some(unpack(family, &message))
 }
 
-pub(super) fn take(family: &'static Family, hold: &Hold, key: &[u8]) -> Option<u8> {
-    let (map, mut message) = (hold.map().expect("a map"), Message::default());
+pub(super) fn remove(hold: &Hold, key: &[u8]) -> bool {
+    let map = hold.map().expect("a map");
     let key = map.key(key).expect("short");
-    let taken = patiently(|it| map.remove(&key, When::Always, Some(&mut message), it));
-    taken.expect("sound").then(|| unpack(family, &message))
+    patiently(|it| map.remove(&key, When::Always, it)).expect("sound")
 }
 
 /// All keys, each of which is there once and has a value, and as many as the map says.
@@ -166,13 +165,6 @@ fn tables(hold: &Hold) -> Vec<u32> {
     let map = hold.map().expect("a map");
     let stripes = map.body.stripes.iter();
     stripes.map(|stripe| stripe.page_of_table()).collect()
-}
-
-fn remove(hold: &Hold) {
-    let map = hold.map().expect("a map");
-    let key = map.key(b"a").expect("short");
-    let removed = patiently(|it| map.remove(&key, When::Always, None, it));
-    assert_eq!(removed, Ok(true));
 }
 
 /// The change that other keys do not survive either.
@@ -243,16 +235,9 @@ const CHANGES: &[Change] = &[
         new: Some(1),
     },
     Change {
-        name: "take",
-        before: a_value_with_everything,
-        run: |family, map, _| assert_eq!(take(family, map, b"a"), Some(1)),
-        old: Some(1),
-        new: None,
-    },
-    Change {
         name: "remove",
         before: a_value_with_everything,
-        run: |_, map, _| remove(map),
+        run: |_, map, _| assert!(remove(map, b"a")),
         old: Some(1),
         new: None,
     },
@@ -271,16 +256,9 @@ const CHANGES: &[Change] = &[
         new: Some(1),
     },
     Change {
-        name: "take a value that has handles alone",
-        before: a_value_with_a_handle,
-        run: |family, map, _| assert_eq!(take(family, map, b"a"), Some(1)),
-        old: Some(1),
-        new: None,
-    },
-    Change {
         name: "remove a value that has handles alone",
         before: a_value_with_a_handle,
-        run: |_, map, _| remove(map),
+        run: |_, map, _| assert!(remove(map, b"a")),
         old: Some(1),
         new: None,
     },
@@ -294,9 +272,9 @@ const CHANGES: &[Change] = &[
         new: None,
     },
     Change {
-        name: "take the last entry of a long table",
+        name: "remove the last entry of a long table",
         before: a_long_table,
-        run: |family, map, _| assert_eq!(take(family, map, b"a"), Some(1)),
+        run: |_, map, _| assert!(remove(map, b"a")),
         old: Some(1),
         new: None,
     },
@@ -310,7 +288,7 @@ fn go_on(family: &'static Family, map: &Hold, cleans_first: bool) {
     get(family, map, b"a");
     set(family, map, b"b", 3, 1, &[]);
     keys(family, map);
-    take(family, map, b"b");
+    remove(map, b"b");
     family.reap_dead(true);
     family.free_buried().expect("sound");
 }
@@ -348,7 +326,8 @@ fn round(world: &World, change: &Change, first: u64, second: u64) -> (bool, bool
     assert!(is_kept || change.name == CLEAR, "{known:?} {what}");
     assert!(known.len() <= 3, "{known:?} {what}");
     set(me, &map, b"a", 5, 1, &[inner.handle()]);
-    assert_eq!(take(me, &map, b"a"), Some(5), "{what}");
+    assert_eq!(get(me, &map, b"a"), Some(5), "{what}");
+    assert!(remove(&map, b"a"), "{what}");
     let handle = inner.handle();
     drop(inner);
     // What is in this value lives, though nobody else has it by now.

@@ -92,11 +92,11 @@ impl World {
     }
 
     fn remove(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let (map, mut message) = (self.map(), Message::default());
+        let (map, found) = (self.map(), self.get(key));
         let key = map.key(key).expect("short");
-        patiently(|patience| map.remove(&key, When::Always, Some(&mut message), patience))
-            .expect("sound")
-            .then(|| self.payload(message))
+        let removed = patiently(|patience| map.remove(&key, When::Always, patience));
+        assert_eq!(removed, Ok(found.is_some()));
+        found.map(|it| it.1)
     }
 
     /// The payload of a message, behind the bytes of its blocks.
@@ -155,7 +155,7 @@ fn a_value_is_set_only_in_the_case_that_was_asked_for() {
     );
     let map = world.map();
     let key = map.key(b"a").expect("short");
-    let removed = patiently(|it| map.remove(&key, When::Unchanged(serial), None, it));
+    let removed = patiently(|it| map.remove(&key, When::Unchanged(serial), it));
     assert_eq!(removed, Ok(false));
     assert_eq!(world.get(b"a").expect("set").1, b"1");
 }
@@ -186,7 +186,7 @@ fn keys_with_the_same_hash_are_different_keys() {
     (0..40).for_each(|n| set(n, &[n as u8]));
     for n in (0..40).step_by(2) {
         assert_eq!(
-            patiently(|it| map.remove(&key(n), When::Always, None, it)),
+            patiently(|it| map.remove(&key(n), When::Always, it)),
             Ok(true)
         );
     }

@@ -26,8 +26,7 @@ fn use_it(world: &World) -> Result<(), MapError> {
             .for_each(|&it| world.family.discard(it));
         outcome = outcome.and(set).and(got);
         if n % 3 == 0 {
-            outcome =
-                outcome.and(patiently(|it| map.remove(&key, When::Always, None, it)).map(drop));
+            outcome = outcome.and(patiently(|it| map.remove(&key, When::Always, it)).map(drop));
         }
     }
     let (mut cursor, mut all) = (Cursor::default(), Vec::new());
