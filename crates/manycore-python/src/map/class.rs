@@ -3,6 +3,7 @@
 //! What Python does with values (encoding, decoding, comparing, adding) is done with no lock held: a value has a
 //! number, and what was made of it is put in if that is still its number.
 
+use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
 use manycore_ipc::map::{Cursor, Freed, Got, Map, MapError, Set, When};
@@ -21,6 +22,9 @@ use crate::family::{self, Parts};
 use crate::message::{self, Encoded};
 use crate::queue::with_message;
 use crate::wait::detached;
+
+/// Space of this length is kept for the next key.
+const KEPT: usize = 4 << 10;
 
 /// A map from keys to values that all processes of a family share.
 #[pyclass(subclass, frozen, mapping, module = "manycore._engine")]
@@ -53,11 +57,21 @@ fn trim(py: Python<'_>, map: &Map, freed: Freed) {
     }
 }
 
+thread_local! {
+    /// Space for a key that is used again: another one than that of values, which are encoded meanwhile.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Runs `f` with the bytes of a key.
+#[inline]
 fn with_key<R>(key: &Bound<'_, PyAny>, f: impl FnOnce(&[u8]) -> PyResult<R>) -> PyResult<R> {
-    let mut encoded = Encoded::new(); // for its space, which is used again
-    key::encode(key, &mut encoded.payload)?;
-    f(&encoded.payload)
+    let mut bytes = SPARE.take();
+    bytes.clear();
+    let result = key::encode(key, &mut bytes).and_then(|()| f(&bytes));
+    if bytes.capacity() <= KEPT {
+        SPARE.set(bytes);
+    }
+    result
 }
 
 impl SharedMap {
