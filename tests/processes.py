@@ -65,6 +65,11 @@ def describe(pid: int) -> str:
         return f"{pid} (gone)"
 
 
+def keepers_of_names() -> list[int]:
+    """The ids of those below this process that take names of shared memory away."""
+    return [pid for pid in descendants() if "_names._main" in describe(pid)]
+
+
 def children_of_ours() -> set[int]:
     """The ids of the direct children of this process."""
     return {pid for pid in descendants() if _parent(pid) == os.getpid()}

@@ -1,5 +1,6 @@
 """What tests run in other processes: importable, so that `spawn` can name it."""
 
+import ctypes
 import faulthandler
 import itertools
 import multiprocessing
@@ -14,6 +15,7 @@ from queue import Empty
 
 import manycore
 import watchdog
+from manycore import reduction
 
 watchdog.watch_child()
 
@@ -35,6 +37,13 @@ def answer_squares(questions, answers):
         answers.put(number * number)
 
 
+def write_to_descriptor(connection, text):
+    descriptor = reduction.recv_handle(connection)
+    os.write(descriptor, text)
+    connection.send(None)
+    connection.recv()
+
+
 def add(a, b):
     return a + b
 
@@ -51,6 +60,10 @@ def fail_on(bad, value):
     if value == bad:
         raise ValueError(f"{value} is bad")
     return value
+
+
+class Weighty:
+    """Something to be kept alive, or not."""
 
 
 class PickyError(Exception):
@@ -449,13 +462,48 @@ def open_and_write(cls, name, data, at):
 
 
 def look_up(shared, index):
-    """An item of a table; whether it could be written; and which table it was, and where."""
+    """An item of a table; whether it could be written."""
     table = shared.value["table"]
-    return int(table[index]), table.flags.writeable, (os.getpid(), id(table))
+    return int(table[index]), table.flags.writeable
+
+
+class CountsDecoding:
+    """Counts how often it was decoded in this process."""
+
+    times = 0
+
+    def __reduce__(self):
+        return _decoded_again, ()
+
+
+def _decoded_again():
+    CountsDecoding.times += 1
+    return CountsDecoding()
+
+
+_kept = []
+
+
+def keep(obj):
+    """For as long as this process lives."""
+    _kept.append(obj)
+
+
+def times_decoded(shared):
+    assert isinstance(shared.value, CountsDecoding)
+    return os.getpid(), CountsDecoding.times
 
 
 def set_value(value, new):
     value.value = new
+
+
+class OursFirst(ctypes.c_int):
+    """A type of which manycore shares an object first, and then the standard library."""
+
+
+class TheirsFirst(ctypes.c_int):
+    """The other way round."""
 
 
 # Pools

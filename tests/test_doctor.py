@@ -130,6 +130,37 @@ def test_a_process_without_a_family_is_named():
         doctor.report(other.pid)
 
 
+@pytest.mark.parametrize("pid", [0, 2**31, 2**40, 10**30])
+def test_a_number_that_no_process_has_is_one_line_of_an_error(pid):
+    with pytest.raises(ProcessLookupError, match=rf"{pid}.*no such process"):
+        doctor.report(pid)
+    done = ask(pid)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"manycore: process {pid} cannot" in done.stderr
+
+
+SCRIBBLED = """
+    import os, sys
+    from manycore import Lock, _engine
+    lock = Lock()
+    heap = _engine.heap_fd()
+    os.pwrite(heap, b"\\xff" * 1024, 4096 + (1 << 20))  # the first object
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_memory_that_was_scribbled_on_is_one_line_of_an_error(run_script):
+    with run_script.start(SCRIBBLED) as script:
+        pid = int(script.stdout.readline())
+        done = ask(pid)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert "manycore: shared memory is corrupted" in done.stderr
+        with pytest.raises(manycore.Corrupted):
+            doctor.report(pid)
+        script.kill()
+
+
 def test_the_command_says_how_it_is_used():
     done = subprocess.run(
         [sys.executable, "-m", "manycore", "--help"], capture_output=True, text=True

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from manycore import __version__, doctor
+from manycore.errors import ProcessError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except OSError as error:
+    except (OSError, ProcessError) as error:
         print(f"manycore: {error}", file=sys.stderr)
         return 1
     return 0

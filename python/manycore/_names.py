@@ -14,6 +14,7 @@ there is one, and no process has a descriptor of it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import selectors
@@ -41,8 +42,20 @@ _PROGRAM = (
     "from manycore import _names; _names._main({listener}, {heap})"
 )
 
-_noted: dict[Identity, str] = {}
+_FEWEST = 64
+
+
+@dataclasses.dataclass
+class _Note:
+    name: str
+    is_linked: bool  # whether there is, or was, a file of that name
+
+
+_noted: dict[Identity, _Note] = {}
 """What this process has told, for a keeper that has to be started anew."""
+
+_most = _FEWEST
+"""So many notes, and it is looked which of them are of names that others have taken away."""
 
 
 def identity(file: os.stat_result) -> Identity:
@@ -50,35 +63,78 @@ def identity(file: os.stat_result) -> Identity:
     return file.st_dev, file.st_ino
 
 
-def note(file: Identity, name: str) -> None:
+def note(file: Identity, name: str, *, is_linked: bool = False) -> None:
     """Has a name taken away when the last process of this family has ended.
+
+    Args:
+        file: What the name leads to, or is going to: then `linked` says when it does.
+        name: The name.
+        is_linked: Whether it leads there already.
 
     Raises:
         OSError: When no keeper can be started.
     """
-    _noted[file] = name
-    starts = 0
-    for _ in range(_TRIES):
-        if _tell(_message(b"+", file, name)):
-            return
-        if starts == _STARTS:
-            break
-        if _start():
-            starts += 1
-            for other in list(_noted.items()):
-                _tell(_message(b"+", *other))
-    del _noted[file]
-    raise OSError(errno.ECHILD, "the process that takes names of shared memory away does not start")
+    global _most
+    if len(_noted) >= _most:
+        _prune()
+        _most = max(_FEWEST, 2 * len(_noted))
+    _noted[file] = _Note(name, is_linked)
+    try:
+        _tell_or_start(_message(b"+", file, name))
+    except BaseException:
+        _noted.pop(file, None)
+        raise
+
+
+def linked(file: Identity) -> None:
+    """The name leads to the file from now on."""
+    if file in _noted:
+        _noted[file].is_linked = True
 
 
 def forget(file: Identity) -> None:
     """Leaves a name to itself."""
     _noted.pop(file, None)
-    _tell(_message(b"-", file))
+    if _engine.has_family():  # else there is no keeper
+        _tell(_message(b"-", file))
+
+
+def _prune() -> None:
+    """Drops the notes of names that others have taken away."""
+    for file, noted in list(_noted.items()):
+        if noted.is_linked and not _leads_to(noted.name, file):
+            _noted.pop(file, None)
+
+
+def _tell_or_start(message: bytes) -> None:
+    starts = 0
+    for _ in range(_TRIES):
+        if _tell(message):
+            return
+        if starts == _STARTS:
+            break
+        if _start():
+            starts += 1
+            _prune()
+            for file, noted in list(_noted.items()):
+                _tell(_message(b"+", file, noted.name))
+    raise OSError(errno.ECHILD, "the process that takes names of shared memory away does not start")
 
 
 def _message(verb: bytes, file: Identity, name: str = "") -> bytes:
     return b"%s%d %d %s" % (verb, *file, os.fsencode(name))
+
+
+def _read(message: bytes) -> tuple[bytes, Identity, str]:
+    """What a message says.
+
+    Raises:
+        ValueError: When it says nothing.
+    """
+    verb, (device, inode, name) = message[:1], message[1:].split(b" ", 2)
+    if verb not in (b"+", b"-") or b"\0" in name:
+        raise ValueError("a message about a name says neither + nor -")
+    return verb, (int(device), int(inode)), os.fsdecode(name)
 
 
 def _address() -> bytes:
@@ -170,7 +226,11 @@ class Keeper:
                     return True
 
     def _accept(self) -> None:
-        line, _ = self._listener.accept()
+        try:
+            line, _ = self._listener.accept()
+        except OSError:  # who asked is gone, or there are too many descriptors for now
+            time.sleep(_PAUSE)
+            return
         who = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         if struct.unpack("3i", who)[1] == os.getuid():
             self._selector.register(line, selectors.EVENT_READ)
@@ -180,14 +240,11 @@ class Keeper:
     def _answer(self, line: socket.socket) -> bool:
         """Does what a message says; whether it was one."""
         self._selector.unregister(line)
-        with line, contextlib.suppress(OSError):  # who asked may have been killed
-            message = line.recv(_LONGEST)
-            if not message:
-                return False
-            device, inode, name = message[1:].split(b" ", 2)
-            file = int(device), int(inode)
-            if message[:1] == b"+":
-                self._names[file] = os.fsdecode(name)
+        # Who asked may have been killed, or be none of ours.
+        with line, contextlib.suppress(OSError, ValueError):
+            verb, file, name = _read(line.recv(_LONGEST))
+            if verb == b"+":
+                self._names[file] = name
             else:
                 self._names.pop(file, None)
             line.send(_DONE)
@@ -213,7 +270,13 @@ def _watch_another() -> int | None:
 
 
 def _take_away(file: Identity, name: str) -> None:
-    path = _FOLDER + name
     with contextlib.suppress(OSError):
-        if identity(os.stat(path, follow_symlinks=False)) == file:
-            os.unlink(path)
+        if _leads_to(name, file):
+            os.unlink(_FOLDER + name)
+
+
+def _leads_to(name: str, file: Identity) -> bool:
+    try:
+        return identity(os.stat(_FOLDER + name, follow_symlinks=False)) == file
+    except FileNotFoundError:
+        return False

@@ -38,6 +38,7 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
         *,
         items: int = 1,
         chunk: int = 1,
+        resend: Callable[[int, int], None] | None = None,
         name: str | None = None,
     ) -> None:
         self._pool = pool
@@ -48,7 +49,7 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
             -(-items // chunk),
             chunk,
             on_done=self._call_back if has_callbacks else None,
-            resend=self._resend,
+            resend=resend,
             name=name,
         )
         if items == 0 and has_callbacks:
@@ -60,9 +61,6 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
             _call(self._callbacks[0], self._value())
         else:
             _call(self._callbacks[1], error)
-
-    def _resend(self, task: int, item: int) -> None:
-        """Hands out what is left of a task whose worker died at an item of it: here nothing is."""
 
     def _value(self) -> Any:
         return self._job.results[0]
@@ -114,41 +112,70 @@ class MapResult(ApplyResult):
         pool: Pool,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
-        head: bytes,
-        items: list[Any],
-        chunk: int,
-        star: bool,
+        chunks: Chunks,
         name: str | None,
     ) -> None:
-        self._tasks = (head, items, chunk, star)
-        self._chunks = -(-len(items) // chunk)
-        self._rests: list[list[Any]] = []  # of chunks whose worker died: tasks behind the chunks
-        super().__init__(pool, callback, error_callback, items=len(items), chunk=chunk, name=name)
-
-    def _send(self, start: int, most_open: int) -> int:
-        """Hands out items from `start` on; the first that was not handed out."""
-        head, items, chunk, star = self._tasks
-        task = start // chunk
-        return self._pool._crew.map(self._job, head, items, start, chunk, star, most_open, task)
-
-    def _resend(self, task: int, item: int) -> None:
-        rest = self._items_of(task)[item + 1 :]
-        if rest:
-            head, _, chunk, star = self._tasks
-            number = self._chunks + len(self._rests)
-            self._rests.append(rest)
-            self._job.extend(1)
-            self._pool._crew.map(self._job, head, rest, 0, chunk, star, 1 << 62, number)
-
-    def _items_of(self, task: int) -> list[Any]:
-        """What a task consists of: a chunk, or a rest, whose worker may die, too."""
-        _, items, chunk, _ = self._tasks
-        if task < self._chunks:
-            return items[task * chunk : (task + 1) * chunk]
-        return self._rests[task - self._chunks]
+        super().__init__(
+            pool,
+            callback,
+            error_callback,
+            items=len(chunks.items),
+            chunk=chunks.chunk,
+            resend=chunks.resend,
+            name=name,
+        )
+        chunks.job = self._job
 
     def _value(self) -> Any:
         return self._job.results
+
+
+class Chunks:
+    """The items of a map: the tasks that a job consists of.
+
+    The job refers to it until it is done, and nobody does afterwards, so that no item outlives
+    the work on it.
+    """
+
+    job: _engine.Job
+
+    def __init__(
+        self, crew: _engine.Crew, head: bytes, items: list[Any], chunk: int, *, star: bool
+    ) -> None:
+        self._crew = crew
+        self._head = head
+        self.items = items
+        self.chunk = chunk
+        self._star = star
+        self._rests: list[list[Any]] = []  # of chunks whose worker died: tasks behind the chunks
+
+    def send(self, start: int, most_open: int) -> int:
+        """Hands out items from `start` on; the first that was not handed out."""
+        return self._hand_out(self.items, start, most_open, start // self.chunk)
+
+    def resend(self, task: int, item: int) -> None:
+        """Hands out what is left of a task whose worker died at an item of it."""
+        rest = self._items_of(task)[item + 1 :]
+        if rest:
+            number = self._count + len(self._rests)
+            self._rests.append(rest)
+            self.job.extend(1)
+            self._hand_out(rest, 0, 1 << 62, number)
+
+    def _hand_out(self, items: list[Any], start: int, most_open: int, task: int) -> int:
+        return self._crew.map(
+            self.job, self._head, items, start, self.chunk, self._star, most_open, task
+        )
+
+    @property
+    def _count(self) -> int:
+        return -(-len(self.items) // self.chunk)
+
+    def _items_of(self, task: int) -> list[Any]:
+        """What a task consists of: a chunk, or a rest, whose worker may die, too."""
+        if task < self._count:
+            return self.items[task * self.chunk : (task + 1) * self.chunk]
+        return self._rests[task - self._count]
 
 
 class IMapIterator:

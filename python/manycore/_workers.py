@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
+from multiprocessing.connection import wait
 from typing import Any
 
 from manycore import _engine
@@ -139,11 +141,11 @@ class Workers:
             processes = self.processes
             for process in processes:
                 process.terminate()
+            end = time.monotonic() + _PATIENCE
             for process in processes:
-                process.join(_PATIENCE)
-                if process.exitcode is None:
+                if not wait([process.sentinel], max(end - time.monotonic(), 0.0)):
                     process.kill()
-                    process.join()
+                process.join()  # without arguments: a context may have processes of its own kind
             self._rows.clear()
             self._leaving.clear()
 

@@ -35,10 +35,6 @@ class BaseContext(_context.BaseContext):
     `Manager` is the standard library's, made for this context; all else is the engine's.
     """
 
-    def _standard(self) -> Any:
-        """The standard library's context of the same start method."""
-        return _context._default_context.get_context(self.get_start_method())
-
     def Condition(self, lock: Any = None) -> Any:
         """A lock, and those who wait to be notified of a change to what it guards."""
         from manycore.synchronize import Condition

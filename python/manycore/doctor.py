@@ -12,7 +12,8 @@ def report(pid: int) -> str:
 
     It reads the program's shared memory and what the kernel tells of its threads. Nothing is
     written and nobody is stopped, so it can be used on a program that works, hangs or is stopped.
-    What threads wait for takes the rights to debug them.
+    What threads wait for takes the rights to debug them. The program's memory stays mapped here
+    once it was looked at, which costs address space only.
 
     Args:
         pid: Any process of the program.
@@ -23,6 +24,11 @@ def report(pid: int) -> str:
     Raises:
         ProcessLookupError: When there is no such process, or it has not used manycore so far.
         PermissionError: When this user may not look at it.
-        OSError: When it runs another version of manycore.
+        OSError: When it runs another version of manycore, or in another PID namespace.
+        Corrupted: When the program's shared memory was scribbled on.
     """
-    return _engine.inspect(pid)
+    try:
+        return _engine.inspect(pid)
+    except OverflowError:
+        text = f"process {pid} cannot be looked at: there is no such process"
+        raise ProcessLookupError(text) from None

@@ -29,6 +29,7 @@ from manycore._keeper import Keeper
 from manycore._results import (
     ApplyResult,
     AsyncResult,
+    Chunks,
     IMapIterator,
     IMapUnorderedIterator,
     MapResult,
@@ -206,10 +207,11 @@ class Pool(_pool.Pool):
         head = self._begin(func)
         items = iterable if type(iterable) is list else list(iterable)
         chunk = self._chunk_for(len(items), chunksize)
-        result = MapResult(self, None, None, head, items, chunk, star, _name(func))
+        chunks = Chunks(self._crew, head, items, chunk, star=star)
+        result = MapResult(self, None, None, chunks, _name(func))
         job, crew, sent = result._job, self._crew, 0
         while sent < len(items):
-            sent = result._send(sent, _MOST_OPEN)
+            sent = chunks.send(sent, _MOST_OPEN)
             if sent < len(items) and not crew.collect():
                 self._pause(job, crew.open // 2, None)
         results: list[Any] = result.get()
@@ -250,8 +252,9 @@ class Pool(_pool.Pool):
         head = self._begin(func)
         items = list(iterable)
         chunk = self._chunk_for(len(items), chunksize)
-        result = MapResult(self, callback, error_callback, head, items, chunk, star, _name(func))
-        result._send(0, 1 << 62)
+        chunks = Chunks(self._crew, head, items, chunk, star=star)
+        result = MapResult(self, callback, error_callback, chunks, _name(func))
+        chunks.send(0, 1 << 62)
         self._need_keeper(callback, error_callback)
         return result
 

@@ -6,10 +6,12 @@ ended, however it ended; see `_names`. A process that only opens the memory has 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
 import types
+from collections.abc import Iterator
 from multiprocessing import shared_memory as _shared_memory
 from typing import Any
 
@@ -46,6 +48,7 @@ class SharedMemory(_shared_memory.SharedMemory):
     """
 
     _mode: int
+    _made: _names.Identity | None = None  # the file, if this is who made it
 
     def __init__(
         self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True
@@ -60,8 +63,10 @@ class SharedMemory(_shared_memory.SharedMemory):
         elif name is None:
             raise ValueError("'name' can only be None if create=True")
         else:
-            self._name = "/" + _checked(name)
-            self._fd = os.open(_path(self._name), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            given = "/" + name
+            with _errors_about(given):
+                self._fd = os.open(_path(given), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._name = given
         try:
             self._size = os.fstat(self._fd).st_size
             self._mmap = mmap.mmap(self._fd, self._size)
@@ -73,13 +78,16 @@ class SharedMemory(_shared_memory.SharedMemory):
 
     def _create(self, name: str | None, size: int) -> None:
         while True:
-            self._name = "/" + _checked(_shared_memory._make_filename() if name is None else name)  # type: ignore[attr-defined]
+            given = _shared_memory._make_filename() if name is None else "/" + name  # type: ignore[attr-defined]
             try:
-                self._fd = _create(self._name, size, self._mode, self._track)
+                with _errors_about(given):
+                    self._fd = _create(_file_of(given), size, self._mode, self._track)
             except FileExistsError:
                 if name is not None:
                     raise
             else:
+                self._name = given
+                self._made = _names.identity(os.fstat(self._fd))
                 return
 
     def unlink(self) -> None:
@@ -89,23 +97,40 @@ class SharedMemory(_shared_memory.SharedMemory):
             FileNotFoundError: When the name is gone already.
         """
         if self._name:
-            path = _path(self._name)
-            identity = _names.identity(os.stat(path, follow_symlinks=False))
-            os.unlink(path)
-            _names.forget(identity)
+            try:
+                with _errors_about(self._name):
+                    path = _path(self._name)
+                    found = _names.identity(os.stat(path, follow_symlinks=False))
+                    os.unlink(path)
+            except FileNotFoundError:
+                if self._made is not None:  # and others have taken its name away
+                    _names.forget(self._made)
+                raise
+            for file in {found, self._made or found}:
+                _names.forget(file)
 
 
-def _checked(name: str) -> str:
+def _file_of(name: str) -> str:
+    """The name of a file, behind one slash: there may be more before what the program calls it."""
     name = name.lstrip("/")
-    if not name or "/" in name or "\0" in name:
-        raise OSError(
-            errno.EINVAL, "a name of shared memory is a file's name, without a folder", name
-        )
-    return name
+    if not name or "/" in name:
+        raise OSError(errno.EINVAL, "a name of shared memory is a file's name, without a folder")
+    return "/" + name
 
 
 def _path(name: str) -> str:
-    return _FOLDER + name
+    return _FOLDER + _file_of(name)
+
+
+@contextlib.contextmanager
+def _errors_about(name: str) -> Iterator[None]:
+    """Errors name what the program called it, as those of `shm_open` do, and not a file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # it has a text of its own
+            raise
+        raise OSError(error.errno, error.strerror, name) from None
 
 
 def _create(name: str, size: int, mode: int, track: bool) -> int:
@@ -141,6 +166,7 @@ def _link(fd: int, name: str, track: bool) -> bool:
         if error.errno not in _NO_NAMELESS:
             raise
         return False
+    _names.linked(identity)
     return True
 
 
@@ -149,13 +175,16 @@ def _create_named(name: str, size: int, mode: int, track: bool) -> int:
     fd = os.open(
         _path(name), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, mode
     )
+    identity = _names.identity(os.fstat(fd))
     try:
         if track:
-            _names.note(_names.identity(os.fstat(fd)), name)
+            _names.note(identity, name, is_linked=True)
         os.ftruncate(fd, size)
     except BaseException:
         os.unlink(_path(name))
         os.close(fd)
+        if track:
+            _names.forget(identity)
         raise
     return fd
 
@@ -165,6 +194,7 @@ def _with_our_memory(function: Any) -> Any:
     names = {**vars(_shared_memory), "SharedMemory": SharedMemory}
     ours = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)
     ours.__kwdefaults__ = function.__kwdefaults__
+    ours.__qualname__ = function.__qualname__
     return ours
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable
+from multiprocessing import heap
 from multiprocessing import sharedctypes as _sharedctypes
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.sharedctypes import typecode_to_type  # type: ignore[attr-defined]
@@ -47,6 +49,13 @@ def _lay_over(type_: Any, memory: _engine.Memory) -> Any:
     return obj
 
 
+def _memory_of(obj: Any) -> _engine.Memory | None:
+    """The shared memory that a ctypes object lies in, if it is ours: a copy only has its name."""
+    memory = getattr(obj, "_wrapper", None)
+    is_there = isinstance(memory, _engine.Memory) and ctypes.addressof(obj) == memory.address
+    return memory if is_there else None
+
+
 def _spec(obj: Any) -> tuple[Any, int | None]:
     """The type of a ctypes object in a form that can be pickled: arrays by item type and length."""
     type_: Any = type(obj)
@@ -55,11 +64,22 @@ def _spec(obj: Any) -> tuple[Any, int | None]:
     return type_, None
 
 
-def _reduce_raw(obj: Any) -> tuple[Any, ...]:
-    memory = getattr(obj, "_wrapper", None)
-    if not isinstance(memory, _engine.Memory):
-        return _sharedctypes.reduce_ctype(obj)  # type: ignore[no-any-return, attr-defined]
-    return _rebuild_raw, (*_spec(obj), memory.handle)
+_reduce_standard: Any = _sharedctypes.reduce_ctype  # type: ignore[attr-defined]
+
+
+def _reduce_raw(obj: Any) -> Any:
+    """The reducer of each type that there are shared objects of, whosever they are."""
+    memory = _memory_of(obj)
+    if memory is not None:
+        return _rebuild_raw, (*_spec(obj), memory.handle)
+    if isinstance(getattr(obj, "_wrapper", None), heap.BufferWrapper):
+        return _reduce_standard(obj)
+    return obj.__reduce_ex__(2)  # as if its type had no reducer: it is in no shared memory
+
+
+# The standard library registers its reducer for a type whenever it makes an object of that, so also
+# behind ours. What it registers from now on is ours, which leaves its objects to its own.
+_sharedctypes.reduce_ctype = _reduce_raw  # type: ignore[attr-defined]
 
 
 def _rebuild_raw(type_: Any, length: int | None, handle: Handle) -> Any:
@@ -143,10 +163,17 @@ class SynchronizedBase(_engine.Guarded, _sharedctypes.SynchronizedBase):  # type
         own: Any = lock or RLock()
         super().__init__(obj, own, ctx)
         is_value = getattr(type(self._obj), "value", None) is _VALUE
-        self._guard(self._obj, self._lock, _place(self._obj), is_value)
+        # Not by its name in `self`, which a structure's field may have.
+        _engine.Guarded._guard(self, self._obj, self._lock, _place(self._obj), is_value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (*_spec(self._obj), self._obj._wrapper.handle, self._lock)
+        memory = _memory_of(self._obj)
+        if memory is None:
+            raise TypeError(
+                f"{self!r} cannot be pickled: what it guards was not made by manycore's RawValue "
+                "or RawArray, so that its memory does not travel"
+            )
+        return _rebuild, (*_spec(self._obj), memory.handle, self._lock)
 
 
 @_engine.quick
@@ -168,7 +195,7 @@ class SynchronizedString(SynchronizedArray, _sharedctypes.SynchronizedString):
     raw: Any = _engine.GuardedField("raw")
 
 
-_structures: dict[type, type] = {}
+_structures: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 
 
 def _class_for(obj: Any) -> Any:
@@ -178,15 +205,20 @@ def _class_for(obj: Any) -> Any:
     if isinstance(obj, ctypes.Array):
         return SynchronizedString if type_._type_ is ctypes.c_char else SynchronizedArray
     if type_ not in _structures:
-        names = [field[0] for field in type_._fields_]
-        properties = {name: _engine.GuardedField(name) for name in names}
-        class_ = type(f"Synchronized{type_.__name__}", (SynchronizedBase,), properties)
-        _structures[type_] = _engine.quick(class_)
+        class_: type = _engine.quick(type(f"Synchronized{type_.__name__}", (SynchronizedBase,), {}))
+        for name, *_ in type_._fields_:  # behind the methods of integers, whose names they may have
+            setattr(class_, name, _engine.GuardedField(name))
+        _structures[type_] = class_
     return _structures[type_]
 
 
 def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
-    """A shared object together with the lock that guards it."""
+    """A shared object together with the lock that guards it.
+
+    Raises:
+        AssertionError: When it has one already.
+    """
+    assert not isinstance(obj, _sharedctypes.SynchronizedBase), "object already synchronized"
     return _class_for(obj)(obj, lock or RLock())
 
 
@@ -208,8 +240,8 @@ def _letter_of(type_: Any) -> str | None:
 
 def _place(obj: Any) -> tuple[_engine.Memory, int, int, str] | None:
     """Where a simple value lies, if it is an integer in shared memory."""
-    memory, letter = getattr(obj, "_wrapper", None), _letter_of(type(obj))
-    if letter is None or not isinstance(memory, _engine.Memory):
+    memory, letter = _memory_of(obj), _letter_of(type(obj))
+    if letter is None or memory is None:
         return None
     return memory, 0, ctypes.sizeof(obj), letter
 
@@ -263,9 +295,11 @@ def atomic(shared: Any, *path: int | str) -> Atomic:
         AttributeError: When a structure has no such field, or it is one of single bits.
         ValueError: When the integer is not aligned, as in a packed structure.
     """
-    obj = shared.get_obj() if isinstance(shared, _sharedctypes.SynchronizedBase) else shared
-    memory = getattr(obj, "_wrapper", None)
-    if not isinstance(memory, _engine.Memory):
+    obj: Any = shared
+    if isinstance(shared, _sharedctypes.SynchronizedBase):
+        obj = shared._obj  # type: ignore[attr-defined]  # a field may be called `get_obj`
+    memory = _memory_of(obj)
+    if memory is None:
         raise TypeError(f"{shared!r} was not made by Value, Array, RawValue or RawArray")
     type_, at = type(obj), 0
     for key in path:

@@ -1,4 +1,4 @@
-"""Objects that are encoded once, into the family's heap, and decoded once in each process."""
+"""Objects that are encoded once, into the family's heap, and decoded where somebody has them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["SharedObject", "share"]
 
 Handle = tuple[int, int, int]
 
-# One for each that this process has, so that each is decoded once.
+# One for each that this process has, so that it is decoded once as long as somebody has it.
 _known: weakref.WeakValueDictionary[Handle, SharedObject] = weakref.WeakValueDictionary()
 
 _COUNT = struct.Struct("<Q")  # of lengths, and each of them

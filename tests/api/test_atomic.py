@@ -9,6 +9,7 @@ import pytest
 
 import manycore
 import targets
+from manycore import sharedctypes
 from processes import forked, running
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -133,6 +134,20 @@ def test_a_bool_is_one():
     assert flag.store("") is True
     assert flag.value is False
     assert bytes(flag.get_obj()) == b"\0"
+
+
+@pytest.mark.parametrize("wrap", [manycore.atomic, sharedctypes.synchronized])
+def test_a_bool_is_true_whatever_other_code_has_stored_that_is_not_zero(wrap):
+    bare = manycore.RawValue(ctypes.c_bool)
+    flag, byte = wrap(bare), ctypes.c_uint8.from_address(ctypes.addressof(bare))
+    byte.value = 2
+    assert flag.compare_exchange(False, True) is True
+    assert byte.value == 2
+    assert flag.compare_exchange(True, False) is True
+    assert byte.value == 0
+    byte.value = 2
+    assert flag.sub(1) is True
+    assert flag.load() is False
 
 
 def test_the_increment_of_a_value_is_one_step_too():

@@ -9,6 +9,7 @@ import pytest
 
 import manycore
 import targets
+from manycore import reduction
 from processes import running
 
 SIZES = [0, 1, 100, 8 << 10, 32 << 10, 64 << 10, 1 << 20, 16 << 20]
@@ -213,3 +214,25 @@ def test_a_thousand_round_trips(ctx):
             ours.send(number)
             assert ours.recv() == number
         ours.send(None)
+
+
+def test_a_descriptor_is_sent_through_a_pipe(ctx):
+    mine, its = ctx.Pipe()
+    process = ctx.Process(target=targets.write_to_descriptor, args=(its, b"from a child"))
+    process.start()
+    its.close()
+    readable, writable = os.pipe()
+    try:
+        reduction.send_handle(mine, writable, process.pid)
+        os.close(writable)
+        assert mine.recv() is None
+        assert os.read(readable, 100) == b"from a child"
+        assert not mine.poll()
+        mine.send(None)
+        process.join()
+        with pytest.raises(EOFError):
+            mine.recv()
+        with pytest.raises(EOFError):
+            reduction.recv_handle(mine)
+    finally:
+        os.close(readable)

@@ -1,12 +1,15 @@
 """Pool: every way to run functions in it, what it does with errors, how it ends."""
 
 import functools
+import gc
 import itertools
 import multiprocessing.pool
 import os
 import pickle
 import re
 import threading
+import time
+import weakref
 from multiprocessing.pool import MaybeEncodingError
 
 import pytest
@@ -15,6 +18,13 @@ import manycore
 import targets
 
 beyond_stdlib = pytest.mark.beyond_stdlib
+
+
+def until(is_so):
+    """Looks again until something is so; the watchdog ends it otherwise."""
+    while not is_so():
+        time.sleep(0.001)
+
 
 NUMBERS = range(100)
 SQUARES = [x * x for x in NUMBERS]
@@ -310,6 +320,30 @@ def test_a_running_pool_cannot_be_joined(pool):
 def test_a_pool_cannot_be_pickled(pool):
     with pytest.raises(NotImplementedError, match="pool objects cannot be passed"):
         pickle.dumps(pool)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "imap_unordered"])  # which sorts
+def test_no_argument_and_no_result_outlives_its_call(pool, way):
+    items = [targets.Weighty() for _ in range(10)]
+    results = WAYS[way](pool, targets.identity, items)
+    alive = [weakref.ref(thing) for thing in items + results]
+    del items, results
+    until(lambda: gc.collect() >= 0 and not any(ref() for ref in alive))
+
+
+def test_no_argument_outlives_a_call_that_was_answered(pool):
+    items = [targets.Weighty() for _ in range(10)]
+    alive = [weakref.ref(thing) for thing in items]
+    answers, called_back = [], []
+    answers.append(pool.map_async(targets.nothing, items, callback=called_back.append))
+    answers.append(pool.map_async(targets.fail, [ValueError(1)], error_callback=called_back.append))
+    answers[0].get()
+    answers[1].wait()
+    del items
+    until(lambda: len(called_back) == 2 and not any(ref() for ref in alive))
+    answers_alive = [weakref.ref(answer) for answer in answers]
+    answers.clear()
+    until(lambda: gc.collect() >= 0 and not any(ref() for ref in answers_alive))
 
 
 def test_a_pool_is_the_standard_librarys_kind(pool):

@@ -3,6 +3,8 @@
 import multiprocessing.shared_memory
 import os
 import pickle
+import resource
+import socket
 from multiprocessing import resource_tracker
 from multiprocessing.managers import SharedMemoryManager
 from unittest import mock
@@ -12,6 +14,7 @@ import pytest
 
 import processes
 import targets
+from manycore import shared_memory
 from manycore.shared_memory import ShareableList, SharedMemory
 
 beyond_stdlib = pytest.mark.beyond_stdlib
@@ -106,6 +109,32 @@ def test_a_name_of_ones_own():
         block.unlink()
 
 
+def test_a_name_may_begin_with_a_slash():
+    name = f"/manycore-test-{os.getpid()}"
+    slashed = SharedMemory(name, create=True, size=1)
+    assert slashed.name == name
+    other = SharedMemory(name[1:])
+    assert other.name == name[1:]
+    other.buf[0] = 3
+    assert slashed.buf[0] == 3
+    other.close()
+    slashed.close()
+    slashed.unlink()
+
+
+def test_errors_are_about_the_name():
+    block = SharedMemory(create=True, size=1)
+    with pytest.raises(FileExistsError) as raised:
+        SharedMemory(block.name, create=True, size=1)
+    assert (raised.value.filename, raised.value.filename2) == (f"/{block.name}", None)
+    block.close()
+    block.unlink()
+    for attempt in (block.unlink, lambda: SharedMemory(block.name)):
+        with pytest.raises(FileNotFoundError) as raised:
+            attempt()
+        assert raised.value.filename == f"/{block.name}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
@@ -180,6 +209,100 @@ def test_where_there_are_no_nameless_files_it_is_made_with_its_name(error):
     block.unlink()
 
 
+@beyond_stdlib
+def test_where_it_cannot_be_made_with_its_name_no_name_stays():
+    name = f"manycore-test-{os.getpid()}"
+    with (
+        mock.patch("manycore.shared_memory._create", shared_memory._create_named),
+        mock.patch("os.ftruncate", side_effect=OSError(28, "full")),
+        pytest.raises(OSError, match="full"),
+    ):
+        SharedMemory(name, create=True, size=5)
+    assert not os.path.exists(f"/dev/shm/{name}")
+    assert not shared_memory._names._noted
+
+
+@beyond_stdlib
+def test_what_is_noted_of_names_goes_with_them():
+    names, gone = shared_memory._names, []
+    first = SharedMemory(create=True, size=1)
+    for number in range(3 * names._FEWEST):
+        block = SharedMemory(create=True, size=1)
+        block.close()
+        if number % 2:
+            block.unlink()
+        else:  # as another process may
+            gone.append(names.identity(os.stat(f"/dev/shm/{block.name}")))
+            os.unlink(f"/dev/shm/{block.name}")
+        assert len(names._noted) <= names._FEWEST
+    names._prune()
+    assert [note.name for note in names._noted.values()] == [f"/{first.name}"]
+    for file in gone:
+        names.forget(file)
+    first.close()
+    first.unlink()
+    assert not names._noted
+
+
+@beyond_stdlib
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"+", b"-", b"+1 2", b"+x y z", b"?1 2 /z", b"+1 2 /z\0z", b"\xff" * 5000, b"+1  /z"],
+)
+def test_who_keeps_the_names_goes_on_whatever_it_is_told(block, message):
+    (keeper,) = processes.keepers_of_names()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.connect(shared_memory._names._address())
+        line.send(message)
+        line.shutdown(socket.SHUT_WR)
+        assert line.recv(1) == b""
+    other = SharedMemory(create=True, size=1)
+    other.close()
+    other.unlink()
+    assert processes.keepers_of_names() == [keeper]
+
+
+@beyond_stdlib
+def test_who_keeps_the_names_goes_on_when_it_is_out_of_descriptors(block):
+    (keeper,) = processes.keepers_of_names()
+    limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, (3, limits[1]))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.connect(shared_memory._names._address())
+        line.send(b"+")
+        before = _sleeps(keeper)
+        while _sleeps(keeper) < before + 5:  # it has tried that often
+            os.sched_yield()
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
+        assert line.recv(1) == b""
+    assert processes.keepers_of_names() == [keeper]
+
+
+def _sleeps(pid):
+    """How often it has gone to sleep."""
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt"))
+
+
+@beyond_stdlib
+def test_who_only_opens_and_unlinks_founds_no_family(run_script):
+    block = SharedMemory(create=True, size=1)
+    opens = """
+        import sys
+        from manycore import _engine
+        from manycore.shared_memory import SharedMemory
+        block = SharedMemory(sys.argv[1])
+        block.close()
+        block.unlink()
+        print(_engine.has_family())
+    """
+    file = shared_memory._names.identity(os.stat(f"/dev/shm/{block.name}"))
+    done = run_script(opens, block.name)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+    block.close()
+    shared_memory._names.forget(file)
+
+
 def test_a_list_keeps_its_items():
     items = [1, -2.5, True, None, "text", b"bytes", ""]
     shared = ShareableList(items)
@@ -194,6 +317,29 @@ def test_a_list_keeps_its_items():
     for each in (shared, other, third):
         each.shm.close()
     shared.shm.unlink()
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("is_anothers", [True, False])
+def test_a_name_that_others_took_away_is_not_kept_for_ever(is_anothers):
+    block = SharedMemory(create=True, size=1)
+    os.unlink(f"/dev/shm/{block.name}")
+    if is_anothers:
+        with open(f"/dev/shm/{block.name}", "x"):
+            pass
+        block.unlink()
+    else:
+        with pytest.raises(FileNotFoundError):
+            block.unlink()
+    block.close()
+    assert not shared_memory._names._noted
+    assert not os.path.exists(f"/dev/shm/{block.name}")
+    processes.wait_for_end(processes.keepers_of_names())
+
+
+def test_the_arguments_of_a_list_are_checked_in_its_name():
+    with pytest.raises(TypeError, match=r"^ShareableList\.__init__\(\) got an unexpected"):
+        ShareableList([1], size=5)
 
 
 @beyond_stdlib

@@ -1,8 +1,11 @@
 """Value and Array: ctypes in shared memory, with and without a lock."""
 
+import copy
 import ctypes
+import multiprocessing
 import pickle
 import threading
+from multiprocessing import resource_tracker
 
 import pytest
 
@@ -15,6 +18,12 @@ beyond_stdlib = pytest.mark.beyond_stdlib
 
 INTEGERS = "bBhHiIlLqQ"
 UNSIGNED = "BHILQ"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_the_standard_library_keeps():
+    resource_tracker.ensure_running()
+    multiprocessing.RawValue("i")
 
 
 class Point(ctypes.Structure):
@@ -54,6 +63,29 @@ def test_a_value_may_be_a_structure():
     point = manycore.Value(Point, 1, 2)
     point.x += 0.5
     assert (point.x, point.y) == (1.5, 2.0)
+
+
+class Ledger(ctypes.Structure):
+    """With fields that are called as methods of integers are, and as their `value` is."""
+
+    _fields_ = [
+        (name, ctypes.c_int)
+        for name in (
+            *("load", "store", "exchange", "add", "sub", "compare_exchange"),
+            *("value", "raw", "get_lock", "get_obj", "_guard"),
+        )
+    ]
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_the_fields_of_a_structure_may_have_any_name(lock):
+    names = [name for name, _ in Ledger._fields_]
+    bare = manycore.RawValue(Ledger, *range(len(names)))
+    ledger = sharedctypes.synchronized(bare) if lock else bare
+    assert [getattr(ledger, name) for name in names] == list(range(len(names)))
+    for name in names:
+        setattr(ledger, name, getattr(ledger, name) + 10)
+    assert [getattr(bare, name) for name in names] == list(range(10, 10 + len(names)))
 
 
 @pytest.mark.parametrize("lock", [True, False])
@@ -258,6 +290,65 @@ def test_the_lock_is_released_when_an_assignment_fails():
     assert value.get_lock().calls == point.get_lock().calls == ["acquire", "release"]
 
 
+class Stuck(Recorder):
+    def release(self):
+        raise RuntimeError("stuck")
+
+
+def test_an_error_is_not_lost_where_the_lock_cannot_be_released_either():
+    value, point = manycore.Value("i", 1, lock=Stuck()), manycore.Value(Point, lock=Stuck())
+    with pytest.raises(RuntimeError, match="stuck") as raised:
+        value.value = "x"
+    assert isinstance(raised.value.__context__, TypeError)
+    with pytest.raises(RuntimeError, match="stuck") as raised:
+        point.x = "x"
+    assert isinstance(raised.value.__context__, TypeError)
+    with pytest.raises(RuntimeError, match="stuck") as raised:
+        value.value = 2
+    assert raised.value.__context__ is None
+
+
+class RecordingRLock(type(manycore.RLock())):
+    """One of ours, or of the standard library's, that acquires in its own way."""
+
+    def acquire(self, *args):
+        calls.append("acquire")
+        return super().acquire(*args)
+
+    def release(self):
+        calls.append("release")
+        super().release()
+
+
+calls = []
+
+
+@beyond_stdlib  # whose locks have these as attributes of each instance
+def test_a_lock_derived_from_ours_is_asked_each_time():
+    value = manycore.Value("i", 1, lock=RecordingRLock())
+    calls.clear()
+    value.value += 1
+    assert calls == ["acquire", "release"] * 2
+
+
+def test_what_is_made_anew_guards_what_it_was_given_last():
+    value, lock = manycore.Value("i", 1), manycore.RLock()
+    value.__init__(manycore.RawValue("i", 5), lock)
+    assert value.value == 5
+    value.value = 6
+    assert value.get_obj().value == 6
+    assert value.get_lock() is lock
+
+
+def test_a_value_cannot_be_deleted():
+    value, point = manycore.Value("i", 1), manycore.Value(Point)
+    with pytest.raises(AttributeError):
+        del value.value
+    with pytest.raises(AttributeError):
+        del point.x
+    assert value.value == 1
+
+
 def test_a_value_waits_for_who_has_its_lock():
     value, read = manycore.Value("i", 1), []
     reader = threading.Thread(target=lambda: read.append(value.value))
@@ -279,6 +370,75 @@ def test_a_copy_is_another_object():
     second = sharedctypes.copy(first)
     second[0] = 9
     assert (first[:], second[:]) == ([1, 2], [9, 2])
+
+
+def test_what_has_a_lock_gets_no_other():
+    with pytest.raises(AssertionError, match="already synchronized"):
+        sharedctypes.synchronized(manycore.Value("i"))
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("type_", [ctypes.c_int, Point])
+def test_a_plain_ctypes_object_is_pickled_as_if_none_of_its_type_were_shared(type_):
+    sharedctypes.copy(type_())  # from here on the type has a reducer
+    plain = type_()
+    ctypes.memset(ctypes.addressof(plain), 3, ctypes.sizeof(plain))
+    gotten = through_a_queue(plain)
+    assert type(gotten) is type_
+    assert bytes(gotten) == bytes(plain)
+    ctypes.memset(ctypes.addressof(gotten), 0, ctypes.sizeof(gotten))
+    assert bytes(plain) == b"\3" * ctypes.sizeof(plain)
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("kind", [targets.OursFirst, targets.TheirsFirst])
+def test_both_libraries_may_share_objects_of_a_type(ctx, kind):
+    theirs = multiprocessing.get_context(ctx.get_start_method())
+    if kind is targets.OursFirst:
+        ours, standard = manycore.RawValue(kind, 1), theirs.RawValue(kind, 1)
+    else:
+        standard, ours = theirs.RawValue(kind, 1), manycore.RawValue(kind, 1)
+    through_a_queue(ours).value = 5
+    assert (ours.value, standard.value) == (5, 1)
+    child = theirs.Process(target=targets.set_value, args=(standard, 6))
+    child.start()
+    child.join()
+    assert (ours.value, standard.value) == (5, 6)
+    through_a_queue(ours).value = 7
+    assert ours.value == 7
+    with pytest.raises(RuntimeError, match="inheritance"):
+        manycore.Queue().put(standard)
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("make", [ctypes.c_int, lambda first: multiprocessing.RawValue("i", first)])
+def test_what_does_not_lie_in_our_memory_is_guarded_but_does_not_travel(make):
+    value = sharedctypes.synchronized(make(4))
+    value.value += 1
+    assert value.value == 5
+    with pytest.raises(TypeError, match="not made by manycore"):
+        pickle.dumps(value)
+    with pytest.raises(TypeError, match="not made by"):
+        manycore.atomic(value)
+
+
+@beyond_stdlib
+def test_a_copy_that_is_not_shared_is_not_taken_for_what_it_was_copied_from():
+    shared = manycore.RawValue("i", 4)
+    private = copy.copy(shared)
+    with pytest.raises(TypeError, match="not made by"):
+        manycore.atomic(private)
+    with pytest.raises(TypeError, match="pickle"):
+        through_a_queue(private)
+    with pytest.raises(TypeError, match="changes in one step"):
+        sharedctypes.synchronized(private).add(1)
+    assert (shared.value, private.value) == (4, 4)
+
+
+@beyond_stdlib
+def test_a_shared_array_of_nothing_travels():
+    array = manycore.Array("i", 0)
+    assert len(through_a_queue(array)) == len(through_a_queue(array.get_obj())) == 0
 
 
 def through_a_queue(shared):

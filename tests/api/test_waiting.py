@@ -295,6 +295,60 @@ def test_a_condition_takes_other_locks_too():
         condition.notify()
 
 
+class OwnLock(type(manycore.RLock())):
+    """A recursive lock that acquires in its own way."""
+
+    calls = ()
+
+    def acquire(self, *args):
+        self.calls += ("acquire",)
+        return super().acquire(*args)
+
+    def release(self):
+        self.calls += ("release",)
+        super().release()
+
+
+class OwnWith(type(manycore.Lock())):
+    """A lock with its own way into a `with`."""
+
+    calls = ()
+
+    def __enter__(self):
+        self.calls += ("enter",)
+        return super().__enter__()
+
+    def __exit__(self, *args):
+        self.calls += ("exit",)
+        super().__exit__(*args)
+
+
+@beyond_stdlib  # whose locks have `acquire` as an attribute of each instance
+def test_a_lock_derived_from_ours_is_acquired_and_released_in_its_own_way():
+    lock = OwnLock()
+    condition = manycore.Condition(lock)
+    condition.acquire()
+    condition.acquire()
+    assert condition.wait(0) is False
+    assert lock.calls == ("acquire", "acquire", "release", "release", "acquire", "acquire")
+    condition.release()
+    condition.notify()
+    condition.release()
+    with pytest.raises(AssertionError):
+        condition.notify()
+    assert lock.calls[6:] == ("release", "release")
+
+
+@beyond_stdlib
+def test_a_condition_is_entered_as_its_lock_is():
+    lock = OwnWith()
+    with manycore.Condition(lock) as acquired:
+        assert acquired is True
+        assert lock.calls == ("enter",)
+    assert lock.calls == ("enter", "exit")
+    assert not lock.locked()
+
+
 # Barrier
 
 

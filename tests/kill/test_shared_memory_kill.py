@@ -111,10 +111,6 @@ def wait_until_gone(name):
         time.sleep(0.001)
 
 
-def keepers():
-    return [pid for pid in processes.descendants() if "_names._main" in processes.describe(pid)]
-
-
 def test_it_is_gone_when_all_are_killed_at_once(run_script, method):
     with run_script.start(MAKES, method) as script:
         name = script.stdout.readline().strip()
@@ -124,18 +120,8 @@ def test_it_is_gone_when_all_are_killed_at_once(run_script, method):
         wait_until_gone(name)
 
 
-def test_it_is_there_until_the_last_one_is_killed(run_script):
-    with run_script.start(MAKES_IN_A_CHILD, "fork") as script:
-        name = script.stdout.readline().strip()
-        script.stdin.write("\n")
-        script.stdin.flush()
-        assert script.stdout.readline() == "7\n"
-        assert script.wait() == 0
-    assert not exists(name)
-
-
-def test_a_spawned_child_that_is_killed_leaves_it_to_the_others(run_script):
-    with run_script.start(MAKES_IN_A_CHILD, "spawn") as script:
+def test_a_child_that_is_killed_leaves_it_to_the_others(run_script, method):
+    with run_script.start(MAKES_IN_A_CHILD, method) as script:
         name = script.stdout.readline().strip()
         script.stdin.write("\n")
         script.stdin.flush()
@@ -155,7 +141,7 @@ def test_what_is_not_tracked_stays(run_script):
     with run_script.start(MAKES, "fork", "untracked") as script:
         name = script.stdout.readline().strip()
         script.stdout.readline()
-        assert not keepers()
+        assert not processes.keepers_of_names()
         os.killpg(script.pid, signal.SIGKILL)
     block = SharedMemory(name)
     assert block.buf[0] == 1
@@ -187,7 +173,7 @@ def test_who_dies_before_the_memory_has_its_name_leaves_nothing(run_script):
 def test_a_keeper_that_was_killed_is_started_anew(run_script):
     with run_script.start(LETS_ITS_KEEPER_BE_KILLED) as script:
         first = script.stdout.readline().strip()
-        (keeper,) = keepers()
+        (keeper,) = processes.keepers_of_names()
         processes.kill_and_confirm(keeper)
         os.waitpid(keeper, 0)
         script.stdin.write("\n")

@@ -12,6 +12,7 @@ from multiprocessing import (  # noqa: F401
     connection,
     heap,
     queues,
+    reduction,
     shared_memory,
     sharedctypes,
 )
@@ -20,6 +21,7 @@ __path__: list[str] = []  # a package, of modules that are there already
 sys.modules |= {
     f"{__name__}.connection": connection,
     f"{__name__}.queues": queues,
+    f"{__name__}.reduction": reduction,
     f"{__name__}.shared_memory": shared_memory,
     f"{__name__}.sharedctypes": sharedctypes,
 }

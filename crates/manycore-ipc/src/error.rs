@@ -109,6 +109,12 @@ pub enum FamilyError {
     /// What was inherited is not a heap of this version.
     #[error("cannot join the family: {0}; all its processes must run the same version of manycore")]
     Foreign(&'static str),
+    /// Its processes are in another PID namespace.
+    #[error(
+        "this family of processes lives in another PID namespace, where processes have other numbers; \
+         use it, or look at it, from inside"
+    )]
+    OtherNamespace,
     /// See [`HandleError`].
     #[error(transparent)]
     Handle(#[from] HandleError),

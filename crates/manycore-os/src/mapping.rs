@@ -62,11 +62,7 @@ impl Mapping {
     /// # Errors
     /// When the descriptor is not a sealed memory file of this kind.
     pub fn attach(fd: OwnedFd) -> io::Result<Self> {
-        let seals = fcntl_get_seals(&fd)?;
-        if !seals.contains(SealFlags::GROW | SealFlags::SHRINK) {
-            return Err(io::Error::other("not a sealed memory file"));
-        }
-        let len = usize::try_from(fstat(&fd)?.st_size).map_err(io::Error::other)?;
+        let len = sealed_len(&fd)?;
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
         Self::map(fd, len, ProtFlags::READ | ProtFlags::WRITE)
     }
@@ -77,7 +73,7 @@ impl Mapping {
     /// # Errors
     /// As [`Mapping::attach`].
     pub fn look_at(fd: OwnedFd) -> io::Result<Self> {
-        let len = usize::try_from(fstat(&fd)?.st_size).map_err(io::Error::other)?;
+        let len = sealed_len(&fd)?;
         let mapping = Self::map(fd, len, ProtFlags::READ)?;
         Ok(Self {
             fd: None,
@@ -245,6 +241,18 @@ impl Mapping {
     }
 }
 
+/// The length of a memory file that nobody can make shorter or longer any more.
+///
+/// # Errors
+/// When it is another kind of file.
+pub fn sealed_len(fd: &OwnedFd) -> io::Result<usize> {
+    let seals = fcntl_get_seals(fd)?;
+    if !seals.contains(SealFlags::GROW | SealFlags::SHRINK) {
+        return Err(io::Error::other("not a sealed memory file"));
+    }
+    usize::try_from(fstat(fd)?.st_size).map_err(io::Error::other)
+}
+
 /// The kernel undoes an interrupted allocation as a whole, so a long one would never end in a program
 /// with a fast interval timer: pieces of this size end between two signals.
 const PIECE: usize = 2 << 20;
@@ -392,5 +400,14 @@ mod tests {
     fn any_other_file_is_refused() {
         let (read, _write) = crate::channel::pipe().expect("two descriptors");
         assert!(Mapping::attach(read).is_err());
+    }
+
+    #[test]
+    fn a_file_that_may_still_shrink_is_refused_also_by_who_only_looks() {
+        let unsealed = memory_file().expect("a small file");
+        ftruncate(&unsealed, 1 << 16).expect("it has no seals");
+        let again = unsealed.try_clone().expect("open");
+        assert!(Mapping::look_at(again).is_err());
+        assert!(Mapping::attach(unsealed).is_err());
     }
 }

@@ -28,16 +28,19 @@ pub fn open_heap(pid: u32) -> io::Result<OwnedFd> {
     let mut outcome = Err(io::ErrorKind::NotFound.into());
     for kind in ["fd", "map_files"] {
         match heap_in(&PathBuf::from(format!("/proc/{pid}/{kind}"))) {
-            Ok(Some(path)) => {
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-                return Ok(open(&path, flags, Mode::empty())?);
-            }
+            Ok(Some(path)) => return open_to_read(&path),
             Ok(None) => {}
             Err(error) if kind == "fd" => return Err(error),
             Err(error) => outcome = Err(error),
         }
     }
     outcome
+}
+
+/// Opens a file, which need not be the one that its name promises: so it may be one that others have to write first.
+fn open_to_read(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(open(path, flags, Mode::empty())?)
 }
 
 fn heap_in(folder: &Path) -> io::Result<Option<PathBuf>> {
@@ -134,6 +137,17 @@ mod tests {
         assert!(open_heap(other.id()).is_err());
         assert!(sleepers(other.id()).is_err());
         assert_eq!(command(other.id()), "");
+    }
+
+    #[test]
+    fn a_named_pipe_in_the_place_of_a_heap_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("manycore-pipe-{}", std::process::id()));
+        let kind = rustix::fs::FileType::Fifo;
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).expect("a new name");
+        let opened = open_to_read(&path);
+        fs::remove_file(&path).expect("ours");
+        assert!(Mapping::look_at(opened.expect("at once")).is_err());
     }
 
     #[test]

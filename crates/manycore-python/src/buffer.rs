@@ -1,4 +1,4 @@
-//! Python's buffers and the heap's bytes: the one module of the binding with `unsafe`, see SAFETY.md.
+//! Python's buffers and the heap's bytes: one of the modules of the binding with `unsafe`, see SAFETY.md.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;

@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use manycore::pool::{Crew as Engine, Ledger};
 use manycore_ipc::ring::Message;
 use manycore_ipc::wait::GaveUp;
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::errors::Error;
+use crate::errors::{Error, interrupted};
 use crate::family::{self, Parts};
 use crate::job::Job;
 use crate::message::{self, Encoded};
@@ -301,9 +301,7 @@ impl Crew {
         });
         self.waiting.fetch_sub(1, SeqCst);
         match result {
-            Err(GaveUp::Interrupted) => {
-                Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
-            }
+            Err(GaveUp::Interrupted) => Err(interrupted(raised)),
             Ok(()) | Err(GaveUp::TimedOut) => Ok(()),
         }
     }

@@ -124,11 +124,16 @@ pub fn owner_died(py: Python<'_>, pid: u32, lock: &str) -> PyErr {
     refused.map_or_else(|error| error, PyErr::from_value)
 }
 
-/// What `get` raises. `interrupted` is what the signal handlers raised, if they did.
-pub fn from_get(error: GetError, interrupted: Option<PyErr>) -> PyErr {
+/// What ends a wait that was interrupted: what the signal handlers raised, or `KeyboardInterrupt`.
+pub fn interrupted(raised: Option<PyErr>) -> PyErr {
+    raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))
+}
+
+/// What `get` raises. `raised` is what the signal handlers raised, if they did.
+pub fn from_get(error: GetError, raised: Option<PyErr>) -> PyErr {
     match error {
         GetError::Empty => empty(),
-        GetError::Interrupted => interrupted.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
+        GetError::Interrupted => interrupted(raised),
         GetError::Corrupted(error) => Error::from(error).into(),
         GetError::Closed | GetError::Ended => shut_down(),
         other => PyRuntimeError::new_err(other.to_string()),
@@ -136,10 +141,10 @@ pub fn from_get(error: GetError, interrupted: Option<PyErr>) -> PyErr {
 }
 
 /// What `put` raises.
-pub fn from_put(error: PutError, interrupted: Option<PyErr>) -> PyErr {
+pub fn from_put(error: PutError, raised: Option<PyErr>) -> PyErr {
     match error {
         PutError::Full => full(),
-        PutError::Interrupted => interrupted.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
+        PutError::Interrupted => interrupted(raised),
         PutError::Closed => shut_down(),
         PutError::Untold(number) => PyOSError::new_err((number, error.to_string())),
         PutError::Alloc(error) => Error::from(error).into(),
@@ -148,9 +153,9 @@ pub fn from_put(error: PutError, interrupted: Option<PyErr>) -> PyErr {
 }
 
 /// What a map raises.
-pub fn from_map(error: MapError, interrupted: Option<PyErr>) -> PyErr {
+pub fn from_map(error: MapError, raised: Option<PyErr>) -> PyErr {
     match error {
-        MapError::Interrupted => interrupted.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
+        MapError::Interrupted => interrupted(raised),
         MapError::KeyTooLong(_) => PyValueError::new_err(error.to_string()),
         MapError::Alloc(error) => Error::from(error).into(),
         other => PyRuntimeError::new_err(other.to_string()),

@@ -19,6 +19,12 @@ pub fn family() -> Result<&'static Family, Error> {
     Ok(engine::family()?)
 }
 
+/// Whether this process has a family by now.
+#[pyfunction]
+pub fn has_family() -> bool {
+    engine::existing().is_some()
+}
+
 /// A duplicate of the heap's descriptor for a child that is started by `spawn`: its number. The caller
 /// closes it once the child has been started.
 #[pyfunction]

@@ -7,100 +7,22 @@ use pyo3::PyVisit;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
+use crate::any_lock::AnyLock;
 use crate::buffer::Memory;
 use crate::integer::{HasNumber, Number, no_number, summand};
-use crate::lock::{PlainLock, RecursiveLock};
 use crate::method::Held;
-
-/// A lock, and how to acquire it.
-enum Guard {
-    Plain(Py<PlainLock>),
-    Recursive(Py<RecursiveLock>),
-    /// One of the program's own.
-    Other(Py<PyAny>),
-}
-
-impl Guard {
-    /// A lock of ours is acquired and released without a look-up, unless its class does that in its own way.
-    fn of(lock: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = lock.py();
-        if let Ok(plain) = lock.cast::<PlainLock>() {
-            if is_as_in(lock, &py.get_type::<PlainLock>())? {
-                return Ok(Self::Plain(plain.clone().unbind()));
-            }
-        } else if let Ok(recursive) = lock.cast::<RecursiveLock>() {
-            if is_as_in(lock, &py.get_type::<RecursiveLock>())? {
-                return Ok(Self::Recursive(recursive.clone().unbind()));
-            }
-        }
-        Ok(Self::Other(lock.clone().unbind()))
-    }
-
-    fn acquire(&self, py: Python<'_>) -> PyResult<()> {
-        match self {
-            Self::Plain(lock) => lock.get().acquire(py, true, None).map(drop),
-            Self::Recursive(lock) => lock.get().acquire(py, true, None).map(drop),
-            Self::Other(lock) => lock.call_method0(py, intern!(py, "acquire")).map(drop),
-        }
-    }
-
-    fn release(&self, py: Python<'_>) -> PyResult<()> {
-        match self {
-            Self::Plain(lock) => lock.get().release(),
-            Self::Recursive(lock) => lock.get().release(),
-            Self::Other(lock) => lock.call_method0(py, intern!(py, "release")).map(drop),
-        }
-    }
-
-    /// Runs `work` with the lock held.
-    fn during<R>(&self, py: Python<'_>, work: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
-        if let Self::Recursive(lock) = self {
-            if lock.get().is_mine() {
-                return work(); // as within `with v.get_lock()`
-            }
-        }
-        self.acquire(py)?;
-        let result = work();
-        self.release(py)?;
-        result
-    }
-
-    fn recursive(&self) -> Option<&RecursiveLock> {
-        match self {
-            Self::Recursive(lock) => Some(lock.get()),
-            _ => None,
-        }
-    }
-
-    fn object(&self) -> &Py<PyAny> {
-        match self {
-            Self::Plain(lock) => lock.as_any(),
-            Self::Recursive(lock) => lock.as_any(),
-            Self::Other(lock) => lock,
-        }
-    }
-}
-
-/// Whether a lock's class acquires and releases as one of ours does.
-fn is_as_in(lock: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<bool> {
-    let own = lock.get_type();
-    for name in ["acquire", "release"] {
-        if !own.getattr(name)?.is(class.getattr(name)?) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
 
 /// What a guarded object consists of.
 struct Parts {
     object: Py<PyAny>,
-    guard: Guard,
+    lock: AnyLock,
     number: Option<Number>, // lies in the object's memory
     /// Whether the attribute `value` is that number, and nothing else.
     is_value: bool,
+    /// What it consists of since `__init__` was called again.
+    later: OnceLock<Box<Parts>>,
 }
 
 /// A shared object and the lock that guards it. An integer can be changed without the lock, too, in one step.
@@ -110,9 +32,19 @@ pub struct Guarded {
 }
 
 impl Guarded {
+    /// What it consists of, once `__init__` was called. What it did before stays, for whoever is just using that.
+    #[inline]
+    fn present(&self) -> Option<&Parts> {
+        let mut parts = self.parts.get()?;
+        while let Some(later) = parts.later.get() {
+            parts = later;
+        }
+        Some(parts)
+    }
+
     #[inline]
     fn parts(&self) -> PyResult<&Parts> {
-        self.parts.get().ok_or_else(|| {
+        self.present().ok_or_else(|| {
             PyRuntimeError::new_err("a class derived from this one did not call its `__init__`")
         })
     }
@@ -120,7 +52,7 @@ impl Guarded {
     /// The lock.
     #[inline]
     pub fn lock(&self) -> PyResult<&Py<PyAny>> {
-        Ok(self.parts()?.guard.object())
+        Ok(self.parts()?.lock.object())
     }
 }
 
@@ -129,8 +61,8 @@ impl Guarded {
     /// there is none or the lock cannot be had at once.
     #[inline]
     pub fn with_number<R>(&self, work: impl FnOnce(Number) -> R) -> Option<(Number, R)> {
-        let parts = self.parts.get().filter(|parts| parts.is_value)?;
-        let (number, lock) = (parts.number?, parts.guard.recursive()?);
+        let parts = self.present().filter(|parts| parts.is_value)?;
+        let (number, lock) = (parts.number?, parts.lock.recursive()?);
         if lock.is_mine() {
             return Some((number, work(number)));
         }
@@ -155,14 +87,14 @@ impl Guarded {
     fn attribute<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
         let (py, parts) = (name.py(), self.parts()?);
         parts
-            .guard
+            .lock
             .during(py, || parts.object.bind(py).getattr(name))
     }
 
     fn set_attribute(&self, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, parts) = (name.py(), self.parts()?);
         parts
-            .guard
+            .lock
             .during(py, || parts.object.bind(py).setattr(name, value))
     }
 }
@@ -170,7 +102,7 @@ impl Guarded {
 impl HasNumber for Guarded {
     #[inline]
     fn number(&self) -> Option<Number> {
-        self.parts.get()?.number
+        self.present()?.number
     }
 }
 
@@ -200,12 +132,16 @@ impl Guarded {
             .transpose()?;
         let parts = Parts {
             object: obj,
-            guard: Guard::of(lock)?,
+            lock: AnyLock::of(lock)?,
             number,
             is_value,
+            later: OnceLock::new(),
         };
-        let set = self.parts.set(parts);
-        set.map_err(|_| PyRuntimeError::new_err("`__init__` was called twice"))
+        if let Err(parts) = self.parts.set(parts) {
+            let set = self.parts()?.later.set(Box::new(parts));
+            debug_assert!(set.is_ok(), "the last one, with the interpreter held");
+        }
+        Ok(())
     }
 
     /// The object, without its lock.
@@ -249,11 +185,13 @@ impl Guarded {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(parts) = self.parts.get() else {
-            return Ok(());
-        };
-        visit.call(&parts.object)?;
-        visit.call(parts.guard.object())
+        let mut next = self.parts.get();
+        while let Some(parts) = next {
+            visit.call(&parts.object)?;
+            visit.call(parts.lock.object())?;
+            next = parts.later.get().map(Box::as_ref);
+        }
+        Ok(())
     }
 }
 

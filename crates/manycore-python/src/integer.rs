@@ -109,14 +109,20 @@ impl Number {
 
     #[cold]
     fn add_to_flag(self, summand: u64) -> u64 {
+        self.change_flag(|was| Some(u64::from(was).wrapping_add(summand) != 0))
+    }
+
+    /// Makes of a flag what `change` says, if it says something; the bits that it was. Whatever is not zero is true:
+    /// other code may have stored it.
+    fn change_flag(self, change: impl Fn(bool) -> Option<bool>) -> u64 {
         let mut was = self.word.load();
-        loop {
-            let sum = (was.wrapping_add(summand) != 0).into();
-            match self.word.compare_exchange(was, sum) {
-                found if found == was => return was,
+        while let Some(new) = change(was != 0) {
+            match self.word.compare_exchange(was, new.into()) {
+                found if found == was => break,
                 found => was = found,
             }
         }
+        was
     }
 
     /// Sets it to `new` if it is `expected`; what it was.
@@ -126,7 +132,11 @@ impl Number {
         new: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (old, bits) = (self.bits(expected)?, self.bits(new)?);
-        self.object(new.py(), self.word.compare_exchange(old, bits))
+        let was = match self.reading {
+            Reading::Flag => self.change_flag(|was| (was == (old != 0)).then_some(bits != 0)),
+            _ => self.word.compare_exchange(old, bits),
+        };
+        self.object(new.py(), was)
     }
 }
 

@@ -20,9 +20,15 @@ pub struct Job {
     delivered: AtomicUsize,
     is_done: AtomicBool,
     error: Mutex<Option<Py<PyAny>>>,
+    /// What to call: forgotten once it is done, since most of it refers to this job.
+    calls: Mutex<Calls>,
+    name: Option<String>,
+}
+
+#[derive(Default)]
+struct Calls {
     on_done: Option<Py<PyAny>>,
     resend: Option<Py<PyAny>>,
-    name: Option<String>,
 }
 
 #[pymethods]
@@ -43,16 +49,22 @@ impl Job {
         resend: Option<Py<PyAny>>,
         name: Option<String>,
     ) -> Self {
+        let is_done = tasks == 0;
+        // Of one that is done already nobody would forget them.
+        let calls = if is_done && !stream {
+            Calls::default()
+        } else {
+            Calls { on_done, resend }
+        };
         Self {
             results,
             is_stream: stream,
             chunk,
             left: AtomicUsize::new(tasks),
             delivered: AtomicUsize::new(0),
-            is_done: AtomicBool::new(tasks == 0),
+            is_done: AtomicBool::new(is_done),
             error: Mutex::new(None),
-            on_done,
-            resend,
+            calls: Mutex::new(calls),
             name,
         }
     }
@@ -105,8 +117,11 @@ impl Job {
 
     /// Has the items after item number `item` of a task handed out again: nobody has run them.
     fn resend_after(&self, py: Python<'_>, task: usize, item: u64) -> PyResult<()> {
-        match &self.resend {
-            Some(resend) => resend.call1(py, (task, item)).map(|_| ()),
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let resend = calls.resend.as_ref().map(|it| it.clone_ref(py));
+        drop(calls); // before any Python code runs
+        match resend {
+            Some(resend) => resend.call1(py, (task, item)).map(drop),
             None => Ok(()),
         }
     }
@@ -146,13 +161,22 @@ impl Job {
         self.delivered.fetch_add(1, Release);
         if self.left.fetch_sub(1, Release) == 1 {
             self.is_done.store(true, Release); // pairs with the Acquire in `is_done`
-            if let Some(on_done) = &self.on_done {
-                if let Err(error) = on_done.bind(py).call0() {
-                    error.write_unraisable(py, Some(on_done.bind(py)));
-                }
-            }
+            self.finish(py);
         }
         stored
+    }
+
+    /// Calls and forgets what is to be called when all tasks have been answered.
+    fn finish(&self, py: Python<'_>) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let Calls { on_done, resend } = std::mem::take(&mut *calls);
+        drop(calls); // before any Python code runs
+        drop(resend);
+        if let Some(on_done) = on_done {
+            if let Err(error) = on_done.bind(py).call0() {
+                error.write_unraisable(py, Some(on_done.bind(py)));
+            }
+        }
     }
 
     fn store(

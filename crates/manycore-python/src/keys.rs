@@ -1,9 +1,8 @@
 //! Keys of dicts, and names, that were received before.
 //!
 //! Messages of one kind have the same keys, and a string that is there already has been hashed. They are
-//! interned, as pickle does it with names of attributes. That two messages
-//! share a key cannot be told but by `is`; inside one message no string is made one that was two, since the keys
-//! of one dict differ and only keys are looked up here.
+//! interned, as pickle does it with names of attributes. So equal keys, of several messages or of several dicts in one,
+//! are one string, which cannot be told but by `is`. Other strings are not looked up here: they stay as many as were sent.
 
 use std::str::{self, Utf8Error};
 use std::sync::{Mutex, PoisonError};

@@ -23,7 +23,7 @@
 //! | [`guarded`] | the class behind `Synchronized`: a shared object and its lock |
 //! | [`map`] | the class behind `SharedDict` |
 //! | [`lock`] | the classes behind `Lock` and `RLock` |
-//! | [`any_lock`] | the lock of a condition |
+//! | [`any_lock`] | the lock of a condition or a value |
 //! | [`semaphore`] | the class behind `Semaphore` and `BoundedSemaphore` |
 //! | [`rw_lock`] | the class behind `RWLock` |
 //! | [`waiting`] | the classes behind `Event`, `Condition` and `Barrier` |
@@ -106,6 +106,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<crew::Crew>()?;
     module.add_class::<job::Job>()?;
     module.add_class::<worker::Seat>()?;
+    module.add_function(wrap_pyfunction!(family::has_family, module)?)?;
     module.add_function(wrap_pyfunction!(family::heap_fd, module)?)?;
     module.add_function(wrap_pyfunction!(family::join_family, module)?)?;
     module.add_function(wrap_pyfunction!(family::membership, module)?)?;

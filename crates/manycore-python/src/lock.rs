@@ -257,6 +257,11 @@ impl RecursiveLock {
         let (me, lock) = (self.hold.family().me(), self.hold.lock());
         me.is_ok_and(|me| lock.is_ok_and(|lock| lock.is_held_by(me, this_thread())))
     }
+
+    /// How often its owner has acquired it.
+    pub fn depth(&self) -> PyResult<u64> {
+        Ok(self.hold.lock().map_err(Error::from)?.depth())
+    }
 }
 
 impl Held for RecursiveLock {

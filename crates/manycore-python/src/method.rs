@@ -293,6 +293,18 @@ fn attached(
     })
 }
 
+/// The same for what returns nothing.
+#[cold]
+fn status(work: impl FnOnce(Python<'_>) -> PyResult<()>) -> c_int {
+    Python::attach(|py| match work(py) {
+        Ok(()) => 0,
+        Err(error) => {
+            error.restore(py);
+            -1
+        }
+    })
+}
+
 unsafe extern "C" fn get_lock(
     slf: *mut ffi::PyObject,
     _none: *mut ffi::PyObject,
@@ -325,8 +337,7 @@ unsafe extern "C" fn set_value(
     // SAFETY: as in `value`.
     let this = unsafe { instance::<Guarded>(slf) };
     if value.is_null() {
-        let deleted = attached(|_| Err(PyAttributeError::new_err("`value` cannot be deleted")));
-        return if deleted.is_null() { -1 } else { 0 };
+        return status(|_| Err(PyAttributeError::new_err("`value` cannot be deleted")));
     }
     // SAFETY: an object.
     let usual = this
@@ -336,13 +347,11 @@ unsafe extern "C" fn set_value(
     if done.is_some() {
         return 0;
     }
-    let object = attached(|py| {
+    status(|py| {
         // SAFETY: an object that the caller keeps during the call.
         let value = unsafe { Borrowed::from_ptr(py, value) };
-        this.set_value(&value)?;
-        Ok(PyBool::new(py, true).to_owned().into_any()) // which nobody ever frees
-    });
-    if object.is_null() { -1 } else { 0 }
+        this.set_value(&value)
+    })
 }
 
 unsafe extern "C" fn enter<T: Held>(

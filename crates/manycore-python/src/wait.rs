@@ -5,10 +5,9 @@ use std::time::Duration;
 use manycore_ipc::HandleError;
 use manycore_ipc::wait::{GaveUp, Patience};
 use manycore_os::Deadline;
-use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
-use crate::errors::Error;
+use crate::errors::{Error, interrupted};
 
 /// The deadline of a `(block, timeout)` pair, as the standard library means it: a negative timeout is
 /// none at all to wait for.
@@ -54,6 +53,6 @@ pub fn waited<R: Send>(
     match result.map_err(Error::from)? {
         Ok(result) => Ok(Some(result)),
         Err(GaveUp::TimedOut) => Ok(None),
-        Err(GaveUp::Interrupted) => Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))),
+        Err(GaveUp::Interrupted) => Err(interrupted(raised)),
     }
 }

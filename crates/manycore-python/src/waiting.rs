@@ -4,20 +4,15 @@ use manycore_ipc::sync::{Met, Place};
 use manycore_ipc::wait::{GaveUp, Patience};
 use manycore_ipc::{Hold, Kind, Meeting};
 use manycore_os::Deadline;
-use pyo3::exceptions::{PyAssertionError, PyKeyboardInterrupt};
+use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::any_lock::AnyLock;
-use crate::errors::Error;
+use crate::errors::{Error, interrupted};
 use crate::family::{self, Parts};
 use crate::message;
 use crate::wait::{deadline, detached};
-
-/// What ended a wait: the signal handlers' exception, or `KeyboardInterrupt`.
-fn interrupted(raised: Option<PyErr>) -> PyErr {
-    raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))
-}
 
 /// Does what takes an object's own lock, which others have for a moment.
 fn in_turn<R: Send, E: Send>(
@@ -112,12 +107,12 @@ impl EventFlag {
 #[pyclass(subclass, frozen, module = "manycore._engine")]
 pub struct WaitRoll {
     hold: Hold,
-    lock: Py<PyAny>,
+    lock: AnyLock,
 }
 
 impl WaitRoll {
     fn check_owned(&self, py: Python<'_>, what: &'static str) -> PyResult<()> {
-        if AnyLock::of(self.lock.bind(py)).is_owned()? {
+        if self.lock.is_owned(py)? {
             Ok(())
         } else {
             Err(PyAssertionError::new_err(what))
@@ -147,11 +142,12 @@ impl WaitRoll {
     /// A new condition with this lock; or, with `handle`, one that exists.
     #[new]
     #[pyo3(signature = (lock, *, handle=None))]
-    fn new(lock: Py<PyAny>, handle: Option<Parts>) -> Result<Self, Error> {
+    fn new(lock: &Bound<'_, PyAny>, handle: Option<Parts>) -> Result<Self, Error> {
         let hold = match handle {
             Some(parts) => family::hold(parts, Kind::Condition)?,
             None => family::family()?.make_condition()?,
         };
+        let lock = AnyLock::of(lock)?;
         Ok(Self { hold, lock })
     }
 
@@ -164,7 +160,7 @@ impl WaitRoll {
     /// The lock.
     #[getter]
     fn _lock(&self, py: Python<'_>) -> Py<PyAny> {
-        self.lock.clone_ref(py)
+        self.lock.object().clone_ref(py)
     }
 
     /// Acquires the lock, as its own method does.
@@ -175,16 +171,16 @@ impl WaitRoll {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.lock.call_method(py, "acquire", args, kwargs)
+        self.lock.object().call_method(py, "acquire", args, kwargs)
     }
 
     /// Releases the lock.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        self.lock.call_method0(py, "release").map(drop)
+        self.lock.object().call_method0(py, "release").map(drop)
     }
 
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        AnyLock::of(self.lock.bind(py)).enter()
+        self.lock.enter(py)
     }
 
     fn __exit__(
@@ -194,7 +190,7 @@ impl WaitRoll {
         value: &Bound<'_, PyAny>,
         trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        AnyLock::of(self.lock.bind(py)).exit(kind, value, trace)
+        self.lock.exit(py, kind, value, trace)
     }
 
     /// Releases the lock, waits until notified, and takes the lock back, as often as it was held. `False` when
@@ -204,9 +200,8 @@ impl WaitRoll {
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.check_owned(py, "must acquire() condition before using wait()")?;
-        let lock = AnyLock::of(self.lock.bind(py));
         let place = in_turn(py, |patience| self.hold.join_condition(patience))?;
-        let depth = match lock.release_all() {
+        let depth = match self.lock.release_all(py) {
             Ok(depth) => depth,
             Err(error) => {
                 self.withdraw(py, place)?;
@@ -223,7 +218,7 @@ impl WaitRoll {
             Err(error) => Err(error.into()),
         };
         // With the notification still at its place, which passes to another if this process is killed meanwhile.
-        let taken_back = lock.take_back(depth);
+        let taken_back = self.lock.take_back(py, depth);
         match slept.and_then(|is_notified| taken_back.map(|()| is_notified)) {
             Ok(true) => Ok(self.hold.condition().map_err(Error::from)?.take(place)),
             Ok(false) => Ok(false),

@@ -7,7 +7,7 @@ use manycore::pool::Seat as Engine;
 use manycore::pool::crew::SeatHandles;
 use manycore_ipc::ring::{GetError, Message};
 use manycore_os::Deadline;
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -85,9 +85,6 @@ impl Seat {
         match result {
             Ok(()) => Ok(true),
             Err(GetError::Closed) => Ok(false),
-            Err(GetError::Interrupted) => {
-                Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
-            }
             Err(error) => Err(errors::from_get(error, raised)),
         }
     }

@@ -1,7 +1,7 @@
 //! What can go wrong, one type for each operation.
 
 use manycore_ipc::ring::record::MOST_HANDLES;
-use manycore_ipc::{FamilyError, HandleError};
+use manycore_ipc::{Corrupted, FamilyError, HandleError};
 use manycore_os::process::Exit;
 
 use crate::pool::ledger::MOST_OPEN;
@@ -314,7 +314,7 @@ pub enum ValueError {
     /// The new value is larger than the room that was set aside when the shared value was made.
     #[error(
         "the value takes {len} bytes, and {capacity} were set aside for it: make the shared value with \
-         `Value::with_capacity`"
+         `with_capacity`"
     )]
     TooLarge {
         /// Bytes of the encoded value.
@@ -334,6 +334,12 @@ pub enum ValueError {
     /// The shared memory is corrupted.
     #[error(transparent)]
     Heap(#[from] HandleError),
+}
+
+impl From<Corrupted> for ValueError {
+    fn from(error: Corrupted) -> Self {
+        Self::Heap(error.into())
+    }
 }
 
 impl From<transport::SendError> for SendError {

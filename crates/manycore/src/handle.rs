@@ -112,3 +112,24 @@ pub(crate) fn arrive<E: de::Error>(wire: &Wire, kind: Kind) -> Result<Hold, E> {
     };
     held.map_err(|error| E::custom(refuse(error)))
 }
+
+/// Lets a type travel that is a hold on an object of this kind.
+macro_rules! travels {
+    ($type:ident as $kind:ident) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                $crate::handle::depart(&self.hold)?.serialize(serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let wire = serde::Deserialize::deserialize(deserializer)?;
+                Ok(Self {
+                    hold: $crate::handle::arrive(&wire, manycore_ipc::Kind::$kind)?,
+                })
+            }
+        }
+    };
+}
+pub(crate) use travels;

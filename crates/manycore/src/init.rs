@@ -12,6 +12,7 @@ use crate::codec::{self, Encoded};
 use crate::family;
 use crate::launch::kind;
 use crate::start::Start;
+use crate::sync;
 use crate::transport::{self, SendError};
 
 static WAS_CALLED: AtomicBool = AtomicBool::new(false);
@@ -62,7 +63,8 @@ fn serve(start: Start) -> ! {
     match begin(start) {
         Ok(beginning) => {
             let status = beginning.serve();
-            if let Some(family) = family::existing() {
+            // Without goodbye it counts as killed, and what a thread of it still holds is handed on.
+            if let Some(family) = family::existing().filter(|_| !sync::are_any_held()) {
                 family.leave();
             }
             std::process::exit(status) // flushes standard output

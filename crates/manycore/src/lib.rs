@@ -36,7 +36,9 @@
 //! * A **channel** ([`channel()`]) is a queue with two kinds of ends, [`Sender`] and [`Receiver`], each of which
 //!   is told when there is no other end any more, because it was dropped or its process has died. A
 //!   [`pipe()`] is one in each direction. [`Select`] waits for the first of several.
-//! * A **value** ([`Value`]) is one that processes read and change in turn.
+//! * A **value** ([`Value`]) is one that processes read and change in turn. An array ([`SharedSlice`]) is written in
+//!   place. Locks, condition variables, events, barriers, semaphores and atomics are in [`sync`], by the names of
+//!   [`std::sync`].
 //! * Processes that have one another's queues and values are a **family**: the first process and all
 //!   that it has started, and that these have. Queues and values travel wherever other data does inside
 //!   a family: as arguments, as results, through queues.
@@ -96,6 +98,7 @@
 //! |---|---|
 //! | panics | [`Child::join`] returns what it said and where |
 //! | is killed, at any instruction | [`Child::join`] names the signal; a queue that it was using is intact, a value is what it was before the change |
+//! | is killed, or panics, with a lock | the next one gets the lock, and is told by [`sync::OwnerDied`]; what the lock guards is what it was before |
 //! | is a worker of a pool and panics | that task fails and says why; the worker goes on |
 //! | is a worker of a pool and dies | the task that it was running fails and names the signal or the exit status, no other does; another worker is started |
 //! | ends with others waiting for it | who joins it is told, and who waits for a channel of which it had the last other end; who waits at a queue goes on waiting until somebody closes it |
@@ -150,7 +153,7 @@
 //!   messages are faster than many small ones of the same size together.
 //! * `serde` takes a `Vec<u8>` byte by byte. Send large ones through a queue or channel of [`Bytes`], or wrap
 //!   them by `serde_bytes`.
-//! * A [`Value`] is decoded and encoded at each update. Let processes collect by themselves and add up
+//! * A [`Value`], or what a [`Mutex`](sync::Mutex) guards, is decoded and encoded at each update. Let processes collect by themselves and add up
 //!   at the end.
 //! * Shared memory grows as it is needed, and what was freed is given back beyond 128 MiB.
 //!   `MANYCORE_HEAP_LIMIT` sets a limit.
@@ -170,11 +173,16 @@ mod panic;
 pub mod pool;
 mod process;
 mod queue;
+mod resident;
 mod select;
+mod slice;
 mod start;
+pub mod sync;
+mod thread;
 mod transport;
 mod value;
 
+pub use bytemuck::Pod;
 pub use bytes::Bytes;
 pub use channel::{Messages, Pipe, PipeEnd, Receiver, Sender, bounded_channel, channel, pipe};
 pub use init::init;
@@ -185,4 +193,5 @@ pub use pool::{Pool, Task};
 pub use process::{Child, Process};
 pub use queue::{Iter, Queue};
 pub use select::{Select, Selectable};
+pub use slice::SharedSlice;
 pub use value::Value;

@@ -1,23 +1,19 @@
 //! A value that processes share.
 
-use std::cell::Cell as LocalCell;
 use std::fmt;
-use std::marker::PhantomData;
 
 use manycore_ipc::lock::UserLock;
-use manycore_ipc::object::cell::Cell;
 use manycore_ipc::registry::OwnerId;
 use manycore_ipc::wait::Patience;
-use manycore_ipc::{Corrupted, Family, Hold, Kind};
+use manycore_ipc::{Family, Hold, Kind};
 use manycore_os::Deadline;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{CreateError, ValueError};
+use crate::resident::Resident;
+use crate::thread::this_thread;
 use crate::{codec, family, handle};
-
-/// Bytes that are set aside at least: so much fits without a block of its own.
-const LEAST: usize = 160;
 
 /// A value that any number of processes and threads read and change, one at a time.
 ///
@@ -50,8 +46,7 @@ const LEAST: usize = 160;
 /// ```
 pub struct Value<T> {
     lock: Hold,
-    memory: Hold,
-    value: PhantomData<fn(T) -> T>,
+    resident: Resident<T>,
 }
 
 impl<T: Serialize> Value<T> {
@@ -69,16 +64,11 @@ impl<T: Serialize> Value<T> {
     /// # Errors
     /// As [`Value::new`].
     pub fn with_capacity(value: T, capacity: usize) -> Result<Self, CreateError> {
-        let encoded = codec::encode_resting(&value).map_err(ValueError::from)?;
-        let capacity = capacity.max(encoded.bytes.len() * 2).max(LEAST);
         let family = family::family()?;
-        let this = Self {
+        Ok(Self {
             lock: family.make_lock()?,
-            memory: family.make_memory(Cell::bytes_for(capacity))?,
-            value: PhantomData,
-        };
-        this.locked(|cell| put(cell, &encoded.bytes))?;
-        Ok(this)
+            resident: Resident::new(family, &value, capacity)?,
+        })
     }
 
     /// Changes the value to `value`, waiting while another process or thread uses it.
@@ -86,8 +76,9 @@ impl<T: Serialize> Value<T> {
     /// # Errors
     /// When `value` cannot be encoded or is larger than the room for it. Nothing was changed then.
     pub fn set(&self, value: &T) -> Result<(), ValueError> {
-        let encoded = codec::encode_resting(value)?;
-        self.locked(|cell| put(cell, &encoded.bytes))
+        let encoded = codec::encode_resting(value)?; // before anybody has to wait for it
+        let _guard = self.acquire()?;
+        self.resident.write_encoded(&encoded.bytes)
     }
 }
 
@@ -97,11 +88,10 @@ impl<T: DeserializeOwned> Value<T> {
     /// # Errors
     /// When this thread is just updating the value.
     pub fn get(&self) -> Result<T, ValueError> {
-        let mut bytes = codec::spare();
-        self.locked(|cell| Ok(cell.read(&mut bytes)?))?;
-        let value = codec::decode(&bytes);
-        codec::keep_spare(bytes);
-        Ok(value?)
+        let guard = self.acquire()?;
+        let bytes = self.resident.read_encoded()?;
+        drop(guard);
+        Resident::decode(bytes)
     }
 }
 
@@ -115,41 +105,15 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// When the changed value cannot be encoded or is larger than the room for it, or when this thread
     /// is just updating the value. Nothing was changed then.
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, ValueError> {
-        self.locked(|cell| {
-            let mut bytes = codec::spare();
-            cell.read(&mut bytes)?;
-            let mut value = codec::decode::<T>(&bytes)?;
-            codec::keep_spare(bytes);
-            let result = change(&mut value);
-            put(cell, &codec::encode_resting(&value)?.bytes)?;
-            Ok(result)
-        })
+        let _guard = self.acquire()?;
+        let mut value = self.resident.read()?;
+        let result = change(&mut value);
+        self.resident.write(&value)?;
+        Ok(result)
     }
-}
-
-fn put(cell: &Cell, bytes: &[u8]) -> Result<(), ValueError> {
-    if cell.write(bytes)? {
-        return Ok(());
-    }
-    Err(ValueError::TooLarge {
-        len: bytes.len(),
-        capacity: cell.capacity(),
-    })
 }
 
 impl<T> Value<T> {
-    /// Runs `operation` while no other process or thread uses the value.
-    fn locked<R>(
-        &self,
-        operation: impl FnOnce(&Cell) -> Result<R, ValueError>,
-    ) -> Result<R, ValueError> {
-        let _guard = self.acquire()?;
-        operation(&Cell::new(
-            self.memory.family().heap(),
-            self.memory.memory()?,
-        )?)
-    }
-
     fn acquire(&self) -> Result<Guard, ValueError> {
         let (family, thread) = (self.lock.family(), this_thread());
         let (lock, me) = (self.lock.lock()?, family.me()?);
@@ -190,37 +154,27 @@ impl Drop for Guard {
     }
 }
 
-/// A number for this thread that no other thread of this process has.
-fn this_thread() -> u64 {
-    thread_local! {
-        static HERE: LocalCell<u8> = const { LocalCell::new(0) };
-    }
-    HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
-}
-
 impl<T> Clone for Value<T> {
     fn clone(&self) -> Self {
         Self {
             lock: self.lock.clone(),
-            memory: self.memory.clone(),
-            value: PhantomData,
+            resident: self.resident.clone(),
         }
     }
 }
 
 impl<T> Serialize for Value<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (handle::depart(&self.lock)?, handle::depart(&self.memory)?).serialize(serializer)
+        (handle::depart(&self.lock)?, &self.resident).serialize(serializer)
     }
 }
 
 impl<'de, T> Deserialize<'de> for Value<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (lock, memory) = Deserialize::deserialize(deserializer)?;
+        let (lock, resident) = Deserialize::deserialize(deserializer)?;
         Ok(Self {
             lock: handle::arrive(&lock, Kind::Lock)?,
-            memory: handle::arrive(&memory, Kind::Memory)?,
-            value: PhantomData,
+            resident,
         })
     }
 }
@@ -228,11 +182,5 @@ impl<'de, T> Deserialize<'de> for Value<T> {
 impl<T> fmt::Debug for Value<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Value").finish_non_exhaustive()
-    }
-}
-
-impl From<Corrupted> for ValueError {
-    fn from(error: Corrupted) -> Self {
-        Self::Heap(error.into())
     }
 }

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::Family;
 use crate::block::Blocks;
-use crate::block::allocator::Taken;
 use crate::error::HandleError;
 use crate::heap::Bytes;
 use crate::heap::shared::Shared;
@@ -234,7 +233,9 @@ impl Hold {
     ) -> Result<Result<(), GaveUp>, HandleError> {
         let shares = self.semaphore_shares()?;
         let look_after = || self.family.look_after_shares(&shares);
-        shares.hold(patience, look_after, &mut || self.make_share_block())
+        shares.hold(patience, look_after, &mut || {
+            self.family.take_zeroed(shares::BLOCK)
+        })
     }
 
     /// The same without waiting; `false` when there is none.
@@ -243,7 +244,7 @@ impl Hold {
     /// When the object is no semaphore, or there is no room to note it.
     pub fn try_hold_token(&self) -> Result<bool, HandleError> {
         let shares = self.semaphore_shares()?;
-        shares.try_hold(0, &mut || self.make_share_block())
+        shares.try_hold(0, &mut || self.family.take_zeroed(shares::BLOCK))
     }
 
     /// The object as a reader-writer lock.
@@ -265,14 +266,8 @@ impl Hold {
     ) -> Result<Result<Acquired, GaveUp>, HandleError> {
         let shares = self.rw_lock()?;
         let look_after = || self.family.look_after_shares(&shares);
-        let mut make_block = || self.make_share_block();
+        let mut make_block = || self.family.take_zeroed(shares::BLOCK);
         shares.enter(access, patience, look_after, &mut make_block)
-    }
-
-    fn make_share_block(&self) -> Result<Taken, HandleError> {
-        let taken = self.family.take_block(shares::BLOCK)?;
-        self.family.blocks()?.bytes(taken.block)?.clear();
-        Ok(taken)
     }
 
     /// The object as a group.

@@ -2,6 +2,7 @@
 
 use super::{Family, Hold};
 use crate::block::BlockRef;
+use crate::block::allocator::Taken;
 use crate::error::{Corrupted, HandleError};
 use crate::fault;
 use crate::heap::Bytes;
@@ -127,7 +128,7 @@ impl Family {
                 self.inline_bytes(objects, handle.index, len)?.clear();
                 return Ok(());
             }
-            let block = self.take_zeroed(len)?;
+            let block = self.take_zeroed(len)?.block;
             body.set(len, Some(block)); // before it is bound: a bound block is found through the body
             self.bind(handle.index, block)
         })
@@ -160,7 +161,7 @@ impl Family {
     pub fn make_group(&'static self, rows: u32) -> Result<Hold, HandleError> {
         self.make(Kind::Group, |objects, handle| {
             let len = u64::from(rows.max(1)) * size_of::<Row>() as u64;
-            let block = self.take_zeroed(len)?;
+            let block = self.take_zeroed(len)?.block;
             objects
                 .body::<GroupBody>(handle.index)?
                 .set(rows.max(1), block);
@@ -168,10 +169,10 @@ impl Family {
         })
     }
 
-    pub(super) fn take_zeroed(&self, len: u64) -> Result<BlockRef, HandleError> {
+    pub(super) fn take_zeroed(&self, len: u64) -> Result<Taken, HandleError> {
         let taken = self.take_block(len)?;
         self.blocks()?.bytes(taken.block)?.clear();
-        Ok(taken.block)
+        Ok(taken)
     }
 
     /// Lets a block live as long as an object does.

@@ -94,7 +94,8 @@ impl Family {
 
     /// Who this process is, if it has registered.
     #[inline]
-    pub(super) fn member(&self) -> Option<OwnerId> {
+    #[must_use]
+    pub fn member(&self) -> Option<OwnerId> {
         let member = self.member.load(Acquire); // pairs with the Release in `be`
         let is_ours = (member >> 32) as u32 == incarnation::id() as u32 && member != 0;
         is_ours.then(|| OwnerId::from_bits(member as u32))

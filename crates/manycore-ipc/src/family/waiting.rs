@@ -79,7 +79,7 @@ impl Family {
         })?;
         let block = BlockRef {
             len,
-            ..self.take_zeroed(len)?
+            ..self.take_zeroed(len)?.block
         };
         roll.expect_block();
         self.bind(object, block)?;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use manycore_os::mapping::{Mapping, PAGE};
+use manycore_os::mapping::{self, Mapping, PAGE};
 use manycore_os::{limits, process};
 
 use super::layout::{LEAST, Layout, MOST, SLOTS};
@@ -131,7 +131,7 @@ mod libc_errno {
 /// # Errors
 /// When the system refuses, or the length makes no heap.
 pub fn create_with(len: usize) -> Result<&'static Heap, FamilyError> {
-    let layout = Layout::new(len).ok_or(FamilyError::Foreign("its length makes no heap"))?;
+    let layout = layout(len)?;
     let mapping = Mapping::create(len)?;
     mapping.back(0, layout.registry + SLOTS * size_of::<Slot>())?;
     let heap = Heap::new(mapping, layout);
@@ -158,34 +158,47 @@ pub fn create_with(len: usize) -> Result<&'static Heap, FamilyError> {
 /// # Errors
 /// When it is no heap, or that of another version, architecture or PID namespace.
 pub fn attach(fd: OwnedFd) -> Result<&'static Heap, FamilyError> {
-    let heap = checked(Mapping::attach(fd)?)?;
-    if heap.header().pid_namespace.load(Relaxed) != process::pid_namespace() {
-        return Err(FamilyError::Foreign("it lives in another PID namespace"));
-    }
+    let heap = mapped(Mapping::attach(fd)?)?;
+    check(heap)?;
     Ok(heap)
 }
 
-/// The heap of another family, to look at: nothing may be written there.
+/// The heap of another family, to look at: nothing may be written there. It has to pass [`check`] each time; it stays
+/// mapped if it does not.
 ///
 /// # Errors
-/// When it is no heap of this version.
+/// When it is no sealed file of the length of a heap. It is not mapped then.
 pub(crate) fn look_at(fd: OwnedFd) -> Result<&'static Heap, FamilyError> {
-    checked(Mapping::look_at(fd)?)
+    layout(mapping::sealed_len(&fd)?)?;
+    mapped(Mapping::look_at(fd)?)
 }
 
-fn checked(mapping: Mapping) -> Result<&'static Heap, FamilyError> {
-    let layout =
-        Layout::new(mapping.len()).ok_or(FamilyError::Foreign("its length makes no heap"))?;
-    let heap = Heap::new(mapping, layout);
+fn mapped(mapping: Mapping) -> Result<&'static Heap, FamilyError> {
+    let layout = layout(mapping.len())?;
+    Ok(Heap::new(mapping, layout))
+}
+
+fn layout(len: usize) -> Result<Layout, FamilyError> {
+    Layout::new(len).ok_or(FamilyError::Foreign("its length makes no heap"))
+}
+
+/// Whether what was mapped is a heap that this process understands, and whose processes it can ask the kernel about.
+///
+/// # Errors
+/// When it is no heap, not yet one, or that of another version, architecture or PID namespace.
+pub(crate) fn check(heap: &'static Heap) -> Result<(), FamilyError> {
     let header = heap.header();
     // Acquire pairs with the Release in `create_with`.
-    if header.magic.load(Acquire) != MAGIC || header.len.load(Relaxed) != layout.len as u64 {
+    if header.magic.load(Acquire) != MAGIC || header.len.load(Relaxed) != heap.layout().len as u64 {
         return Err(FamilyError::Foreign("the inherited file is not a heap"));
     }
     if header.version.load(Relaxed) != VERSION || header.abi.load(Relaxed) != abi() {
         return Err(FamilyError::Foreign("it has another layout version"));
     }
-    Ok(heap)
+    if header.pid_namespace() != process::pid_namespace() {
+        return Err(FamilyError::OtherNamespace);
+    }
+    Ok(())
 }
 
 /// A number of bytes from the environment; suffixes K, M, G, T are powers of 1024.
@@ -218,5 +231,21 @@ mod tests {
         let heap = create_with(LEAST).expect("a small heap");
         heap.header().version.store(VERSION + 1, Relaxed);
         assert!(attach(heap.mapping().duplicate().expect("open")).is_err());
+    }
+
+    #[test]
+    fn a_heap_of_another_pid_namespace_is_refused_also_by_who_only_looks() {
+        let heap = create_with(LEAST).expect("a small heap");
+        heap.header().pretend_pid_namespace(1);
+        let inherited = || heap.mapping().duplicate().expect("open");
+        assert!(matches!(
+            attach(inherited()),
+            Err(FamilyError::OtherNamespace)
+        ));
+        let seen = look_at(inherited()).expect("a heap by its length");
+        assert!(matches!(check(seen), Err(FamilyError::OtherNamespace)));
+        heap.header()
+            .pretend_pid_namespace(process::pid_namespace());
+        check(seen).expect("it is here now");
     }
 }

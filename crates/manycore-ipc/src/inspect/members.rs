@@ -1,5 +1,6 @@
 //! The processes of a family, and what their threads sleep for.
 
+use manycore_os::process::Identity;
 use manycore_os::{mapped, onlooker, process};
 
 use super::things::{self, Place};
@@ -47,16 +48,23 @@ pub(super) fn members(
         if matches!(tenancy.status, Status::Free | Status::Reserved) {
             continue;
         }
+        let state = state(registry.slot(slot)?.identity(tenancy));
         members.push(Member {
             slot,
             pid: tenancy.pid,
             status: tenancy.status,
-            state: process::state(tenancy.pid),
-            command: onlooker::command(tenancy.pid),
-            asleep: asleep(heap, tenancy.pid, objects),
+            state,
+            command: state.map_or_else(String::new, |_| onlooker::command(tenancy.pid)),
+            asleep: state.and_then(|_| asleep(heap, tenancy.pid, objects)),
         });
     }
     Ok(members)
+}
+
+/// The state of a process, not of a later one that has its number.
+fn state(process: Identity) -> Option<char> {
+    let state = process::state(process.pid)?;
+    (state == 'Z' || !process::has_ended(process)).then_some(state)
 }
 
 fn asleep(heap: &'static Heap, pid: u32, objects: &Objects) -> Option<Vec<Asleep>> {

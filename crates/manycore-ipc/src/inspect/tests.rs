@@ -1,10 +1,16 @@
 use manycore_os::Deadline;
 
+use super::report::{self, report};
+use super::things::{Lock, Queue};
 use super::*;
+use crate::block::Blocks;
 use crate::family::Family;
 use crate::heap::layout::LEAST;
+use crate::heap::{Heap, header};
 use crate::lock::Acquired;
 use crate::map::When;
+use crate::object::Objects;
+use crate::registry::OwnerId;
 use crate::ring::{Outgoing, Shape};
 use crate::sync::Arrival;
 use crate::wait::Patience;
@@ -37,10 +43,10 @@ fn a_queue_and_a_lock_are_described_as_they_are() {
     };
     assert_eq!(first.holders, [me.slot()]);
     assert!(
-        matches!(&first.detail, Detail::Queue { stats, max_messages: 3, is_closed: false, busy: [None, None] } if stats.put == 1)
+        matches!(&first.detail, Detail::Queue(Queue { stats, max_messages: 3, is_closed: false, busy: [None, None] }) if stats.put == 1)
     );
     assert!(
-        matches!(second.detail, Detail::Lock { holder: Some(slot), is_awaited: false, owner: None } if slot == me.slot())
+        matches!(second.detail, Detail::Lock(Lock { holder: Some(slot), is_awaited: false, owner: None }) if slot == me.slot())
     );
     let pid = std::process::id();
     let text = before.to_string();
@@ -185,4 +191,58 @@ fn semaphores_reader_writer_locks_and_maps_are_in_the_report() {
     ] {
         assert!(text.contains(line), "{line:?} in {text}");
     }
+}
+
+#[test]
+fn what_is_freed_while_somebody_looks_is_left_out() {
+    let (family, seen) = family();
+    let nobody = OwnerId::NOBODY;
+    let (objects, blocks) = (Objects::new(seen, nobody), Blocks::new(seen, nobody));
+    for again in [false, true] {
+        let workers = family.make_group(2).expect("room");
+        let index = workers.handle().index;
+        let stage = objects.stage(index).expect("an object");
+        let look = || things::thing(&objects, &blocks, index, stage);
+        assert!(matches!(look(), Ok(Some(_))));
+        drop(workers);
+        family.free_buried().expect("sound");
+        let another = again.then(|| family.make_group(2).expect("room"));
+        assert!(another.is_none_or(|group| group.handle().index == index));
+        assert!(matches!(look(), Ok(None)));
+    }
+}
+
+#[test]
+fn what_was_scribbled_on_is_an_error() {
+    let (family, seen) = family();
+    let workers = family.make_group(2).expect("room");
+    let objects = Objects::new(family.heap(), OwnerId::NOBODY);
+    let object = objects.object(workers.handle().index).expect("an object");
+    for word in &object.body {
+        word.store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
+    }
+    assert!(report(seen).is_err());
+}
+
+#[test]
+fn a_later_process_with_the_number_of_a_member_is_not_that_member() {
+    let (family, seen) = family();
+    let me = family.me().expect("a member");
+    let state = || report(seen).expect("sound").members[0].state;
+    assert!(state().is_some());
+    let slot = family.registry().slot(me.slot()).expect("its own");
+    slot.set_start(me.generation(), 1);
+    assert_eq!(state(), None);
+}
+
+#[test]
+fn what_becomes_a_heap_later_is_looked_at_then() {
+    let family = Family::create_with(LEAST).expect("a small heap");
+    let header = family.heap().header();
+    let look = || report::seen(family.heap().mapping().duplicate().expect("open"));
+    header.pretend_pid_namespace(1);
+    assert!(look().is_err());
+    header.pretend_pid_namespace(manycore_os::process::pid_namespace());
+    let first = look().expect("a heap");
+    assert!(std::ptr::eq(first, look().expect("the same")));
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::Report;
 use super::members::Member;
-use super::things::{Detail, Place, Thing};
+use super::report::Report;
+use super::things::{Barrier, Detail, Lock, Place, Queue, Thing};
 use crate::object::Kind;
 use crate::registry::slot::Status;
 
@@ -24,17 +24,17 @@ impl Display for Report {
         }
         type Choice = fn(&Detail) -> bool;
         let sections: [(&str, Choice); 7] = [
-            ("locks", |it| matches!(it, Detail::Lock { .. })),
+            ("locks", |it| matches!(it, Detail::Lock(_))),
             ("semaphores and reader-writer locks", |it| {
                 matches!(it, Detail::Semaphore(_) | Detail::RwLock(..))
             }),
             ("events, conditions and barriers", |it| {
                 matches!(
                     it,
-                    Detail::Event(_) | Detail::Condition(_) | Detail::Barrier { .. }
+                    Detail::Event(_) | Detail::Condition(_) | Detail::Barrier(_)
                 )
             }),
-            ("queues", |it| matches!(it, Detail::Queue { .. })),
+            ("queues", |it| matches!(it, Detail::Queue(_))),
             ("pools", |it| matches!(it, Detail::Group(_))),
             ("dicts", |it| matches!(it, Detail::Map)),
             ("memory", |it| matches!(it, Detail::Memory(_))),
@@ -87,77 +87,7 @@ impl Report {
 
     fn write_thing(&self, f: &mut Formatter<'_>, thing: &Thing) -> fmt::Result {
         write!(f, "  {:>8}  ", Name(thing).to_string())?;
-        match &thing.detail {
-            Detail::Lock {
-                holder,
-                is_awaited,
-                owner,
-            } => {
-                match holder {
-                    None => write!(f, "free")?,
-                    Some(slot) => write!(f, "held by {}", self.process(*slot))?,
-                }
-                if let Some((thread, times)) = owner {
-                    write!(f, ", thread {thread}, {times} times")?;
-                }
-                if *is_awaited {
-                    write!(f, ", waited for")?;
-                }
-            }
-            Detail::Queue {
-                stats,
-                max_messages,
-                is_closed,
-                busy,
-            } => {
-                let depth = stats.put.saturating_sub(stats.got);
-                write!(f, "{depth} items")?;
-                if *max_messages > 0 {
-                    write!(f, " of {max_messages} at most")?;
-                }
-                write!(
-                    f,
-                    " ({} put, {} got, {} at most so far)",
-                    stats.put, stats.got, stats.high_water
-                )?;
-                if *is_closed {
-                    write!(f, ", shut down")?;
-                }
-                for (thread, what) in busy.iter().zip(["putting", "getting"]) {
-                    if let Some(thread) = thread {
-                        write!(f, ", thread {thread} is {what}")?;
-                    }
-                }
-            }
-            Detail::Memory(bytes) => write!(f, "{}", Bytes(*bytes))?,
-            Detail::Group(workers) => {
-                write!(f, "workers: {}", self.processes(workers))?;
-            }
-            Detail::Event(true) => write!(f, "set")?,
-            Detail::Event(false) => write!(f, "not set")?,
-            Detail::Condition(waiting) if waiting.is_empty() => write!(f, "nobody waits")?,
-            Detail::Condition(waiting) => write!(f, "waited for by {}", self.processes(waiting))?,
-            Detail::Barrier {
-                parties,
-                come,
-                is_broken,
-                waiting,
-            } => {
-                write!(f, "{come} of {parties} have come")?;
-                if *is_broken {
-                    write!(f, ", broken")?;
-                }
-                if !waiting.is_empty() {
-                    write!(f, ": {}", self.processes(waiting))?;
-                }
-            }
-            Detail::Semaphore(tokens) => write!(f, "{tokens} tokens")?,
-            Detail::RwLock(_, true) => write!(f, "written")?,
-            Detail::RwLock(0, false) => write!(f, "free")?,
-            Detail::RwLock(readers, false) => write!(f, "read, {readers} times")?,
-            Detail::Map => write!(f, "there")?,
-            Detail::Other(_) => {}
-        }
+        self.write_detail(f, &thing.detail)?;
         match &thing.holders[..] {
             [] => write!(f, "; known to nobody")?,
             holders => write!(f, "; known to {}", self.processes(holders))?,
@@ -166,6 +96,51 @@ impl Report {
             0 => writeln!(f),
             times => writeln!(f, "; {times} times in messages or dicts"),
         }
+    }
+
+    fn write_detail(&self, f: &mut Formatter<'_>, detail: &Detail) -> fmt::Result {
+        match detail {
+            Detail::Lock(lock) => self.write_lock(f, lock),
+            Detail::Queue(queue) => write_queue(f, queue),
+            Detail::Barrier(barrier) => self.write_barrier(f, barrier),
+            Detail::Memory(bytes) => write!(f, "{}", Bytes(*bytes)),
+            Detail::Group(workers) => write!(f, "workers: {}", self.processes(workers)),
+            Detail::Event(true) => write!(f, "set"),
+            Detail::Event(false) => write!(f, "not set"),
+            Detail::Condition(waiting) if waiting.is_empty() => write!(f, "nobody waits"),
+            Detail::Condition(waiting) => write!(f, "waited for by {}", self.processes(waiting)),
+            Detail::Semaphore(tokens) => write!(f, "{tokens} tokens"),
+            Detail::RwLock(_, true) => write!(f, "written"),
+            Detail::RwLock(0, false) => write!(f, "free"),
+            Detail::RwLock(readers, false) => write!(f, "read, {readers} times"),
+            Detail::Map => write!(f, "there"),
+            Detail::Other(_) => Ok(()),
+        }
+    }
+
+    fn write_lock(&self, f: &mut Formatter<'_>, lock: &Lock) -> fmt::Result {
+        match lock.holder {
+            None => write!(f, "free")?,
+            Some(slot) => write!(f, "held by {}", self.process(slot))?,
+        }
+        if let Some((thread, times)) = lock.owner {
+            write!(f, ", thread {thread}, {times} times")?;
+        }
+        if lock.is_awaited {
+            write!(f, ", waited for")?;
+        }
+        Ok(())
+    }
+
+    fn write_barrier(&self, f: &mut Formatter<'_>, barrier: &Barrier) -> fmt::Result {
+        write!(f, "{} of {} have come", barrier.come, barrier.parties)?;
+        if barrier.is_broken {
+            write!(f, ", broken")?;
+        }
+        if !barrier.waiting.is_empty() {
+            write!(f, ": {}", self.processes(&barrier.waiting))?;
+        }
+        Ok(())
     }
 
     fn processes(&self, slots: &[usize]) -> String {
@@ -191,19 +166,41 @@ impl Report {
     }
 }
 
+fn write_queue(f: &mut Formatter<'_>, queue: &Queue) -> fmt::Result {
+    let stats = &queue.stats;
+    write!(f, "{} items", stats.put.saturating_sub(stats.got))?;
+    if queue.max_messages > 0 {
+        write!(f, " of {} at most", queue.max_messages)?;
+    }
+    write!(
+        f,
+        " ({} put, {} got, {} at most so far)",
+        stats.put, stats.got, stats.high_water
+    )?;
+    if queue.is_closed {
+        write!(f, ", shut down")?;
+    }
+    for (thread, what) in queue.busy.iter().zip(["putting", "getting"]) {
+        if let Some(thread) = thread {
+            write!(f, ", thread {thread} is {what}")?;
+        }
+    }
+    Ok(())
+}
+
 /// How a thing is called.
 struct Name<'a>(&'a Thing);
 
 impl Display for Name<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let kind = match self.0.detail {
-            Detail::Queue { .. } => "queue",
-            Detail::Lock { .. } => "lock",
+            Detail::Queue(_) => "queue",
+            Detail::Lock(_) => "lock",
             Detail::Memory(_) => "memory",
             Detail::Group(_) => "pool",
             Detail::Event(_) => "event",
             Detail::Condition(_) => "condition",
-            Detail::Barrier { .. } => "barrier",
+            Detail::Barrier(_) => "barrier",
             Detail::Semaphore(_) => "semaphore",
             Detail::RwLock(..) => "rwlock",
             Detail::Map => "dict",

@@ -1,18 +1,20 @@
 //! The shared objects of a family.
 
 use std::mem::offset_of;
+use std::sync::atomic::Ordering::Acquire;
 
 use crate::block::Blocks;
 use crate::error::Corrupted;
 use crate::lock::{Shares, Tokens, UserLock};
 use crate::object::group::GroupBody;
-use crate::object::header::Object;
+use crate::object::header::{Object, Stage};
 use crate::object::memory::MemoryBody;
 use crate::object::{Kind, Objects};
 use crate::registry::OwnerId;
 use crate::ring::layout::{RingBody, Side};
 use crate::ring::{Ring, Stats};
-use crate::sync::{Barrier, Condition, EventBody};
+use crate::sync::{self, EventBody};
+use crate::word::fence;
 
 /// A shared object.
 #[derive(Clone, Debug)]
@@ -34,25 +36,9 @@ pub struct Thing {
 #[non_exhaustive]
 pub enum Detail {
     /// A queue, or one way of a pipe, or of a pool.
-    Queue {
-        /// What was put and got.
-        stats: Stats,
-        /// The most messages at a time; zero for any number.
-        max_messages: u64,
-        /// Whether it was shut down.
-        is_closed: bool,
-        /// The threads that are putting and getting right now.
-        busy: [Option<u32>; 2],
-    },
+    Queue(Queue),
     /// A lock.
-    Lock {
-        /// The slot of the process that holds it.
-        holder: Option<usize>,
-        /// Whether somebody waits for it.
-        is_awaited: bool,
-        /// Of a recursive lock: the thread that holds it, and how often it was acquired.
-        owner: Option<(u32, u64)>,
-    },
+    Lock(Lock),
     /// So many bytes of memory.
     Memory(u64),
     /// The workers of a pool: the slots of those that have a seat.
@@ -62,16 +48,7 @@ pub enum Detail {
     /// A condition: the slots of the processes that wait for it, each once.
     Condition(Vec<usize>),
     /// A barrier.
-    Barrier {
-        /// How many have to come.
-        parties: u32,
-        /// How many have.
-        come: u32,
-        /// Whether it is broken.
-        is_broken: bool,
-        /// The slots of the processes that wait at it, or run its action, each once.
-        waiting: Vec<usize>,
-    },
+    Barrier(Barrier),
     /// A semaphore: how many tokens are free.
     Semaphore(u32),
     /// A reader-writer lock: how many read, and whether somebody writes.
@@ -80,6 +57,43 @@ pub enum Detail {
     Map,
     /// Something that has nothing to tell.
     Other(Kind),
+}
+
+/// What is seen of a queue.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// What was put and got.
+    pub stats: Stats,
+    /// The most messages at a time; zero for any number.
+    pub max_messages: u64,
+    /// Whether it was shut down.
+    pub is_closed: bool,
+    /// The threads that are putting and getting right now.
+    pub busy: [Option<u32>; 2],
+}
+
+/// What is seen of a lock.
+#[derive(Clone, Copy, Debug)]
+pub struct Lock {
+    /// The slot of the process that holds it.
+    pub holder: Option<usize>,
+    /// Whether somebody waits for it.
+    pub is_awaited: bool,
+    /// Of a recursive lock: the thread that holds it, and how often it was acquired.
+    pub owner: Option<(u32, u64)>,
+}
+
+/// What is seen of a barrier.
+#[derive(Clone, Debug)]
+pub struct Barrier {
+    /// How many have to come.
+    pub parties: u32,
+    /// How many have.
+    pub come: u32,
+    /// Whether it is broken.
+    pub is_broken: bool,
+    /// The slots of the processes that wait at it, or run its action, each once.
+    pub waiting: Vec<usize>,
 }
 
 /// What a thread sleeps for.
@@ -108,19 +122,47 @@ pub enum Place {
 pub(super) fn things(objects: &Objects, blocks: &Blocks) -> Result<Vec<Thing>, Corrupted> {
     let mut found = Vec::new();
     objects.for_each_live(|index, stage| found.push((index, stage)))?;
-    let thing = |(index, stage): (u32, crate::object::header::Stage)| {
-        let Some(kind) = stage.kind else {
-            return Err(Corrupted::new("an object is of no kind"));
-        };
-        Ok(Thing {
-            index,
-            generation: stage.generation,
-            holders: objects.holder_slots(index)?.collect(),
-            in_flight: objects.in_flight(index)?,
-            detail: detail(objects, blocks, index, kind)?,
-        })
+    let things = found
+        .into_iter()
+        .filter_map(|(index, stage)| thing(objects, blocks, index, stage).transpose());
+    things.collect()
+}
+
+/// An object that was found at this stage; `None` if it has been given up since, for what was seen of it may be half
+/// emptied, or another's.
+pub(super) fn thing(
+    objects: &Objects,
+    blocks: &Blocks,
+    index: u32,
+    stage: Stage,
+) -> Result<Option<Thing>, Corrupted> {
+    let seen = look_at(objects, blocks, index, stage);
+    // What was read above was read before the stage is, whose change comes before that of the body.
+    fence(Acquire);
+    let now = objects.stage(index)?;
+    if now.is_live() && now.generation == stage.generation {
+        seen.map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+fn look_at(
+    objects: &Objects,
+    blocks: &Blocks,
+    index: u32,
+    stage: Stage,
+) -> Result<Thing, Corrupted> {
+    let Some(kind) = stage.kind else {
+        return Err(Corrupted::new("an object is of no kind"));
     };
-    found.into_iter().map(thing).collect()
+    Ok(Thing {
+        index,
+        generation: stage.generation,
+        holders: objects.holder_slots(index)?.collect(),
+        in_flight: objects.in_flight(index)?,
+        detail: detail(objects, blocks, index, kind)?,
+    })
 }
 
 fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<Detail, Corrupted> {
@@ -128,20 +170,20 @@ fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<
         Kind::Ring => {
             let ring = Ring::new(index, *blocks, *objects)?;
             let body = ring.body();
-            Detail::Queue {
+            Detail::Queue(Queue {
                 stats: ring.stats(),
                 max_messages: ring.max_messages(),
                 is_closed: ring.is_closed(),
                 busy: [&body.put, &body.get].map(|side| side.lock.owner()),
-            }
+            })
         }
         Kind::Lock => {
             let lock: &UserLock = objects.body(index)?;
-            Detail::Lock {
+            Detail::Lock(Lock {
                 holder: lock.holder().map(UserLock::slot_of),
                 is_awaited: lock.is_awaited(),
                 owner: lock.owner(),
-            }
+            })
         }
         Kind::Memory => Detail::Memory(objects.body::<MemoryBody>(index)?.len()),
         Kind::Group => {
@@ -150,17 +192,17 @@ fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<
         }
         Kind::Event => Detail::Event(objects.body::<EventBody>(index)?.is_set()),
         Kind::Condition => {
-            let condition = Condition::of(objects, index)?;
+            let condition = sync::Condition::of(objects, index)?;
             Detail::Condition(slots(condition.waiters()?))
         }
         Kind::Barrier => {
-            let barrier = Barrier::of(objects, index)?;
-            Detail::Barrier {
+            let barrier = sync::Barrier::of(objects, index)?;
+            Detail::Barrier(Barrier {
                 parties: barrier.parties(),
                 come: barrier.waiting()?,
                 is_broken: barrier.is_broken()?,
                 waiting: slots(barrier.needed()?),
-            }
+            })
         }
         Kind::Semaphore => Detail::Semaphore(objects.body::<Tokens>(index)?.value()),
         Kind::RwLock => {

@@ -184,6 +184,15 @@ impl Shares {
         Ok(true)
     }
 
+    /// Ends reading or writing in the middle of the work: of a writer, everybody is told as if this process, with
+    /// its pid, had been killed.
+    ///
+    /// # Errors
+    /// When the heap is corrupted.
+    pub fn abandon(&self, pid: u32) -> Result<(), HandleError> {
+        Ok(self.settle(self.me(), Some(pid))?)
+    }
+
     /// How many read, in all processes, and whether somebody writes.
     #[must_use]
     pub fn readers_and_writer(&self) -> (u32, bool) {

@@ -270,6 +270,20 @@ impl UserLock {
         self.unrepaired.store(1, Relaxed); // published by the release
     }
 
+    /// Says, by the holder, that what the lock guards has been repaired.
+    pub fn repaired(&self) {
+        self.unrepaired.store(0, Relaxed); // as in `leave_unrepaired`
+    }
+
+    /// Says, by the holder, that it gives up in the middle of its work: when it is released, the next one is told that
+    /// this process, with its pid, has died.
+    pub fn abandon(&self, me: OwnerId, pid: u32) {
+        // Relaxed: published by the release. A reaper of an earlier holder that comes late sees that the word has
+        // changed hands, or that the note has.
+        self.dead.store(note(Self::name_of(me), pid), Relaxed);
+        self.leave_unrepaired();
+    }
+
     /// Acquires a recursive lock again if this thread has it.
     #[inline]
     pub fn reenter(&self, me: OwnerId, thread: u64) -> bool {
@@ -373,7 +387,7 @@ impl UserLock {
     /// Gives a killed holder's lock to whoever comes next. May be done twice, and by several at once.
     pub fn hand_over(&self, dead: OwnerId, pid: u32) {
         let name = Self::name_of(dead);
-        let note = u64::from(name) << TAG | u64::from(pid);
+        let note = note(name, pid);
         loop {
             // Before the word, so that a note about a later holder is not replaced: Acquire pairs with the
             // Release below, and who sees that note sees that the word has changed hands.
@@ -409,6 +423,11 @@ impl UserLock {
 
 fn is_free(word: u32) -> bool {
     matches!(word & HOLDER, 0 | DIED)
+}
+
+/// What `dead` says of a holder.
+fn note(name: u32, pid: u32) -> u64 {
+    u64::from(name) << TAG | u64::from(pid)
 }
 
 #[cfg(test)]
@@ -466,6 +485,28 @@ mod tests {
         let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
         assert_eq!(taken, Ok(Acquired::HolderDied(77)));
         assert!(lock.release());
+        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+    }
+
+    #[test]
+    fn who_gives_up_in_the_middle_is_named_until_it_is_repaired() {
+        let (lock, me, other) = (lock(), OwnerId::from_bits(ME), OwnerId::from_bits(OTHER));
+        lock.initialise(true);
+        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+        lock.abandon(other, 78);
+        assert!(lock.release());
+        assert_eq!(lock.try_acquire(me), Some(Acquired::Refused(78)));
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        for is_last in [false, true] {
+            let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
+            assert_eq!(taken, Ok(Acquired::HolderDied(78)));
+            lock.leave_unrepaired();
+            if is_last {
+                lock.repaired();
+            }
+            assert!(lock.release());
+        }
         assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
     }
 

@@ -97,6 +97,12 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Whether somebody has it, or may yet have it again.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        matches!(self.phase, Phase::Live | Phase::Buried)
+    }
+
     /// The word.
     #[must_use]
     pub fn encode(self) -> u64 {

@@ -313,7 +313,7 @@ impl Objects {
     pub fn for_each_live(&self, mut visit: impl FnMut(u32, Stage)) -> Result<(), Corrupted> {
         for index in 0..self.used() {
             let stage = self.stage(index)?;
-            if matches!(stage.phase, Phase::Live | Phase::Buried) {
+            if stage.is_live() {
                 visit(index, stage);
             }
         }

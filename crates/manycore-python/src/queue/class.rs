@@ -8,12 +8,12 @@ use manycore_ipc::ring::{Ring, Shape};
 use manycore_ipc::wait::GaveUp;
 use manycore_ipc::{Family, Hold, Kind};
 use manycore_os::Deadline;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::handed_out::{OpenProducer, QueueIterator};
-use crate::errors::{self, Error};
+use crate::errors::{self, Error, interrupted};
 use crate::family::{self, Parts};
 use crate::message;
 use crate::wait::{deadline, detached};
@@ -380,9 +380,7 @@ impl RingQueue {
             detached(py, Deadline::NEVER, |patience| ring.wait_finished(patience));
         match result {
             Ok(()) | Err(GaveUp::TimedOut) => Ok(()),
-            Err(GaveUp::Interrupted) => {
-                Err(raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
-            }
+            Err(GaveUp::Interrupted) => Err(interrupted(raised)),
         }
     }
 }

@@ -2,10 +2,13 @@
 //! another run of this program.
 #![allow(clippy::unwrap_used)] // all of this is a test, though not one that clippy knows as such
 
+mod atomics;
 mod channels;
 mod deaths;
 mod forks;
 mod house;
+mod meetings;
+mod mutexes;
 mod owners;
 mod pools;
 mod processes;
@@ -29,6 +32,9 @@ fn main() -> ExitCode {
         channels::TESTS,
         selects::TESTS,
         values::TESTS,
+        mutexes::TESTS,
+        meetings::TESTS,
+        atomics::TESTS,
         owners::TESTS,
         pools::TESTS,
         deaths::TESTS,

@@ -1,0 +1,317 @@
+//! A value for many readers or one writer.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::process;
+
+use manycore_ipc::lock::{Access, Acquired};
+use manycore_ipc::{Hold, Kind};
+use manycore_os::Deadline;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::died::{LockError, LockResult, OwnerDied};
+use super::held::{Held, until};
+use crate::error::{CreateError, ValueError};
+use crate::resident::Resident;
+use crate::{family, handle};
+
+/// A value that many read at a time, or one changes.
+///
+/// As [`std::sync::RwLock`], across processes: each guard has a decoded copy of the value, and what a writer has
+/// changed goes back, whole, when its guard is dropped. A writer that waits comes before new readers. A thread that
+/// reads and asks to write waits for itself.
+///
+/// A writer that is killed, or panics, has changed nothing; all who come after it are told by [`OwnerDied`], until
+/// a writer has called [`RwLockWriteGuard::clear_poison`]. A reader that dies is no loss.
+///
+/// ```
+/// use manycore::Process;
+/// use manycore::sync::RwLock;
+///
+/// fn longest(words: RwLock<Vec<String>>) -> usize {
+///     let words = words.read().expect("no writer is killed");
+///     words.iter().map(String::len).max().unwrap_or(0)
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     manycore::init();
+///     let words = RwLock::new(vec!["one".to_owned(), "three".to_owned()])?;
+///     let _reading = words.read().expect("no writer is killed");
+///     let child = Process::spawn(longest, words.clone())?;
+///     assert_eq!(child.join()?, 5, "both read");
+///     Ok(())
+/// }
+/// ```
+pub struct RwLock<T> {
+    lock: Hold,
+    resident: Resident<T>,
+}
+
+/// The value of a [`RwLock`], to read.
+#[must_use = "a guard that is not kept unlocks at once"]
+pub struct RwLockReadGuard<'a, T> {
+    lock: &'a Hold,
+    value: T,
+    held: Held,
+}
+
+/// The value of a [`RwLock`], to read and change. What was changed goes back when this is dropped, as with
+/// [`MutexGuard`](super::MutexGuard).
+#[must_use = "a guard that is not kept unlocks at once"]
+pub struct RwLockWriteGuard<'a, T: Serialize> {
+    lock: &'a RwLock<T>,
+    value: T,
+    is_changed: bool,
+    /// Who died with it, as long as that is to be repaired.
+    died: Option<u32>,
+    /// Whether a panic was under way already when this was made.
+    was_panicking: bool,
+    held: Held,
+}
+
+impl<T: Serialize> RwLock<T> {
+    /// Makes a lock with this value. Room is set aside for values of twice its encoded size, 160 bytes at least;
+    /// [`RwLock::with_capacity`] sets aside more.
+    ///
+    /// # Errors
+    /// When the value cannot be encoded, or there is no shared memory.
+    pub fn new(value: T) -> Result<Self, CreateError> {
+        Self::with_capacity(value, 0)
+    }
+
+    /// Makes a lock whose value may later take up to `capacity` bytes, encoded.
+    ///
+    /// # Errors
+    /// As [`RwLock::new`].
+    pub fn with_capacity(value: T, capacity: usize) -> Result<Self, CreateError> {
+        let family = family::family()?;
+        Ok(Self {
+            lock: family.make_rw_lock()?,
+            resident: Resident::new(family, &value, capacity)?,
+        })
+    }
+}
+
+impl<T: DeserializeOwned> RwLock<T> {
+    /// Waits until nobody writes.
+    ///
+    /// # Errors
+    /// When a writer has died ([`LockError::OwnerDied`] has the guard), or the value cannot be decoded.
+    pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        self.read_until(Deadline::NEVER)
+    }
+
+    /// Reads if nobody writes, or waits to.
+    ///
+    /// # Errors
+    /// As [`RwLock::read`], and [`LockError::TimedOut`].
+    pub fn try_read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        self.read_until(Deadline::PASSED)
+    }
+
+    /// Waits until nobody writes, or the deadline.
+    ///
+    /// # Errors
+    /// As [`RwLock::read`], and [`LockError::TimedOut`].
+    pub fn read_until(&self, deadline: Deadline) -> LockResult<RwLockReadGuard<'_, T>> {
+        let (held, value, died) = self.enter(Access::Read, deadline)?;
+        let guard = RwLockReadGuard {
+            lock: &self.lock,
+            value,
+            held,
+        };
+        told(guard, died)
+    }
+
+    /// Takes the lock and reads the value. Who has died writing, if somebody has.
+    fn enter<G>(
+        &self,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<(Held, T, Option<u32>), LockError<G>> {
+        let held = Held::new(&self.lock)?;
+        let entered = until(deadline, |patience| self.lock.enter(access, patience))?;
+        let died = match entered.map_err(|_| LockError::TimedOut)? {
+            Acquired::HolderDied(pid) | Acquired::Refused(pid) => Some(pid),
+            Acquired::Clean => None,
+        };
+        match self.resident.read() {
+            Ok(value) => Ok((held, value, died)),
+            Err(error) => {
+                self.lock.rw_lock()?.leave(access)?;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> RwLock<T> {
+    /// Waits until nobody reads or writes.
+    ///
+    /// # Errors
+    /// As [`RwLock::read`].
+    pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        self.write_until(Deadline::NEVER)
+    }
+
+    /// Writes if nobody reads or writes.
+    ///
+    /// # Errors
+    /// As [`RwLock::read`], and [`LockError::TimedOut`].
+    pub fn try_write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        self.write_until(Deadline::PASSED)
+    }
+
+    /// Waits until nobody reads or writes, or the deadline.
+    ///
+    /// # Errors
+    /// As [`RwLock::read`], and [`LockError::TimedOut`].
+    pub fn write_until(&self, deadline: Deadline) -> LockResult<RwLockWriteGuard<'_, T>> {
+        let (held, value, died) = self.enter(Access::Write, deadline)?;
+        let guard = RwLockWriteGuard {
+            lock: self,
+            value,
+            is_changed: false,
+            died,
+            was_panicking: std::thread::panicking(),
+            held,
+        };
+        told(guard, died)
+    }
+}
+
+fn told<G>(guard: G, died: Option<u32>) -> LockResult<G> {
+    match died {
+        None => Ok(guard),
+        Some(pid) => Err(LockError::OwnerDied(OwnerDied::new(guard, pid))),
+    }
+}
+
+impl<T> RwLock<T> {
+    /// Whether a writer has died, and none has repaired it since.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        // The object is held, so only corrupted memory can hide it; `read` says so.
+        self.lock
+            .rw_lock()
+            .is_ok_and(|lock| lock.dead_writer().is_some())
+    }
+}
+
+impl<T: Serialize> RwLockWriteGuard<'_, T> {
+    /// Says that all is well again after a death: nobody else is told of it.
+    pub fn clear_poison(guard: &mut Self) {
+        guard.died = None;
+    }
+
+    /// Puts back what was changed, now. Whoever is killed later has changed this much.
+    ///
+    /// # Errors
+    /// When the value has become larger than the room for it, or cannot be encoded. It can still be mended.
+    pub fn commit(guard: &mut Self) -> Result<(), ValueError> {
+        if guard.is_changed && guard.held.is_own(guard.lock.lock.family()) {
+            guard.lock.resident.write(&guard.value)?;
+            guard.is_changed = false;
+        }
+        Ok(())
+    }
+}
+
+impl<T> Drop for RwLockReadGuard<'_, T> {
+    fn drop(&mut self) {
+        if self.held.is_own(self.lock.family()) {
+            let _ = self
+                .lock
+                .rw_lock()
+                .and_then(|lock| lock.leave(Access::Read));
+        }
+    }
+}
+
+impl<T: Serialize> Drop for RwLockWriteGuard<'_, T> {
+    fn drop(&mut self) {
+        let hold = &self.lock.lock;
+        let (true, Ok(lock)) = (self.held.is_own(hold.family()), hold.rw_lock()) else {
+            return;
+        };
+        let panics = std::thread::panicking() && !self.was_panicking;
+        let who = if panics || Self::commit(self).is_err() {
+            Some(process::id())
+        } else {
+            self.died
+        };
+        let _ = match who {
+            Some(pid) => lock.abandon(pid),
+            None => lock.leave(Access::Write).map(drop),
+        };
+    }
+}
+
+impl<T> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Serialize> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Serialize> DerefMut for RwLockWriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.is_changed = true;
+        &mut self.value
+    }
+}
+
+impl<T> Clone for RwLock<T> {
+    fn clone(&self) -> Self {
+        Self {
+            lock: self.lock.clone(),
+            resident: self.resident.clone(),
+        }
+    }
+}
+
+impl<T> Serialize for RwLock<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (handle::depart(&self.lock)?, &self.resident).serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for RwLock<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (lock, resident) = Deserialize::deserialize(deserializer)?;
+        Ok(Self {
+            lock: handle::arrive(&lock, Kind::RwLock)?,
+            resident,
+        })
+    }
+}
+
+impl<T> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RwLock")
+            .field("is_poisoned", &self.is_poisoned())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl<T: Serialize + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
