@@ -836,6 +836,26 @@ def move_about(d, gate):
             len(d)
 
 
+def come_and_go(d, number, stop):
+    """Sets and removes entries until it shall stop."""
+    for step in itertools.count():
+        if stop.is_set():
+            return
+        d[number, step % 200] = "x" * (step % 300)
+        d.pop((number, step * 31 % 200), None)
+
+
+def walk_on(d, number, stop):
+    """Sets the next entry and removes the one before, once nobody has that in hand."""
+    for step in itertools.count():
+        d["of", number, step + 1] = step
+        while d.pop(("of", number, step), None) is None:
+            if stop.is_set():
+                return
+        if stop.is_set():
+            return
+
+
 def add_often(d, times):
     for _ in range(times):
         d.incr("count")

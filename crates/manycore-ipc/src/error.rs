@@ -57,6 +57,14 @@ pub enum AllocError {
     Corrupted(#[from] Corrupted),
 }
 
+impl AllocError {
+    /// Whether there may be room once somebody has cleaned up behind the dead.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::HeapFull { .. } | Self::NoDescriptor)
+    }
+}
+
 /// Why a handle does not lead to an object.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]

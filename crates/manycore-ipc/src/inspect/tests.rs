@@ -11,6 +11,7 @@ use crate::heap::layout::LEAST;
 use crate::heap::{Heap, header};
 use crate::lock::since::Since;
 use crate::lock::{Access, Acquired};
+use crate::map::When;
 use crate::object::Objects;
 use crate::registry::OwnerId;
 use crate::ring::{Outgoing, Shape};
@@ -153,6 +154,27 @@ fn a_process_that_is_not_there_is_named() {
     other.wait().expect("ours");
     let error = inspect(pid).expect_err("it has ended").to_string();
     assert!(error.contains(&pid.to_string()), "{error}");
+}
+
+#[test]
+fn what_lies_in_messages_or_dicts_alone_is_known_to_nobody() {
+    let (family, seen) = family();
+    let (lock, map) = (family.make_lock(), family.make_map().expect("room"));
+    let handles = [lock.as_ref().expect("room").handle()];
+    family.send(&handles).expect("held");
+    let value = Outgoing {
+        handles: &handles,
+        ..Outgoing::default()
+    };
+    let (map, mut go_on) = (map.map().expect("a map"), || true);
+    let key = map.key(b"a").expect("short");
+    let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+    let is_set = map.set(&key, &value, When::Always, &mut patience);
+    assert_eq!(is_set, Ok(true));
+    drop(lock);
+    let text = report(seen).expect("sound").to_string();
+    let line = "  free; known to nobody; 1 times in messages or dicts\n";
+    assert!(text.contains(line), "{line:?} in {text}");
 }
 
 #[test]

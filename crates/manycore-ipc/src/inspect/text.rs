@@ -89,10 +89,13 @@ impl Report {
     fn write_thing(&self, f: &mut Formatter<'_>, thing: &Thing) -> fmt::Result {
         write!(f, "  {:>8}  ", Name(thing).to_string())?;
         self.write_detail(f, &thing.detail)?;
-        write!(f, "; known to {}", self.processes(&thing.holders))?;
+        match &thing.holders[..] {
+            [] => write!(f, "; known to nobody")?,
+            holders => write!(f, "; known to {}", self.processes(holders))?,
+        }
         match thing.in_flight {
             0 => writeln!(f),
-            messages => writeln!(f, " and {messages} messages"),
+            times => writeln!(f, "; {times} times in messages or dicts"),
         }
     }
 

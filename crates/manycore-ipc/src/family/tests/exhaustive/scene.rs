@@ -685,14 +685,14 @@ impl Actor {
         assert!(met.is_ok(), "nobody has interrupted it");
     }
 
-    /// Replaces a value of the map that has a block and a handle, and takes it out again if it is there.
+    /// Replaces a value of the map that has a block and a handle, and removes it again if it is there.
     pub(super) fn change_the_map(&self) {
         let (family, map) = (self.family, self.hold(self.names.map, Kind::Map));
         let fill = 1 + self.who as u8;
         maps::set(family, &map, b"a", fill, 1, &[self.names.inner]);
         maps::set(family, &map, b"b", fill, 0, &[]);
         maps::get(family, &map, b"a");
-        maps::take(family, &map, b"a");
+        maps::remove(&map, b"a");
     }
 
     /// Keeps bytes with the group, as a pool does with its functions, and drops some of them.
