@@ -68,6 +68,7 @@ ndarray = _default.ndarray
 parent_process = _process.parent_process
 reducer = _default.reducer
 set_executable = _default.set_executable
+set_forkserver_preload = _default.set_forkserver_preload
 set_start_method = _default.set_start_method
 share = _default.share
 
@@ -123,6 +124,7 @@ __all__ = [
     "parent_process",
     "reducer",
     "set_executable",
+    "set_forkserver_preload",
     "set_start_method",
     "share",
 ]

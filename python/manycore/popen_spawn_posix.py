@@ -44,12 +44,13 @@ class Popen(popen_fork.Popen):
         child_r, parent_w = os.pipe()
         heap = _engine.heap_fd()
         lifeline, self._lifeline = _engine.make_lifeline()
+        armed = None if self._is_kept(process_obj) else lifeline
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         self._keep(parent_r, parent_w)
         _engine.handles_sent(handles)
         try:
             command = spawn.get_command_line(
-                pipe_handle=child_r, heap_fd=heap, lifeline_fd=lifeline, tracker_fd=tracker
+                pipe_handle=child_r, heap_fd=heap, lifeline_fd=armed, tracker_fd=tracker
             )
             inherited = [child_r, child_w, heap, lifeline, *self._fds]
             if tracker is not None:
@@ -66,11 +67,14 @@ class Popen(popen_fork.Popen):
         with open(parent_w, "wb", closefd=False) as pipe:
             pipe.write(spawn.pack(work, handles))
 
+    def _preparation(self, process_obj: BaseProcess) -> dict[str, Any]:
+        return spawn.get_preparation_data(process_obj.name)
+
     def _pickle(self, process_obj: BaseProcess) -> bytes:
         file = io.BytesIO()
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
-            reduction.dump(spawn.get_preparation_data(process_obj.name), file)
+            reduction.dump(self._preparation(process_obj), file)
             reduction.dump(process_obj, file)
         finally:
             context.set_spawning_popen(None)

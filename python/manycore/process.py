@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import process as _process
 from multiprocessing.process import (  # type: ignore[attr-defined]
     ORIGINAL_DIR,
@@ -12,6 +13,8 @@ from multiprocessing.process import (  # type: ignore[attr-defined]
     current_process,
     parent_process,
 )
+from types import MappingProxyType
+from typing import Any
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
@@ -19,11 +22,34 @@ ORIGINAL_DIR = ORIGINAL_DIR
 AuthenticationString = AuthenticationString
 
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
 class OwnedProcess(BaseProcess):
     """A process that ends when the process that started it does.
 
     Unlike the standard library's, daemonic processes may have children: none can outlive them.
+
+    Args:
+        orphan: `"kill"`, or `"keep"` for a process that goes on when the one that started it has
+            been killed or has left by `os._exit`.
     """
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] = _NONE,
+        *,
+        daemon: bool | None = None,
+        orphan: str = "kill",
+    ) -> None:
+        if orphan not in ("kill", "keep"):
+            raise ValueError(f"orphan must be 'kill' or 'keep', not {orphan!r}")
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)
+        self._orphan = orphan
 
     def start(self) -> None:
         """Starts the process; it calls `run`. To be called at most once."""

@@ -29,10 +29,19 @@ __all__ = [
 ]
 
 
+MAIN_MODULE = ("init_main_from_name", "init_main_from_path")
+"""Where in its preparation a child finds its main module."""
+
+
 def get_command_line(**arguments: object) -> list[str]:
     """The command line of a child: this interpreter, its flags, and a call of `spawn_main`."""
+    return command_line("spawn", "spawn_main", arguments)
+
+
+def command_line(module: str, function: str, arguments: dict[str, Any]) -> list[str]:
+    """The command line of a fresh interpreter, with this one's flags, that calls a function."""
     listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    program = f"from manycore.spawn import spawn_main; spawn_main({listed})"
+    program = f"from manycore.{module} import {function}; {function}({listed})"
     flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
     executable = os.fsdecode(get_executable())
     return [executable, *flags, "-c", program, "--multiprocessing-fork"]
@@ -53,10 +62,11 @@ def pack(work: bytes, handles: list[tuple[int, int, int]]) -> bytes:
 
 
 def spawn_main(
-    pipe_handle: int, heap_fd: int, lifeline_fd: int, tracker_fd: int | None = None
+    pipe_handle: int, heap_fd: int, lifeline_fd: int | None, tracker_fd: int | None = None
 ) -> None:
     """Runs what the parent sends through a pipe; ends the process."""
-    _engine.arm_lifeline(lifeline_fd)
+    if lifeline_fd is not None:
+        _engine.arm_lifeline(lifeline_fd)
     _engine.join_family(heap_fd)
     if tracker_fd is not None:
         resource_tracker._resource_tracker._fd = tracker_fd  # type: ignore[attr-defined]
@@ -82,6 +92,7 @@ def _load(from_parent: BinaryIO) -> Any:
     from manycore.context import _default_context
 
     data = pickle.load(from_parent)
+    os.environ.update(data.pop("manycore_environment", {}))
     method = data.pop("manycore_start_method", None)
     if method is not None:
         _default_context.set_start_method(method, force=True)

@@ -32,9 +32,10 @@ def test_the_exit_code_says_how_a_process_ended(way, code):
     assert process.exitcode == code
 
 
-@pytest.mark.parametrize("way", ["return", "raise", "os._exit", "SIGKILL"])
-def test_a_spawned_process_has_the_same_exit_codes(way):
-    with running(manycore.get_context("spawn"), targets.ends_as, way) as process:
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("way", ["return", "sys.exit(text)", "raise", "os._exit", "SIGKILL"])
+def test_the_exit_codes_are_the_same_under_other_start_methods(method, way):
+    with running(manycore.get_context(method), targets.ends_as, way) as process:
         pass
     assert process.exitcode == targets.ENDINGS[way]
 
@@ -92,7 +93,8 @@ def test_the_child_knows_itself_and_its_parent(ctx):
 
 
 @pytest.mark.parametrize(
-    ("method", "prefix"), [("fork", "ForkProcess-"), ("spawn", "SpawnProcess-")]
+    ("method", "prefix"),
+    [("fork", "ForkProcess-"), ("spawn", "SpawnProcess-"), ("forkserver", "ForkServerProcess-")],
 )
 def test_default_names_tell_the_start_method(method, prefix):
     context = manycore.get_context(method)
@@ -120,7 +122,9 @@ def test_daemon_is_inherited_given_or_set_before_the_start():
         process.daemon = True
 
 
-@pytest.mark.parametrize("subclass", [targets.ForkAnnouncer, targets.SpawnAnnouncer])
+@pytest.mark.parametrize(
+    "subclass", [targets.ForkAnnouncer, targets.SpawnAnnouncer, targets.ForkServerAnnouncer]
+)
 def test_a_subclass_may_override_run(subclass):
     ours, theirs = manycore.Pipe()
     process = subclass(theirs, {"any": "value"})

@@ -110,7 +110,7 @@ def assert_ends_with_its_family(run_script, lines, method, start, target, end):
         print(f"\n{len(family)} orphans ended {1000 * (time.monotonic() - ended):.1f} ms later")
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize(
     "target",
     [
@@ -131,7 +131,7 @@ def test_a_process_ends_with_its_parent_however_that_ends(run_script, end):
     assert_ends_with_its_family(run_script, 1, "fork", "start_process", "sleep_deaf", end)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize(
     ("start", "lines"),
     [("start_daemon", 1), ("start_in_a_thread", 1), ("start_pool", 2), ("start_idle_pool", 1)],
@@ -155,7 +155,7 @@ def test_grandchildren_end_too(run_script, start):
 def test_children_of_a_killed_child_end_and_we_do_not(ctx, gate):
     with running(ctx, targets.stop_with_a_child, ctx, gate) as middle:
         (grandchild,) = gate.arrived()
-        assert grandchild in descendants(middle.pid)
+        assert grandchild in descendants()
         kill_and_confirm(middle.pid, signal.SIGKILL)
         wait_for_end([grandchild])
 
@@ -163,7 +163,7 @@ def test_children_of_a_killed_child_end_and_we_do_not(ctx, gate):
 def test_children_do_not_end_with_the_thread_that_started_them(ctx, gate):
     with running(ctx, targets.stop_with_a_child, ctx, gate, True) as middle:
         (grandchild,) = gate.arrived()
-        assert grandchild in descendants(middle.pid)
+        assert grandchild in descendants()
         gate.let_go()
     assert middle.exitcode == 0
 
