@@ -107,7 +107,7 @@ class Pool(_pool.Pool):
         self._ctx = context or _default_context.get_context()
         self._processes = count
         self._crew = _engine.Crew(2 * count)
-        self._functions = Functions(self._crew)
+        self._functions = Functions(self._crew, self._ctx.get_start_method())
         self._workers = Workers(
             self._ctx, self._crew, count, initializer, tuple(initargs), maxtasksperchild
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
-from multiprocessing import context, reduction, resource_tracker, util
+import pickle
+from multiprocessing import context, resource_tracker, util
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from manycore import _engine, popen_fork, spawn
+from manycore import _by_value, _engine, _main_module, popen_fork, spawn
 
 __all__ = ["Popen"]
 
@@ -71,11 +73,21 @@ class Popen(popen_fork.Popen):
         return spawn.get_preparation_data(process_obj.name)
 
     def _pickle(self, process_obj: BaseProcess) -> bytes:
-        file = io.BytesIO()
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
-            reduction.dump(self._preparation(process_obj), file)
-            reduction.dump(process_obj, file)
+            preparation = self._preparation(process_obj)
+            preparation["manycore_definitions"] = _by_value.definitions()
+            return bytes(ForkingPickler.dumps(preparation)) + self._pickle_work(process_obj)
         finally:
             context.set_spawning_popen(None)
-        return file.getvalue()
+
+    def _pickle_work(self, process_obj: BaseProcess) -> bytes:
+        if _main_module.is_importable():
+            try:
+                return bytes(ForkingPickler.dumps(process_obj))
+            except (pickle.PicklingError, AttributeError, TypeError):
+                self._fds.clear()  # it begins again
+                with contextlib.suppress(Exception):
+                    return bytes(ForkingPickler.dumps(_by_value.ByValue(process_obj)))
+                raise
+        return bytes(ForkingPickler.dumps(_by_value.ByValue(process_obj)))

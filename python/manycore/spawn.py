@@ -15,7 +15,7 @@ from multiprocessing.spawn import (
 )
 from typing import Any, BinaryIO
 
-from manycore import _engine
+from manycore import _by_value, _engine, _main_module
 
 __all__ = [
     "_main",
@@ -53,6 +53,9 @@ def get_preparation_data(name: str) -> dict[str, Any]:
 
     data = spawn.get_preparation_data(name)
     data["manycore_start_method"] = _default_context.get_start_method(allow_none=True)
+    if not _main_module.is_importable():
+        for key in MAIN_MODULE:
+            data.pop(key, None)
     return data
 
 
@@ -96,5 +99,7 @@ def _load(from_parent: BinaryIO) -> Any:
     method = data.pop("manycore_start_method", None)
     if method is not None:
         _default_context.set_start_method(method, force=True)
+    definitions = data.pop("manycore_definitions", {})
     spawn.prepare(data)
+    _by_value.offer(definitions)
     return pickle.load(from_parent)
