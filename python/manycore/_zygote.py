@@ -7,6 +7,7 @@ the fork; how it ended is told by the zygote, whose child it is.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enumerations, which cost 0.2 ms
 import contextlib
 import gc
 import os
@@ -30,6 +31,10 @@ STARTED, ENDED, FAILED = range(3)
 MOST_DESCRIPTORS = 253
 """How many the kernel takes in one message."""
 
+_WARNS_OF_FORKS: bool = sys.version_info >= (3, 12)
+
+SIGINT, SIGCHLD = int(signal.SIGINT), int(signal.SIGCHLD)
+
 _Handler = Callable[..., Any] | int | None
 
 
@@ -38,6 +43,7 @@ def main(
 ) -> None:
     """Runs a zygote until the process that started it ends, which kills it."""
     _engine.arm_lifeline(lifeline_fd)
+    gc.disable()  # what it frees leaves holes; a child that fills them copies their pages
     handlers = _ignore_ctrl_c()
     _read_nothing()
     told = _preload.unpack(settings_fd)
@@ -48,16 +54,17 @@ def main(
         _begin_again([requests_fd, clients_fd, _preload.pack(told), report_fd, lifeline_fd])
     _preload.report(failed, report_fd)
     util._flush_std_streams()  # type: ignore[attr-defined]  # or children write it again
-    gc.collect()
+    zygote = _Zygote(requests_fd, lifeline_fd, handlers, told["new_seed"])
+    _serve_children_as_well(clients_fd)
     gc.freeze()  # a child's collections touch none of it, so that its pages stay shared
-    zygote = _Zygote(requests_fd, clients_fd, lifeline_fd, handlers, told["new_seed"])
+    gc.enable()
     while True:
         zygote.serve()
 
 
 def _ignore_ctrl_c() -> dict[int, _Handler]:
     """Ignores Ctrl-C, which is for the others; what children are to do about signals instead."""
-    handlers: dict[int, _Handler] = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    handlers: dict[int, _Handler] = {SIGINT: _signal.signal(SIGINT, _signal.SIG_IGN)}
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     return handlers
 
@@ -81,26 +88,45 @@ def _begin_again(inherited: list[int]) -> None:
     os.execv(command[0], command)
 
 
+def _serve_children_as_well(clients_fd: int) -> None:
+    """Notes, for the children, that they may send requests, too."""
+    from manycore import forkserver
+
+    clients = socket.socket(fileno=clients_fd)
+    forkserver._forkserver.adopt(forkserver.Zygote(os.getpid(), clients))
+
+
+def _are_forks_warned_of() -> bool:
+    """Whether Python warns of forks here: there are threads, of libraries, that stay."""
+    if not _WARNS_OF_FORKS or _threads() == 1:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if (pid := os.fork()) == 0:  # behind this most have gone: their libraries ask for that
+            os._exit(0)
+    os.waitpid(pid, 0)
+    return _threads() > 1
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
 class _Zygote:
     """The state of a zygote: its children, and the descriptors that are none of theirs."""
 
     def __init__(
-        self,
-        requests_fd: int,
-        clients_fd: int,
-        lifeline_fd: int,
-        handlers: dict[int, _Handler],
-        new_seed: bool,
+        self, requests_fd: int, lifeline_fd: int, handlers: dict[int, _Handler], new_seed: bool
     ) -> None:
         self._new_seed = new_seed
         self._requests = socket.socket(fileno=requests_fd)
-        self._clients_fd = clients_fd
         self._lifeline_fd = lifeline_fd
         self._children: dict[int, int] = {}
+        self._is_warned = _are_forks_warned_of()
         self._handlers = handlers
-        self._handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._handlers[SIGCHLD] = _signal.signal(SIGCHLD, lambda *_: None)
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        _signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         self._poll = select.poll()
         self._poll.register(self._requests, select.POLLIN)
         self._poll.register(self._woken, select.POLLIN)
@@ -142,9 +168,7 @@ class _Zygote:
             return
         told = fds[0]
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # native threads of libraries end before a fork
-                pid = os.fork()
+            pid = self._fork()
         except OSError as error:
             _tell(told, FAILED, 0, error.errno or 0)
             os.close(told)
@@ -155,8 +179,17 @@ class _Zygote:
         for fd in fds[1:]:
             os.close(fd)
 
+    def _fork(self) -> int:
+        if not self._is_warned:
+            return os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return os.fork()
+
     def _be_child(self, order: tuple[bool, list[int], bool], fds: list[int]) -> int:
         """What a child runs; its exit code."""
+        from manycore import forkserver
+
         keep, streams, has_tracker = order
         told, work, lifeline, heap, *fds = fds
         if not keep:
@@ -170,7 +203,7 @@ class _Zygote:
             resource_tracker._resource_tracker._fd = fds.pop(0)  # type: ignore[attr-defined]
         try:
             _engine.join_family(heap)
-            self._introduce(fds)
+            forkserver._forkserver._inherited_fds = fds
             if self._new_seed:
                 _preload.seed_numpy()
             return spawn._main(work, lifeline)
@@ -181,20 +214,13 @@ class _Zygote:
 
     def _forget(self) -> None:
         """Closes what is the zygote's, and answers signals as a fresh interpreter does."""
-        signal.set_wakeup_fd(-1)
+        _signal.set_wakeup_fd(-1)
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._requests.close()
-        for fd in (self._woken, self._waker, self._lifeline_fd, *self._children.values()):
+            _signal.signal(number, handler)
+        ours = self._requests.detach(), self._woken, self._waker, self._lifeline_fd
+        for fd in (*ours, *self._children.values()):
             os.close(fd)
         self._children.clear()
-
-    def _introduce(self, fds: list[int]) -> None:
-        """Has the zygote serve the child as well."""
-        from manycore import forkserver
-
-        clients = socket.socket(fileno=self._clients_fd)
-        forkserver._forkserver.adopt(forkserver.Zygote(os.getppid(), clients), fds)
 
 
 def _tell(fd: int, kind: int, pid: int, value: int) -> None:

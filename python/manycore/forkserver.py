@@ -232,9 +232,9 @@ class ForkServer:
             os.kill(self._zygote.pid, signal.SIGKILL)
             self._bury(self._zygote)
 
-    def adopt(self, zygote: Zygote, fds: list[int]) -> None:
-        """In a child of a zygote: notes who that is, and the descriptors that came with it."""
-        self._zygote, self._inherited_fds = zygote, fds
+    def adopt(self, zygote: Zygote) -> None:
+        """Notes a zygote that somebody else has started."""
+        self._zygote = zygote
 
     def _running(self, is_bare: bool) -> Zygote:
         with self._turn:

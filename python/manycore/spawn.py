@@ -95,7 +95,10 @@ def _load(from_parent: BinaryIO) -> Any:
     from manycore.context import _default_context
 
     data = pickle.load(from_parent)
-    os.environ.update(data.pop("manycore_environment", {}))
+    environment = data.pop("manycore_environment", None)
+    if environment is not None and environment != os.environ:
+        os.environ.clear()
+        os.environ.update(environment)
     method = data.pop("manycore_start_method", None)
     if method is not None:
         _default_context.set_start_method(method, force=True)

@@ -172,13 +172,16 @@ def test_children_are_children_of_one_process(server):
 
 def test_children_have_the_environment_of_the_moment(server, monkeypatch):
     ours, theirs = server.Pipe()
-    for value in ("one", "two", None):
+    forkserver._forkserver._stop()
+    monkeypatch.setenv("MANYCORE_TEST", "of the zygote")
+    for value in ("of the zygote", "another", None):
         if value is None:
             monkeypatch.delenv("MANYCORE_TEST")
         else:
             monkeypatch.setenv("MANYCORE_TEST", value)
         with running(server, targets.send_variable, theirs, "MANYCORE_TEST"):
             assert ours.recv() == value
+    forkserver._forkserver._stop()
 
 
 def test_children_have_no_descriptors_but_their_own(server, tmp_path, gate):
