@@ -72,6 +72,7 @@ class Zygote:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             pid = util.spawnv_passfds(executable, command, sorted(inherited))
+            _engine.arm_lifeline_of(pid, lifeline_r)  # not only once it can do that itself
         except BaseException:
             _engine.cut_lifeline(lifeline)
             os.close(report)

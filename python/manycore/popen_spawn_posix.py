@@ -59,6 +59,8 @@ class Popen(popen_fork.Popen):
                 inherited.append(tracker)
             executable: Any = spawn.get_executable()  # str or bytes, as it was set
             self.pid = util.spawnv_passfds(executable, command, sorted(set(inherited)))
+            if armed is not None:  # an interpreter takes its time to come to that itself
+                _engine.arm_lifeline_of(self.pid, lifeline)
         except BaseException:
             _engine.handles_arrived(handles)
             _engine.cut_lifeline(self._lifeline)
