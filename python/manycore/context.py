@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from multiprocessing import context as _context
 from multiprocessing.context import assert_spawning, get_spawning_popen, set_spawning_popen
@@ -343,9 +342,3 @@ def _first_choice() -> BaseContext:
 
 
 _default_context = DefaultContext(_first_choice())
-
-
-def available_cpus() -> int:
-    """The CPUs that this process may run on: the default size of a pool."""
-    count = getattr(os, "process_cpu_count", None)
-    return (count() if count else os.cpu_count()) or 1

@@ -24,6 +24,7 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
 from typing import Any
 
 from manycore import _engine
+from manycore._cpus import available_cpus
 from manycore._functions import Functions
 from manycore._keeper import Keeper
 from manycore._results import (
@@ -34,7 +35,7 @@ from manycore._results import (
     MapResult,
 )
 from manycore._workers import Workers
-from manycore.context import _default_context, available_cpus
+from manycore.context import _default_context
 
 __all__ = ["Pool", "ThreadPool"]
 
