@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import process as _process
@@ -23,6 +24,30 @@ AuthenticationString = AuthenticationString
 
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+def _run_quietly(run: Callable[[], None]) -> None:
+    """Runs a child's work; Ctrl-C ends it without a traceback, which the program itself has."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        if _is_in_foreground():
+            raise SystemExit(1) from None  # the code that an uncaught exception gives
+        raise
+
+
+def _is_in_foreground() -> bool:
+    """Whether Ctrl-C in a terminal reaches this process, and so the one that started it."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 class OwnedProcess(BaseProcess):
@@ -50,6 +75,11 @@ class OwnedProcess(BaseProcess):
             raise ValueError(f"orphan must be 'kill' or 'keep', not {orphan!r}")
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._orphan = orphan
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        self.run = functools.partial(_run_quietly, self.run)  # type: ignore[method-assign]
+        code: int = super()._bootstrap(parent_sentinel)  # type: ignore[misc]
+        return code
 
     def start(self) -> None:
         """Starts the process; it calls `run`. To be called at most once."""
