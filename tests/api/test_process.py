@@ -40,8 +40,12 @@ def test_the_exit_codes_are_the_same_under_other_start_methods(method, way):
     assert process.exitcode == targets.ENDINGS[way]
 
 
-def test_an_uncaught_exception_is_printed_with_the_name_of_the_process(ctx, capfd):
-    with running(ctx, targets.ends_as, "raise", name="Unlucky"):
+# The standard library's forkserver prints where its owner printed when that was started.
+@pytest.mark.parametrize(
+    "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.beyond_stdlib)]
+)
+def test_an_uncaught_exception_is_printed_with_the_name_of_the_process(method, capfd):
+    with running(manycore.get_context(method), targets.ends_as, "raise", name="Unlucky"):
         pass
     errors = capfd.readouterr().err
     assert "Process Unlucky:" in errors
