@@ -40,10 +40,14 @@ def test_the_exit_codes_are_the_same_under_other_start_methods(method, way):
     assert process.exitcode == targets.ENDINGS[way]
 
 
-# The standard library's forkserver prints where its owner printed when that was started.
-@pytest.mark.parametrize(
+# The standard library's forkserver prints where its owner printed when that was started, and its
+# children leave servers of their own behind.
+ours_by_forkserver = pytest.mark.parametrize(
     "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.beyond_stdlib)]
 )
+
+
+@ours_by_forkserver
 def test_an_uncaught_exception_is_printed_with_the_name_of_the_process(method, capfd):
     with running(manycore.get_context(method), targets.ends_as, "raise", name="Unlucky"):
         pass
@@ -151,7 +155,9 @@ def test_a_forked_process_may_run_a_closure():
         assert ours.recv() == id(local)
 
 
-def test_a_process_may_start_processes(ctx):
+@ours_by_forkserver
+def test_a_process_may_start_processes(method):
+    ctx = manycore.get_context(method)
     ours, theirs = ctx.Pipe()
     with running(ctx, targets.run_in_a_child, ctx, targets.who_am_i, theirs) as process:
         *_, grandchild, parent = ours.recv()
