@@ -9,6 +9,7 @@ PAGES = (
     "README.md",
     "docs/api/doctor.md",
     "docs/api/locks.md",
+    "docs/api/processes.md",
     "docs/api/queues.md",
     "docs/api/shared-dict.md",
     "docs/api/shared-memory.md",

@@ -1,10 +1,12 @@
 """What tests run in other processes: importable, so that `spawn` can name it."""
 
+import contextlib
 import ctypes
 import faulthandler
 import itertools
 import multiprocessing
 import os
+import random
 import resource
 import select
 import signal
@@ -129,6 +131,16 @@ def stop_at(gate, value=None):
     return value
 
 
+def stop_and_end(gate, way):
+    gate.stop()
+    ends_as(way)
+
+
+def stop_and_start(gate, ctx, connection):
+    gate.stop()
+    run_in_a_child(ctx, send, connection, "from a grandchild")
+
+
 def stop_on(gate, chosen, value):
     """Stops at the gate for one chosen value only."""
     if value == chosen:
@@ -151,6 +163,44 @@ def worker_identity(_value):
     return me.name, me.daemon
 
 
+def send_parent(_ctx, connection):
+    connection.send(os.getppid())
+
+
+def send_parent_of_a_child(ctx, connection):
+    run_in_a_child(ctx, send_parent, ctx, connection)
+
+
+def send_variable(connection, name):
+    connection.send(os.environ.get(name))
+
+
+def send_descriptors(connection):
+    """What the descriptors of this process lead to."""
+    leads_to = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed the folder
+            leads_to.append(os.readlink(f"/proc/self/fd/{fd}"))
+    connection.send(leads_to)
+
+
+def send_signal_state(connection):
+    """What is blocked, what is done about two signals, and who is woken by a handler."""
+    signal_mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGCHLD)
+    connection.send((signal_mask, *handlers, signal.set_wakeup_fd(-1)))
+
+
+def send_random(connection):
+    from numpy import random as numpy_random
+
+    connection.send((random.random(), numpy_random.random()))
+
+
+def send_length(connection, data):
+    connection.send(len(data))
+
+
 class Announcer:
     """To be mixed into a context's Process: `run` sends the attribute it was made with."""
 
@@ -167,6 +217,10 @@ class ForkAnnouncer(Announcer, manycore.get_context("fork").Process):
 
 
 class SpawnAnnouncer(Announcer, manycore.get_context("spawn").Process):
+    pass
+
+
+class ForkServerAnnouncer(Announcer, manycore.get_context("forkserver").Process):
     pass
 
 
