@@ -32,6 +32,7 @@ CARGO_FLAGS ?=
 PYTEST_ARGS ?=
 RUN_ARGS ?=
 BENCH_ARGS ?=
+CONFORMANCE_ARGS ?= --control
 SOAK_LIMIT ?= 15m
 FUZZ_SECONDS ?= 300
 
@@ -107,6 +108,19 @@ $(OTHER_PYTHONS:%=test-python-%): test-python-%:
 %/run-quick-tests: %/.stamp-wheel %/.stamp-test
 	@printf '\n== pytest on %s: quick tests\n' "$$($*/bin/python --version)"
 	$*/bin/pytest -m 'not slow and not soak and not engine' $(PYTEST_ARGS)
+
+# CPython's tests come with the interpreter; one that has none of them is skipped.
+.PHONY: conformance
+conformance: .venv/.stamp-wheel ## run CPython's own tests of multiprocessing on ours; CONFORMANCE_ARGS are passed on
+	@for version in $(OTHER_PYTHONS); do \
+	    ! .ci/find-python $$version >/dev/null \
+	        || $(MAKE) --no-print-directory .venv-$$version/.stamp-wheel; \
+	done
+	$(call heading,'conformance')
+	$(BIN)/python conformance/run.py $(CONFORMANCE_ARGS) --python $(BIN)/python \
+	    $$(for version in $(OTHER_PYTHONS); do \
+	        [[ ! -x .venv-$$version/bin/python ]] || printf -- '--python .venv-%s/bin/python ' $$version; \
+	    done)
 
 # SIGABRT makes pytest's fault handler print every stack; the engine's soak tests say themselves what
 # everybody was doing when nothing has moved for a while.

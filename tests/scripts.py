@@ -22,13 +22,15 @@ class Scripts:
         self._elsewhere = folder / "elsewhere"
         self._elsewhere.mkdir()
 
-    def __call__(self, source: str, *args: str, timeout: float = _LIMIT):
+    def __call__(self, source: str, *args: str, timeout: float = _LIMIT, run_by: tuple = ()):
         """Runs a program to its end; a `subprocess.CompletedProcess`.
+
+        `run_by` are words between the interpreter and the program.
 
         One that hangs is made to print its stacks, and fails.
         """
         others = processes.descendants()
-        with self.start(source, *args) as script:
+        with self.start(source, *args, run_by=run_by) as script:
             try:
                 output, errors = script.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
@@ -40,12 +42,12 @@ class Scripts:
         return subprocess.CompletedProcess(script.args, script.returncode, output, errors)
 
     @contextlib.contextmanager
-    def start(self, source: str, *args: str):
+    def start(self, source: str, *args: str, run_by: tuple = ()):
         """Starts a program; at the end of the block it and whoever it left behind has ended."""
         self._script.write_text(textwrap.dedent(source))
         ours = processes.children_of_ours()
         script = subprocess.Popen(
-            [sys.executable, str(self._script), *args],
+            [sys.executable, *run_by, str(self._script), *args],
             cwd=self._elsewhere,
             env=_environment(),
             stdin=subprocess.PIPE,

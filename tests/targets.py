@@ -305,6 +305,10 @@ def echo_bytes(connection):
     connection.send_bytes(connection.recv_bytes())
 
 
+def tell_start_method(connection):
+    connection.send(manycore.get_start_method())
+
+
 def send(connection, *values):
     for value in values:
         connection.send(value)

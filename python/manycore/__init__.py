@@ -17,6 +17,7 @@ from multiprocessing import SUBDEBUG, SUBWARNING  # type: ignore[attr-defined]
 from manycore import _engine, context
 from manycore import process as _process
 from manycore._cpus import available_cpus
+from manycore._install import install
 from manycore.errors import (
     AuthenticationError,
     BufferTooShort,
@@ -119,6 +120,7 @@ __all__ = [
     "get_context",
     "get_logger",
     "get_start_method",
+    "install",
     "log_to_stderr",
     "ndarray",
     "parent_process",

@@ -14,10 +14,12 @@ from multiprocessing import spawn as _spawn
 from types import ModuleType
 from typing import Any
 
-from manycore import spawn
+from manycore import _install, spawn
 
 _ABOUT_ALL = ("sys_path", "sys_argv", "dir", "orig_dir")
 """What of a child's preparation is the same for all children, beside their main module."""
+
+_INSTALLED = "manycore_installed"
 
 _LONGEST_REPORT = 30_000
 """Bytes that a pipe takes without anybody's reading them."""
@@ -54,7 +56,9 @@ def settings(names: list[str] | None, is_bare: bool) -> dict[str, Any]:
     """
     prepared = spawn.get_preparation_data("ignore")
     told = {
-        key: value for key, value in prepared.items() if key in (*_ABOUT_ALL, *spawn.MAIN_MODULE)
+        key: value
+        for key, value in prepared.items()
+        if key in (*_ABOUT_ALL, *spawn.MAIN_MODULE, _INSTALLED)
     }
     if names is not None:
         return told | {"chosen": names, "guessed": []}
@@ -122,6 +126,8 @@ def import_all(told: dict[str, Any]) -> list[str]:
     Raises:
         ThreadStarted: When a module that was not chosen has started a thread.
     """
+    if told[_INSTALLED]:
+        _install.install()
     _spawn.prepare({key: told[key] for key in _ABOUT_ALL if key in told})
     for name in told["guessed"]:
         _try_to_import(name)

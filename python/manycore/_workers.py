@@ -143,9 +143,12 @@ class Workers:
                 process.terminate()
             end = time.monotonic() + _PATIENCE
             for process in processes:
-                if not wait([process.sentinel], max(end - time.monotonic(), 0.0)):
+                # A context may have processes of its own kind, which can do less.
+                sentinel = getattr(process, "sentinel", None)
+                left = max(end - time.monotonic(), 0.0)
+                if sentinel is not None and not wait([sentinel], left):
                     process.kill()
-                process.join()  # without arguments: a context may have processes of its own kind
+                process.join()
             self._rows.clear()
             self._leaving.clear()
 

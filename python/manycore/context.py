@@ -36,6 +36,14 @@ class BaseContext(_context.BaseContext):
     `Manager` is the standard library's, made for this context; all else is the engine's.
     """
 
+    def Manager(self) -> Any:
+        """A started server of objects that processes share."""
+        from manycore.managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
     def Condition(self, lock: Any = None) -> Any:
         """A lock, and those who wait to be notified of a change to what it guards."""
         from manycore.synchronize import Condition

@@ -95,3 +95,11 @@ class OwnedProcess(BaseProcess):
         # The arguments may refer to this object: a cycle that would keep both alive.
         del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
         _process._children.add(self)  # type: ignore[attr-defined]
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
+        """In the child: its start method is that of what it starts itself without naming one."""
+        if self._start_method is not None:  # type: ignore[attr-defined]
+            from manycore.context import _default_context
+
+            _default_context.set_start_method(self._start_method, force=True)  # type: ignore[attr-defined]
+        return super()._bootstrap(parent_sentinel)  # type: ignore[misc]

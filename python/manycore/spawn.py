@@ -15,7 +15,7 @@ from multiprocessing.spawn import (
 )
 from typing import Any, BinaryIO
 
-from manycore import _by_value, _engine, _main_module
+from manycore import _by_value, _engine, _install, _main_module
 
 __all__ = [
     "_main",
@@ -53,6 +53,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
 
     data = spawn.get_preparation_data(name)
     data["manycore_start_method"] = _default_context.get_start_method(allow_none=True)
+    data["manycore_installed"] = _install.is_installed()
     if not _main_module.is_importable():
         for key in MAIN_MODULE:
             data.pop(key, None)
@@ -95,6 +96,8 @@ def _load(from_parent: BinaryIO) -> Any:
     from manycore.context import _default_context
 
     data = pickle.load(from_parent)
+    if data.pop("manycore_installed", False):
+        _install.install()
     environment = data.pop("manycore_environment", None)
     if environment is not None and environment != os.environ:
         os.environ.clear()

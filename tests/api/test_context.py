@@ -137,3 +137,9 @@ def test_importing_starts_nothing(run_script):
         assert before[-1] == []
     """)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_child_starts_without_naming_a_start_method_is_started_by_its_own(ctx, pipe):
+    mine, theirs = pipe
+    with running(ctx, targets.tell_start_method, theirs):
+        assert mine.recv() == ctx.get_start_method()

@@ -9,12 +9,14 @@ import pickle
 import re
 import threading
 import time
+import types
 import weakref
 from multiprocessing.pool import MaybeEncodingError
 
 import pytest
 
 import manycore
+import manycore.pool
 import targets
 
 beyond_stdlib = pytest.mark.beyond_stdlib
@@ -385,3 +387,38 @@ def test_a_queue_as_argument_and_back_is_the_same_queue(pool):
 def test_workers_may_have_children(ctx):
     with ctx.Pool(1) as pool:
         pool.apply(targets.run_in_a_child, (ctx, targets.nothing))
+
+
+class LesserProcess:
+    """All that a pool needs of a process, as a context of somebody else's may have it."""
+
+    def __init__(self, started, **_):
+        self.name, self.exitcode, self._started = "Process", None, started
+        self._is_alive = False
+
+    def start(self):
+        if len(self._started) == 2:
+            raise OSError("no more")
+        self._started.append(self)
+        self._is_alive = True
+
+    def is_alive(self):
+        return self._is_alive
+
+    def terminate(self):
+        self._is_alive = False
+
+    def join(self):
+        assert not self._is_alive
+
+
+def test_workers_of_any_kind_are_ended_when_not_all_can_be_started():
+    started = []
+    context = types.SimpleNamespace(
+        Process=functools.partial(LesserProcess, started),
+        Lock=manycore.Lock,
+        SimpleQueue=manycore.SimpleQueue,
+    )
+    with pytest.raises(OSError, match="no more"):
+        manycore.pool.Pool(3, context=context)
+    assert [process.is_alive() for process in started] == [False, False]

@@ -11,6 +11,7 @@ from multiprocessing import (  # noqa: F401
     __all__,
     connection,
     heap,
+    pool,
     queues,
     reduction,
     shared_memory,
@@ -20,6 +21,7 @@ from multiprocessing import (  # noqa: F401
 __path__: list[str] = []  # a package, of modules that are there already
 sys.modules |= {
     f"{__name__}.connection": connection,
+    f"{__name__}.pool": pool,
     f"{__name__}.queues": queues,
     f"{__name__}.reduction": reduction,
     f"{__name__}.shared_memory": shared_memory,
@@ -28,6 +30,10 @@ sys.modules |= {
 
 # Its heap keeps what is free for later; `leftovers` would take that for a leak.
 heap.Heap._DISCARD_FREE_SPACE_LARGER_THAN = 0
+
+
+def install() -> None:
+    """Not needed."""
 
 
 class WorkerDied(RuntimeError):
