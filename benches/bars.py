@@ -21,6 +21,12 @@ BARS = {
     "sync.atomic-add": 20.0,
     "shared.get": 10.0,
     "shared.set": 10.0,
+    "start.forkserver": 8.0,
+    "start.forkserver-numpy": 8.0,
+    "start.pool-warm": 1.0,
+    "start.pool-warm-numpy": 1.0,
+    "start.pool-cold": 1.0,
+    "start.spawn": 1.0,
 }
 """How many times better than the second module the first has to be, in the median of all rounds."""
 

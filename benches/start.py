@@ -1,11 +1,13 @@
 """How long it takes to have a process: the calling process times its own waiting.
 
 One process or pool is started before the clock, so that what the module starts only once (a
-forkserver, a resource tracker) is not counted.
+forkserver, a resource tracker) is not counted; but for the cold ones, before each of which the
+forkserver is ended. With NumPy means that the measured program has imported it.
 """
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -22,8 +24,10 @@ def start_and_join(context: Any) -> None:
     expect(process.exitcode == 0, f"exit code {process.exitcode}")
 
 
-def process_sample(method: str, target: Target, n: int) -> Sample:
+def process_sample(method: str, with_numpy: bool, target: Target, n: int) -> Sample:
     """Start and join `n` processes, one after the other."""
+    if with_numpy:
+        importlib.import_module("numpy")
     context = target.context(method)
     start_and_join(context)
     return cost_sample(n, sum(stopwatch(lambda: start_and_join(context)) for _ in range(n)))
@@ -41,26 +45,62 @@ def pool_and_map(context: Any) -> float:
     return seconds
 
 
-def pool_sample(method: str, target: Target, n: int) -> Sample:
+def pool_sample(method: str, with_numpy: bool, target: Target, n: int) -> Sample:
     """Create `n` pools, one after the other."""
+    if with_numpy:
+        importlib.import_module("numpy")
     context = target.context(method)
     pool_and_map(context)
     return cost_sample(n, sum(pool_and_map(context) for _ in range(n)))
 
 
-def process_bench(method: str) -> Bench:
+def cold_pool_sample(target: Target, n: int) -> Sample:
+    """Create `n` pools by `forkserver`, each with a server of its own."""
+    context = target.context("forkserver")
+    pool_and_map(context)
+    server = importlib.import_module(f"{target.module}.forkserver")._forkserver
+    seconds = 0.0
+    for _ in range(n):
+        server._stop()
+        seconds += pool_and_map(context)
+    return cost_sample(n, seconds)
+
+
+def warm_pool_sample(with_numpy: bool, target: Target, n: int) -> Sample:
+    """Create `n` pools: by `forkserver`, and by what is quickest in the standard library."""
+    method = "fork" if target.module == "multiprocessing" else "forkserver"
+    return pool_sample(method, with_numpy, target, n)
+
+
+def process_bench(method: str, with_numpy: bool = False) -> Bench:
     """The bench of `Process` with one start method."""
-    title = f"Process start + join, {method}"
-    return Bench(f"start.{method}", title, partial(process_sample, method), first_n=2)
+    title = f"Process start + join, {method}{', with NumPy' * with_numpy}"
+    name = f"start.{method}{'-numpy' * with_numpy}"
+    return Bench(name, title, partial(process_sample, method, with_numpy), first_n=2)
 
 
 def pool_bench(method: str) -> Bench:
     """The bench of `Pool` with one start method."""
     title = f"Pool(2) + first map, {method}"
-    return Bench(f"start.pool-{method}", title, partial(pool_sample, method), first_n=2)
+    return Bench(f"start.pool-{method}", title, partial(pool_sample, method, False), first_n=2)
 
+
+def warm_pool_bench(with_numpy: bool = False) -> Bench:
+    """The bench of a pool by `forkserver` beside the standard library's by `fork`."""
+    title = f"Pool(2) + first map, forkserver beside fork{', with NumPy' * with_numpy}"
+    name = f"start.pool-warm{'-numpy' * with_numpy}"
+    return Bench(name, title, partial(warm_pool_sample, with_numpy), first_n=2)
+
+
+COLD_POOL = Bench(
+    "start.pool-cold", "Pool(2) + first map, forkserver to be started", cold_pool_sample, first_n=1
+)
 
 BENCHES = (
     *map(process_bench, ("fork", "forkserver", "spawn")),
-    *map(pool_bench, ("fork", "spawn")),
+    process_bench("forkserver", with_numpy=True),
+    *map(pool_bench, ("fork", "forkserver", "spawn")),
+    warm_pool_bench(),
+    warm_pool_bench(with_numpy=True),
+    COLD_POOL,
 )

@@ -55,13 +55,22 @@ def family():
     queue = manycore.Queue()
     queue.put(None)
     queue.get()
-    for method in ("fork", "spawn"):
+    for method in ("fork", "spawn", "forkserver"):
         with processes.running(manycore.get_context(method), targets.nothing):
+            pass
+
+
+def have_zygote():
+    """Starts the process that forks for `forkserver` anew, if a test has ended it."""
+    server = getattr(sys.modules.get("manycore.forkserver"), "_forkserver", None)
+    if server is not None and server._zygote is None:
+        with processes.running(manycore.get_context("forkserver"), targets.nothing):
             pass
 
 
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request, family):
+    have_zygote()
     before = leftovers.Belongings.now()
     yield
     failed = request.node.stash.get(FAILED, False)
@@ -71,7 +80,7 @@ def leaves_nothing_behind(request, family):
         pytest.fail(f"the test left behind:\n{left}", pytrace=False)
 
 
-@pytest.fixture(params=["fork", "spawn"])
+@pytest.fixture(params=["fork", "spawn", "forkserver"])
 def ctx(request):
     return manycore.get_context(request.param)
 

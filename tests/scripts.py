@@ -17,6 +17,7 @@ class Scripts:
     """Starts scripts that live in `folder`."""
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self._script = folder / "script.py"
         self._elsewhere = folder / "elsewhere"
         self._elsewhere.mkdir()
@@ -61,9 +62,10 @@ class Scripts:
                 script.kill()
                 raise
             finally:
-                # `with script` waits for it; its orphans have become our children.
+                # `with script` waits for it; its orphans have become our children, and theirs will.
                 script.wait()
-                processes.wait_for_end(processes.children_of_ours() - ours - {script.pid})
+                while orphans := processes.children_of_ours() - ours - {script.pid}:
+                    processes.wait_for_end(orphans)
 
 
 def _environment() -> dict[str, str]:

@@ -1,15 +1,18 @@
 """What tests run in other processes: importable, so that `spawn` can name it."""
 
+import contextlib
 import ctypes
 import faulthandler
 import itertools
 import multiprocessing
 import os
+import random
 import resource
 import select
 import signal
 import sys
 import threading
+import time
 import warnings
 from queue import Empty
 
@@ -128,6 +131,16 @@ def stop_at(gate, value=None):
     return value
 
 
+def stop_and_end(gate, way):
+    gate.stop()
+    ends_as(way)
+
+
+def stop_and_start(gate, ctx, connection):
+    gate.stop()
+    run_in_a_child(ctx, send, connection, "from a grandchild")
+
+
 def stop_on(gate, chosen, value):
     """Stops at the gate for one chosen value only."""
     if value == chosen:
@@ -150,6 +163,44 @@ def worker_identity(_value):
     return me.name, me.daemon
 
 
+def send_parent(_ctx, connection):
+    connection.send(os.getppid())
+
+
+def send_parent_of_a_child(ctx, connection):
+    run_in_a_child(ctx, send_parent, ctx, connection)
+
+
+def send_variable(connection, name):
+    connection.send(os.environ.get(name))
+
+
+def send_descriptors(connection):
+    """What the descriptors of this process lead to."""
+    leads_to = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed the folder
+            leads_to.append(os.readlink(f"/proc/self/fd/{fd}"))
+    connection.send(leads_to)
+
+
+def send_signal_state(connection):
+    """What is blocked, what is done about two signals, and who is woken by a handler."""
+    signal_mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGCHLD)
+    connection.send((signal_mask, *handlers, signal.set_wakeup_fd(-1)))
+
+
+def send_random(connection):
+    from numpy import random as numpy_random
+
+    connection.send((random.random(), numpy_random.random()))
+
+
+def send_length(connection, data):
+    connection.send(len(data))
+
+
 class Announcer:
     """To be mixed into a context's Process: `run` sends the attribute it was made with."""
 
@@ -166,6 +217,10 @@ class ForkAnnouncer(Announcer, manycore.get_context("fork").Process):
 
 
 class SpawnAnnouncer(Announcer, manycore.get_context("spawn").Process):
+    pass
+
+
+class ForkServerAnnouncer(Announcer, manycore.get_context("forkserver").Process):
     pass
 
 
@@ -372,6 +427,61 @@ def enter_with_a_sibling(ctx, lock, gate):
         child = ctx.Process(target=stop_at, args=(gate,))
         child.start()
         gate.stop()
+
+
+def held(thing, access=None):
+    """What holds something in a `with`; a reader-writer lock to read or to write."""
+    return getattr(thing, access)() if access else thing
+
+
+def stop_holding(thing, access, gate):
+    ignore_dead_owners()
+    with held(thing, access):
+        gate.stop()
+
+
+def hold_beside_a_child(ctx, thing, access, gate):
+    with held(thing, access):
+        do_beside_a_child(ctx, gate, gate.stop)
+
+
+def do_beside_a_child(ctx, gate, target, *args):
+    """Has a child, which stops at the gate and is left there."""
+    child = ctx.Process(target=stop_at, args=(gate,))
+    child.start()
+    target(*args)
+
+
+def end_a_thread_holding(thing, access, gate):
+    thread = threading.Thread(target=held(thing, access).__enter__)
+    thread.start()
+    thread.join()
+    gate.stop()
+
+
+def wait_until_waited_for(what, answers, count):
+    """Waits until so many wait, of whom each but the parties of a barrier has put that it does."""
+    if hasattr(what, "n_waiting"):
+        while what.n_waiting < count:
+            time.sleep(0)
+        return
+    assert answers.get() == "waits"
+    while hasattr(what, "notify") and what._waiting() < count:
+        time.sleep(0)
+
+
+def enter_and_leave(lock):
+    with lock:
+        pass
+
+
+def read_and_leave(lock):
+    with lock.read():
+        pass
+
+
+def abort(barrier):
+    barrier.abort()
 
 
 def read_and_stop(lock, gate):
@@ -782,6 +892,26 @@ def move_about(d, gate):
         d.pop(f"coming {os.getpid()} {(step * 31) % 50}", None)
         if step % 100 == 0:
             len(d)
+
+
+def come_and_go(d, number, stop):
+    """Sets and removes entries until it shall stop."""
+    for step in itertools.count():
+        if stop.is_set():
+            return
+        d[number, step % 200] = "x" * (step % 300)
+        d.pop((number, step * 31 % 200), None)
+
+
+def walk_on(d, number, stop):
+    """Sets the next entry and removes the one before, once nobody has that in hand."""
+    for step in itertools.count():
+        d["of", number, step + 1] = step
+        while d.pop(("of", number, step), None) is None:
+            if stop.is_set():
+                return
+        if stop.is_set():
+            return
 
 
 def add_often(d, times):

@@ -75,7 +75,8 @@ def may_see_threads():
 def test_of_a_program_that_hangs_it_says_why_and_the_program_goes_on(run_script):
     with run_script.start(HUNG) as script:
         pid, _, _, lock, queue, full = map(int, script.stdout.readline().split())
-        held = rf"lock {lock}\.\d+  held by {pid}, thread {pid}, 2 times, waited for"
+        held = rf"lock {lock}\.\d+  held by {pid}, thread {pid}, 2 times, waited for, "
+        held += r"held for at least \d+\.\d s;"
         waits = [rf"waits for lock {lock}\.", rf"waits for an item of queue {queue}\."]
         waits.append(rf"waits for room in queue {full}\.")
         wait_for(pid, held, *(waits if may_see_threads() else ()))

@@ -68,7 +68,7 @@ def test_a_daemon_that_is_terminated_between_puts_leaves_what_it_put(gate, kind)
 
 
 @beyond_stdlib
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_daemon_that_its_owner_ends_at_its_own_exit_leaves_what_it_put(run_script, method):
     done = run_script(
         """
@@ -153,6 +153,7 @@ THREADS_AT_EXIT = pytest.mark.skipif(
     [
         ("manycore", "fork"),
         ("manycore", "spawn"),
+        ("manycore", "forkserver"),
         pytest.param("multiprocessing", "fork", marks=THREADS_AT_EXIT),
     ],
 )

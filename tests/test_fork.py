@@ -114,7 +114,7 @@ def test_a_thread_may_fork():
     in_a_thread(fork)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_process_outlives_the_thread_that_started_it(method):
     context = manycore.get_context(method)
     questions, answers = context.SimpleQueue(), context.SimpleQueue()

@@ -45,6 +45,17 @@ def received(queue, heap, payload):
     return queue.get()
 
 
+def test_a_key_of_a_dict_that_was_scribbled_on_is_met_and_not_found(heap):
+    d = manycore.SharedDict()
+    marker = secrets.token_bytes(24)
+    d[marker] = 1
+    heap.write(heap.find(marker), bytes(24))
+    assert list(d.items()) == [(bytes(24), 1)]
+    assert bytes(24) not in d
+    with pytest.raises(manycore.Corrupted, match="not found by its key"):
+        d.popitem()
+
+
 @pytest.mark.parametrize(
     "payload",
     {

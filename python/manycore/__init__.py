@@ -16,8 +16,8 @@ from multiprocessing import SUBDEBUG, SUBWARNING  # type: ignore[attr-defined]
 
 from manycore import _engine, context
 from manycore import process as _process
+from manycore._cpus import available_cpus
 from manycore._install import install
-from manycore.context import available_cpus
 from manycore.errors import (
     AuthenticationError,
     BufferTooShort,
@@ -69,6 +69,7 @@ ndarray = _default.ndarray
 parent_process = _process.parent_process
 reducer = _default.reducer
 set_executable = _default.set_executable
+set_forkserver_preload = _default.set_forkserver_preload
 set_start_method = _default.set_start_method
 share = _default.share
 
@@ -125,6 +126,7 @@ __all__ = [
     "parent_process",
     "reducer",
     "set_executable",
+    "set_forkserver_preload",
     "set_start_method",
     "share",
 ]

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from manycore import _engine
+from manycore import _by_value, _engine
 from manycore._pickling import dumps_function
 
 _MOST = 256
@@ -20,8 +20,9 @@ class Functions:
     every call: an object may have changed.
     """
 
-    def __init__(self, crew: _engine.Crew) -> None:
+    def __init__(self, crew: _engine.Crew, method: str) -> None:
         self._crew = crew
+        self._is_known = _by_value.what_children_know(method)
         self._by_identity: dict[int, tuple[Callable[..., Any], bytes]] = {}
         self._by_pickle: OrderedDict[tuple[bytes, bool], bytes] = OrderedDict()
         self._outdated: list[bytes] = []
@@ -31,7 +32,7 @@ class Functions:
         known = self._by_identity.get(id(function))
         if known is not None:
             return known[1]
-        pickled, keep = dumps_function(function)
+        pickled, keep = dumps_function(function, self._is_known)
         head = self._by_pickle.get((pickled, keep))
         if head is None:
             head = self._store(pickled, keep)

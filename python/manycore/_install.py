@@ -33,7 +33,7 @@ _REPLACED = (
 )
 """The modules with names that lead to ours. In all others, what is there is used by both."""
 
-_STARTERS = ("popen_fork", "popen_spawn_posix")
+_STARTERS = ("popen_fork", "popen_forkserver", "popen_spawn_posix")
 """Modules of ours that come with the first process, and take the standard library's names then."""
 
 _COMMON = ("BaseContext", "Connection")

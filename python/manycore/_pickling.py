@@ -6,6 +6,7 @@ Reducers registered with `copyreg` and with the standard library's `ForkingPickl
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from manycore import _engine
+from manycore._by_value import ByValue
 
 
 def reduce_view(view: memoryview) -> tuple[Callable[..., memoryview], tuple[Any, ...]]:
@@ -32,22 +34,24 @@ def _rebuild_view(data: Any, format: str, itemsize: int, shape: tuple[int, ...])
     return memoryview(shaped)
 
 
-def dumps_function(function: Callable[..., object]) -> tuple[bytes, bool]:
+def dumps_function(
+    function: Callable[..., object], is_known: Callable[[object], bool]
+) -> tuple[bytes, bool]:
     """A pickle of a function for workers, and whether they may keep it for later tasks.
 
-    What pickle cannot name (lambdas, closures) travels by value. Only plain functions are kept: an
-    instance with `__call__` may change, and every task gets a fresh copy as with `multiprocessing`.
+    What pickle cannot name (lambdas, closures) travels by value, and so does what is defined in
+    the main module and is not known to the workers. Only plain functions are kept: an instance
+    with `__call__` may change, and every task gets a fresh copy as with `multiprocessing`.
     """
     keep = isinstance(function, FunctionType | BuiltinFunctionType)
+    if not is_known(function):
+        return bytes(ForkingPickler.dumps(ByValue(function))), keep
     try:
         return bytes(ForkingPickler.dumps(function)), keep
     except (pickle.PicklingError, AttributeError, TypeError):
-        if not isinstance(function, FunctionType):
-            raise
-        import cloudpickle  # takes longer to import than all of this package
-
-        pickled: bytes = cloudpickle.dumps(function)
-        return pickled, keep
+        with contextlib.suppress(Exception):
+            return bytes(ForkingPickler.dumps(ByValue(function))), keep
+        raise
 
 
 def loads_object(pickled: bytes) -> object:

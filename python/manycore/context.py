@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from multiprocessing import context as _context
 from multiprocessing.context import assert_spawning, get_spawning_popen, set_spawning_popen
@@ -18,6 +17,8 @@ __all__ = [
     "DefaultContext",
     "ForkContext",
     "ForkProcess",
+    "ForkServerContext",
+    "ForkServerProcess",
     "Process",
     "ProcessError",
     "SpawnContext",
@@ -185,6 +186,16 @@ class BaseContext(_context.BaseContext):
 
         return share_array(obj)
 
+    def set_forkserver_preload(self, module_names: list[str]) -> None:
+        """Sets the modules that `forkserver` imports once, for all the processes that it starts.
+
+        By default they are the main module, and the installed modules that this process has
+        imported by then. To be called before the first process is started so.
+        """
+        from manycore.forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names)
+
     def get_context(self, method: str | None = None) -> Any:
         """The context of a start method, or this one.
 
@@ -288,33 +299,50 @@ class SpawnProcess(process.OwnedProcess):
         return Popen(process_obj)
 
 
-class ForkContext(BaseContext):
+class ForkServerProcess(process.OwnedProcess):
+    """A process started by `forkserver`: forked by a clean process that is kept for that."""
+
+    _start_method = "forkserver"
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        from manycore.popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class ForkContext(BaseContext, _context.ForkContext):
     """Starts processes by `fork`."""
 
     _name = "fork"
-    Process = ForkProcess
+    Process = ForkProcess  # type: ignore[assignment]
 
 
-class SpawnContext(BaseContext):
+class SpawnContext(BaseContext, _context.SpawnContext):
     """Starts processes by `spawn`."""
 
     _name = "spawn"
-    Process = SpawnProcess
+    Process = SpawnProcess  # type: ignore[assignment]
 
 
-_concrete_contexts: dict[str, BaseContext] = {"fork": ForkContext(), "spawn": SpawnContext()}
+class ForkServerContext(BaseContext, _context.ForkServerContext):
+    """Starts processes by `forkserver`."""
+
+    _name = "forkserver"
+    Process = ForkServerProcess  # type: ignore[assignment]
+
+
+_concrete_contexts: dict[str, BaseContext] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
 
 
 def _first_choice() -> BaseContext:
-    """The running Python's own default, if it is one of ours; else `spawn`, which is as clean."""
-    name = _context._default_context._default_context._name  # type: ignore[attr-defined]
-    return _concrete_contexts.get(name, _concrete_contexts["spawn"])
+    """The context of the running Python's own default."""
+    name: str = _context._default_context._default_context._name  # type: ignore[attr-defined]
+    return _concrete_contexts[name]
 
 
 _default_context = DefaultContext(_first_choice())
-
-
-def available_cpus() -> int:
-    """The CPUs that this process may run on: the default size of a pool."""
-    count = getattr(os, "process_cpu_count", None)
-    return (count() if count else os.cpu_count()) or 1

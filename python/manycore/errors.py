@@ -140,8 +140,8 @@ def warn_stalled(thread: int, state: str) -> None:
         "D": "waiting for a device",
     }
     warnings.warn(
-        f"waiting for process {thread}, which is {reasons.get(state, 'not running')} inside a "
-        "queue operation; continue or kill it",
+        f"waiting for process {thread}, which is {reasons.get(state, 'not running')} inside an "
+        "operation; continue or kill it",
         ProcessStalled,
         stacklevel=2,
     )

@@ -24,6 +24,7 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
 from typing import Any
 
 from manycore import _engine
+from manycore._cpus import available_cpus
 from manycore._functions import Functions
 from manycore._keeper import Keeper
 from manycore._results import (
@@ -35,7 +36,7 @@ from manycore._results import (
     MapResult,
 )
 from manycore._workers import Workers
-from manycore.context import _default_context, available_cpus
+from manycore.context import _default_context
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -108,7 +109,7 @@ class Pool(_pool.Pool):
         self._ctx = context or _default_context.get_context()
         self._processes = count
         self._crew = _engine.Crew(2 * count)
-        self._functions = Functions(self._crew)
+        self._functions = Functions(self._crew, self._ctx.get_start_method())
         self._workers = Workers(
             self._ctx, self._crew, count, initializer, tuple(initargs), maxtasksperchild
         )

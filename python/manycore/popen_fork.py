@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Callable
 from multiprocessing import popen_fork, util
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NoReturn
 
 from manycore import _engine
 
@@ -15,6 +16,21 @@ __all__ = ["Popen"]
 
 # Before, the standard library's processes ran what is left of these by themselves.
 RUNS_EXIT_FUNCTIONS = sys.version_info >= (3, 13)
+
+
+def run_and_end(run: Callable[[], int]) -> NoReturn:
+    """In a child made by `fork`: runs its work and what is to run at exit; ends the process."""
+    code = 1
+    try:
+        if RUNS_EXIT_FUNCTIONS:
+            atexit._clear()
+            atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        code = run()
+        if RUNS_EXIT_FUNCTIONS:
+            atexit._run_exitfuncs()
+        _engine.leave_family()
+    finally:
+        os._exit(code)
 
 
 class Popen(popen_fork.Popen):
@@ -32,23 +48,26 @@ class Popen(popen_fork.Popen):
         lifeline, self._lifeline = _engine.make_lifeline()
         self.pid = os.fork()
         if self.pid == 0:
-            code = 1
-            try:
-                os.close(parent_r)
-                os.close(parent_w)
-                _engine.arm_lifeline(lifeline)
-                if RUNS_EXIT_FUNCTIONS:
-                    atexit._clear()
-                    atexit.register(util._exit_function)  # type: ignore[attr-defined]
-                code = process_obj._bootstrap(parent_sentinel=child_r)  # type: ignore[attr-defined]
-                if RUNS_EXIT_FUNCTIONS:
-                    atexit._run_exitfuncs()
-                _engine.leave_family()
-            finally:
-                os._exit(code)
+            run_and_end(
+                lambda: self._be_child(process_obj, (parent_r, parent_w), child_r, lifeline)
+            )
         for fd in (child_w, child_r, lifeline):
             os.close(fd)
         self._keep(parent_r, parent_w)
+
+    def _be_child(
+        self, process_obj: BaseProcess, parents: tuple[int, int], sentinel: int, lifeline: int
+    ) -> int:
+        for fd in parents:
+            os.close(fd)
+        if not self._is_kept(process_obj):
+            _engine.arm_lifeline(lifeline)
+        code: int = process_obj._bootstrap(parent_sentinel=sentinel)  # type: ignore[attr-defined]
+        return code
+
+    def _is_kept(self, process_obj: BaseProcess) -> bool:
+        """Whether the child is to outlive this process."""
+        return getattr(process_obj, "_orphan", "kill") == "keep"
 
     def _keep(self, sentinel: int, *others: int) -> None:
         """Keeps the parent's ends of the child's pipes until this object goes."""

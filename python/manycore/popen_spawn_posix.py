@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
-from multiprocessing import context, reduction, resource_tracker, util
+import pickle
+from multiprocessing import context, resource_tracker, util
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from manycore import _engine, popen_fork, spawn
+from manycore import _by_value, _engine, _main_module, popen_fork, spawn
 
 __all__ = ["Popen"]
 
@@ -44,18 +46,21 @@ class Popen(popen_fork.Popen):
         child_r, parent_w = os.pipe()
         heap = _engine.heap_fd()
         lifeline, self._lifeline = _engine.make_lifeline()
+        armed = None if self._is_kept(process_obj) else lifeline
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         self._keep(parent_r, parent_w)
         _engine.handles_sent(handles)
         try:
             command = spawn.get_command_line(
-                pipe_handle=child_r, heap_fd=heap, lifeline_fd=lifeline, tracker_fd=tracker
+                pipe_handle=child_r, heap_fd=heap, lifeline_fd=armed, tracker_fd=tracker
             )
             inherited = [child_r, child_w, heap, lifeline, *self._fds]
             if tracker is not None:
                 inherited.append(tracker)
             executable: Any = spawn.get_executable()  # str or bytes, as it was set
             self.pid = util.spawnv_passfds(executable, command, sorted(set(inherited)))
+            if armed is not None:  # an interpreter takes its time to come to that itself
+                _engine.arm_lifeline_of(self.pid, lifeline)
         except BaseException:
             _engine.handles_arrived(handles)
             _engine.cut_lifeline(self._lifeline)
@@ -66,12 +71,25 @@ class Popen(popen_fork.Popen):
         with open(parent_w, "wb", closefd=False) as pipe:
             pipe.write(spawn.pack(work, handles))
 
+    def _preparation(self, process_obj: BaseProcess) -> dict[str, Any]:
+        return spawn.get_preparation_data(process_obj.name)
+
     def _pickle(self, process_obj: BaseProcess) -> bytes:
-        file = io.BytesIO()
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
-            reduction.dump(spawn.get_preparation_data(process_obj.name), file)
-            reduction.dump(process_obj, file)
+            preparation = self._preparation(process_obj)
+            preparation["manycore_definitions"] = _by_value.definitions()
+            return bytes(ForkingPickler.dumps(preparation)) + self._pickle_work(process_obj)
         finally:
             context.set_spawning_popen(None)
-        return file.getvalue()
+
+    def _pickle_work(self, process_obj: BaseProcess) -> bytes:
+        if _main_module.is_importable():
+            try:
+                return bytes(ForkingPickler.dumps(process_obj))
+            except (pickle.PicklingError, AttributeError, TypeError):
+                self._fds.clear()  # it begins again
+                with contextlib.suppress(Exception):
+                    return bytes(ForkingPickler.dumps(_by_value.ByValue(process_obj)))
+                raise
+        return bytes(ForkingPickler.dumps(_by_value.ByValue(process_obj)))

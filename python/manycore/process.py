@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import process as _process
 from multiprocessing.process import (  # type: ignore[attr-defined]
     ORIGINAL_DIR,
@@ -12,6 +14,7 @@ from multiprocessing.process import (  # type: ignore[attr-defined]
     current_process,
     parent_process,
 )
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
@@ -20,11 +23,63 @@ ORIGINAL_DIR = ORIGINAL_DIR
 AuthenticationString = AuthenticationString
 
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+def _run_quietly(run: Callable[[], None]) -> None:
+    """Runs a child's work; Ctrl-C ends it without a traceback, which the program itself has."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        if _is_in_foreground():
+            raise SystemExit(1) from None  # the code that an uncaught exception gives
+        raise
+
+
+def _is_in_foreground() -> bool:
+    """Whether Ctrl-C in a terminal reaches this process, and so the one that started it."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
 class OwnedProcess(BaseProcess):
     """A process that ends when the process that started it does.
 
     Unlike the standard library's, daemonic processes may have children: none can outlive them.
+
+    Args:
+        orphan: `"kill"`, or `"keep"` for a process that goes on when the one that started it has
+            been killed or has left by `os._exit`.
     """
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] = _NONE,
+        *,
+        daemon: bool | None = None,
+        orphan: str = "kill",
+    ) -> None:
+        if orphan not in ("kill", "keep"):
+            raise ValueError(f"orphan must be 'kill' or 'keep', not {orphan!r}")
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)
+        self._orphan = orphan
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        self.run = functools.partial(_run_quietly, self.run)  # type: ignore[method-assign]
+        code: int = super()._bootstrap(parent_sentinel)  # type: ignore[misc]
+        return code
 
     def start(self) -> None:
         """Starts the process; it calls `run`. To be called at most once."""

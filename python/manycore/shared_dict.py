@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+import threading
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
 from typing import Any, Self
 
 from manycore import _engine
@@ -12,11 +21,28 @@ __all__ = ["SharedDict"]
 Handle = tuple[int, int, int]
 
 
+# Which dicts are being shown, and by which thread.
+_shown: set[tuple[Handle, int]] = set()
+
+
+class _Keys(KeysView[Any]):
+    """The keys. Threads may share an iterator, which no generator allows."""
+
+    __slots__ = ()
+    _mapping: SharedDict
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._mapping)
+
+
 class _Values(ValuesView[Any]):
     """The values, each as it is when it is come to."""
 
     __slots__ = ()
     _mapping: SharedDict
+
+    def __contains__(self, value: object) -> bool:
+        return any(found is value or found == value for found in self)
 
     def __iter__(self) -> Iterator[Any]:
         return self._mapping._values()
@@ -30,6 +56,11 @@ class _Items(ItemsView[Any, Any]):
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return self._mapping._items()
+
+
+def _pairs(other: Any) -> Any:
+    """What may be looked up key by key, or else the pairs: others may remove a key meanwhile."""
+    return other.items() if isinstance(other, SharedDict) else other
 
 
 def _rebuild(cls: type[SharedDict], handle: Handle) -> SharedDict:
@@ -70,7 +101,24 @@ class SharedDict(_engine.SharedMap, MutableMapping[Any, Any]):
         return _rebuild, (type(self), self.handle)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.copy()!r})"
+        shown = (self.handle, threading.get_ident())
+        if shown in _shown:
+            return f"{type(self).__name__}({{...}})"
+        _shown.add(shown)
+        try:
+            return f"{type(self).__name__}({self.copy()!r})"
+        finally:
+            _shown.discard(shown)
+
+    def __eq__(self, other: object) -> bool:
+        # The same dict, which may lie in itself: what is got from it is another object each time.
+        if isinstance(other, SharedDict) and other.handle == self.handle:
+            return True
+        return super().__eq__(other)
+
+    def keys(self) -> KeysView[Any]:
+        """The keys, as a view of what there is at any time."""
+        return _Keys(self)
 
     def values(self) -> ValuesView[Any]:
         """The values, as a view of what there is at any time."""
@@ -84,6 +132,10 @@ class SharedDict(_engine.SharedMap, MutableMapping[Any, Any]):
         """What is in it, as a plain `dict` of this process's own."""
         return dict(self._items())
 
+    def update(self, other: Any = (), /, **items: Any) -> None:
+        """Sets what is in a mapping, or in pairs of keys and values, one after the other."""
+        super().update(_pairs(other), **items)
+
     @classmethod
     def fromkeys(cls, keys: Iterable[Any], value: Any = None) -> Self:
         """A new one with these keys, all of which have the same value."""
@@ -92,12 +144,12 @@ class SharedDict(_engine.SharedMap, MutableMapping[Any, Any]):
     def __or__(self, other: Any) -> dict[Any, Any]:
         if not isinstance(other, Mapping):
             return NotImplemented
-        return self.copy() | dict(other)
+        return self.copy() | dict(_pairs(other))
 
     def __ror__(self, other: Any) -> dict[Any, Any]:
         if not isinstance(other, Mapping):
             return NotImplemented
-        return dict(other) | self.copy()
+        return dict(_pairs(other)) | self.copy()
 
     def __ior__(self, other: Any) -> Self:
         self.update(other)

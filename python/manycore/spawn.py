@@ -15,7 +15,7 @@ from multiprocessing.spawn import (
 )
 from typing import Any, BinaryIO
 
-from manycore import _engine, _install
+from manycore import _by_value, _engine, _install, _main_module
 
 __all__ = [
     "_main",
@@ -29,10 +29,19 @@ __all__ = [
 ]
 
 
+MAIN_MODULE = ("init_main_from_name", "init_main_from_path")
+"""Where in its preparation a child finds its main module."""
+
+
 def get_command_line(**arguments: object) -> list[str]:
     """The command line of a child: this interpreter, its flags, and a call of `spawn_main`."""
+    return command_line("spawn", "spawn_main", arguments)
+
+
+def command_line(module: str, function: str, arguments: dict[str, Any]) -> list[str]:
+    """The command line of a fresh interpreter, with this one's flags, that calls a function."""
     listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    program = f"from manycore.spawn import spawn_main; spawn_main({listed})"
+    program = f"from manycore.{module} import {function}; {function}({listed})"
     flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
     executable = os.fsdecode(get_executable())
     return [executable, *flags, "-c", program, "--multiprocessing-fork"]
@@ -45,6 +54,9 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     data = spawn.get_preparation_data(name)
     data["manycore_start_method"] = _default_context.get_start_method(allow_none=True)
     data["manycore_installed"] = _install.is_installed()
+    if not _main_module.is_importable():
+        for key in MAIN_MODULE:
+            data.pop(key, None)
     return data
 
 
@@ -54,10 +66,11 @@ def pack(work: bytes, handles: list[tuple[int, int, int]]) -> bytes:
 
 
 def spawn_main(
-    pipe_handle: int, heap_fd: int, lifeline_fd: int, tracker_fd: int | None = None
+    pipe_handle: int, heap_fd: int, lifeline_fd: int | None, tracker_fd: int | None = None
 ) -> None:
     """Runs what the parent sends through a pipe; ends the process."""
-    _engine.arm_lifeline(lifeline_fd)
+    if lifeline_fd is not None:
+        _engine.arm_lifeline(lifeline_fd)
     _engine.join_family(heap_fd)
     if tracker_fd is not None:
         resource_tracker._resource_tracker._fd = tracker_fd  # type: ignore[attr-defined]
@@ -85,8 +98,14 @@ def _load(from_parent: BinaryIO) -> Any:
     data = pickle.load(from_parent)
     if data.pop("manycore_installed", False):
         _install.install()
+    environment = data.pop("manycore_environment", None)
+    if environment is not None and environment != os.environ:
+        os.environ.clear()
+        os.environ.update(environment)
     method = data.pop("manycore_start_method", None)
     if method is not None:
         _default_context.set_start_method(method, force=True)
+    definitions = data.pop("manycore_definitions", {})
     spawn.prepare(data)
+    _by_value.offer(definitions)
     return pickle.load(from_parent)

@@ -32,7 +32,7 @@ def test_messages_keep_their_order_and_their_borders(pipe):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_messages_of_any_size_cross_processes(method, size):
     context = manycore.get_context(method)
     ours, theirs = context.Pipe()

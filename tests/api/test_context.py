@@ -66,13 +66,21 @@ def test_our_errors_are_of_the_kinds_that_callers_catch():
     assert issubclass(manycore.HandleError, ValueError)
 
 
-@pytest.mark.parametrize(("method", "prefix"), [("fork", "Fork"), ("spawn", "Spawn")])
+METHODS = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
+
+
+def test_the_start_methods_are_the_standard_librarys():
+    assert manycore.get_all_start_methods() == list(METHODS)
+    assert manycore.get_all_start_methods() == multiprocessing.get_all_start_methods()
+
+
+@pytest.mark.parametrize(("method", "prefix"), METHODS.items())
 def test_a_context_tells_its_start_method(method, prefix):
     context = manycore.get_context(method)
     assert context.get_start_method() == method
     assert context.Process.__name__ == f"{prefix}Process"
     assert type(context).__name__ == f"{prefix}Context"
-    assert isinstance(context, multiprocessing.context.BaseContext)
+    assert isinstance(context, getattr(multiprocessing.context, type(context).__name__))
 
 
 def test_the_default_start_method_is_that_of_this_python():
@@ -104,12 +112,12 @@ def test_the_current_process_is_the_standard_librarys():
 
 def test_contexts_may_be_used_side_by_side():
     answers = []
-    for method in ("fork", "spawn", "fork"):
+    for method in ("fork", "spawn", "forkserver", "fork"):
         context = manycore.get_context(method)
         ours, theirs = context.Pipe()
         with running(context, targets.send, theirs, method):
             answers.append(ours.recv())
-    assert answers == ["fork", "spawn", "fork"]
+    assert answers == ["fork", "spawn", "forkserver", "fork"]
 
 
 def test_importing_starts_nothing(run_script):

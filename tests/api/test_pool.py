@@ -32,7 +32,7 @@ NUMBERS = range(100)
 SQUARES = [x * x for x in NUMBERS]
 
 
-@pytest.fixture(scope="module", params=["fork", "spawn"])
+@pytest.fixture(scope="module", params=["fork", "spawn", "forkserver"])
 def pool(request):
     """A pool of two for tests that leave it as they found it."""
     with manycore.get_context(request.param).Pool(2) as pool:
@@ -255,7 +255,9 @@ def test_workers_are_replaced_after_maxtasksperchild(ctx):
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 2]
 
 
-@pytest.mark.parametrize(("method", "prefix"), [("fork", "Fork"), ("spawn", "Spawn")])
+@pytest.mark.parametrize(
+    ("method", "prefix"), [("fork", "Fork"), ("spawn", "Spawn"), ("forkserver", "ForkServer")]
+)
 def test_workers_are_daemons_named_after_the_start_method(method, prefix):
     with manycore.get_context(method).Pool(1) as pool:
         name, daemon = pool.apply(targets.worker_identity, (None,))

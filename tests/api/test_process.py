@@ -32,15 +32,24 @@ def test_the_exit_code_says_how_a_process_ended(way, code):
     assert process.exitcode == code
 
 
-@pytest.mark.parametrize("way", ["return", "raise", "os._exit", "SIGKILL"])
-def test_a_spawned_process_has_the_same_exit_codes(way):
-    with running(manycore.get_context("spawn"), targets.ends_as, way) as process:
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("way", ["return", "sys.exit(text)", "raise", "os._exit", "SIGKILL"])
+def test_the_exit_codes_are_the_same_under_other_start_methods(method, way):
+    with running(manycore.get_context(method), targets.ends_as, way) as process:
         pass
     assert process.exitcode == targets.ENDINGS[way]
 
 
-def test_an_uncaught_exception_is_printed_with_the_name_of_the_process(ctx, capfd):
-    with running(ctx, targets.ends_as, "raise", name="Unlucky"):
+# The standard library's forkserver prints where its owner printed when that was started, and its
+# children leave servers of their own behind.
+ours_by_forkserver = pytest.mark.parametrize(
+    "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.beyond_stdlib)]
+)
+
+
+@ours_by_forkserver
+def test_an_uncaught_exception_is_printed_with_the_name_of_the_process(method, capfd):
+    with running(manycore.get_context(method), targets.ends_as, "raise", name="Unlucky"):
         pass
     errors = capfd.readouterr().err
     assert "Process Unlucky:" in errors
@@ -92,7 +101,8 @@ def test_the_child_knows_itself_and_its_parent(ctx):
 
 
 @pytest.mark.parametrize(
-    ("method", "prefix"), [("fork", "ForkProcess-"), ("spawn", "SpawnProcess-")]
+    ("method", "prefix"),
+    [("fork", "ForkProcess-"), ("spawn", "SpawnProcess-"), ("forkserver", "ForkServerProcess-")],
 )
 def test_default_names_tell_the_start_method(method, prefix):
     context = manycore.get_context(method)
@@ -120,7 +130,9 @@ def test_daemon_is_inherited_given_or_set_before_the_start():
         process.daemon = True
 
 
-@pytest.mark.parametrize("subclass", [targets.ForkAnnouncer, targets.SpawnAnnouncer])
+@pytest.mark.parametrize(
+    "subclass", [targets.ForkAnnouncer, targets.SpawnAnnouncer, targets.ForkServerAnnouncer]
+)
 def test_a_subclass_may_override_run(subclass):
     ours, theirs = manycore.Pipe()
     process = subclass(theirs, {"any": "value"})
@@ -143,7 +155,9 @@ def test_a_forked_process_may_run_a_closure():
         assert ours.recv() == id(local)
 
 
-def test_a_process_may_start_processes(ctx):
+@ours_by_forkserver
+def test_a_process_may_start_processes(method):
+    ctx = manycore.get_context(method)
     ours, theirs = ctx.Pipe()
     with running(ctx, targets.run_in_a_child, ctx, targets.who_am_i, theirs) as process:
         *_, grandchild, parent = ours.recv()

@@ -78,6 +78,42 @@ def test_its_repr_shows_what_is_in_it(d):
     assert repr(d) == "SharedDict({'a': [1]})"
 
 
+def test_a_dict_in_itself_is_shown_and_compared_like_any_that_is(d):
+    plain = {}
+    plain["a"] = plain
+    d["a"] = d
+    assert repr(plain) == "{'a': {...}}"
+    assert repr(d) == "SharedDict({'a': SharedDict({...})})"
+    assert d == d["a"]
+    assert d != {"a": 1}
+    assert d["a"]["a"] == d
+    assert repr(d) == "SharedDict({'a': SharedDict({...})})"
+    other = manycore.SharedDict(b=d)
+    d["a"] = other
+    assert repr(d) == "SharedDict({'a': SharedDict({'b': SharedDict({...})})})"
+    d.clear()
+    assert repr(other) == "SharedDict({'b': SharedDict({})})"
+
+
+def fail():
+    raise ValueError("not to be unpickled")
+
+
+class Undecodable:
+    def __reduce__(self):
+        return fail, ()
+
+
+@pytest.mark.parametrize("take", [lambda d: d.pop("a"), lambda d: d.popitem()])
+def test_what_cannot_be_unpickled_is_not_removed_by_who_tries(d, take):
+    d["a"] = Undecodable()
+    with pytest.raises(ValueError, match="not to be unpickled"):
+        take(d)
+    assert "a" in d
+    del d["a"]
+    assert len(d) == 0
+
+
 def test_popitem_returns_each_entry_once(d):
     entries = {number: str(number) for number in range(500)}
     d.update(entries)

@@ -52,6 +52,39 @@ def test_a_lock_held_by_another_thread_is_not_taken(kind, options):
         assert taken_by_another_thread(lock, **options) is False
 
 
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((), {}),
+        ((True,), {}),
+        ((False,), {}),
+        ((0,), {}),
+        ((True, None), {}),
+        ((True, 1), {}),
+        ((True,), {"timeout": 1}),
+        ((), {"timeout": 1.5}),
+        ((), {"block": True, "timeout": None}),
+    ],
+)
+@both_kinds
+def test_how_to_acquire_can_be_said_by_place_and_by_name(kind, arguments, options):
+    lock = getattr(manycore, kind)()
+    assert lock.acquire(*arguments, **options) is True
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [((True, 1, 2), {}), ((True,), {"block": True}), ((), {"nonsense": 1}), ((True, "a"), {})],
+)
+@both_kinds
+def test_what_acquire_does_not_know_is_an_error_and_takes_nothing(kind, arguments, options):
+    lock = getattr(manycore, kind)()
+    with pytest.raises(TypeError):
+        lock.acquire(*arguments, **options)
+    assert taken_by_another_thread(lock, block=False) is True
+
+
 @both_kinds
 def test_a_lock_held_by_another_process_is_not_taken(ctx, gate, kind):
     lock = getattr(ctx, kind)()

@@ -1,18 +1,14 @@
 """Processes killed with a lock in their hands, or while they wait for one."""
 
 import itertools
-import os
 import pickle
-import random
-import struct
-import time
 import warnings
 
 import pytest
 
 import manycore
 import targets
-from journal import Journal
+from mortals import Mortals
 from processes import kill_and_confirm, running, wait_for_end, wait_until_asleep
 
 pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
@@ -303,20 +299,6 @@ def test_a_death_may_warn_or_raise(ctx):
         ctx.Lock(on_owner_death="return")
 
 
-class Tally(Journal):
-    """How often a process has begun and done something; and who was found dead inside, and when."""
-
-    def __init__(self):
-        super().__init__(1 << 12)
-
-    def end(self, number):
-        self._cells[1] = number
-
-    @property
-    def ended(self):
-        return self._cells[1]
-
-
 class Counting:
     """Processes that add to one counter under a lock, and are killed at random instructions.
 
@@ -326,29 +308,14 @@ class Counting:
     """
 
     def __init__(self, lock, seed):
-        self.lock, self.chance = lock, random.Random(seed)
+        self.lock = lock
         self.counter = manycore.Value("Q", lock=False)
         self.inside = manycore.Value("Q", lock=False)
-        self.stop = Journal(0)
-        self.announced, self.announce = os.pipe()
-        self.crew, self.killed_at = [], {}
+        self.crew = Mortals(self.count, seed)
 
-    def start(self):
-        tally = Tally()
-        announce_at = self.chance.randrange(1, 300)
-        process = manycore.get_context("fork").Process(
-            target=self.count, args=(tally, len(self.crew), announce_at), daemon=True
-        )
-        process.start()
-        self.crew.append((process, tally))
-
-    def count(self, tally, me, announce_at):
+    def count(self, me, tally, turns):
         targets.ignore_dead_owners()
-        for number in itertools.count(1):
-            if self.stop.begun:
-                return
-            if number == announce_at:
-                os.write(self.announce, struct.pack("I", me))
+        for number in turns:
             with self.lock:
                 dead, self.inside.value = self.inside.value, me + 1
                 if dead:
@@ -358,28 +325,10 @@ class Counting:
                 tally.end(number)
                 self.inside.value = 0
 
-    def kill_one(self):
-        (me,) = struct.unpack("I", os.read(self.announced, 4))
-        process, _ = self.crew[me]
-        self.killed_at[me] = time.monotonic_ns()
-        kill_and_confirm(process.pid)
-        process.join()
-        process.close()  # there will be many
-
-    def finish(self):
-        """Lets those that live end; their exit codes."""
-        self.stop.begin(1)
-        rest = [it for me, (it, _) in enumerate(self.crew) if me not in self.killed_at]
-        for process in rest:
-            process.join()
-        os.close(self.announced)
-        os.close(self.announce)
-        return [process.exitcode for process in rest]
-
     def waits(self):
         """From each kill inside to when the next one was inside, in milliseconds."""
-        found = itertools.chain.from_iterable(tally.entries() for _, tally in self.crew)
-        return sorted((when - self.killed_at[dead]) / 1e6 for dead, when in found)
+        found = itertools.chain.from_iterable(tally.entries() for tally in self.crew.tallies)
+        return sorted((when - self.crew.killed_at[dead]) / 1e6 for dead, when in found)
 
 
 @pytest.mark.slow
@@ -387,14 +336,15 @@ class Counting:
 @pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore"])
 def test_kills_at_any_instruction_neither_stop_anybody_nor_let_two_in(kind, kills):
     counting = Counting(getattr(manycore, kind)(), f"{kind} {kills}")
+    crew = counting.crew
     for _ in range(3):
-        counting.start()
+        crew.start()
     for _ in range(kills):
-        counting.kill_one()
-        counting.start()
-    assert counting.finish() == [0, 0, 0]
-    done = sum(tally.ended for _, tally in counting.crew)
-    begun = sum(tally.begun for _, tally in counting.crew)
+        crew.kill_one()
+        crew.start()
+    assert crew.finish() == [0, 0, 0]
+    done = sum(tally.ended for tally in crew.tallies)
+    begun = sum(tally.begun for tally in crew.tallies)
     assert done <= counting.counter.value <= begun <= done + kills
     waits = counting.waits()
     assert waits, "nobody was killed inside"

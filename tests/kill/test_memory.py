@@ -117,7 +117,7 @@ assert array[MIB - 1] == 1.5
 """)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_result_that_does_not_fit_is_an_error_of_its_task_alone(run, limit, method):
     run(f"""
 def give(size):

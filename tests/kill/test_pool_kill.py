@@ -122,7 +122,7 @@ def test_every_way_to_die_is_told_by_its_exit_code(pool, gate, tally, start, way
     assert_alive(pool, gate)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize(
     ("way", "words"), [("SIGKILL", "SIGKILL"), ("os._exit", "3"), ("os.abort", "SIGABRT")]
 )

@@ -95,7 +95,7 @@ def test_a_view_may_be_collected_in_any_thread(queue):
     reuse_the_heap(queue)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_what_a_process_keeps_to_its_end_is_free_afterwards(queue, method):
     ctx, said = manycore.get_context(method), manycore.Queue()
     before = used()
@@ -106,7 +106,7 @@ def test_what_a_process_keeps_to_its_end_is_free_afterwards(queue, method):
     assert used() == before
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_what_a_killed_process_has_kept_is_free_afterwards(queue, method):
     ctx, said = manycore.get_context(method), manycore.Queue()
     before = used()

@@ -97,7 +97,7 @@ MAKES_IN_A_CHILD = """
 """
 
 
-@pytest.fixture(params=["fork", "spawn"])
+@pytest.fixture(params=["fork", "spawn", "forkserver"])
 def method(request):
     return request.param
 

@@ -1,5 +1,7 @@
 """Processes killed while they wait for an event, a notification or each other, or wake others."""
 
+import collections
+import gc
 import random
 import signal
 import threading
@@ -10,6 +12,7 @@ import pytest
 
 import manycore
 import targets
+from mortals import Mortals
 from processes import kill_and_confirm, running, wait_until_asleep
 
 pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.engine]
@@ -287,3 +290,66 @@ def test_kills_at_any_instruction_leave_nobody_asleep_for_whom_there_is_somethin
     for consumer in consumers:
         kill_and_confirm(consumer.pid)
         consumer.join()
+
+
+class Meetings:
+    """Processes that meet at a barrier again and again, and are killed at random instructions.
+
+    The last to come counts the meeting, while the others wait. So who is on its way to the next one
+    finds no more counted than the one that it was at, and at most three were at any.
+    """
+
+    def __init__(self, seed):
+        self.held = manycore.Value("Q", lock=False)
+        self.barrier = manycore.Barrier(3, self.count)
+        self.crew = Mortals(self.meet, seed)
+
+    def count(self):
+        self.held.value += 1
+
+    def meet(self, me, tally, turns):
+        last = None
+        for number in turns:
+            assert last in (None, self.held.value), "the others met without this one"
+            tally.begin(number)
+            try:
+                self.barrier.wait()
+            except threading.BrokenBarrierError:
+                last = None  # who runs the action may not be ready with it yet
+                while self.barrier.broken and not self.crew.are_to_end:
+                    time.sleep(0)
+            else:
+                last = self.held.value
+                tally.done(last)
+
+    def mend(self):
+        if self.barrier.broken:
+            self.barrier.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [50, pytest.param(1000, marks=pytest.mark.soak)])
+def test_kills_at_any_instruction_break_a_barrier_at_most_and_a_reset_mends_it(kills):
+    manycore._engine.reap()
+    before = manycore._engine.heap_usage()[0]
+    meetings = Meetings(kills)
+    crew = meetings.crew
+    for _ in range(3):
+        crew.start()
+    for _ in range(kills):
+        crew.kill_one(meetings.mend)
+        crew.start()
+    assert crew.finish(meetings.barrier.abort) == [0, 0, 0]
+    present = collections.Counter()
+    for tally in crew.tallies:
+        present.update(meeting for meeting, _ in tally.entries())
+    held = meetings.held.value
+    assert set(present) <= set(range(1, held + 1))
+    assert set(present.values()) <= {1, 2, 3}
+    spoilt = held - sum(count == 3 for count in present.values())
+    print(f"{kills} kills, {held} meetings, {spoilt} of them spoilt by a kill")
+    assert spoilt <= kills + 1  # the last one by the end
+    del meetings, crew
+    gc.collect()
+    manycore._engine.reap()
+    assert manycore._engine.heap_usage()[0] == before

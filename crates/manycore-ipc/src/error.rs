@@ -38,6 +38,14 @@ pub enum AllocError {
         /// The most that may be.
         limit: u64,
     },
+    /// An object has no place for one more who waits.
+    #[error(
+        "as many wait as can: there is place for {most} at one condition or barrier; let fewer wait at a time"
+    )]
+    TooManyWait {
+        /// How many there is place for.
+        most: usize,
+    },
     /// The heap cannot grow without its descriptor.
     #[error(
         "the shared heap cannot grow: this program has closed the heap's descriptor, and this kernel gives the \
@@ -47,6 +55,14 @@ pub enum AllocError {
     /// See [`Corrupted`].
     #[error(transparent)]
     Corrupted(#[from] Corrupted),
+}
+
+impl AllocError {
+    /// Whether there may be room once somebody has cleaned up behind the dead.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::HeapFull { .. } | Self::NoDescriptor)
+    }
 }
 
 /// Why a handle does not lead to an object.

@@ -1,8 +1,9 @@
-//! Named places at which a real process can be made to die.
+//! Named places at which a real process can be made to die, or to stop.
 //!
 //! `MANYCORE_FAULT=ring.put.written:3` kills the process with `SIGKILL` when it passes that place for
 //! the third time; `+file` after the count makes it die only if it can create that file, so that one
-//! process of a family dies and its replacement lives. The places are compiled into every build, so
+//! process of a family dies and its replacement lives. `stop@` before the place stops the process there, as `SIGSTOP`
+//! does, in place of killing it. The places are compiled into every build, so
 //! what is tested is what ships: an unarmed place is one predictable branch.
 
 use std::sync::OnceLock;
@@ -12,6 +13,7 @@ static ARMED: AtomicBool = AtomicBool::new(false);
 static PASSED: AtomicU64 = AtomicU64::new(0);
 
 struct Plan {
+    stops: bool,
     place: String,
     count: u64,
     once: Option<String>,
@@ -25,8 +27,13 @@ fn plan() -> Option<&'static Plan> {
             Some((text, file)) => (text.to_owned(), Some(file.to_owned())),
             None => (text, None),
         };
+        let (stops, text) = match text.strip_prefix("stop@") {
+            Some(text) => (true, text.to_owned()),
+            None => (false, text),
+        };
         let (place, count) = text.rsplit_once(':').unwrap_or((&text, "1"));
         Some(Plan {
+            stops,
             place: place.to_owned(),
             count: count.parse().unwrap_or(1),
             once,
@@ -64,5 +71,9 @@ fn passed(place: &str) {
             return;
         }
     }
-    manycore_os::process::kill_self();
+    if plan.stops {
+        manycore_os::process::stop_self();
+    } else {
+        manycore_os::process::kill_self();
+    }
 }

@@ -5,7 +5,7 @@
 //! however it ended, is delivered as `SIGKILL`, which neither blocked signals nor a loop in C stop.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
@@ -15,23 +15,34 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 /// # Errors
 /// When the kernel refuses asynchronous notification on the descriptor.
 pub fn arm(read_end: OwnedFd) -> io::Result<()> {
-    let fd = read_end.as_raw_fd();
-    let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-    // SAFETY: a plain fcntl with an integer argument on a descriptor that is open.
-    check(unsafe { libc::fcntl(fd, libc::F_SETOWN, pid) })?;
-    // SAFETY: as above; F_SETSIG chooses the signal of the notification.
-    check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGKILL) })?;
-    let flags = fcntl_getfl(&read_end)?;
-    fcntl_setfl(
-        &read_end,
-        flags | OFlags::from_bits_retain(libc::O_ASYNC as u32) | OFlags::NONBLOCK,
-    )?;
+    arm_for(read_end.as_fd(), std::process::id())?;
     // The owner may have ended before the arming: then no notification comes, but a read says so.
     let mut byte = [0_u8];
     if matches!(rustix::io::read(&read_end, &mut byte), Ok(0)) {
         crate::process::kill_self();
     }
     std::mem::forget(read_end);
+    Ok(())
+}
+
+/// Makes another process, which has inherited this read end, die in the same way: the arming is the pipe's
+/// and not the descriptor's, so whoever has a copy can do it. For a child that cannot yet: the kernel is still
+/// loading its program, or that does not know of lifelines.
+///
+/// # Errors
+/// When the kernel refuses asynchronous notification on the descriptor.
+pub fn arm_for(read_end: BorrowedFd<'_>, pid: u32) -> io::Result<()> {
+    let fd = read_end.as_raw_fd();
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: a plain fcntl with an integer argument on a descriptor that is open.
+    check(unsafe { libc::fcntl(fd, libc::F_SETOWN, pid) })?;
+    // SAFETY: as above; F_SETSIG chooses the signal of the notification.
+    check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGKILL) })?;
+    let flags = fcntl_getfl(read_end)?;
+    fcntl_setfl(
+        read_end,
+        flags | OFlags::from_bits_retain(libc::O_ASYNC as u32) | OFlags::NONBLOCK,
+    )?;
     Ok(())
 }
 

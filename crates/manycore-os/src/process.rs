@@ -185,6 +185,11 @@ pub fn kill_self() -> ! {
     }
 }
 
+/// Stops the calling process, as `kill -STOP` from outside would, until somebody lets it go on.
+pub fn stop_self() {
+    let _ = send(std::process::id(), Signal::STOP);
+}
+
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

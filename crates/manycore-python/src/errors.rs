@@ -92,11 +92,15 @@ impl From<Error> for PyErr {
         match error {
             Error::Python(error) => error,
             Error::Handle(HandleError::Alloc(
-                AllocError::HeapFull { .. } | AllocError::NoDescriptor,
+                AllocError::HeapFull { .. }
+                | AllocError::TooManyWait { .. }
+                | AllocError::NoDescriptor,
             ))
-            | Error::Alloc(AllocError::HeapFull { .. } | AllocError::NoDescriptor) => {
-                heap_full(text)
-            }
+            | Error::Alloc(
+                AllocError::HeapFull { .. }
+                | AllocError::TooManyWait { .. }
+                | AllocError::NoDescriptor,
+            ) => heap_full(text),
             Error::Corrupted(_)
             | Error::Alloc(_)
             | Error::Handle(HandleError::Corrupted(_) | HandleError::Alloc(_)) => corrupted(&text),

@@ -1,6 +1,6 @@
 //! The family of this process, as far as Python needs to know it.
 
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsFd, IntoRawFd};
 
 use manycore::family as engine;
 use manycore_ipc::stall;
@@ -95,6 +95,16 @@ pub fn cut_lifeline(fd: i32) {
 #[pyfunction]
 pub fn arm_lifeline(fd: i32) -> Result<(), Error> {
     Ok(lifeline::arm(crate::buffer::owned_fd(fd)?)?)
+}
+
+/// Makes a child die with the owner of its lifeline's write end, before it can arm the lifeline itself. The
+/// caller keeps its copy of the read end, and has not waited for the child.
+#[pyfunction]
+pub fn arm_lifeline_of(pid: u32, fd: i32) -> Result<(), Error> {
+    let read_end = crate::buffer::owned_fd(fd)?;
+    let armed = lifeline::arm_for(read_end.as_fd(), pid);
+    let _ = read_end.into_raw_fd(); // it stays the caller's
+    Ok(armed?)
 }
 
 /// Makes a worker the first to go when memory runs out, and its death quick.

@@ -116,6 +116,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::make_lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(family::cut_lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(family::arm_lifeline, module)?)?;
+    module.add_function(wrap_pyfunction!(family::arm_lifeline_of, module)?)?;
     module.add_function(wrap_pyfunction!(family::volunteer_for_oom, module)?)?;
     module.add_function(wrap_pyfunction!(family::heap_usage, module)?)?;
     module.add_function(wrap_pyfunction!(family::permanent_fds, module)?)?;

@@ -11,7 +11,7 @@ use crate::errors::{self, Error};
 use crate::family::{self, Parts};
 use crate::message;
 use crate::method::Held;
-use crate::wait::{deadline, waited};
+use crate::wait::{deadline, truth, waited};
 
 fn make(handle: Option<Parts>, refuses: bool) -> Result<Hold, Error> {
     Ok(match handle {
@@ -143,14 +143,14 @@ pub struct PlainLock {
 impl Held for PlainLock {
     #[inline]
     fn acquire_at_once(&self) -> bool {
-        let (Ok(me), Ok(lock)) = (self.hold.family().me(), self.hold.lock()) else {
+        let Ok((lock, me)) = self.hold.lock_and_me() else {
             return false;
         };
         lock.try_acquire_clean(me)
     }
 
-    fn acquire_slowly(&self, py: Python<'_>) -> PyResult<()> {
-        self.named().acquire(py, true, None, |_| ()).map(drop)
+    fn acquire_slowly(&self, py: Python<'_>, block: bool) -> PyResult<bool> {
+        self.acquire(py, block, None)
     }
 
     #[inline]
@@ -189,7 +189,12 @@ impl PlainLock {
     /// Acquires the lock; `False` when `timeout` seconds were not enough, or at once with
     /// `block=False`.
     #[pyo3(signature = (block=true, timeout=None))]
-    pub fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    pub fn acquire(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
         self.named().acquire(py, block, timeout, |_| ())
     }
 
@@ -267,7 +272,7 @@ impl RecursiveLock {
 impl Held for RecursiveLock {
     #[inline]
     fn acquire_at_once(&self) -> bool {
-        let (Ok(me), Ok(lock)) = (self.hold.family().me(), self.hold.lock()) else {
+        let Ok((lock, me)) = self.hold.lock_and_me() else {
             return false;
         };
         let thread = this_thread();
@@ -278,13 +283,13 @@ impl Held for RecursiveLock {
         lock.reenter(me, thread)
     }
 
-    fn acquire_slowly(&self, py: Python<'_>) -> PyResult<()> {
-        self.acquire(py, true, None).map(drop)
+    fn acquire_slowly(&self, py: Python<'_>, block: bool) -> PyResult<bool> {
+        self.acquire(py, block, None)
     }
 
     #[inline]
     fn release_at_once(&self) -> bool {
-        let (Ok(me), Ok(lock)) = (self.hold.family().me(), self.hold.lock()) else {
+        let Ok((lock, me)) = self.hold.lock_and_me() else {
             return false;
         };
         lock.leave(me, this_thread()).is_some()
@@ -320,7 +325,12 @@ impl RecursiveLock {
 
     /// Acquires the lock, again if this thread has it; `False` when the time was up.
     #[pyo3(signature = (block=true, timeout=None))]
-    pub fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    pub fn acquire(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
         let me = self.hold.family().me().map_err(Error::from)?;
         let lock = self.hold.lock().map_err(Error::from)?;
         let thread = this_thread();

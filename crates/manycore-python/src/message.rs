@@ -306,7 +306,8 @@ impl Ready {
             handles: &self.handles,
             payload: &self.payload,
         };
-        let is_in = map.set(key, &value, when, patience)?;
+        let set = || map.set(key, &value, when, patience);
+        let is_in = self.family.with_room(MapError::is_full, set)?;
         if is_in {
             self.blocks.clear();
             self.handles.clear();

@@ -14,23 +14,16 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::{PyBool, PyType};
+use pyo3::types::PyType;
 
 use crate::guarded::Guarded;
 use crate::integer::{HasNumber, Number, Reading, SharedInteger, no_number, summand};
 use crate::lock::{PlainLock, RecursiveLock};
 
-/// A class of locks, the way of which in the usual case is short.
-pub trait Held: PyClass<Frozen = True> + Sync {
-    /// Acquires it if nothing at all stands in the way.
-    fn acquire_at_once(&self) -> bool;
-    /// Acquires it.
-    fn acquire_slowly(&self, py: Python<'_>) -> PyResult<()>;
-    /// Releases it; `false`, and nothing was done, when that is an error.
-    fn release_at_once(&self) -> bool;
-    /// Releases it, or says why not.
-    fn release_slowly(&self) -> PyResult<()>;
-}
+mod held;
+
+pub use held::Held;
+use held::add_holding;
 
 /// A class whose instances have integers.
 pub trait Integral: PyClass<Frozen = True> + Sync + HasNumber {}
@@ -42,8 +35,6 @@ const EXCHANGE: &CStr = c"exchange($self, new, /)\n--\n\nSets it to `new`; retur
 const ADD: &CStr = c"add($self, number, /)\n--\n\nAdds `number`, wrapping; returns what it was.";
 const SUB: &CStr =
     c"sub($self, number, /)\n--\n\nSubtracts `number`, wrapping; returns what it was.";
-const ENTER: &CStr = c"__enter__($self, /)\n--\n\nAcquires the lock.";
-const EXIT: &CStr = c"__exit__($self, /, *_args)\n--\n\nReleases the lock.";
 const GET_LOCK: &CStr = c"get_lock($self, /)\n--\n\nThe lock.";
 
 /// Gives a class, which is derived from one here, methods of its own; returns it.
@@ -59,10 +50,10 @@ pub fn quick<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
         unsafe { add_steps::<SharedInteger>(class) }?;
     } else if class.is_subclass_of::<RecursiveLock>()? {
         // SAFETY: as above.
-        unsafe { add_with::<RecursiveLock>(class) }?;
+        unsafe { add_holding::<RecursiveLock>(class) }?;
     } else if class.is_subclass_of::<PlainLock>()? {
         // SAFETY: as above.
-        unsafe { add_with::<PlainLock>(class) }?;
+        unsafe { add_holding::<PlainLock>(class) }?;
     } else {
         return Err(PyTypeError::new_err("no class that has quick methods"));
     }
@@ -112,20 +103,6 @@ unsafe fn add_steps<T: Integral>(class: &Bound<'_, PyType>) -> PyResult<()> {
         unsafe { add(class, name, doc, function, flags) }?;
     }
     Ok(())
-}
-
-/// Adds what a `with` calls to a class of locks.
-///
-/// # Safety
-/// As for [`add_steps`].
-unsafe fn add_with<T: Held>(class: &Bound<'_, PyType>) -> PyResult<()> {
-    // SAFETY: the caller's promise.
-    unsafe { add(class, c"__enter__", ENTER, enter::<T>, ffi::METH_NOARGS) }?;
-    let exit = ffi::PyMethodDefPointer {
-        PyCFunctionFast: exit::<T>,
-    };
-    // SAFETY: the caller's promise.
-    unsafe { add_pointer(class, c"__exit__", EXIT, exit, ffi::METH_FASTCALL) }
 }
 
 /// Adds a method to a class.
@@ -351,41 +328,5 @@ unsafe extern "C" fn set_value(
         // SAFETY: an object that the caller keeps during the call.
         let value = unsafe { Borrowed::from_ptr(py, value) };
         this.set_value(&value)
-    })
-}
-
-unsafe extern "C" fn enter<T: Held>(
-    slf: *mut ffi::PyObject,
-    _none: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter as a method of `T`.
-    let this = unsafe { instance::<T>(slf) };
-    if this.acquire_at_once() {
-        // SAFETY: the interpreter is held.
-        return unsafe { ffi::PyBool_FromLong(1) };
-    }
-    attached(|py| {
-        this.acquire_slowly(py)?;
-        Ok(PyBool::new(py, true).to_owned().into_any())
-    })
-}
-
-unsafe extern "C" fn exit<T: Held>(
-    slf: *mut ffi::PyObject,
-    _arguments: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter as a method of `T`.
-    let this = unsafe { instance::<T>(slf) };
-    if this.release_at_once() {
-        // SAFETY: there is one `None`, which lasts for ever.
-        let none = unsafe { ffi::Py_None() };
-        // SAFETY: as above; the caller owns this reference.
-        unsafe { ffi::Py_IncRef(none) };
-        return none;
-    }
-    attached(|py| {
-        this.release_slowly()?;
-        Ok(py.None().into_bound(py))
     })
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use crate::errors::{self, Error};
 use crate::family::{self, Parts};
 use crate::message;
-use crate::wait::{deadline, waited};
+use crate::wait::{deadline, finished, truth, waited};
 
 /// A lock that many hold to read, or one to write.
 #[pyclass(subclass, frozen, module = "manycore._engine")]
@@ -39,16 +39,20 @@ impl ReadWriteLock {
                 let name = format!("RWLock {}.{}", handle.index, handle.generation);
                 // A warning that was turned into an exception: the caller does not have the lock.
                 errors::warn_owner_died(py, pid, &name)
-                    .inspect_err(|_| drop(self.leave(access)))?;
+                    .inspect_err(|_| drop(self.leave(py, access)))?;
                 Ok(true)
             }
             Some(_) => Ok(true),
         }
     }
 
-    fn leave(&self, access: Access) -> PyResult<()> {
+    fn leave(&self, py: Python<'_>, access: Access) -> PyResult<()> {
         let shares = self.hold.rw_lock().map_err(Error::from)?;
-        if shares.leave(access).map_err(Error::from)? {
+        let has_left = match shares.leave_at_once(access).map_err(Error::from)? {
+            Some(has_left) => has_left,
+            None => finished(py, |patience| shares.leave(access, patience))?,
+        };
+        if has_left {
             return Ok(());
         }
         Err(PyValueError::new_err(match access {
@@ -81,24 +85,34 @@ impl ReadWriteLock {
 
     /// Acquires the lock to read; `False` when the time was up.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire_read(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    fn acquire_read(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
         self.enter(py, Access::Read, block, timeout)
     }
 
     /// Acquires the lock to write; `False` when the time was up.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire_write(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    fn acquire_write(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
         self.enter(py, Access::Write, block, timeout)
     }
 
     /// Releases what was acquired to read.
-    fn release_read(&self) -> PyResult<()> {
-        self.leave(Access::Read)
+    fn release_read(&self, py: Python<'_>) -> PyResult<()> {
+        self.leave(py, Access::Read)
     }
 
     /// Releases what was acquired to write.
-    fn release_write(&self) -> PyResult<()> {
-        self.leave(Access::Write)
+    fn release_write(&self, py: Python<'_>) -> PyResult<()> {
+        self.leave(py, Access::Write)
     }
 
     /// The pid of a writer that was killed, if no other has come since.

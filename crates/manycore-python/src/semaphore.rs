@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::errors::Error;
 use crate::family::{self, Parts};
 use crate::message;
-use crate::wait::{deadline, waited};
+use crate::wait::{deadline, finished, truth, waited};
 
 /// What the standard library's says of a value below zero: the system's "invalid argument".
 const EINVAL: i32 = 22;
@@ -50,15 +50,22 @@ impl CountingSemaphore {
 
     /// Takes a token that comes back when this process is killed.
     fn hold(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        if self.hold.try_hold_token().map_err(Error::from)? {
-            return Ok(true);
+        let shares = self.hold.semaphore_shares().map_err(Error::from)?;
+        match shares.hold_at_once().map_err(Error::from)? {
+            Some(false) if !block => return Ok(false),
+            Some(true) => return Ok(true),
+            _ => {}
         }
         let until = deadline(block, timeout);
-        Ok(block && waited(py, until, |patience| self.hold.hold_token(patience))?.is_some())
+        Ok(waited(py, until, |patience| self.hold.hold_token(patience))?.is_some())
     }
 
-    fn give_back(&self) -> Result<bool, Error> {
-        Ok(self.hold.semaphore_shares()?.give_back()?)
+    fn give_back(&self, py: Python<'_>) -> PyResult<bool> {
+        let shares = self.hold.semaphore_shares().map_err(Error::from)?;
+        match shares.give_back_at_once().map_err(Error::from)? {
+            Some(given) => Ok(given),
+            None => finished(py, |patience| shares.give_back(patience)),
+        }
     }
 }
 
@@ -94,7 +101,12 @@ impl CountingSemaphore {
 
     /// Takes a token; `False` when `timeout` seconds were not enough, or at once with `block=False`.
     #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = truth)] block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
         if self.tokens()?.returns() {
             self.hold(py, block, timeout)
         } else {
@@ -103,10 +115,10 @@ impl CountingSemaphore {
     }
 
     /// Gives a token.
-    fn release(&self) -> PyResult<()> {
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
         let tokens = self.tokens()?;
         released_if(if tokens.returns() {
-            self.give_back()?
+            self.give_back(py)?
         } else {
             tokens.give()
         })
@@ -128,11 +140,12 @@ impl CountingSemaphore {
 
     fn __exit__(
         &self,
+        py: Python<'_>,
         _kind: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        released_if(self.give_back()?)
+        released_if(self.give_back(py)?)
     }
 
     /// How many tokens there may be.

@@ -22,6 +22,11 @@ pub fn deadline(block: bool, timeout: Option<f64>) -> Deadline {
     }
 }
 
+/// Whether an argument counts as true: where the standard library takes any object for that.
+pub fn truth(argument: &Bound<'_, PyAny>) -> PyResult<bool> {
+    argument.is_truthy()
+}
+
 /// Runs `wait` without the interpreter. Signal handlers run now and then; what they raise ends the
 /// wait and comes back beside its result.
 pub fn detached<R: Send>(
@@ -41,6 +46,40 @@ pub fn detached<R: Send>(
         let result = wait(&mut Patience::new(until, &mut tick));
         (result, raised)
     })
+}
+
+/// For how long what has to be done is tried once a signal handler has raised.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Does what somebody would miss if it were left undone, and takes an object's own lock, which others have for a
+/// moment. What a signal handler raises meanwhile is raised once it has been done; or undone, when a process that was
+/// stopped has the lock: after a second more, or with what is raised next.
+pub fn finished<R: Send, E: Send>(
+    py: Python<'_>,
+    operation: impl FnOnce(&mut Patience<'_>) -> Result<Result<R, GaveUp>, E> + Send,
+) -> PyResult<R>
+where
+    Error: From<E>,
+{
+    let (outcome, raised) = py.detach(|| {
+        let mut raised: Option<(PyErr, Deadline)> = None;
+        let mut tick = || match (Python::attach(|py| py.check_signals()), &raised) {
+            (Ok(()), None) => true,
+            (Ok(()), Some((_, until))) => !until.has_passed(),
+            (Err(error), None) => {
+                raised = Some((error, Deadline::after(GRACE)));
+                true
+            }
+            (Err(_), Some(_)) => false,
+        };
+        let outcome = operation(&mut Patience::new(Deadline::NEVER, &mut tick));
+        (outcome, raised.map(|(error, _)| error))
+    });
+    match (outcome.map_err(Error::from)?, raised) {
+        (_, Some(error)) => Err(error),
+        (Ok(result), None) => Ok(result),
+        (Err(_), None) => Err(interrupted(None)), // never: nothing else ends it
+    }
 }
 
 /// Waits as [`detached`]; `None` when the time was up.

@@ -12,7 +12,7 @@ use crate::any_lock::AnyLock;
 use crate::errors::{Error, interrupted};
 use crate::family::{self, Parts};
 use crate::message;
-use crate::wait::{deadline, detached};
+use crate::wait::{deadline, detached, finished};
 
 /// Does what takes an object's own lock, which others have for a moment.
 fn in_turn<R: Send, E: Send>(
@@ -26,22 +26,6 @@ where
     outcome
         .map_err(Error::from)?
         .map_err(|_| interrupted(raised))
-}
-
-/// The same for what has to be done, whatever signal handlers raise: they run when it has been.
-fn whatever_comes<R: Send, E: Send>(
-    py: Python<'_>,
-    operation: impl FnOnce(&mut Patience<'_>) -> Result<Result<R, GaveUp>, E> + Send,
-) -> Result<(), Error>
-where
-    Error: From<E>,
-{
-    py.detach(|| {
-        let mut go_on = || true;
-        operation(&mut Patience::new(Deadline::NEVER, &mut go_on))
-    })
-    .map(drop)
-    .map_err(Error::from)
 }
 
 /// A flag that processes set, clear and wait for.
@@ -122,8 +106,7 @@ impl WaitRoll {
     /// Gives a place up: a notification that it has goes to another.
     fn withdraw(&self, py: Python<'_>, place: Place) -> PyResult<()> {
         let condition = self.hold.condition().map_err(Error::from)?;
-        whatever_comes(py, |patience| condition.withdraw(place, patience))?;
-        Ok(())
+        finished(py, |patience| condition.withdraw(place, patience)).map(drop)
     }
 
     fn notify_up_to(&self, py: Python<'_>, most: usize) -> PyResult<()> {
@@ -255,8 +238,7 @@ pub struct MeetingPoint {
 impl MeetingPoint {
     fn abort_now(&self, py: Python<'_>) -> PyResult<()> {
         let barrier = self.hold.barrier().map_err(Error::from)?;
-        whatever_comes(py, |patience| barrier.abort(patience))?;
-        Ok(())
+        finished(py, |patience| barrier.abort(patience))
     }
 }
 

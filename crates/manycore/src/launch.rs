@@ -2,7 +2,7 @@
 //! this file has the steps of both sides.
 
 use std::ffi::OsString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, Handle, HandleError, Hold, Kind};
 use manycore_os::image::{self, Entry};
 use manycore_os::process::{self, Exit, Identity};
-use manycore_os::{Deadline, spawn};
+use manycore_os::{Deadline, lifeline, spawn};
 
 use crate::codec::Encoded;
 use crate::error::SpawnError;
@@ -98,10 +98,9 @@ pub(crate) fn launch(entry: Entry, arguments: &Encoded) -> Result<Launched, Spaw
 
 fn start(family: &Family, ring: &Hold, lifeline: &OwnedFd) -> std::io::Result<u32> {
     let heap = family.heap().mapping().duplicate()?;
-    let (heap, lifeline) = (heap.as_raw_fd(), lifeline.as_raw_fd());
     let start = Start {
-        heap,
-        lifeline,
+        heap: heap.as_raw_fd(),
+        lifeline: lifeline.as_raw_fd(),
         build: image::build_id(),
         ring: ring.handle(),
     };
@@ -109,7 +108,14 @@ fn start(family: &Family, ring: &Hold, lifeline: &OwnedFd) -> std::io::Result<u3
         .next()
         .unwrap_or_else(|| OsString::from("manycore"));
     let program = Path::new("/proc/self/exe");
-    spawn::spawn(program, &[name, start.to_argument()], &[heap, lifeline])
+    let pid = spawn::spawn(
+        program,
+        &[name, start.to_argument()],
+        &[heap.as_raw_fd(), lifeline.as_raw_fd()],
+    )?;
+    // The child does so itself in `init`, and says so when it cannot; until then it has to load its program.
+    let _ = lifeline::arm_for(lifeline.as_fd(), pid);
+    Ok(pid)
 }
 
 impl Launched {

@@ -160,6 +160,16 @@ impl Hold {
         self.body(Kind::Lock)
     }
 
+    /// The same, and who this process is: for what has to be quick.
+    ///
+    /// # Errors
+    /// When it is none.
+    #[inline(always)]
+    pub fn lock_and_me(&self) -> Result<(&'static UserLock, OwnerId), HandleError> {
+        let objects = self.found(Kind::Lock)?;
+        Ok((objects.body(self.handle.index)?, objects.me()))
+    }
+
     /// Acquires the object as a lock. A holder that was killed is noticed within a slice.
     ///
     /// # Errors
@@ -236,15 +246,6 @@ impl Hold {
         shares.hold(patience, look_after, &mut || {
             self.family.take_zeroed(shares::BLOCK)
         })
-    }
-
-    /// The same without waiting; `false` when there is none.
-    ///
-    /// # Errors
-    /// When the object is no semaphore, or there is no room to note it.
-    pub fn try_hold_token(&self) -> Result<bool, HandleError> {
-        let shares = self.semaphore_shares()?;
-        shares.try_hold(0, &mut || self.family.take_zeroed(shares::BLOCK))
     }
 
     /// The object as a reader-writer lock.

@@ -203,13 +203,25 @@ impl Family {
     pub fn take_block(&self, len: u64) -> Result<Taken, HandleError> {
         self.free_buried()?;
         let blocks = self.blocks()?;
-        match blocks.take(len) {
-            Err(AllocError::HeapFull { .. } | AllocError::NoDescriptor) => {
+        Ok(self.with_room(AllocError::is_full, || blocks.take(len))?)
+    }
+
+    /// Does what takes memory; when the heap is full, once more after cleaning up behind the dead.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn with_room<R, E>(
+        &self,
+        is_full: impl FnOnce(&E) -> bool,
+        mut action: impl FnMut() -> Result<R, E>,
+    ) -> Result<R, E> {
+        match action() {
+            Err(error) if is_full(&error) => {
                 self.reap_dead(true);
-                self.free_buried()?;
-                Ok(blocks.take(len)?)
+                let _ = self.free_buried(); // damage shows again when the objects are used
+                action()
             }
-            other => Ok(other?),
+            other => other,
         }
     }
 }

@@ -79,24 +79,27 @@ impl Family {
         }
         let (owner, was_killed) = registry.claim_dead(number, me).ok()??;
         let pid = registry.tenancy(number).map_or(0, |tenancy| tenancy.pid);
-        self.recover(owner, pid, was_killed, me).ok()?; // else it stays claimed: it is not reused
-        Some(Reaped {
+        // Else it stays claimed, by this process until that ends: it is not reused.
+        let is_done = self.recover(owner, pid, was_killed, me).unwrap_or(false);
+        is_done.then_some(Reaped {
             owner,
             pid,
             was_killed,
         })
     }
 
-    /// Everything that a dead process may have left. Each step may be done twice.
+    /// Everything that a dead process may have left. Each step may be done twice. `false` when
+    /// something is still to be done, since a process that was stopped has the lock for it.
     pub(super) fn recover(
         &self,
         dead: OwnerId,
         pid: u32,
         was_killed: bool,
         me: OwnerId,
-    ) -> Result<(), HandleError> {
+    ) -> Result<bool, HandleError> {
         let (objects, blocks) = (Objects::new(self.heap, me), Blocks::new(self.heap, me));
         let killed = was_killed.then_some(pid);
+        let mut is_settled = true;
         objects.for_each_live(|index, stage| match (stage.kind, killed) {
             (Some(Kind::Lock), Some(pid)) => {
                 if let Ok(lock) = objects.body::<UserLock>(index) {
@@ -105,7 +108,7 @@ impl Family {
             }
             (Some(Kind::Semaphore | Kind::RwLock), _) => {
                 if let Ok(tokens) = objects.body::<Tokens>(index) {
-                    settle_shares(&Shares::new(tokens, index, blocks), dead, killed);
+                    is_settled &= settle_shares(&Shares::new(tokens, index, blocks), dead, killed);
                 }
             }
             (Some(Kind::Map), _) => {
@@ -123,7 +126,7 @@ impl Family {
             self.free_object(&objects, index, kind)?;
         }
         fault::point("recover.objects");
-        Ok(())
+        Ok(is_settled)
     }
 
     /// Hands a lock over if its holder was killed: also while another process is still cleaning up after that,
@@ -147,7 +150,9 @@ impl Family {
             }
             let _ = self.reap(number); // does nothing unless that process is confirmed dead
             match registry.killed_in(number) {
-                Some((killed, pid)) if killed == owner => settle_shares(shares, owner, Some(pid)),
+                Some((killed, pid)) if killed == owner => {
+                    settle_shares(shares, owner, Some(pid));
+                }
                 _ => {}
             }
         }
@@ -163,9 +168,7 @@ impl Family {
     }
 }
 
-/// What cannot be settled is damaged, and shows again where it is used.
-fn settle_shares(shares: &Shares, dead: OwnerId, killed: Option<u32>) {
-    if shares.may_have(dead) {
-        let _ = shares.settle(dead, killed);
-    }
+/// `false` if it is still to be done. What is damaged shows again where it is used.
+fn settle_shares(shares: &Shares, dead: OwnerId, killed: Option<u32>) -> bool {
+    !shares.may_have(dead) || shares.settle(dead, killed).unwrap_or(true)
 }

@@ -6,11 +6,10 @@ use super::{Family, Hold};
 use crate::block::{BlockRef, Blocks};
 use crate::error::{AllocError, Corrupted, HandleError};
 use crate::fault;
-use crate::object::header::Object;
 use crate::object::{Kind, Objects};
 use crate::registry::OwnerId;
 use crate::registry::slot::Tenancy;
-use crate::sync::roll::{Roll, State};
+use crate::sync::roll::{self, Roll, State};
 use crate::sync::{
     Action, Arrival, Barrier, BarrierBody, Condition, ConditionBody, EventBody, Met, Place,
 };
@@ -68,15 +67,9 @@ impl Family {
 
     /// A block of entries for a roll, bound to its object.
     fn block_for(&self, roll: &Roll, object: u32) -> Result<BlockRef, HandleError> {
-        let len = roll.wanted_block().ok_or_else(|| {
-            let used = size_of::<Object>() as u64;
-            let limit = used;
-            AllocError::HeapFull {
-                wanted: 1,
-                used,
-                limit,
-            }
-        })?;
+        let len = roll
+            .wanted_block()
+            .ok_or(AllocError::TooManyWait { most: roll::MOST })?;
         let block = BlockRef {
             len,
             ..self.take_zeroed(len)?.block

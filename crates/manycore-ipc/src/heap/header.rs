@@ -18,7 +18,7 @@ use crate::word::Word64;
 /// "manycore" in ASCII.
 const MAGIC: u64 = u64::from_be_bytes(*b"manycore");
 /// Raised with every change of the layout.
-const VERSION: u64 = 5;
+const VERSION: u64 = 6;
 
 /// See the module.
 #[repr(C, align(64))]

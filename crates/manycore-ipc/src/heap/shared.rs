@@ -40,9 +40,9 @@ unsafe impl Shared for AllocatorHeader {}
 unsafe impl Shared for Entry {}
 // SAFETY: `repr(C)`, words, engine locks and bells.
 unsafe impl Shared for crate::ring::layout::RingBody {}
-// SAFETY: `repr(C)`, words only.
+// SAFETY: `repr(C)`, words and a transparent wrapper of one.
 unsafe impl Shared for crate::lock::user::UserLock {}
-// SAFETY: `repr(C)`, words and an engine lock.
+// SAFETY: `repr(C)`, words, a transparent wrapper of one, and an engine lock.
 unsafe impl Shared for crate::lock::tokens::Tokens {}
 // SAFETY: `repr(C)`, words only.
 unsafe impl Shared for crate::sync::EventBody {}

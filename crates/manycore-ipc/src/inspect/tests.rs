@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use manycore_os::Deadline;
 
 use super::report::{self, report};
@@ -7,7 +9,9 @@ use crate::block::Blocks;
 use crate::family::Family;
 use crate::heap::layout::LEAST;
 use crate::heap::{Heap, header};
-use crate::lock::Acquired;
+use crate::lock::since::Since;
+use crate::lock::{Access, Acquired};
+use crate::map::When;
 use crate::object::Objects;
 use crate::registry::OwnerId;
 use crate::ring::{Outgoing, Shape};
@@ -45,7 +49,7 @@ fn a_queue_and_a_lock_are_described_as_they_are() {
         matches!(&first.detail, Detail::Queue(Queue { stats, max_messages: 3, is_closed: false, busy: [None, None] }) if stats.put == 1)
     );
     assert!(
-        matches!(second.detail, Detail::Lock(Lock { holder: Some(slot), is_awaited: false, owner: None }) if slot == me.slot())
+        matches!(second.detail, Detail::Lock(Lock { holder: Some(slot), is_awaited: false, owner: None, held_for: None, .. }) if slot == me.slot())
     );
     let pid = std::process::id();
     let text = before.to_string();
@@ -153,6 +157,27 @@ fn a_process_that_is_not_there_is_named() {
 }
 
 #[test]
+fn what_lies_in_messages_or_dicts_alone_is_known_to_nobody() {
+    let (family, seen) = family();
+    let (lock, map) = (family.make_lock(), family.make_map().expect("room"));
+    let handles = [lock.as_ref().expect("room").handle()];
+    family.send(&handles).expect("held");
+    let value = Outgoing {
+        handles: &handles,
+        ..Outgoing::default()
+    };
+    let (map, mut go_on) = (map.map().expect("a map"), || true);
+    let key = map.key(b"a").expect("short");
+    let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+    let is_set = map.set(&key, &value, When::Always, &mut patience);
+    assert_eq!(is_set, Ok(true));
+    drop(lock);
+    let text = report(seen).expect("sound").to_string();
+    let line = "  free; known to nobody; 1 times in messages or dicts\n";
+    assert!(text.contains(line), "{line:?} in {text}");
+}
+
+#[test]
 fn semaphores_reader_writer_locks_and_maps_are_in_the_report() {
     let (family, seen) = family();
     let semaphore = family.make_semaphore(3, 5, false).expect("room");
@@ -160,11 +185,11 @@ fn semaphores_reader_writer_locks_and_maps_are_in_the_report() {
     let _map = family.make_map().expect("room");
     assert!(semaphore.semaphore().expect("a semaphore").try_take());
     let shares = rw_lock.rw_lock().expect("a reader-writer lock");
-    assert!(shares.try_enter(crate::lock::Access::Read).is_ok());
+    assert!(shares.try_enter(Access::Read).is_ok());
     let text = report(seen).expect("sound").to_string();
     for line in [
         "  2 tokens; known to",
-        "  read, 1 times; known to",
+        &format!("  read, 1 times: by {}; known to", std::process::id()),
         "\ndicts\n",
     ] {
         assert!(text.contains(line), "{line:?} in {text}");
@@ -223,4 +248,138 @@ fn what_becomes_a_heap_later_is_looked_at_then() {
     header.pretend_pid_namespace(manycore_os::process::pid_namespace());
     let first = look().expect("a heap");
     assert!(std::ptr::eq(first, look().expect("the same")));
+}
+
+/// The report once somebody waits in another thread, made older by five seconds.
+fn report_while_somebody_waits(
+    seen: &'static Heap,
+    wait: impl FnOnce() + Send,
+    sleeps: impl Fn() -> bool,
+    since: &Since,
+    let_go: impl FnOnce(),
+) -> String {
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(wait);
+        while !sleeps() {
+            std::thread::yield_now();
+        }
+        since.age(Duration::from_secs(5));
+        let text = report(seen).expect("sound").to_string();
+        let_go();
+        waiter.join().expect("it only waits");
+        text
+    })
+}
+
+fn forever<R>(wait: impl FnOnce(&mut Patience<'_>) -> R) -> R {
+    let mut tick = || true;
+    wait(&mut Patience::new(Deadline::NEVER, &mut tick))
+}
+
+#[test]
+fn for_how_long_a_lock_is_held_is_known_since_somebody_waits() {
+    let (family, seen) = family();
+    let (hold, pid) = (family.make_lock().expect("room"), std::process::id());
+    let (lock, me) = (hold.lock().expect("a lock"), family.me().expect("a member"));
+    for _ in 0..2 {
+        assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
+        let text = report(seen).expect("sound").to_string();
+        assert!(text.contains(&format!("held by {pid}; known")), "{text}");
+        let wait = || {
+            let acquired = forever(|patience| hold.acquire(patience)).expect("a lock");
+            assert_eq!(acquired, Ok(Acquired::Clean));
+            assert!(lock.release());
+        };
+        let let_go = || assert!(lock.release());
+        let sleeps = || lock.held_for().is_some();
+        let text = report_while_somebody_waits(seen, wait, sleeps, &lock.since, let_go);
+        let line = format!("held by {pid}, waited for, held for at least 5.0 s; known to {pid}");
+        assert!(text.contains(&line), "{line:?} in {text}");
+    }
+    let text = report(seen).expect("sound").to_string();
+    assert!(text.contains("  free; known"), "{text}");
+}
+
+#[test]
+fn for_how_long_somebody_waits_for_tokens_is_known() {
+    let (family, seen) = family();
+    let semaphore = family.make_semaphore(2, 2, false).expect("room");
+    let rw_lock = family.make_rw_lock().expect("room");
+    let (shares, writing) = (
+        semaphore.semaphore_shares().expect("a semaphore"),
+        rw_lock.rw_lock().expect("a reader-writer lock"),
+    );
+    let pid = std::process::id();
+    for _ in 0..2 {
+        assert_eq!(shares.hold_at_once(), Ok(Some(true)));
+        assert_eq!(shares.hold_at_once(), Ok(Some(true)));
+        let tokens = shares.tokens();
+        let wait = || assert!(forever(|patience| semaphore.take_token(patience)).is_ok());
+        let let_go = || assert_eq!(shares.give_back_at_once(), Ok(Some(true)));
+        let sleeps = || tokens.awaited_for().is_some();
+        let text = report_while_somebody_waits(seen, wait, sleeps, &tokens.since, let_go);
+        let line =
+            format!("  0 tokens, held by {pid} (2 times), waited for, for at least 5.0 s; known");
+        assert!(text.contains(&line), "{line:?} in {text}");
+        assert_eq!(shares.give_back_at_once(), Ok(Some(true)));
+        assert!(tokens.give());
+
+        let entered = writing.try_enter(Access::Write);
+        assert_eq!(entered, Ok(Some(Acquired::Clean)));
+        let tokens = writing.tokens();
+        let wait = || {
+            let read = forever(|patience| rw_lock.enter(Access::Read, patience));
+            assert_eq!(read, Ok(Ok(Acquired::Clean)));
+        };
+        let let_go = || assert_eq!(writing.leave_at_once(Access::Write), Ok(Some(true)));
+        let sleeps = || tokens.awaited_for().is_some();
+        let text = report_while_somebody_waits(seen, wait, sleeps, &tokens.since, let_go);
+        let line = format!("  written by {pid}, waited for, for at least 5.0 s; known");
+        assert!(text.contains(&line), "{line:?} in {text}");
+        assert_eq!(writing.leave_at_once(Access::Read), Ok(Some(true)));
+    }
+}
+
+#[test]
+fn a_death_and_what_it_leaves_to_repair_are_described() {
+    let (family, seen) = family();
+    let (hold, pid) = (
+        family.make_refusing_lock().expect("room"),
+        std::process::id(),
+    );
+    let (lock, me) = (hold.lock().expect("a lock"), family.me().expect("a member"));
+    let dead = OwnerId::new(me.slot() + 1, 1);
+    let says = |line: String| {
+        let text = report(seen).expect("sound").to_string();
+        assert!(text.contains(&line), "{line:?} in {text}");
+    };
+    assert_eq!(lock.try_acquire(dead), Some(Acquired::Clean));
+    says("  held by a process that is gone; known".to_owned());
+    lock.hand_over(dead, 77);
+    says("  free, its holder 77 was killed, to be repaired; known".to_owned());
+    let repairs = forever(|patience| hold.acquire_to_repair(patience)).expect("a lock");
+    assert_eq!(repairs, Ok(Acquired::HolderDied(77)));
+    says(format!("  held by {pid}; known"));
+    lock.leave_unrepaired();
+    says(format!("  held by {pid}, to be repaired; known"));
+    assert!(lock.release());
+    says("  free, its holder 77 was killed, to be repaired; known".to_owned());
+}
+
+#[test]
+fn who_waits_beyond_what_has_room_in_a_condition_is_known_to_wait_for_it() {
+    let (family, seen) = family();
+    let condition = family.make_condition().expect("room");
+    let objects = Objects::new(seen, OwnerId::NOBODY);
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::PASSED, &mut tick);
+    let place_of = |place: crate::sync::Place| {
+        let offset = place.address() - family.heap().mapping().base().addr().get();
+        things::place_at(&objects, offset)
+    };
+    for _ in 0..41 {
+        let joined = condition.join_condition(&mut patience).expect("room");
+        let place = place_of(joined.expect("its turn"));
+        assert_eq!(place, Some(Place::Object(condition.handle().index)));
+    }
 }

@@ -1,10 +1,11 @@
 //! A report in words.
 
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
 use super::members::Member;
 use super::report::Report;
-use super::things::{Barrier, Detail, Lock, Place, Queue, Thing};
+use super::things::{Barrier, Detail, Holders, Lock, Place, Queue, RwLock, Semaphore, Thing};
 use crate::object::Kind;
 use crate::registry::slot::Status;
 
@@ -26,7 +27,7 @@ impl Display for Report {
         let sections: [(&str, Choice); 7] = [
             ("locks", |it| matches!(it, Detail::Lock(_))),
             ("semaphores and reader-writer locks", |it| {
-                matches!(it, Detail::Semaphore(_) | Detail::RwLock(..))
+                matches!(it, Detail::Semaphore(_) | Detail::RwLock(_))
             }),
             ("events, conditions and barriers", |it| {
                 matches!(
@@ -88,10 +89,13 @@ impl Report {
     fn write_thing(&self, f: &mut Formatter<'_>, thing: &Thing) -> fmt::Result {
         write!(f, "  {:>8}  ", Name(thing).to_string())?;
         self.write_detail(f, &thing.detail)?;
-        write!(f, "; known to {}", self.processes(&thing.holders))?;
+        match &thing.holders[..] {
+            [] => write!(f, "; known to nobody")?,
+            holders => write!(f, "; known to {}", self.processes(holders))?,
+        }
         match thing.in_flight {
             0 => writeln!(f),
-            messages => writeln!(f, " and {messages} messages"),
+            times => writeln!(f, "; {times} times in messages or dicts"),
         }
     }
 
@@ -106,10 +110,8 @@ impl Report {
             Detail::Event(false) => write!(f, "not set"),
             Detail::Condition(waiting) if waiting.is_empty() => write!(f, "nobody waits"),
             Detail::Condition(waiting) => write!(f, "waited for by {}", self.processes(waiting)),
-            Detail::Semaphore(tokens) => write!(f, "{tokens} tokens"),
-            Detail::RwLock(_, true) => write!(f, "written"),
-            Detail::RwLock(0, false) => write!(f, "free"),
-            Detail::RwLock(readers, false) => write!(f, "read, {readers} times"),
+            Detail::Semaphore(semaphore) => self.write_semaphore(f, semaphore),
+            Detail::RwLock(lock) => self.write_rw_lock(f, lock),
             Detail::Map => write!(f, "there"),
             Detail::Other(_) => Ok(()),
         }
@@ -123,10 +125,47 @@ impl Report {
         if let Some((thread, times)) = lock.owner {
             write!(f, ", thread {thread}, {times} times")?;
         }
+        if let Some(pid) = lock.dead_holder {
+            write!(f, ", its holder {pid} was killed")?;
+        }
+        if lock.is_to_be_repaired {
+            write!(f, ", to be repaired")?;
+        }
         if lock.is_awaited {
             write!(f, ", waited for")?;
         }
+        if let Some(time) = lock.held_for {
+            write!(f, ", held for at least {}", Seconds(time))?;
+        }
         Ok(())
+    }
+
+    fn write_semaphore(&self, f: &mut Formatter<'_>, semaphore: &Semaphore) -> fmt::Result {
+        write!(f, "{} tokens", semaphore.tokens)?;
+        let holders = &semaphore.holders;
+        if !holders.shares.is_empty() {
+            write!(f, ", held by {}", self.shares(&holders.shares))?;
+        }
+        write_wait(f, holders)
+    }
+
+    fn write_rw_lock(&self, f: &mut Formatter<'_>, lock: &RwLock) -> fmt::Result {
+        let holders = &lock.holders;
+        match (lock.readers, lock.is_written) {
+            (_, true) => {
+                let writers: Vec<_> = holders.shares.iter().map(|it| it.0).collect();
+                write!(f, "written by {}", self.processes(&writers))?;
+            }
+            (0, false) => write!(f, "free")?,
+            (readers, false) => {
+                let by = self.shares(&holders.shares);
+                write!(f, "read, {readers} times: by {by}")?;
+            }
+        }
+        if let Some(pid) = lock.dead_writer {
+            write!(f, ", its writer {pid} was killed")?;
+        }
+        write_wait(f, holders)
     }
 
     fn write_barrier(&self, f: &mut Formatter<'_>, barrier: &Barrier) -> fmt::Result {
@@ -143,6 +182,15 @@ impl Report {
     fn processes(&self, slots: &[usize]) -> String {
         let all: Vec<_> = slots.iter().map(|slot| self.process(*slot)).collect();
         all.join(", ")
+    }
+
+    /// Processes, and how many tokens each has.
+    fn shares(&self, shares: &[(usize, u32)]) -> String {
+        let all = shares.iter().map(|&(slot, count)| match count {
+            1 => self.process(slot),
+            count => format!("{} ({count} times)", self.process(slot)),
+        });
+        all.collect::<Vec<_>>().join(", ")
     }
 
     /// The process in a slot.
@@ -185,6 +233,16 @@ fn write_queue(f: &mut Formatter<'_>, queue: &Queue) -> fmt::Result {
     Ok(())
 }
 
+fn write_wait(f: &mut Formatter<'_>, holders: &Holders) -> fmt::Result {
+    if holders.is_awaited {
+        write!(f, ", waited for")?;
+    }
+    match holders.awaited_for {
+        Some(time) => write!(f, ", for at least {}", Seconds(time)),
+        None => Ok(()),
+    }
+}
+
 /// How a thing is called.
 struct Name<'a>(&'a Thing);
 
@@ -199,7 +257,7 @@ impl Display for Name<'_> {
             Detail::Condition(_) => "condition",
             Detail::Barrier(_) => "barrier",
             Detail::Semaphore(_) => "semaphore",
-            Detail::RwLock(..) => "rwlock",
+            Detail::RwLock(_) => "rwlock",
             Detail::Map => "dict",
             Detail::Other(Kind::Source | Kind::End) => "producers",
             Detail::Other(_) => "object",
@@ -244,5 +302,14 @@ impl Display for Bytes {
         } else {
             write!(f, "{value:.1} {unit}")
         }
+    }
+}
+
+/// A time, as exactly as it is known.
+struct Seconds(Duration);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s", self.0.as_secs_f64())
     }
 }

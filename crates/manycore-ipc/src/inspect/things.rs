@@ -2,15 +2,16 @@
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering::Acquire;
+use std::time::Duration;
 
 use crate::block::Blocks;
 use crate::error::Corrupted;
-use crate::lock::{Shares, Tokens, UserLock};
+use crate::lock::{Shares, UserLock};
 use crate::object::group::GroupBody;
 use crate::object::header::{Object, Stage};
 use crate::object::memory::MemoryBody;
 use crate::object::{Kind, Objects};
-use crate::registry::OwnerId;
+use crate::registry::{OwnerId, Registry};
 use crate::ring::layout::{RingBody, Side};
 use crate::ring::{Ring, Stats};
 use crate::sync::{self, EventBody};
@@ -49,10 +50,10 @@ pub enum Detail {
     Condition(Vec<usize>),
     /// A barrier.
     Barrier(Barrier),
-    /// A semaphore: how many tokens are free.
-    Semaphore(u32),
-    /// A reader-writer lock: how many read, and whether somebody writes.
-    RwLock(u32, bool),
+    /// A semaphore.
+    Semaphore(Semaphore),
+    /// A reader-writer lock.
+    RwLock(RwLock),
     /// A map.
     Map,
     /// Something that has nothing to tell.
@@ -75,10 +76,16 @@ pub struct Queue {
 /// What is seen of a lock.
 #[derive(Clone, Copy, Debug)]
 pub struct Lock {
-    /// The slot of the process that holds it.
+    /// The slot of the process that holds it; [`GONE`] if that has left.
     pub holder: Option<usize>,
+    /// The pid of the last holder, if that was killed and nobody has had it since.
+    pub dead_holder: Option<u32>,
+    /// Whether what it guards is to be repaired.
+    pub is_to_be_repaired: bool,
     /// Whether somebody waits for it.
     pub is_awaited: bool,
+    /// For how long it has been held at least.
+    pub held_for: Option<Duration>,
     /// Of a recursive lock: the thread that holds it, and how often it was acquired.
     pub owner: Option<(u32, u64)>,
 }
@@ -94,6 +101,42 @@ pub struct Barrier {
     pub is_broken: bool,
     /// The slots of the processes that wait at it, or run its action, each once.
     pub waiting: Vec<usize>,
+}
+
+/// What is seen of a semaphore.
+#[derive(Clone, Debug)]
+pub struct Semaphore {
+    /// How many tokens are free.
+    pub tokens: u32,
+    /// Who has tokens that come back.
+    pub holders: Holders,
+}
+
+/// What is seen of a reader-writer lock.
+#[derive(Clone, Debug)]
+pub struct RwLock {
+    /// How many times it is held to read.
+    pub readers: u32,
+    /// Whether somebody writes.
+    pub is_written: bool,
+    /// The pid of the last writer, if that was killed and no other has come since.
+    pub dead_writer: Option<u32>,
+    /// Who holds it; who writes has all tokens.
+    pub holders: Holders,
+}
+
+/// In place of the slot of a process that has left what it holds behind.
+pub const GONE: usize = 0;
+
+/// Who has tokens, and who waits for them.
+#[derive(Clone, Debug)]
+pub struct Holders {
+    /// The slots of the processes that have some, and how many each.
+    pub shares: Vec<(usize, u32)>,
+    /// Whether somebody waits.
+    pub is_awaited: bool,
+    /// For how long somebody has waited at least, and nobody has got on.
+    pub awaited_for: Option<Duration>,
 }
 
 /// What a thread sleeps for.
@@ -180,8 +223,11 @@ fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<
         Kind::Lock => {
             let lock: &UserLock = objects.body(index)?;
             Detail::Lock(Lock {
-                holder: lock.holder().map(UserLock::slot_of),
+                holder: lock.holder().map(|name| slot_of_holder(objects, name)),
+                dead_holder: lock.dead_holder(),
+                is_to_be_repaired: lock.is_to_be_repaired(),
                 is_awaited: lock.is_awaited(),
+                held_for: lock.held_for(),
                 owner: lock.owner(),
             })
         }
@@ -204,19 +250,65 @@ fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<
                 waiting: slots(barrier.needed()?),
             })
         }
-        Kind::Semaphore => Detail::Semaphore(objects.body::<Tokens>(index)?.value()),
+        Kind::Semaphore => {
+            let shares = Shares::new(objects.body(index)?, index, *blocks);
+            Detail::Semaphore(Semaphore {
+                tokens: shares.tokens().value(),
+                holders: holders(objects, shares),
+            })
+        }
         Kind::RwLock => {
             let shares = Shares::new(objects.body(index)?, index, *blocks);
             let (readers, is_written) = shares.readers_and_writer();
-            Detail::RwLock(readers, is_written)
+            Detail::RwLock(RwLock {
+                readers,
+                is_written,
+                dead_writer: shares.dead_writer(),
+                holders: holders(objects, shares),
+            })
         }
         Kind::Map => Detail::Map,
         other => Detail::Other(other),
     })
 }
 
+/// The slot of the process that a lock's word names, if that is there.
+fn slot_of_holder(objects: &Objects, name: u32) -> usize {
+    let slot = UserLock::slot_of(name);
+    let tenancy = Registry::new(objects.heap()).tenancy(slot);
+    let present = tenancy.map(|tenancy| OwnerId::new(slot, tenancy.generation));
+    match present {
+        Ok(present) if UserLock::name_of(present) == name => slot,
+        _ => GONE,
+    }
+}
+
+fn holders(objects: &Objects, shares: Shares) -> Holders {
+    let slot = |owner: OwnerId| slot_of_holder(objects, UserLock::name_of(owner));
+    let shares_of = shares.holders().into_iter();
+    Holders {
+        shares: shares_of
+            .map(|(owner, count)| (slot(owner), count))
+            .collect(),
+        is_awaited: shares.tokens().is_awaited(),
+        awaited_for: shares.tokens().awaited_for(),
+    }
+}
+
 fn slots(owners: Vec<OwnerId>) -> Vec<usize> {
     owners.into_iter().map(OwnerId::slot).collect()
+}
+
+/// The object at which a word is one of those that do not fit into its body, at which they wait who came late.
+fn roll_at(objects: &Objects, offset: usize) -> Option<u32> {
+    (0..objects.used()).find(|&index| {
+        let roll = match objects.stage(index).ok().and_then(|stage| stage.kind) {
+            Some(Kind::Condition) => sync::Condition::of(objects, index).map(|it| it.0),
+            Some(Kind::Barrier) => sync::Barrier::of(objects, index).map(|it| it.roll),
+            _ => return false,
+        };
+        roll.and_then(|roll| roll.has_block_at(offset)) == Ok(true)
+    })
 }
 
 /// What a word at this place of the heap is there for.
@@ -226,7 +318,7 @@ pub(super) fn place_at(objects: &Objects, offset: usize) -> Option<Place> {
     };
     let index = u32::try_from(from_first / size_of::<Object>()).ok()?;
     if index >= objects.used() {
-        return Some(Place::Tables);
+        return Some(roll_at(objects, offset).map_or(Place::Tables, Place::Object));
     }
     let within = (from_first % size_of::<Object>()).checked_sub(offset_of!(Object, body))?;
     const TURNS: [usize; 2] = [

@@ -7,11 +7,11 @@
 //! All is changed under the lock of the shares. Who has to wait sets WAITERS under it, too, so who changes
 //! something for sleepers afterwards wakes them: all of them, since it may be many that can go on.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use super::Acquired;
 use super::shares::{Share, Shares};
 use super::tokens::{DIED, MOST, WAITERS, value_of};
+use super::{Acquired, Guard};
 use crate::block::allocator::Taken;
 use crate::error::{Corrupted, HandleError};
 use crate::kernel::Slept;
@@ -61,13 +61,14 @@ impl Shares {
             if slept == Some(Slept::TimedOut) {
                 look_after();
             }
-            match self.enter_or_flag(access, &mut block) {
-                Ok(Entered::Done(acquired)) => break Ok(Ok(acquired)),
-                Ok(Entered::NeedsBlock) => match make_block() {
+            match self.enter_or_flag(access, patience, &mut block) {
+                Ok(Err(gave_up)) => break Ok(Err(gave_up)),
+                Ok(Ok(Entered::Done(acquired))) => break Ok(Ok(acquired)),
+                Ok(Ok(Entered::NeedsBlock)) => match make_block() {
                     Ok(taken) => block = Some(taken),
                     Err(error) => break Err(error),
                 },
-                Ok(Entered::Not(rung)) => {
+                Ok(Ok(Entered::Not(rung))) => {
                     if let Err(error) = patience.after(slept) {
                         break Ok(Err(error));
                     }
@@ -85,12 +86,14 @@ impl Shares {
         entered
     }
 
-    /// Begins to read or write if it may at once, and there is a place to note it.
+    /// Begins to read or write if it may without a sleep, and there is a place to note it.
     ///
     /// # Errors
     /// When the heap is corrupted.
     pub fn try_enter(&self, access: Access) -> Result<Option<Acquired>, HandleError> {
-        let _guard = self.lock()?;
+        let Some(_guard) = self.try_lock()? else {
+            return Ok(None);
+        };
         let share = self.own_place(&mut None)?;
         match share.filter(|&share| self.may_enter(access, share)) {
             Some(share) => Ok(self.admit(access, share)?),
@@ -101,15 +104,19 @@ impl Shares {
     fn enter_or_flag(
         &self,
         access: Access,
+        patience: &mut Patience<'_>,
         block: &mut Option<Taken>,
-    ) -> Result<Entered, Corrupted> {
-        let _guard = self.lock()?;
+    ) -> Result<Result<Entered, GaveUp>, Corrupted> {
+        let _guard = match self.lock(patience)? {
+            Ok(guard) => guard,
+            Err(gave_up) => return Ok(Err(gave_up)),
+        };
         let Some(share) = self.own_place(block)? else {
-            return Ok(Entered::NeedsBlock);
+            return Ok(Ok(Entered::NeedsBlock));
         };
         if self.may_enter(access, share) {
             if let Some(acquired) = self.admit(access, share)? {
-                return Ok(Entered::Done(acquired));
+                return Ok(Ok(Entered::Done(acquired)));
             }
         }
         if access == Access::Write {
@@ -117,7 +124,7 @@ impl Shares {
         }
         let rung = self.tokens.rung();
         self.tokens.flag();
-        Ok(Entered::Not(rung))
+        Ok(Ok(Entered::Not(rung)))
     }
 
     fn may_enter(&self, access: Access, share: Share) -> bool {
@@ -135,7 +142,7 @@ impl Shares {
         let (count, writes) = (access.tokens(), access == Access::Write);
         let pid = self.tokens.dead.load(Relaxed) as u32; // under the lock
         if writes {
-            // Another that waits as well says so again when it is woken.
+            // Another that waits as well says so again when it is woken. Relaxed: under the lock.
             self.tokens.writer.store(0, Relaxed);
         }
         let ends_report = if writes { DIED } else { 0 };
@@ -148,13 +155,18 @@ impl Shares {
         }))
     }
 
-    /// Says that this process does not wait to write any more.
+    /// Says that this process does not wait to write any more. Where a process that was stopped has the lock, without
+    /// it: who has just seen the word looks again after a slice.
     fn wait_no_more(&self) -> Result<(), Corrupted> {
-        let guard = self.lock()?;
-        if self.tokens.writer.load(Relaxed) != self.me().bits() {
+        let (writer, me) = (&self.tokens.writer, self.me().bits());
+        if writer.load(Relaxed) != me {
+            return Ok(()); // it has not come so far; only its own process writes its name
+        }
+        let guard = self.lock_for_a_turn()?;
+        // Relaxed: nothing is read by it, and who finds it cleared has the lock, or a slice.
+        if writer.compare_exchange(me, 0, Relaxed, Relaxed).is_err() {
             return Ok(());
         }
-        self.tokens.writer.store(0, Relaxed);
         let before = self.tokens.state();
         drop(guard);
         self.tell(before, u32::MAX); // who reads may begin
@@ -164,9 +176,30 @@ impl Shares {
     /// Ends reading or writing; `false` when this process does not.
     ///
     /// # Errors
+    /// When the patience ends before it is the caller's turn; when the heap is corrupted.
+    pub fn leave(
+        &self,
+        access: Access,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<bool, GaveUp>, HandleError> {
+        match self.lock(patience)? {
+            Ok(guard) => self.leave_inside(guard, access).map(Ok),
+            Err(gave_up) => Ok(Err(gave_up)),
+        }
+    }
+
+    /// The same if that needs no sleep.
+    ///
+    /// # Errors
     /// When the heap is corrupted.
-    pub fn leave(&self, access: Access) -> Result<bool, HandleError> {
-        let guard = self.lock()?;
+    pub fn leave_at_once(&self, access: Access) -> Result<Option<bool>, HandleError> {
+        let guard = self.try_lock()?;
+        guard
+            .map(|guard| self.leave_inside(guard, access))
+            .transpose()
+    }
+
+    fn leave_inside(&self, guard: Guard<'_>, access: Access) -> Result<bool, HandleError> {
         let is_such = |share: &Share| match access {
             Access::Read => (1..MOST).contains(&share.count),
             Access::Write => share.count == MOST,
@@ -188,9 +221,16 @@ impl Shares {
     /// its pid, had been killed.
     ///
     /// # Errors
-    /// When the heap is corrupted.
-    pub fn abandon(&self, pid: u32) -> Result<(), HandleError> {
-        Ok(self.settle(self.me(), Some(pid))?)
+    /// As [`Shares::leave`].
+    pub fn abandon(
+        &self,
+        pid: u32,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<(), GaveUp>, HandleError> {
+        match self.lock(patience)? {
+            Ok(guard) => Ok(Ok(self.settle_inside(guard, self.me(), Some(pid))?)),
+            Err(gave_up) => Ok(Err(gave_up)),
+        }
     }
 
     /// How many read, in all processes, and whether somebody writes.
@@ -206,6 +246,6 @@ impl Shares {
     #[must_use]
     pub fn dead_writer(&self) -> Option<u32> {
         let died = self.tokens.state() & DIED != 0;
-        died.then(|| self.tokens.dead.load(Acquire) as u32)
+        died.then(|| self.tokens.dead.load(Relaxed) as u32) // noted before the state said so
     }
 }

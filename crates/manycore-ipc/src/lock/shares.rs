@@ -12,21 +12,22 @@
 //! The lock is an engine lock, held for this only. Tokens may be taken and given meanwhile by those that take
 //! no shares.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+mod looks;
+mod places;
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use manycore_os::Deadline;
 
-use super::tokens::{
-    DIED, INLINE, MOST, VALUE, WAITERS, sequence_of, value_of, with_next_sequence,
-};
+use super::tokens::{DIED, MOST, VALUE, WAITERS, sequence_of, value_of, with_next_sequence};
 use super::{Guard, Locked, Tokens};
+use crate::block::Blocks;
 use crate::block::allocator::Taken;
-use crate::block::{BlockRef, Blocks};
 use crate::error::Corrupted;
 use crate::fault;
 use crate::heap::layout::SLOTS;
 use crate::registry::{OwnerId, Registry};
-use crate::wait::Patience;
+use crate::wait::{GaveUp, Patience};
 use crate::word::Word64;
 
 /// Bytes of the block of further shares.
@@ -93,11 +94,11 @@ impl Shares {
     /// When the heap is corrupted.
     pub(super) fn take(
         &self,
+        _guard: &Guard<'_>,
         count: u32,
         extra: u64,
         block: &mut Option<Taken>,
     ) -> Result<Take, Corrupted> {
-        let _guard = self.lock()?;
         if self.tokens.value() < count {
             return Ok(Take::None);
         }
@@ -116,8 +117,12 @@ impl Shares {
 
     /// Gives `count` tokens back, of this process's share or, `from_any`, of some other's if it has none.
     /// `None` when there is no such share; `Some(false)` when as many are there as there may be.
-    pub(super) fn give(&self, count: u32, from_any: bool) -> Result<Option<bool>, Corrupted> {
-        let guard = self.lock()?;
+    pub(super) fn give(
+        &self,
+        guard: Guard<'_>,
+        count: u32,
+        from_any: bool,
+    ) -> Result<Option<bool>, Corrupted> {
         let mut share = self.share_of(self.me())?.filter(|it| it.count >= count);
         if share.is_none() && from_any {
             share = self.find(|it| it.count >= count)?;
@@ -156,13 +161,25 @@ impl Shares {
     }
 
     /// Settles what a process that has ended had: if it was killed, with its pid, the tokens come back, else
-    /// they stay taken. May be done twice, and by several at once.
+    /// they stay taken. May be done twice, and by several at once. `false` when a process that was stopped has the
+    /// lock: then it is still to be done.
     ///
     /// # Errors
     /// When the heap is corrupted.
-    pub(crate) fn settle(&self, dead: OwnerId, killed: Option<u32>) -> Result<(), Corrupted> {
-        let guard = self.lock()?;
-        let is_writer = self.tokens.writer.load(Relaxed) == dead.bits();
+    pub(crate) fn settle(&self, dead: OwnerId, killed: Option<u32>) -> Result<bool, Corrupted> {
+        match self.lock_for_a_turn()? {
+            Some(guard) => self.settle_inside(guard, dead, killed).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn settle_inside(
+        &self,
+        guard: Guard<'_>,
+        dead: OwnerId,
+        killed: Option<u32>,
+    ) -> Result<(), Corrupted> {
+        let is_writer = self.tokens.writer.load(Relaxed) == dead.bits(); // under the lock, as the rest
         if is_writer {
             self.tokens.writer.store(0, Relaxed);
         }
@@ -192,52 +209,38 @@ impl Shares {
         self.blocks.free(unused.block);
     }
 
-    /// How many tokens a process has.
-    ///
-    /// # Errors
-    /// When the heap is corrupted.
-    pub fn count_of(&self, owner: OwnerId) -> Result<u32, Corrupted> {
-        let _guard = self.lock()?;
-        Ok(self.share_of(owner)?.map_or(0, |share| share.count))
-    }
-
-    /// Whether a process has, or has had, a share, or waits to write. A look without the lock: of a process that has ended, it
-    /// sees all that there is.
-    pub(crate) fn may_have(&self, owner: OwnerId) -> bool {
-        if self.tokens.writer.load(Acquire) == owner.bits() {
-            return true;
-        }
-        let is_its = |word: &Word64| owner_of(word.load(Acquire)) == owner; // as in `owners`
-        let further = self.block().and_then(|block| self.further(block, owner));
-        self.tokens.shares.iter().any(is_its) || further.is_some_and(is_its)
-    }
-
-    /// The processes that have, or have had, a share, or wait to write, by a look without the lock.
-    pub(crate) fn owners(&self) -> impl Iterator<Item = OwnerId> {
-        let (block, slots) = (self.block(), Registry::new(self.blocks.heap).used());
-        let further = slots.filter_map(move |slot| {
-            let owner = OwnerId::from_bits(slot as u32);
-            self.further(block?, owner)
-        });
-        // Acquire: whoever is named has joined, and its place in the registry is to be seen.
-        let words = self.tokens.shares.iter().chain(further);
-        let writer = OwnerId::from_bits(self.tokens.writer.load(Acquire));
-        let owners = words.map(|word| owner_of(word.load(Acquire)));
-        owners.chain([writer]).filter(|owner| !owner.is_nobody())
-    }
-
-    /// Takes the lock. Nobody holds it for longer than a change of a share takes.
-    pub(super) fn lock(&self) -> Result<Guard<'static>, Corrupted> {
-        let mut go_on = || true;
-        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+    /// Takes the lock. Nobody has it for longer than a change of a share takes, unless it was stopped.
+    pub(super) fn lock(
+        &self,
+        patience: &mut Patience<'_>,
+    ) -> Result<Result<Guard<'static>, GaveUp>, Corrupted> {
         let registry = Registry::new(self.blocks.heap);
-        let guard = match registry.lock(&self.tokens.lock, &mut patience) {
-            Ok(Locked::Clean(guard)) => guard,
-            Ok(Locked::OwnerDied(guard)) => {
+        match registry.lock(&self.tokens.lock, &mut patience.for_lock()) {
+            Ok(locked) => self.inside(locked).map(Ok),
+            Err(gave_up) => Ok(Err(gave_up)),
+        }
+    }
+
+    /// Takes the lock if that needs no sleep.
+    pub(super) fn try_lock(&self) -> Result<Option<Guard<'static>>, Corrupted> {
+        let locked = self.tokens.lock.try_lock();
+        locked.map(|locked| self.inside(locked)).transpose()
+    }
+
+    /// Takes the lock for a caller whose wait nobody ends: as long as others need that were not stopped.
+    pub(super) fn lock_for_a_turn(&self) -> Result<Option<Guard<'static>>, Corrupted> {
+        let mut go_on = || true;
+        let locked = self.lock(&mut Patience::new(Deadline::PASSED, &mut go_on))?;
+        Ok(locked.ok())
+    }
+
+    fn inside(&self, locked: Locked<'static>) -> Result<Guard<'static>, Corrupted> {
+        let guard = match locked {
+            Locked::Clean(guard) => guard,
+            Locked::OwnerDied(guard) => {
                 guard.repaired(); // by the next line, as always
                 guard
             }
-            Err(_) => unreachable!("this patience never ends"),
         };
         self.apply_journal()?;
         Ok(guard)
@@ -255,7 +258,8 @@ impl Shares {
         };
         let share = word.load(Relaxed);
         if share & COUNT != count {
-            word.store(share & !COUNT | count, Relaxed); // the next change of the journal comes later
+            // The next change of the journal comes later; Release: as in `commit`.
+            word.store(share & !COUNT | count, Release);
         }
         Ok(())
     }
@@ -271,7 +275,8 @@ impl Shares {
             return Err(Corrupted::new("a share has no place"));
         };
         if owner_of(word.load(Relaxed)) != share.owner {
-            word.store(u64::from(share.owner.bits()) << OWNER, Relaxed); // had no tokens: see `own_place`
+            // It had no tokens: see `own_place`. Release pairs with the Acquire in `owners`.
+            word.store(u64::from(share.owner.bits()) << OWNER, Release);
         }
         let number = sequence_of(with_next_sequence(self.tokens.state())) & NUMBER;
         let journal = (share.at as u64) << INDEX | u64::from(count) << JOURNAL_COUNT | number;
@@ -284,109 +289,6 @@ impl Shares {
         fault::point("shares.changed");
         Ok(before)
     }
-
-    /// This process's share, or a place for one.
-    pub(super) fn own_place(&self, block: &mut Option<Taken>) -> Result<Option<Share>, Corrupted> {
-        let me = self.me();
-        let mut free = None;
-        for (at, word) in self.tokens.shares.iter().enumerate() {
-            let word = word.load(Relaxed); // all under the lock
-            let owner = owner_of(word);
-            if owner == me {
-                return Ok(Some(share(at, word)));
-            }
-            if owner.is_nobody() {
-                free = Some(at); // the places behind it were never used
-                break;
-            }
-            if word & COUNT == 0 && free.is_none() {
-                free = Some(at);
-            }
-        }
-        let here = self.block().and_then(|block| self.further(block, me));
-        if let Some(word) = here.map(|word| word.load(Relaxed)) {
-            if owner_of(word) == me {
-                return Ok(Some(share(INLINE + me.slot(), word)));
-            }
-        }
-        if free.is_none() && (self.block().is_some() || self.extend(block)?) {
-            free = Some(INLINE + me.slot());
-        }
-        Ok(free.map(|at| Share {
-            at,
-            owner: me,
-            count: 0,
-        }))
-    }
-
-    /// The share of a process.
-    pub(super) fn share_of(&self, owner: OwnerId) -> Result<Option<Share>, Corrupted> {
-        self.find(|share| share.owner == owner)
-    }
-
-    fn find(&self, is_it: impl Fn(&Share) -> bool) -> Result<Option<Share>, Corrupted> {
-        let block = self.block();
-        let used = Registry::new(self.blocks.heap).used();
-        let further = used.filter_map(|slot| {
-            let word = self.further(block?, OwnerId::from_bits(slot as u32))?;
-            Some((INLINE + slot, word))
-        });
-        let inline = self.tokens.shares.iter().enumerate();
-        // The places behind the first that nobody has were never used.
-        let inline = inline.take_while(|(_, word)| word.load(Relaxed) != 0);
-        let mut all = inline.chain(further);
-        Ok(all.find_map(|(at, word)| {
-            Some(share(at, word.load(Relaxed))).filter(|share| is_it(share))
-        }))
-    }
-
-    /// Makes a block the place of further shares.
-    fn extend(&self, block: &mut Option<Taken>) -> Result<bool, Corrupted> {
-        let Some(taken) = block.take() else {
-            return Ok(false);
-        };
-        let named = BlockRef {
-            len: BLOCK,
-            ..taken.block
-        };
-        self.tokens.name_block(named); // before it is bound: a bound block is found through the body
-        fault::point("shares.extending");
-        let is_bound = self
-            .blocks
-            .bind(named, self.index, u64::MAX, OwnerId::NOBODY)?;
-        if is_bound {
-            Ok(true)
-        } else {
-            Err(Corrupted::new(
-                "a block changed hands while it was being filled",
-            ))
-        }
-    }
-
-    /// The block of further shares, if it is this object's.
-    fn block(&self) -> Option<BlockRef> {
-        let block = self.tokens.block()?;
-        self.blocks
-            .is_lent(block, self.index, u64::MAX)
-            .then_some(block)
-    }
-
-    /// A process's place in the block of further shares.
-    fn further(&self, block: BlockRef, owner: OwnerId) -> Option<&'static Word64> {
-        let bytes = self.blocks.bytes(block).ok()?;
-        let at = bytes.offset() + owner.slot() * size_of::<Word64>();
-        self.blocks.heap.at(at).ok()
-    }
-
-    fn word(&self, at: usize) -> Option<&'static Word64> {
-        match self.tokens.shares.get(at) {
-            Some(word) => Some(word),
-            None if at < INLINE + SLOTS => {
-                self.further(self.block()?, OwnerId::from_bits((at - INLINE) as u32))
-            }
-            None => None,
-        }
-    }
 }
 
 fn owner_of(word: u64) -> OwnerId {
@@ -398,5 +300,14 @@ fn share(at: usize, word: u64) -> Share {
         at,
         owner: owner_of(word),
         count: (word & COUNT) as u32,
+    }
+}
+
+#[cfg(test)]
+impl Shares {
+    /// How many tokens a process has.
+    pub(crate) fn count_of(&self, owner: OwnerId) -> Result<u32, Corrupted> {
+        let _guard = self.lock_for_a_turn()?;
+        Ok(self.share_of(owner)?.map_or(0, |share| share.count))
     }
 }

@@ -18,8 +18,10 @@
 //! [`shares`]: super::shares
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use super::EngineLock;
+use super::since::Since;
 use crate::block::BlockRef;
 use crate::fault;
 use crate::kernel::{self, Slept};
@@ -35,7 +37,7 @@ const SEQUENCE: u32 = 33;
 pub const MOST: u32 = VALUE as u32;
 
 /// Shares that lie in the body itself.
-pub(crate) const INLINE: usize = 48;
+pub(crate) const INLINE: usize = 47;
 
 /// See the module.
 #[repr(C, align(64))]
@@ -58,6 +60,8 @@ pub struct Tokens {
     pub(super) dead: Word64,
     page: Word64,
     generation: Word64,
+    /// Since when somebody waits, with what `bell` was: nobody was woken since.
+    pub(crate) since: Since,
     /// `owner:32 | count:32`.
     pub(super) shares: [Word64; INLINE],
 }
@@ -88,6 +92,7 @@ impl Tokens {
             share.store(0, Relaxed);
         }
         self.writer.store(0, Relaxed);
+        self.since.forget();
         self.most.store(most.min(MOST), Relaxed);
         self.returns.store(u32::from(returns), Relaxed);
         self.state.store(u64::from(value.min(MOST)), Relaxed);
@@ -96,7 +101,7 @@ impl Tokens {
     /// How many tokens are there.
     #[must_use]
     pub fn value(&self) -> u32 {
-        value_of(self.state.load(Acquire))
+        value_of(self.state.load(Acquire)) // pairs with the exchanges in `change`
     }
 
     /// How many there may be.
@@ -137,7 +142,7 @@ impl Tokens {
     pub(super) fn change(&self, next: impl Fn(u64) -> Option<u64>) -> Option<u64> {
         let mut state = self.state.load(Relaxed); // a guess, which the exchange confirms
         loop {
-            // Who takes a token sees what was done before it was given.
+            // Pairs with itself and the loads of the state: who takes a token sees what was done before it was given.
             match self
                 .state
                 .compare_exchange(state, next(state)?, AcqRel, Relaxed)
@@ -148,6 +153,19 @@ impl Tokens {
                 Err(found) => state = found,
             }
         }
+    }
+
+    /// Whether somebody waits for a token, or did until just now.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.state.load(Relaxed) & WAITERS != 0 // a hint
+    }
+
+    /// For how long somebody has waited at least, and nobody was woken.
+    #[must_use]
+    pub fn awaited_for(&self) -> Option<Duration> {
+        let rung = self.rung();
+        self.is_awaited().then(|| self.since.lasts(rung))?
     }
 
     /// Takes a token if there is one.
@@ -187,16 +205,17 @@ impl Tokens {
     /// What `bell` has to be still for a sleep. Before the state is looked at: whoever clears WAITERS counts
     /// afterwards, so that who reads the new count sees the cleared bit.
     pub(super) fn rung(&self) -> u32 {
-        self.bell.load(Acquire)
+        self.bell.load(Acquire) // pairs with the Release in `wake`
     }
 
     /// Says that somebody may be asleep. Under the lock, by who would be woken under it.
     pub(super) fn flag(&self) {
-        self.state.fetch_or(WAITERS, AcqRel);
+        self.state.fetch_or(WAITERS, AcqRel); // as in `change`
     }
 
     /// Sleeps until `bell` is not `rung` any more, at most for a slice.
     pub(super) fn sleep(&self, rung: u32, patience: &Patience<'_>) -> Slept {
+        self.since.note(rung); // after WAITERS was set: who clears that changes `bell`, and the note is about nothing
         fault::point("tokens.waiting");
         kernel::sleep(&self.bell, rung, patience.slice())
     }
@@ -211,7 +230,8 @@ impl Tokens {
         patience: &mut Patience<'_>,
         look_after: impl FnMut(),
     ) -> Result<(), GaveUp> {
-        let taken = self.take_by(patience, look_after, |extra| Ok(self.take_with(extra)));
+        let attempt = |extra, _: &mut Patience<'_>| Ok(self.take_with(extra));
+        let taken = self.take_by(patience, look_after, attempt);
         match taken {
             Ok(()) => Ok(()),
             Err(Stopped::GaveUp(error)) => Err(error),
@@ -228,7 +248,7 @@ impl Tokens {
         &self,
         patience: &mut Patience<'_>,
         mut look_after: impl FnMut(),
-        mut attempt: impl FnMut(u64) -> Result<bool, E>,
+        mut attempt: impl FnMut(u64, &mut Patience<'_>) -> Result<bool, Stopped<E>>,
     ) -> Result<(), Stopped<E>> {
         spin::look(|| self.value() > 0);
         let mut slept = None;
@@ -237,10 +257,10 @@ impl Tokens {
                 look_after();
             }
             let extra = if slept.is_some() { WAITERS } else { 0 };
-            match attempt(extra) {
+            match attempt(extra, patience) {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
-                Err(error) => break Err(Stopped::Other(error)),
+                Err(stopped) => break Err(stopped),
             }
             if let Err(error) = self.sleep_once(patience, &mut slept) {
                 break Err(Stopped::GaveUp(error));
@@ -265,6 +285,7 @@ impl Tokens {
             return Ok(());
         }
         let flagged = state | WAITERS;
+        // AcqRel: as in `change`.
         if state != flagged
             && self
                 .state
@@ -310,6 +331,7 @@ impl Tokens {
             dead: Word64::new(0),
             page: Word64::new(0),
             generation: Word64::new(0),
+            since: Since::default(),
             shares: std::array::from_fn(|_| Word64::new(0)),
         }));
         tokens.initialise(value, most, false);

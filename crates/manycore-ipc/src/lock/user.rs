@@ -25,8 +25,13 @@
 //! The word has 31 bits for the holder: the slot, and 19 bits of its generation. A slot would have to
 //! change hands 524,288 times while a lock stays held for two holders to look the same.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+mod death;
+mod recursive;
 
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use super::since::Since;
 use crate::fault;
 use crate::kernel::{self, Slept};
 use crate::registry::OwnerId;
@@ -67,7 +72,9 @@ pub struct UserLock {
     depth: Word64,
     /// One while somebody holds it who has not repaired what it guards, and will not. Changed by the holder alone.
     unrepaired: Word64,
-    spare_words: [Word64; 3],
+    /// Since when somebody waits for this holder.
+    pub(crate) since: Since,
+    spare_words: [Word64; 2],
 }
 
 impl UserLock {
@@ -79,6 +86,7 @@ impl UserLock {
         self.thread.store(0, Relaxed);
         self.depth.store(0, Relaxed);
         self.unrepaired.store(0, Relaxed);
+        self.since.forget();
     }
 
     /// Acquires the lock if it is free.
@@ -97,23 +105,6 @@ impl UserLock {
             Err(DIED) => self.try_take(DIED, name),
             Err(_) => None,
         }
-    }
-
-    /// Whether a death has to be repaired before anybody gets the lock.
-    #[must_use]
-    pub fn refuses(&self) -> bool {
-        self.refuses.load(Relaxed) == 1 // set once, before the object is live
-    }
-
-    /// The holder that was killed, if nobody has had the lock since: its pid.
-    #[must_use]
-    pub fn dead_holder(&self) -> Option<u32> {
-        let died = self.word.load(Acquire) & HOLDER == DIED; // pairs with the exchange in `hand_over`
-        died.then(|| self.dead_pid())
-    }
-
-    fn dead_pid(&self) -> u32 {
-        (self.dead.load(Relaxed) & TIMES) as u32 // noted before the word said so
     }
 
     /// Acquires the lock if it is free and nobody died with it.
@@ -191,10 +182,15 @@ impl UserLock {
             if is_free(word) {
                 // Others may sleep: who has slept keeps WAITERS set.
                 match self.try_take(word, Self::name_of(me) | WAITERS) {
-                    Some(acquired) => return Ok(acquired),
+                    Some(acquired) => {
+                        self.since.forget(); // those who still wait note it anew
+                        return Ok(acquired);
+                    }
                     None => continue,
                 }
             }
+            // Before the bit is set: who releases the lock then finds the note, and takes it away.
+            self.since.note(word & HOLDER);
             let waited = word | WAITERS;
             if word != waited
                 && self
@@ -231,7 +227,7 @@ impl UserLock {
             // Release pairs with the Acquire of the next owner.
             match self.word.compare_exchange(word, left, Release, Relaxed) {
                 Ok(_) if word & WAITERS != 0 => {
-                    self.wake_next(left);
+                    self.wake_next(word & HOLDER, left);
                     return true;
                 }
                 Ok(_) => return true,
@@ -254,7 +250,8 @@ impl UserLock {
     }
 
     #[cold]
-    fn wake_next(&self, left: u32) {
+    fn wake_next(&self, holder: u32, left: u32) {
+        self.since.forget_about(holder);
         if left == DIED {
             fault::point("lock.abandoned");
             kernel::wake(&self.word, u32::MAX); // all are told
@@ -262,85 +259,6 @@ impl UserLock {
             fault::point("lock.released");
             kernel::wake(&self.word, 1);
         }
-    }
-
-    /// Says, by the holder, that what the lock guards is still to be repaired: when it is released, the next one is
-    /// told that a holder was killed.
-    pub fn leave_unrepaired(&self) {
-        self.unrepaired.store(1, Relaxed); // published by the release
-    }
-
-    /// Says, by the holder, that what the lock guards has been repaired.
-    pub fn repaired(&self) {
-        self.unrepaired.store(0, Relaxed); // as in `leave_unrepaired`
-    }
-
-    /// Says, by the holder, that it gives up in the middle of its work: when it is released, the next one is told that
-    /// this process, with its pid, has died.
-    pub fn abandon(&self, me: OwnerId, pid: u32) {
-        // Relaxed: published by the release. A reaper of an earlier holder that comes late sees that the word has
-        // changed hands, or that the note has.
-        self.dead.store(note(Self::name_of(me), pid), Relaxed);
-        self.leave_unrepaired();
-    }
-
-    /// Acquires a recursive lock again if this thread has it.
-    #[inline]
-    pub fn reenter(&self, me: OwnerId, thread: u64) -> bool {
-        let mine = self.is_held_by(me, thread);
-        if mine {
-            self.depth.fetch_add(1, Relaxed); // only the owner touches it
-        }
-        mine
-    }
-
-    /// Notes the owning thread of a recursive lock that was just acquired.
-    #[inline]
-    pub fn enter(&self, thread: u64) {
-        let holder = self.word.load(Relaxed) & HOLDER; // this process, since it was just acquired
-        self.thread.store(thread, Relaxed); // only the owner's own thread finds its own number here
-        self.depth.store(u64::from(holder) << TAG | 1, Relaxed);
-    }
-
-    /// The same for a thread that had it so many times before it left it for a while.
-    pub fn enter_times(&self, thread: u64, times: u64) {
-        self.enter(thread);
-        self.depth
-            .fetch_add((times & TIMES).saturating_sub(1), Relaxed); // only the owner touches it
-    }
-
-    /// Leaves a recursive lock, however often this thread has acquired it; `None` when it does not have it.
-    pub fn leave_all(&self, me: OwnerId, thread: u64) -> Option<u64> {
-        if !self.is_held_by(me, thread) {
-            return None;
-        }
-        let times = self.depth();
-        self.thread.store(0, Relaxed);
-        self.release();
-        Some(times)
-    }
-
-    /// Leaves a recursive lock once; `None` when this thread does not have it, else whether that was
-    /// the last time, and the lock is free.
-    pub fn leave(&self, me: OwnerId, thread: u64) -> Option<bool> {
-        if !self.is_held_by(me, thread) {
-            return None;
-        }
-        let left = self.depth.saturating_sub(1, Relaxed) & TIMES <= 1;
-        if left {
-            self.thread.store(0, Relaxed);
-            self.release();
-        }
-        Some(left)
-    }
-
-    /// Whether this thread of this process has the recursive lock.
-    #[must_use]
-    pub fn is_held_by(&self, me: OwnerId, thread: u64) -> bool {
-        let name = Self::name_of(me);
-        self.word.load(Relaxed) & HOLDER == name
-            && self.thread.load(Relaxed) == thread
-            && self.depth.load(Relaxed) >> TAG == u64::from(name)
     }
 
     /// The holder, as far as its word tells: compare with [`UserLock::name_of`].
@@ -352,24 +270,18 @@ impl UserLock {
         }
     }
 
-    /// How often the owner has acquired a recursive lock.
-    #[must_use]
-    pub fn depth(&self) -> u64 {
-        self.depth.load(Relaxed) & TIMES
-    }
-
     /// Whether somebody waits for it, or did until just now.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         self.word.load(Relaxed) & WAITERS != 0
     }
 
-    /// Of a recursive lock that is held: the owning thread, and how often it has acquired.
+    /// For how long it has been held at least by whoever holds it, if somebody waits: that knows since when it waits.
     #[must_use]
-    pub fn owner(&self) -> Option<(u32, u64)> {
-        let (thread, depth) = (self.thread.load(Relaxed), self.depth.load(Relaxed));
-        let is_its_own = self.holder().map(u64::from) == Some(depth >> TAG);
-        (is_its_own && thread != 0).then_some((thread as u32, depth & TIMES))
+    pub fn held_for(&self) -> Option<Duration> {
+        let word = self.word.load(Relaxed); // a hint, as the note
+        let is_awaited = !is_free(word) && word & WAITERS != 0;
+        is_awaited.then(|| self.since.lasts(word & HOLDER))?
     }
 
     /// The slot of the process that a word names as the holder.
@@ -383,51 +295,10 @@ impl UserLock {
     pub fn name_of(owner: OwnerId) -> u32 {
         owner.bits() & HOLDER
     }
-
-    /// Gives a killed holder's lock to whoever comes next. May be done twice, and by several at once.
-    pub fn hand_over(&self, dead: OwnerId, pid: u32) {
-        let name = Self::name_of(dead);
-        let note = note(name, pid);
-        loop {
-            // Before the word, so that a note about a later holder is not replaced: Acquire pairs with the
-            // Release below, and who sees that note sees that the word has changed hands.
-            let noted = self.dead.load(Acquire);
-            let word = self.word.load(Acquire);
-            if word & HOLDER != name {
-                return;
-            }
-            let is_noted = noted == note
-                || self
-                    .dead
-                    .compare_exchange(noted, note, Release, Relaxed)
-                    .is_ok();
-            fault::point("lock.noted");
-            // Fails when a waiter set its bit meanwhile.
-            if is_noted
-                && self
-                    .word
-                    .compare_exchange(word, DIED, AcqRel, Relaxed)
-                    .is_ok()
-            {
-                fault::point("lock.handed");
-                kernel::wake(&self.word, u32::MAX);
-                return;
-            }
-            #[cfg(test)]
-            if crate::crash::is_dead() {
-                return;
-            }
-        }
-    }
 }
 
 fn is_free(word: u32) -> bool {
     matches!(word & HOLDER, 0 | DIED)
-}
-
-/// What `dead` says of a holder.
-fn note(name: u32, pid: u32) -> u64 {
-    u64::from(name) << TAG | u64::from(pid)
 }
 
 #[cfg(test)]
@@ -440,126 +311,12 @@ impl UserLock {
             thread: Word64::new(0),
             depth: Word64::new(0),
             unrepaired: Word64::new(0),
+            since: Since::default(),
             spare_words: Default::default(),
         }
     }
 
     pub(in crate::lock) fn has_waiters(&self) -> bool {
         self.word.load(Relaxed) & WAITERS != 0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use manycore_os::Deadline;
-
-    use super::*;
-
-    const ME: u32 = 0x1001;
-    const OTHER: u32 = 0x1002;
-
-    fn lock() -> UserLock {
-        UserLock::for_test()
-    }
-
-    #[test]
-    fn a_lock_that_refuses_is_repaired_before_anybody_gets_it() {
-        let (lock, me, other) = (lock(), OwnerId::from_bits(ME), OwnerId::from_bits(OTHER));
-        lock.initialise(true);
-        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
-        lock.hand_over(other, 77);
-        let mut tick = || true;
-        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
-        for _ in 0..2 {
-            assert_eq!(lock.try_acquire(me), Some(Acquired::Refused(77)));
-            let refused = lock.acquire(me, &mut patience, |_| ());
-            assert_eq!(refused, Ok(Acquired::Refused(77)));
-            assert!(!lock.release(), "nobody has it");
-            assert_eq!(lock.dead_holder(), Some(77));
-            let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
-            assert_eq!(taken, Ok(Acquired::HolderDied(77)));
-            assert_eq!((lock.dead_holder(), lock.try_acquire(other)), (None, None));
-            lock.leave_unrepaired();
-            lock.release();
-        }
-        let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
-        assert_eq!(taken, Ok(Acquired::HolderDied(77)));
-        assert!(lock.release());
-        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
-    }
-
-    #[test]
-    fn who_gives_up_in_the_middle_is_named_until_it_is_repaired() {
-        let (lock, me, other) = (lock(), OwnerId::from_bits(ME), OwnerId::from_bits(OTHER));
-        lock.initialise(true);
-        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
-        lock.abandon(other, 78);
-        assert!(lock.release());
-        assert_eq!(lock.try_acquire(me), Some(Acquired::Refused(78)));
-        let mut tick = || true;
-        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
-        for is_last in [false, true] {
-            let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
-            assert_eq!(taken, Ok(Acquired::HolderDied(78)));
-            lock.leave_unrepaired();
-            if is_last {
-                lock.repaired();
-            }
-            assert!(lock.release());
-        }
-        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
-    }
-
-    #[test]
-    fn anyone_may_release_and_twice_is_noticed() {
-        let (lock, me) = (lock(), OwnerId::from_bits(ME));
-        assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
-        assert_eq!(lock.try_acquire(OwnerId::from_bits(OTHER)), None);
-        assert!(lock.release());
-        assert!(!lock.release());
-    }
-
-    #[test]
-    fn a_killed_holders_lock_is_handed_over_with_its_pid_once() {
-        let (lock, me, other) = (lock(), OwnerId::from_bits(ME), OwnerId::from_bits(OTHER));
-        assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
-        let mut tick = || true;
-        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
-        let acquired = lock.acquire(me, &mut patience, |holder| {
-            assert_eq!(holder, UserLock::name_of(other));
-            lock.hand_over(other, 77);
-            lock.hand_over(other, 77);
-        });
-        assert_eq!(acquired, Ok(Acquired::HolderDied(77)));
-        lock.release();
-        assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
-    }
-
-    #[test]
-    fn a_recursive_lock_belongs_to_one_thread() {
-        let (lock, me) = (lock(), OwnerId::from_bits(ME));
-        assert!(lock.try_acquire(me).is_some());
-        lock.enter(1);
-        assert!(lock.reenter(me, 1));
-        assert!(!lock.reenter(me, 2));
-        assert_eq!(lock.leave(me, 2), None);
-        assert_eq!(lock.leave(me, 1), Some(false));
-        assert_eq!(lock.leave(me, 1), Some(true));
-        assert_eq!(lock.leave(me, 1), None);
-    }
-
-    #[test]
-    fn a_recursive_lock_can_be_left_for_a_while() {
-        let (lock, me) = (lock(), OwnerId::from_bits(ME));
-        assert!(lock.try_acquire(me).is_some());
-        lock.enter(1);
-        assert!(lock.reenter(me, 1) && lock.reenter(me, 1));
-        assert_eq!(lock.leave_all(me, 2), None);
-        assert_eq!(lock.leave_all(me, 1), Some(3));
-        assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
-        lock.enter_times(1, 3);
-        for is_last in [false, false, true] {
-            assert_eq!(lock.leave(me, 1), Some(is_last));
-        }
     }
 }

@@ -48,9 +48,15 @@ impl Stripe {
     /// Whether it has a table, as its words say now.
     #[cfg(test)]
     pub(crate) fn has_table(&self) -> bool {
+        self.bytes_of_table() > 0
+    }
+
+    /// The length of its table, as its words say now.
+    #[cfg(test)]
+    pub(crate) fn bytes_of_table(&self) -> u64 {
         use std::sync::atomic::Ordering::Relaxed;
         let words = &self.tables[self.current.load(Relaxed) as usize & 1];
-        words.block().is_some()
+        words.block().map_or(0, |block| block.len)
     }
 }
 
@@ -78,7 +84,7 @@ pub struct TableHead {
     pub(super) live_bytes: Word64,
     /// The record that is being written, if it has blocks; zero for none.
     pub(super) pending: Word64,
-    /// The record whose blocks are being freed or taken over; zero for none.
+    /// The record whose blocks are being freed; zero for none.
     pub(super) retired: Word64,
     spare: Word64,
 }
@@ -88,4 +94,4 @@ pub(super) const HEAD: u64 = size_of::<TableHead>() as u64;
 /// No fewer slots than these: the logarithm.
 pub(super) const LEAST_SLOTS: u32 = 3;
 /// An empty stripe keeps a table up to this length.
-pub(super) const KEPT: u64 = 64 << 10;
+pub(crate) const KEPT: u64 = 64 << 10;

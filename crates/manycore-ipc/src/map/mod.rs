@@ -36,4 +36,4 @@ pub use layout::MapBody;
 pub use rebuild::{Shape, Spare};
 pub use scan::{Cursor, Entry};
 pub use set::{Set, When};
-pub use stripe::{Key, Map, MapError};
+pub use stripe::{Freed, Key, Map, MapError};

@@ -15,7 +15,8 @@ impl Map {
     /// Takes each lock once whose owner died, so that what was left is repaired now.
     pub fn settle(&self) {
         let mut go_on = || true;
-        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+        // Who has taken the lock meanwhile repairs what was left, and may be stopped over it.
+        let mut patience = Patience::new(Deadline::PASSED, &mut go_on);
         for number in 0..STRIPES {
             if self.body.stripes[number].lock.is_orphaned() {
                 let _ = self.open(number, &mut patience); // what cannot be repaired stays marked

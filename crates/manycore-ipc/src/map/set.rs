@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::rebuild::{Shape, Spare};
 use super::record::{HEADER, Record, UNIT};
-use super::stripe::{Key, Map, MapError, Open, Released};
+use super::stripe::{Freed, Key, Map, MapError, Open, Released};
 use super::table::{Found, Search, Table, word_of};
 use crate::block::BlockRef;
 use crate::error::Corrupted;
@@ -39,7 +39,7 @@ impl When {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
     /// It is in, and its blocks and handles are the map's.
-    Done,
+    Done(Freed),
     /// It was not the case that was asked for.
     Refused,
     /// There is no room: bring memory for a table and try again.
@@ -77,7 +77,10 @@ impl Map {
     ) -> Result<bool, MapError> {
         loop {
             match self.try_set(key, value, when, spare, patience)? {
-                Set::Done => return Ok(true),
+                Set::Done(freed) => {
+                    self.trim(freed);
+                    return Ok(true);
+                }
                 Set::Refused => return Ok(false),
                 Set::NeedsTable(shape) => {
                     // Others may have filled the stripe since a table was taken that is too small now.
@@ -108,8 +111,11 @@ impl Map {
             let (open, _guard) = self.open_for(key, patience)?;
             open.set(key, value, when, spare, &mut released)?
         };
-        self.finish(&released)?;
-        Ok(outcome)
+        let freed = self.finish(&released)?;
+        Ok(match outcome {
+            Set::Done(_) => Set::Done(freed),
+            other => other,
+        })
     }
 }
 
@@ -163,7 +169,7 @@ impl Open<'_> {
         };
         self.stripe.serial.store(serial, Relaxed); // the number of this record, whatever becomes of it
         self.put(&table, &search, key, record, value, released)?;
-        Ok(Set::Done)
+        Ok(Set::Done(Freed::default())) // what it has freed is known in the end
     }
 
     /// Writes a record and makes it the value of its key.

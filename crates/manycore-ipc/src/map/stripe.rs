@@ -33,6 +33,14 @@ pub enum MapError {
     Alloc(#[from] AllocError),
 }
 
+impl MapError {
+    /// Whether there may be room once somebody has cleaned up behind the dead.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Alloc(error) if error.is_full())
+    }
+}
+
 impl From<Corrupted> for MapError {
     fn from(error: Corrupted) -> Self {
         Self::Alloc(error.into())
@@ -71,6 +79,19 @@ pub(super) struct Released {
     pub(super) handles: Vec<u32>,
     /// Whether blocks were freed.
     pub(super) has_freed: bool,
+}
+
+/// Whether a change has freed blocks: then [`Map::trim`] is due, which may take the kernel a while.
+#[must_use]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed(bool);
+
+impl Freed {
+    /// Whether it has.
+    #[must_use]
+    pub fn is_any(self) -> bool {
+        self.0
+    }
 }
 
 /// A stripe of a map, locked.
@@ -181,14 +202,19 @@ impl Map {
 
     /// Ends a change, with no lock held.
     #[inline]
-    pub(super) fn finish(&self, released: &Released) -> Result<(), Corrupted> {
+    pub(super) fn finish(&self, released: &Released) -> Result<Freed, Corrupted> {
         for &index in &released.handles {
             self.objects.arrived(index)?;
         }
-        if released.has_freed {
+        Ok(Freed(released.has_freed))
+    }
+
+    /// Gives memory back to the system, if a change has freed much.
+    #[inline]
+    pub fn trim(&self, freed: Freed) {
+        if freed.0 {
             let _ = self.blocks.trim(); // a damaged table shows again at the next block
         }
-        Ok(())
     }
 
     /// How many entries there are, of each stripe at some moment during the call.
@@ -201,6 +227,21 @@ impl Map {
             let (open, _guard) = self.open(number, patience)?;
             let table = open.table()?;
             sum = sum.saturating_add(table.map_or(0, |it| it.head.live.load(Relaxed)));
+        }
+        Ok(sum)
+    }
+
+    /// How many values have been put in so far: where that is the same before and after a walk, what the walk found
+    /// empty was empty at the end, too.
+    ///
+    /// # Errors
+    /// As for [`Map::len`].
+    pub fn writes(&self, patience: &mut Patience<'_>) -> Result<u64, MapError> {
+        let mut sum = 0_u64;
+        for number in 0..STRIPES {
+            // Under the lock: what was put in before is counted.
+            let (open, _guard) = self.open(number, patience)?;
+            sum = sum.wrapping_add(open.stripe.serial.load(Relaxed));
         }
         Ok(sum)
     }

@@ -70,8 +70,7 @@ impl Process<'_> {
         let message = &mut self.message;
         let _ = patiently(input, |patience| {
             if removes {
-                let into = Some(message);
-                map.remove(&key, When::Always, into, patience).is_ok()
+                map.remove(&key, When::Always, patience).is_ok()
             } else {
                 map.get(&key, message, patience).is_ok()
             }

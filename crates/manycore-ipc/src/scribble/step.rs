@@ -399,11 +399,11 @@ fn use_semaphore(hold: &Hold, input: &mut Input<'_>) {
             hold.take_token(patience).is_ok()
         })),
         2 => drop(tokens.give()),
-        3 => drop(hold.try_hold_token()),
+        3 => drop(shares.hold_at_once()),
         4 => drop(patiently(input, |patience| {
             hold.hold_token(patience).is_ok()
         })),
-        _ => drop((shares.give_back(), tokens.value(), tokens.most())),
+        _ => drop((shares.give_back_at_once(), tokens.value(), tokens.most())),
     }
 }
 
@@ -417,7 +417,7 @@ fn use_rw_lock(hold: &Hold, input: &mut Input<'_>) {
         1 => drop(patiently(input, |patience| {
             hold.enter(access, patience).is_ok()
         })),
-        2 => drop(shares.leave(access)),
+        2 => drop(shares.leave_at_once(access)),
         _ => drop((shares.readers_and_writer(), shares.dead_writer())),
     }
 }

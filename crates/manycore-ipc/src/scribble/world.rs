@@ -15,7 +15,6 @@ use crate::block::{Blocks, State};
 use crate::error::{Corrupted, HandleError};
 use crate::family::{Family, Hold};
 use crate::heap::layout::{LEAST, SLOTS};
-use crate::lock::shares::BLOCK;
 use crate::lock::tokens::{INLINE, MOST};
 use crate::lock::{Access, Shares};
 use crate::map::When;
@@ -250,23 +249,19 @@ impl World {
         let many = family.make_semaphore(MOST, MOST, false)?;
         let rw_lock = family.make_rw_lock()?;
         let heap = family.heap();
-        let mut make_block = || {
-            let taken = family.take_block(BLOCK)?;
-            family.blocks()?.bytes(taken.block)?.clear();
-            Ok(taken)
-        };
         let index = many.handle().index;
         for number in 0..INLINE {
             let other = OwnerId::new(SLOTS - 1 - number, 1);
             let shares = Shares::new(many.semaphore()?, index, Blocks::new(heap, other));
-            shares.try_hold(0, &mut make_block)?;
+            shares.hold_at_once()?;
         }
-        many.try_hold_token()?;
+        let mut tick = || true;
+        let _ = many.hold_token(&mut Patience::new(Deadline::PASSED, &mut tick))?; // in a block
         let tokens = few.semaphore()?;
         let dead = Shares::new(tokens, few.handle().index, Blocks::new(heap, self.dead));
-        dead.try_hold(0, &mut make_block)?;
+        dead.hold_at_once()?;
         let before = tokens.state();
-        dead.try_hold(0, &mut make_block)?;
+        dead.hold_at_once()?;
         tokens.restore(before);
         tokens.lock.pretend_held(OWNER_DIED);
         let shares = rw_lock.rw_lock()?;

@@ -12,10 +12,14 @@
 //! wait. What becomes of a wait stands in the entry, so the next turn may fill while the last one's parties are
 //! still on their way out.
 
+mod phase;
+
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use manycore_os::Deadline;
+
 use super::condition::wake;
-use super::roll::{Entry, Place, Roll, RollBody, State};
+use super::roll::{Entry, Place, Roll, State};
 use crate::block::BlockRef;
 use crate::error::Corrupted;
 use crate::fault;
@@ -23,55 +27,10 @@ use crate::heap::Heap;
 use crate::lock::Locked;
 use crate::object::Objects;
 use crate::registry::OwnerId;
-use crate::wait::{Bell, GaveUp, Patience};
-use crate::word::{Word32, Word64};
+use crate::wait::{GaveUp, Patience};
 
-/// See the module.
-#[repr(C, align(64))]
-pub struct BarrierBody {
-    pub(crate) roll: RollBody,
-    parties: Word32,
-    /// `turn:29 | phase:3`
-    phase: Word32,
-    /// While it is Acting: whose action.
-    actor: Word32,
-    /// Those who come while it is Acting sleep here.
-    bell: Bell,
-    spare: [Word64; 4],
-}
-
-const PHASE: u32 = 7;
-const ONE: u32 = PHASE + 1;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-enum Phase {
-    Filling = 0,
-    Acting = 1,
-    Passing = 2,
-    Broken = 3,
-    Resetting = 4,
-}
-
-impl Phase {
-    fn of(word: u32) -> Result<Self, Corrupted> {
-        use Phase::{Acting, Broken, Filling, Passing, Resetting};
-        [Filling, Acting, Passing, Broken, Resetting]
-            .into_iter()
-            .find(|&phase| phase as u32 == word & PHASE)
-            .ok_or(Corrupted::new("a barrier is in no phase"))
-    }
-}
-
-impl BarrierBody {
-    /// Makes it empty. For an object that is not live yet.
-    pub(crate) fn initialise(&self, parties: u32) {
-        self.roll.initialise();
-        self.parties.store(parties, Relaxed); // published with the object
-        self.phase.store(0, Relaxed);
-        self.actor.store(0, Relaxed);
-    }
-}
+pub use phase::BarrierBody;
+use phase::{ONE, PHASE, Phase};
 
 /// How a party has come.
 #[must_use]
@@ -286,13 +245,16 @@ impl Barrier {
         patience: &mut Patience<'_>,
         look_around: impl FnMut(),
     ) -> Turn<Met> {
-        match place.sleep(patience, look_around) {
+        let slept = match place.sleep(patience, look_around) {
+            Err(GaveUp::TimedOut) => self.time_out(place, patience)?,
+            slept => slept,
+        };
+        match slept {
             Ok(()) => {}
-            Err(GaveUp::TimedOut) => self.time_out(place)?,
-            Err(GaveUp::Interrupted) if place.leave(State::Waiting) => {
+            Err(_) if place.leave(State::Waiting) => {
                 return Ok(Err(GaveUp::Interrupted));
             }
-            Err(GaveUp::Interrupted) => {
+            Err(_) => {
                 let outcome = place.outcome()?.unwrap_or(State::Broken);
                 place.leave(outcome);
                 return Ok(Err(GaveUp::Interrupted));
@@ -306,15 +268,14 @@ impl Barrier {
         }))
     }
 
-    /// Breaks the barrier if this place still waits.
-    fn time_out(&self, place: Place) -> Result<(), Corrupted> {
-        let mut go_on = || true;
-        let mut patience = Patience::new(manycore_os::Deadline::NEVER, &mut go_on);
-        let outcome = self.locked(&mut patience, |told| match place.outcome()? {
+    /// Breaks the barrier if this place still waits. Its time has passed, so nothing but an interruption ends this.
+    fn time_out(&self, place: Place, patience: &mut Patience<'_>) -> Turn<()> {
+        let mut tick = || patience.tick().is_ok();
+        let mut breaking = Patience::new(Deadline::NEVER, &mut tick);
+        self.locked(&mut breaking, |told| match place.outcome()? {
             None => self.shatter(told),
             Some(_) => Ok(()),
-        });
-        outcome.map(drop)
+        })
     }
 
     /// Breaks the barrier: whoever waits, or comes from now on, is told so.

@@ -15,168 +15,24 @@
 //! Some entries lie in the object's body. The others lie in up to four blocks, each eight times as large as the one
 //! before; a block is brought by who finds no free entry, and stays as long as the object, since others sleep in it.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+mod entries;
+mod entry;
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::block::{BlockRef, Blocks};
 use crate::error::Corrupted;
 use crate::fault;
 use crate::heap::Heap;
-use crate::kernel::{self, Slept};
-use crate::lock::{EngineLock, Locked};
+use crate::lock::Locked;
 use crate::registry::{OwnerId, Registry};
-use crate::wait::{GaveUp, Patience, spin};
-use crate::word::{Word32, Word64};
+use crate::wait::{GaveUp, Patience};
 
-/// Entries in the body.
-const INLINE: usize = 40;
-/// Entries in each of the blocks.
-const IN_BLOCKS: [usize; 4] = [1 << 9, 1 << 12, 1 << 15, 1 << 18];
-
-const STATE: u32 = 3;
-const TICKETS: u32 = u32::MAX >> 2;
-
-/// Where an entry is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum State {
-    /// Nobody's.
-    Free = 0,
-    /// Its owner waits.
-    Waiting = 1,
-    /// Its owner has what it waits for.
-    Notified = 2,
-    /// Its owner will not get it.
-    Broken = 3,
-}
-
-impl State {
-    fn of(word: u32) -> Self {
-        match word & STATE {
-            0 => Self::Free,
-            1 => Self::Waiting,
-            2 => Self::Notified,
-            _ => Self::Broken,
-        }
-    }
-}
-
-/// See the module.
-#[repr(C)]
-pub struct Entry {
-    word: Word32,
-    owner: Word32,
-}
-
-impl Entry {
-    pub(super) fn state(&self) -> State {
-        State::of(self.word.load(Acquire)) // pairs with the Release of whoever changed it
-    }
-
-    /// Whose it is, if it is not free.
-    pub(super) fn owner(&self) -> OwnerId {
-        OwnerId::from_bits(self.owner.load(Relaxed)) // ordered by the load of the state
-    }
-
-    /// Changes the state, unless it has changed meanwhile. Under the lock only.
-    fn turn(&self, from: State, into: State) -> bool {
-        let word = self.word.load(Relaxed); // checked by the exchange
-        let next = match into {
-            State::Free => 0,
-            _ => (word & !STATE) | into as u32,
-        };
-        // Release pairs with the Acquire of the owner, Acquire with the Release of who took the entry.
-        State::of(word) == from
-            && self
-                .word
-                .compare_exchange(word, next, AcqRel, Relaxed)
-                .is_ok()
-    }
-
-    /// Wakes the owner of an entry that was changed.
-    pub(super) fn wake(&self) {
-        kernel::wake(&self.word, 1);
-    }
-}
-
-/// A block of entries.
-#[repr(C)]
-struct Extension {
-    /// Page + 1; zero while there is none.
-    page: Word64,
-    generation: Word64,
-}
-
-/// The roll's part of an object's body.
-#[repr(C)]
-pub struct RollBody {
-    lock: EngineLock,
-    /// The ticket that was given last.
-    tickets: Word32,
-    /// Entries behind this many are free. Under the lock.
-    used: Word32,
-    /// One once a block may have been bound to the object.
-    extended: Word32,
-    extensions: [Extension; IN_BLOCKS.len()],
-    inline: [Entry; INLINE],
-}
-
-impl RollBody {
-    /// Whether blocks may have been bound to the object.
-    pub(crate) fn is_extended(&self) -> bool {
-        self.extended.load(Acquire) != 0 // pairs with the Release in `expect_block`
-    }
-
-    /// Makes the roll empty. For an object that is not live yet.
-    pub(crate) fn initialise(&self) {
-        let words = [&self.tickets, &self.used, &self.extended];
-        words.into_iter().for_each(|word| word.store(0, Relaxed)); // published with the object
-        for extension in &self.extensions {
-            extension.page.store(0, Relaxed);
-        }
-        for entry in &self.inline {
-            entry.word.store(0, Relaxed);
-        }
-    }
-}
-
-/// An entry that was taken, and what its word was then.
-#[must_use]
-#[derive(Clone, Copy)]
-pub struct Place {
-    entry: &'static Entry,
-    waiting: u32,
-}
-
-/// All entries of a roll that may be taken.
-struct Entries {
-    body: &'static RollBody,
-    heap: &'static Heap,
-    /// Where the blocks lie in the heap.
-    blocks: [usize; IN_BLOCKS.len()],
-    used: usize,
-    /// How many there are, taken or not.
-    capacity: usize,
-}
-
-impl Entries {
-    fn get(&self, number: usize) -> Result<&'static Entry, Corrupted> {
-        if let Some(entry) = self.body.inline.get(number) {
-            return Ok(entry);
-        }
-        let mut number = number - INLINE;
-        for (&block, len) in self.blocks.iter().zip(IN_BLOCKS) {
-            if number < len && block != 0 {
-                return self.heap.at(block + number * size_of::<Entry>());
-            }
-            number = number.wrapping_sub(len);
-        }
-        Err(Corrupted::new("a roll has no such entry"))
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &'static Entry> {
-        (0..self.used).map_while(|number| self.get(number).ok()) // all are below the capacity
-    }
-}
+pub(crate) use entries::MOST;
+pub use entries::RollBody;
+use entries::{Entries, Extension, IN_BLOCKS, INLINE, block_len};
+use entry::TICKETS;
+pub use entry::{Entry, Place, State};
 
 /// A roll, on behalf of one process.
 #[derive(Clone, Copy)]
@@ -249,6 +105,13 @@ impl Roll {
             return Err(Corrupted::new("a block of a roll is not its own"));
         }
         Ok(Some(self.blocks.bytes(block)?.offset()))
+    }
+
+    /// Whether one of the blocks of entries lies at this place of the heap.
+    pub(crate) fn has_block_at(&self, offset: usize) -> Result<bool, Corrupted> {
+        let blocks = self.entries()?.blocks.into_iter().enumerate();
+        let mut named = blocks.filter(|&(_, at)| at != 0);
+        Ok(named.any(|(n, at)| (at..at + block_len(n) as usize).contains(&offset)))
     }
 
     /// Takes an entry for the calling thread; `None` when it has to bring a block. Under the lock only.
@@ -451,77 +314,6 @@ impl Roll {
     }
 }
 
-impl Place {
-    fn word_as(&self, state: State) -> u32 {
-        (self.waiting & !STATE) | state as u32
-    }
-
-    /// What has become of it; `None` while it waits.
-    ///
-    /// # Errors
-    /// When it is another's by now: nobody takes it from the living.
-    pub(super) fn outcome(&self) -> Result<Option<State>, Corrupted> {
-        let word = self.entry.word.load(Acquire); // pairs with the Release in `Entry::turn`
-        match State::of(word) {
-            State::Waiting if word == self.waiting => Ok(None),
-            state @ (State::Notified | State::Broken) if word == self.word_as(state) => {
-                Ok(Some(state))
-            }
-            _ => Err(Corrupted::new("an entry of a roll is another's")),
-        }
-    }
-
-    fn is_still_its(&self) -> bool {
-        self.entry.word.load(Acquire) & !STATE == self.waiting & !STATE
-    }
-
-    /// Frees the entry if it is in this state: takes what it says. `false` when it is in another.
-    pub(super) fn leave(&self, state: State) -> bool {
-        // Acquire pairs with the Release in `Entry::turn`, Release with the Acquire of who takes the entry next.
-        let its = self.word_as(state);
-        self.entry
-            .word
-            .compare_exchange(its, 0, AcqRel, Relaxed)
-            .is_ok()
-    }
-
-    /// Sleeps until the entry does not wait any more. `look_around` runs after each slice without news.
-    ///
-    /// # Errors
-    /// When the patience ends first: the entry waits on.
-    pub(super) fn sleep(
-        &self,
-        patience: &mut Patience<'_>,
-        mut look_around: impl FnMut(),
-    ) -> Result<(), GaveUp> {
-        let is_over = || self.entry.word.load(Acquire) != self.waiting; // as in `outcome`
-        if spin::look(is_over) {
-            return Ok(());
-        }
-        let mut slept = None;
-        loop {
-            if is_over() {
-                return Ok(());
-            }
-            patience.after(slept)?;
-            fault::point("roll.waiting");
-            let outcome = kernel::sleep(&self.entry.word, self.waiting, patience.slice());
-            if outcome == Slept::TimedOut {
-                look_around();
-            }
-            slept = Some(outcome);
-            #[cfg(test)]
-            if crate::crash::is_dead() {
-                return Err(GaveUp::Interrupted);
-            }
-        }
-    }
-}
-
-fn block_len(n: usize) -> u64 {
-    (IN_BLOCKS[n] * size_of::<Entry>()) as u64
-}
-
 #[cfg(test)]
 impl Roll {
     /// Whether anybody is inside.
@@ -542,12 +334,5 @@ impl Roll {
 
     pub(super) fn scribble_on_extension(&self, page: u64) {
         self.body.extensions[0].page.store(page, Relaxed);
-    }
-}
-
-#[cfg(test)]
-impl Place {
-    pub(super) fn scribble(&self, word: u32) {
-        self.entry.word.store(word, Relaxed);
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use manycore_os::Deadline;
@@ -648,4 +649,35 @@ fn threads_meet_again_and_again_and_each_number_is_anothers() {
             scope.spawn(meet);
         }
     });
+}
+
+#[test]
+fn a_party_whose_time_is_up_can_be_interrupted_while_another_is_inside() {
+    let family = family();
+    let hold = family.make_barrier(2).expect("room");
+    let barrier = hold.barrier().expect("a barrier");
+    let arrival = at_once(|patience| barrier.arrive(false, patience));
+    let Ok(Ok(Arrival::Waits(place, 0))) = arrival else {
+        panic!("the other one is still to come");
+    };
+    let (enter, entered) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut tick = || true;
+            let held = barrier
+                .roll
+                .lock(&mut Patience::new(Deadline::NEVER, &mut tick));
+            enter.send(held.is_ok()).expect("waited for");
+            // Should the party wait for it, it will find out.
+            let _ = may_go_on.recv_timeout(Duration::from_secs(5));
+        });
+        assert_eq!(entered.recv(), Ok(true));
+        let mut interrupt = || false;
+        let mut patience = Patience::new(Deadline::PASSED, &mut interrupt);
+        let met = barrier.sleep(place, 0, &mut patience, || ());
+        assert_eq!(met, Ok(Err(GaveUp::Interrupted)));
+        drop::<mpsc::Sender<()>>(go_on);
+    });
+    assert_eq!((barrier.waiting(), barrier.is_broken()), (Ok(0), Ok(false)));
 }

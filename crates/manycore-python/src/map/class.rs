@@ -3,9 +3,10 @@
 //! What Python does with values (encoding, decoding, comparing, adding) is done with no lock held: a value has a
 //! number, and what was made of it is put in if that is still its number.
 
+use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
-use manycore_ipc::map::{Cursor, Got, Map, MapError, Set, When};
+use manycore_ipc::map::{Cursor, Freed, Got, Map, MapError, Set, When};
 use manycore_ipc::ring::Message;
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Hold, Kind};
@@ -21,6 +22,9 @@ use crate::family::{self, Parts};
 use crate::message::{self, Encoded};
 use crate::queue::with_message;
 use crate::wait::detached;
+
+/// Space of this length is kept for the next key.
+const KEPT: usize = 4 << 10;
 
 /// A map from keys to values that all processes of a family share.
 #[pyclass(subclass, frozen, mapping, module = "manycore._engine")]
@@ -45,11 +49,29 @@ pub(super) fn act<R: Send>(
     }
 }
 
+/// Gives memory back, if that is due, without the interpreter.
+#[inline]
+fn trim(py: Python<'_>, map: &Map, freed: Freed) {
+    if freed.is_any() {
+        py.detach(|| map.trim(freed));
+    }
+}
+
+thread_local! {
+    /// Space for a key that is used again: another one than that of values, which are encoded meanwhile.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Runs `f` with the bytes of a key.
+#[inline]
 fn with_key<R>(key: &Bound<'_, PyAny>, f: impl FnOnce(&[u8]) -> PyResult<R>) -> PyResult<R> {
-    let mut encoded = Encoded::new(); // for its space, which is used again
-    key::encode(key, &mut encoded.payload)?;
-    f(&encoded.payload)
+    let mut bytes = SPARE.take();
+    bytes.clear();
+    let result = key::encode(key, &mut bytes).and_then(|()| f(&bytes));
+    if bytes.capacity() <= KEPT {
+        SPARE.set(bytes);
+    }
+    result
 }
 
 impl SharedMap {
@@ -93,8 +115,10 @@ impl SharedMap {
         match map.try_get(&key, &[], message, &mut at_once) {
             Ok(Got::Done(serial)) => Ok(serial),
             Ok(Got::NeedsBlocks(_)) | Err(MapError::Busy) => {
-                let get = |patience: &mut Patience<'_>| map.get(&key, message, patience);
-                let (result, raised) = detached(py, Deadline::NEVER, get);
+                let family = self.hold.family();
+                let (result, raised) = detached(py, Deadline::NEVER, |patience| {
+                    family.with_room(MapError::is_full, || map.get(&key, message, patience))
+                });
                 result.map_err(|error| errors::from_map(error, raised))
             }
             Err(error) => Err(errors::from_map(error, None)),
@@ -115,7 +139,10 @@ impl SharedMap {
             let mut go_on = || true;
             let mut at_once = Patience::new(Deadline::PASSED, &mut go_on);
             match map.try_set(&key, &plain, when, &mut None, &mut at_once) {
-                Ok(Set::Done) => return Ok(true),
+                Ok(Set::Done(freed)) => {
+                    trim(py, &map, freed);
+                    return Ok(true);
+                }
                 Ok(Set::Refused) => return Ok(false),
                 Ok(Set::NeedsTable(_)) | Err(MapError::Busy) => {}
                 Err(error) => return Err(errors::from_map(error, None)),
@@ -128,19 +155,16 @@ impl SharedMap {
         result.map_err(|error| errors::from_map(error, raised))
     }
 
-    /// Removes a key; its value.
+    /// Removes a key; its value. One that cannot be decoded stays.
     fn take<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let map = self.map()?;
-        let key = map
-            .key(key)
-            .map_err(|error| errors::from_map(error, None))?;
-        with_message(|message| {
-            let is_there = act(py, |it| map.remove(&key, When::Always, Some(message), it))?;
-            if !is_there {
+        loop {
+            let Some((value, serial)) = self.fetch(py, key)? else {
                 return Ok(None);
+            };
+            if self.remove(py, key, When::Unchanged(serial))? {
+                return Ok(Some(value));
             }
-            message::decode(py, self.hold.family(), message, 0).map(Some)
-        })
+        }
     }
 
     fn remove(&self, py: Python<'_>, key: &[u8], when: When) -> PyResult<bool> {
@@ -148,7 +172,9 @@ impl SharedMap {
         let key = map
             .key(key)
             .map_err(|error| errors::from_map(error, None))?;
-        act(py, |patience| map.remove(&key, when, None, patience))
+        let removed = act(py, |patience| map.try_remove(&key, when, patience))?;
+        trim(py, &map, removed.unwrap_or_default());
+        Ok(removed.is_some())
     }
 
     /// The key of some entry, from a place on.
@@ -303,32 +329,50 @@ impl SharedMap {
     /// Raises:
     ///     KeyError: When there is none.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let map = self.map()?;
         let mut cursor = *self.popped();
-        let mut is_from_the_start = cursor == Cursor::default();
+        // What was set before the walk began, if it has begun at the start.
+        let mut before = None;
+        let mut missed = (Vec::new(), 0, 0);
         loop {
-            let Some(key) = self.any_key(py, &mut cursor)? else {
-                if is_from_the_start {
-                    return Err(PyKeyError::new_err("popitem(): dictionary is empty"));
-                }
-                (cursor, is_from_the_start) = (Cursor::default(), true);
-                continue;
-            };
-            *self.popped() = cursor;
-            if let Some(value) = self.take(py, &key)? {
-                return Ok((key::decode(py, &key)?, value));
+            if cursor == Cursor::default() {
+                before = Some(act(py, |patience| map.writes(patience))?);
             }
+            while let Some(key) = self.any_key(py, &mut cursor)? {
+                *self.popped() = cursor;
+                if let Some(value) = self.take(py, &key)? {
+                    return Ok((key::decode(py, &key)?, value));
+                }
+                // Others have removed it; or, if it is met again and again and nothing was set, it is damaged.
+                let writes = act(py, |patience| map.writes(patience))?;
+                missed = match missed {
+                    (again, the_same, times) if again == key && the_same == writes => {
+                        (key, writes, times + 1)
+                    }
+                    _ => (key, writes, 0),
+                };
+                if missed.2 > 1 {
+                    return Err(errors::corrupted("a dict's entry is not found by its key"));
+                }
+            }
+            // Where nothing was set meanwhile, all that was passed is as empty as it was then.
+            if before.is_some() && before == Some(act(py, |patience| map.writes(patience))?) {
+                return Err(PyKeyError::new_err("popitem(): dictionary is empty"));
+            }
+            cursor = Cursor::default();
         }
     }
 
     /// Removes all entries that are there.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let map = self.map()?;
-        act(py, |patience| map.clear(patience))
+        let (result, raised) = detached(py, Deadline::NEVER, |patience| map.clear(patience));
+        result.map_err(|error| errors::from_map(error, raised))
     }
 
     /// Adds `by` to the value of `key` and returns the sum; a key without a value counts from `initial`. What others
     /// add at the same time is not lost.
-    #[pyo3(signature = (key, by=None, initial=None))]
+    #[pyo3(signature = (key, by=None, initial=None), text_signature = "($self, key, by=1, initial=0)")]
     fn incr<'py>(
         &self,
         key: &Bound<'py, PyAny>,

@@ -1,6 +1,7 @@
 //! Going through keys, values or items.
 
 use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manycore_ipc::map::{Cursor, Entry};
 use pyo3::prelude::*;
@@ -16,12 +17,21 @@ pub enum What {
     Items,
 }
 
-/// The entries of a map, some at a time. What is there all the time is met once.
-#[pyclass(module = "manycore._engine")]
+/// The entries of a map, some at a time. What is there all the time is met once, also by several threads together.
+#[pyclass(frozen, module = "manycore._engine")]
 pub struct MapIterator {
     map: Py<SharedMap>,
     what: What,
+    /// Locked for a moment with the interpreter held: so nobody waits for it, and a fork finds it free.
+    progress: Mutex<Progress>,
+}
+
+/// How far a walk is.
+#[derive(Default)]
+struct Progress {
+    /// Behind the entries that were found.
     cursor: Cursor,
+    /// What was found and not handed out.
     entries: VecDeque<Entry>,
     is_over: bool,
 }
@@ -31,23 +41,37 @@ impl MapIterator {
         Self {
             map: map.clone().unbind(),
             what,
-            cursor: Cursor::default(),
-            entries: VecDeque::new(),
-            is_over: false,
+            progress: Mutex::default(),
         }
     }
 
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The next entry.
-    fn advance(&mut self, py: Python<'_>) -> PyResult<Option<Entry>> {
-        while self.entries.is_empty() && !self.is_over {
+    fn advance(&self, py: Python<'_>) -> PyResult<Option<Entry>> {
+        loop {
+            let before = {
+                let mut progress = self.progress();
+                let next = progress.entries.pop_front();
+                if next.is_some() || progress.is_over {
+                    return Ok(next);
+                }
+                progress.cursor
+            };
+            // Other threads may come by meanwhile, and find the same.
             let map = self.map.get().map()?;
             let has_values = self.what != What::Keys;
-            let (cursor, mut found) = (&mut self.cursor, Vec::new());
-            let goes_on = act(py, |it| map.scan(cursor, has_values, &mut found, it))?;
-            self.is_over = !goes_on;
-            self.entries.extend(found);
+            let (mut cursor, mut found) = (before, Vec::new());
+            let goes_on = act(py, |it| map.scan(&mut cursor, has_values, &mut found, it))?;
+            let mut progress = self.progress();
+            if progress.cursor == before {
+                progress.cursor = cursor;
+                progress.is_over = !goes_on;
+                progress.entries.extend(found);
+            }
         }
-        Ok(self.entries.pop_front())
     }
 }
 
@@ -69,24 +93,18 @@ impl MapIterator {
         slf
     }
 
-    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = slf.py();
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
-            // Borrowed for a moment only: what decodes may run Python code, also one that goes on with this.
-            let Some(entry) = slf.borrow_mut().advance(py)? else {
+            let Some(entry) = self.advance(py)? else {
                 return Ok(None);
             };
-            let (map, what) = {
-                let this = slf.borrow();
-                (this.map.clone_ref(py), this.what)
-            };
-            if what == What::Keys {
+            if self.what == What::Keys {
                 return key::decode(py, &entry.key).map(Some);
             }
-            let Some(value) = value_of(py, map.get(), &entry)? else {
+            let Some(value) = value_of(py, self.map.get(), &entry)? else {
                 continue;
             };
-            if what == What::Values {
+            if self.what == What::Values {
                 return Ok(Some(value));
             }
             let pair = (key::decode(py, &entry.key)?, value);

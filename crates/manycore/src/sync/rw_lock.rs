@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::died::{LockError, LockResult, OwnerDied};
-use super::held::{Held, until};
+use super::held::{Held, in_turn, until};
 use crate::error::{CreateError, ValueError};
 use crate::resident::Resident;
 use crate::{family, handle};
@@ -139,7 +139,8 @@ impl<T: DeserializeOwned> RwLock<T> {
         match self.resident.read() {
             Ok(value) => Ok((held, value, died)),
             Err(error) => {
-                self.lock.rw_lock()?.leave(access)?;
+                let lock = self.lock.rw_lock()?;
+                let _ = in_turn(|patience| lock.leave(access, patience))?; // this patience never ends
                 Err(error.into())
             }
         }
@@ -224,7 +225,7 @@ impl<T> Drop for RwLockReadGuard<'_, T> {
             let _ = self
                 .lock
                 .rw_lock()
-                .and_then(|lock| lock.leave(Access::Read));
+                .and_then(|lock| in_turn(|patience| lock.leave(Access::Read, patience)));
         }
     }
 }
@@ -242,8 +243,11 @@ impl<T: Serialize> Drop for RwLockWriteGuard<'_, T> {
             self.died
         };
         let _ = match who {
-            Some(pid) => lock.abandon(pid),
-            None => lock.leave(Access::Write).map(drop),
+            Some(pid) => in_turn(|patience| lock.abandon(pid, patience)),
+            None => in_turn(|patience| {
+                lock.leave(Access::Write, patience)
+                    .map(|left| left.map(drop))
+            }),
         };
     }
 }

@@ -6,7 +6,7 @@ use manycore_ipc::lock::tokens::MOST;
 use manycore_ipc::{HandleError, Hold};
 use manycore_os::Deadline;
 
-use super::held::{Held, until};
+use super::held::{Held, in_turn, until};
 use crate::error::CreateError;
 use crate::family;
 use crate::handle::travels;
@@ -147,7 +147,7 @@ impl Drop for SemaphorePermit<'_> {
         if self.held.is_own(hold.family()) {
             let _ = hold
                 .semaphore_shares()
-                .and_then(|shares| shares.give_back());
+                .and_then(|shares| in_turn(|patience| shares.give_back(patience)));
         }
     }
 }

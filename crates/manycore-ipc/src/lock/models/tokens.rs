@@ -133,7 +133,7 @@ impl House {
         let mut none = || Err(HandleError::Gone);
         let held = shares.hold(&mut patience, || self.look_after(), &mut none);
         assert_eq!(held.expect("room in the body"), Ok(()));
-        assert_eq!(shares.give_back(), Ok(true));
+        assert_eq!(shares.give_back(&mut patience), Ok(Ok(true)));
     }
 
     fn enter(self, owner: OwnerId, access: Access) -> Acquired {
@@ -147,7 +147,10 @@ impl House {
     }
 
     fn leave(self, owner: OwnerId, access: Access) {
-        assert_eq!(self.as_process(owner).leave(access), Ok(true));
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        let left = self.as_process(owner).leave(access, &mut patience);
+        assert_eq!(left, Ok(Ok(true)));
     }
 }
 

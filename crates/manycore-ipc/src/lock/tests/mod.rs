@@ -2,10 +2,12 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`engine`] | the lock inside the engine |
 //! | [`user`] | the lock of the user's |
 //! | [`shares`] | tokens, and who has how many |
 //! | [`read_write`] | reading beside others, writing alone |
 
+mod engine;
 mod read_write;
-mod shares;
+pub(crate) mod shares;
 mod user;

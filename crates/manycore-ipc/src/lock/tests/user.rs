@@ -162,15 +162,18 @@ fn who_repairs_a_lock_and_dies_at_any_store_leaves_it_free_or_to_be_repaired() {
                     lock.release();
                 }
             });
-            let by = match lock.holder() {
-                Some(_) => PID + 1,
-                None => PID,
+            let expected = match (lock.holder(), lock.dead_holder()) {
+                (Some(_), _) => Acquired::Refused(PID + 1),
+                (None, Some(_)) => Acquired::Refused(PID),
+                (None, None) => Acquired::Clean,
             };
+            let is_over = expected == Acquired::Clean; // it may have died over what comes after its release
+            assert!(if finished.is_some() {
+                is_over == repairs
+            } else {
+                !is_over || repairs
+            });
             lock.hand_over(DEAD, PID + 1);
-            let expected = match finished {
-                Some(()) if repairs => Acquired::Clean,
-                _ => Acquired::Refused(by),
-            };
             let acquired = acquire(&lock, Deadline::PASSED, |_| ());
             assert_eq!(acquired, Ok(expected), "after {stores} stores");
             if finished.is_some() {
@@ -200,4 +203,105 @@ fn a_lock_that_is_free_at_the_deadline_is_taken() {
     let acquired = acquire(&lock, Deadline::PASSED, |_| lock.hand_over(DEAD, PID));
     assert_eq!(acquired, Ok(Acquired::HolderDied(PID)));
     assert!(lock.has_waiters(), "others may have slept beside this one");
+}
+
+#[test]
+fn a_lock_that_refuses_is_repaired_before_anybody_gets_it() {
+    let (lock, me, other) = (lock(), ME, OTHER);
+    lock.initialise(true);
+    assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+    lock.hand_over(other, 77);
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+    for _ in 0..2 {
+        assert_eq!(lock.try_acquire(me), Some(Acquired::Refused(77)));
+        let refused = lock.acquire(me, &mut patience, |_| ());
+        assert_eq!(refused, Ok(Acquired::Refused(77)));
+        assert!(!lock.release(), "nobody has it");
+        assert_eq!(lock.dead_holder(), Some(77));
+        let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
+        assert_eq!(taken, Ok(Acquired::HolderDied(77)));
+        assert_eq!((lock.dead_holder(), lock.try_acquire(other)), (None, None));
+        lock.leave_unrepaired();
+        lock.release();
+    }
+    let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
+    assert_eq!(taken, Ok(Acquired::HolderDied(77)));
+    assert!(lock.release());
+    assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+}
+
+#[test]
+fn who_gives_up_in_the_middle_is_named_until_it_is_repaired() {
+    let (lock, me, other) = (lock(), ME, OTHER);
+    lock.initialise(true);
+    assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+    lock.abandon(other, 78);
+    assert!(lock.release());
+    assert_eq!(lock.try_acquire(me), Some(Acquired::Refused(78)));
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+    for is_last in [false, true] {
+        let taken = lock.acquire_to_repair(me, &mut patience, |_| ());
+        assert_eq!(taken, Ok(Acquired::HolderDied(78)));
+        lock.leave_unrepaired();
+        if is_last {
+            lock.repaired();
+        }
+        assert!(lock.release());
+    }
+    assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+}
+
+#[test]
+fn anyone_may_release_and_twice_is_noticed() {
+    let (lock, me) = (lock(), ME);
+    assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
+    assert_eq!(lock.try_acquire(OTHER), None);
+    assert!(lock.release());
+    assert!(!lock.release());
+}
+
+#[test]
+fn a_killed_holders_lock_is_handed_over_with_its_pid_once() {
+    let (lock, me, other) = (lock(), ME, OTHER);
+    assert_eq!(lock.try_acquire(other), Some(Acquired::Clean));
+    let mut tick = || true;
+    let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+    let acquired = lock.acquire(me, &mut patience, |holder| {
+        assert_eq!(holder, UserLock::name_of(other));
+        lock.hand_over(other, 77);
+        lock.hand_over(other, 77);
+    });
+    assert_eq!(acquired, Ok(Acquired::HolderDied(77)));
+    lock.release();
+    assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
+}
+
+#[test]
+fn a_recursive_lock_belongs_to_one_thread() {
+    let (lock, me) = (lock(), ME);
+    assert!(lock.try_acquire(me).is_some());
+    lock.enter(1);
+    assert!(lock.reenter(me, 1));
+    assert!(!lock.reenter(me, 2));
+    assert_eq!(lock.leave(me, 2), None);
+    assert_eq!(lock.leave(me, 1), Some(false));
+    assert_eq!(lock.leave(me, 1), Some(true));
+    assert_eq!(lock.leave(me, 1), None);
+}
+
+#[test]
+fn a_recursive_lock_can_be_left_for_a_while() {
+    let (lock, me) = (lock(), ME);
+    assert!(lock.try_acquire(me).is_some());
+    lock.enter(1);
+    assert!(lock.reenter(me, 1) && lock.reenter(me, 1));
+    assert_eq!(lock.leave_all(me, 2), None);
+    assert_eq!(lock.leave_all(me, 1), Some(3));
+    assert_eq!(lock.try_acquire(me), Some(Acquired::Clean));
+    lock.enter_times(1, 3);
+    for is_last in [false, false, true] {
+        assert_eq!(lock.leave(me, 1), Some(is_last));
+    }
 }

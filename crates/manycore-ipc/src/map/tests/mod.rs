@@ -10,13 +10,18 @@ mod model;
 mod scans;
 mod scribbles;
 
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
 use manycore_os::Deadline;
 
 use super::*;
 use crate::block::BlockRef;
+use crate::crash::{Corpse, interrupted};
 use crate::error::Corrupted;
 use crate::family::{Family, Hold};
 use crate::heap::layout::LEAST;
+use crate::lock::Locked;
 use crate::object::Kind;
 use crate::ring::{Message, Outgoing};
 use crate::wait::Patience;
@@ -87,11 +92,11 @@ impl World {
     }
 
     fn remove(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let (map, mut message) = (self.map(), Message::default());
+        let (map, found) = (self.map(), self.get(key));
         let key = map.key(key).expect("short");
-        patiently(|patience| map.remove(&key, When::Always, Some(&mut message), patience))
-            .expect("sound")
-            .then(|| self.payload(message))
+        let removed = patiently(|patience| map.remove(&key, When::Always, patience));
+        assert_eq!(removed, Ok(found.is_some()));
+        found.map(|it| it.1)
     }
 
     /// The payload of a message, behind the bytes of its blocks.
@@ -150,7 +155,7 @@ fn a_value_is_set_only_in_the_case_that_was_asked_for() {
     );
     let map = world.map();
     let key = map.key(b"a").expect("short");
-    let removed = patiently(|it| map.remove(&key, When::Unchanged(serial), None, it));
+    let removed = patiently(|it| map.remove(&key, When::Unchanged(serial), it));
     assert_eq!(removed, Ok(false));
     assert_eq!(world.get(b"a").expect("set").1, b"1");
 }
@@ -181,7 +186,7 @@ fn keys_with_the_same_hash_are_different_keys() {
     (0..40).for_each(|n| set(n, &[n as u8]));
     for n in (0..40).step_by(2) {
         assert_eq!(
-            patiently(|it| map.remove(&key(n), When::Always, None, it)),
+            patiently(|it| map.remove(&key(n), When::Always, it)),
             Ok(true)
         );
     }
@@ -318,6 +323,99 @@ fn a_map_takes_no_more_memory_for_values_that_come_and_go() {
         used.used_pages < 200,
         "an empty map gives its memory back: {used:?}"
     );
+}
+
+#[test]
+fn an_empty_map_has_given_its_memory_back_to_the_system() {
+    let world = World::of(1 << 30);
+    let idle = || {
+        let blocks = world.family.blocks().expect("registered");
+        blocks.usage().expect("sound").free_pages >> 8 // in MiB
+    };
+    let value = vec![0; 30_000];
+    (0..5_000_u32).for_each(|n| assert!(world.set(&n.to_le_bytes(), &value, When::Always)));
+    patiently(|it| world.map().clear(it)).expect("sound");
+    assert!(idle() <= 128, "{} MiB are kept", idle());
+    let value = vec![0; 32 << 10];
+    let mut key = 0_u32;
+    for _ in 0..5_000 {
+        key += 1;
+        assert!(world.set(&key.to_le_bytes(), &value, When::Always));
+    }
+    (1..=key).for_each(|n| assert!(world.remove(&n.to_le_bytes()).is_some()));
+    assert!(idle() <= 128, "{} MiB are kept", idle());
+}
+
+#[test]
+fn who_cleans_up_behind_the_dead_does_not_wait_for_who_repairs_already() {
+    let world = World::new();
+    world.set(b"a", b"value", When::Always);
+    let map = world.map();
+    let lock = &map.body.stripes[map.stripe_of(b"a")].lock;
+    for steps in 0.. {
+        lock.die_as_owner();
+        let ((has_tried, tried), (over, is_over)) = (mpsc::channel(), mpsc::channel::<()>());
+        let other = move || {
+            let held = lock.try_lock();
+            has_tried.send(()).expect("waited for");
+            let outcome = is_over.recv_timeout(Duration::from_secs(5));
+            if let Some(Locked::OwnerDied(guard)) = held {
+                guard.repaired();
+            }
+            outcome
+        };
+        let (start, started) = mpsc::channel();
+        let others = move || {
+            start.send(std::thread::spawn(other)).expect("received");
+            tried.recv().expect("it has tried");
+        };
+        let ((), was_stopped) = interrupted(steps, others, || map.settle());
+        drop(over);
+        if let Ok(it) = started.try_recv() {
+            let outcome = it.join().expect("it does not panic");
+            assert_eq!(
+                outcome,
+                Err(RecvTimeoutError::Disconnected),
+                "after {steps}"
+            );
+        }
+        if !was_stopped {
+            break;
+        }
+    }
+    assert_eq!(world.get(b"a").expect("there").1, b"value");
+}
+
+#[test]
+fn what_the_dead_had_makes_room_where_the_heap_is_full() {
+    let world = World::of(LEAST);
+    let map = world.map();
+    let corpse = Corpse::new();
+    let theirs = corpse.play(|| {
+        let other = Family::on(world.family.heap());
+        let blocks = other.blocks().expect("room");
+        let mut taken = 0;
+        while blocks.take(1 << 20).is_ok() {
+            taken += 1;
+        }
+        taken
+    });
+    assert!(theirs > 0);
+    let value = Outgoing {
+        payload: &[1; 30_000],
+        ..Outgoing::default()
+    };
+    let set = |n: u32| {
+        let bytes = n.to_le_bytes();
+        let key = map.key(&bytes).expect("short");
+        patiently(|it| map.set(&key, &value, When::Always, it))
+    };
+    let (n, error) = (0..)
+        .find_map(|n| set(n).err().map(|error| (n, error)))
+        .expect("all but a little is taken");
+    assert!(error.is_full(), "{error}");
+    let again = world.family.with_room(MapError::is_full, || set(n));
+    assert_eq!(again, Ok(true));
 }
 
 #[test]

@@ -28,6 +28,13 @@ fn every_entry_is_visited_once() {
     }
 }
 
+/// Bytes of all tables.
+fn bytes_of_tables(world: &World) -> u64 {
+    let map = world.map();
+    let stripes = map.body.stripes.iter();
+    stripes.map(|stripe| stripe.bytes_of_table()).sum()
+}
+
 #[test]
 fn what_is_there_all_the_time_is_visited_once_while_tables_grow_and_shrink() {
     let world = World::new();
@@ -35,18 +42,34 @@ fn what_is_there_all_the_time_is_visited_once_while_tables_grow_and_shrink() {
     staying
         .iter()
         .for_each(|key| assert!(world.set(key, b"", When::Always)));
-    let mut n = 1_000_u32;
+    let mut coming = 1_000_u32..;
+    let (mut more, mut before) = (Vec::<[u8; 4]>::new(), bytes_of_tables(&world));
+    let (mut step, mut grown, mut shrunk) = (0, 0, 0);
     let seen = walk(&world, || {
-        for _ in 0..200 {
-            n += 1;
-            // First more and more, then none again; those that stay are replaced, too.
-            world.set(&n.to_le_bytes(), &[0; 50], When::Always);
-            world.set(&staying[n as usize % 500], &[1; 20], When::Always);
-            if n > 6_000 {
-                world.remove(&(n - 5_000).to_le_bytes());
+        step += 1;
+        if step % 6 == 0 {
+            // None but those that stay, and each of them set anew until there is no room for so much that is gone.
+            for key in more.drain(..) {
+                world.remove(&key);
+            }
+            for n in 0..40 {
+                let fill = [n; 200];
+                staying
+                    .iter()
+                    .for_each(|key| assert!(world.set(key, &fill, When::Always)));
+            }
+        } else {
+            for key in coming.by_ref().take(400).map(u32::to_le_bytes) {
+                world.set(&key, &[0; 500], When::Always);
+                more.push(key);
             }
         }
+        let now = bytes_of_tables(&world);
+        grown += u32::from(now > before);
+        shrunk += u32::from(now < before);
+        before = now;
     });
+    assert!(grown > 2 && shrunk > 2, "{grown} and {shrunk} times");
     for key in staying {
         assert_eq!(seen.get(&key[..]), Some(&1), "{key:?}");
     }

@@ -115,7 +115,8 @@ fn some_that_died(world: &World, me: &Actor) {
             &mut Patience::new(Deadline::PASSED, &mut tick),
         );
         assert!(matches!(entered, Ok(Ok(_))));
-        assert_eq!(semaphore.as_ref().expect("held").try_hold_token(), Ok(true));
+        let shares = semaphore.as_ref().expect("held").semaphore_shares();
+        assert_eq!(shares.expect("one").hold_at_once(), Ok(Some(true)));
         let held = (held, semaphore, rw_lock);
         let taken = family.take_block(1).expect("room");
         drop(family.prepare_fork());
@@ -595,16 +596,16 @@ pub(super) fn go_on_beside(actor: &Actor) {
     }
     drop(lock);
     let semaphore = actor.hold(actor.names.semaphore, Kind::Semaphore);
-    if semaphore.try_hold_token().expect("room") {
-        let shares = semaphore.semaphore_shares().expect("a semaphore");
-        assert_eq!(shares.give_back(), Ok(true));
+    let shares = semaphore.semaphore_shares().expect("a semaphore");
+    if shares.hold_at_once() == Ok(Some(true)) {
+        assert_eq!(shares.give_back_at_once(), Ok(Some(true)));
     }
     let rw_lock = actor.hold(actor.names.rw_lock, Kind::RwLock);
     let mut tick = || true;
     let mut patience = Patience::new(Deadline::PASSED, &mut tick);
     if let Ok(Ok(_)) = rw_lock.enter(Access::Read, &mut patience) {
         let shares = rw_lock.rw_lock().expect("a reader-writer lock");
-        assert_eq!(shares.leave(Access::Read), Ok(true));
+        assert_eq!(shares.leave_at_once(Access::Read), Ok(Some(true)));
     }
     drop((semaphore, rw_lock));
     actor.change_the_map();

@@ -562,10 +562,10 @@ impl Actor {
             let held = hold.hold_token(&mut patience).expect("room");
             assert_eq!(held, Ok(()), "{:?} finds {n} tokens", self.who);
         }
-        assert!(!hold.try_hold_token().expect("room"), "one too many");
         let shares = hold.semaphore_shares().expect("a semaphore");
+        assert_eq!(shares.hold_at_once(), Ok(Some(false)), "one too many");
         for _ in 0..TOKENS {
-            assert_eq!(shares.give_back(), Ok(true));
+            assert_eq!(shares.give_back_at_once(), Ok(Some(true)));
         }
     }
 
@@ -581,10 +581,10 @@ impl Actor {
         };
         enter(Access::Read);
         enter(Access::Read);
-        assert_eq!(shares.leave(Access::Read), Ok(true));
-        assert_eq!(shares.leave(Access::Read), Ok(true));
+        assert_eq!(shares.leave_at_once(Access::Read), Ok(Some(true)));
+        assert_eq!(shares.leave_at_once(Access::Read), Ok(Some(true)));
         enter(Access::Write);
-        assert_eq!(shares.leave(Access::Write), Ok(true));
+        assert_eq!(shares.leave_at_once(Access::Write), Ok(Some(true)));
     }
 
     fn change_the_value(&self) {
@@ -685,14 +685,14 @@ impl Actor {
         assert!(met.is_ok(), "nobody has interrupted it");
     }
 
-    /// Replaces a value of the map that has a block and a handle, and takes it out again if it is there.
+    /// Replaces a value of the map that has a block and a handle, and removes it again if it is there.
     pub(super) fn change_the_map(&self) {
         let (family, map) = (self.family, self.hold(self.names.map, Kind::Map));
         let fill = 1 + self.who as u8;
         maps::set(family, &map, b"a", fill, 1, &[self.names.inner]);
         maps::set(family, &map, b"b", fill, 0, &[]);
         maps::get(family, &map, b"a");
-        maps::take(family, &map, b"a");
+        maps::remove(&map, b"a");
     }
 
     /// Keeps bytes with the group, as a pool does with its functions, and drops some of them.

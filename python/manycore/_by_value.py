@@ -1,0 +1,146 @@
+"""Functions and classes that a child cannot look up by name travel as what they are made of.
+
+Those are lambdas, closures, and all that is defined in a main module which children do not import.
+The child puts what the main module defined into its own main module: so functions there share
+their globals, and what a child sends back is found by name.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections import ChainMap
+from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+from manycore._main_module import MAIN_NAMES, is_importable
+
+_LARGEST_OFFER = 1 << 20
+"""Bytes of a function or class that a child gets in case it will be needed."""
+
+
+class ByValue:
+    """An object that is pickled together with the functions and classes that it refers to."""
+
+    def __init__(self, obj: object) -> None:
+        self._pickled = _dumps(obj)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], object], tuple[bytes]]:
+        return _loads, (self._pickled,)
+
+
+def what_children_know(method: str) -> Callable[[object], bool]:
+    """Says of a function whether children that are started from now on find it by its name.
+
+    Those that are forked find what there is by now, and as it is now; others what they import.
+    """
+    if method != "fork":
+        return lambda function: is_importable() or not _may_be_of_main(function)
+    main = sys.modules["__main__"]
+    there = {name: it for name, it in vars(main).items() if isinstance(it, FunctionType | type)}
+
+    def is_known(function: object) -> bool:
+        if not _is_of_main(function):
+            return True
+        name = getattr(function, "__qualname__", "").partition(".")[0]
+        return there.get(name) is vars(main).get(name)
+
+    return is_known
+
+
+def _is_of_main(function: object) -> bool:
+    return getattr(function, "__module__", None) in MAIN_NAMES
+
+
+def _may_be_of_main(function: object) -> bool:
+    """Whether it is, or is anything but a function, which may refer to one that is."""
+    return not isinstance(function, FunctionType | BuiltinFunctionType) or _is_of_main(function)
+
+
+def definitions() -> dict[str, bytes]:
+    """What a main module defines that children do not import: they may get instances, say."""
+    if is_importable():
+        return {}
+    found = {}
+    for name, value in list(vars(sys.modules["__main__"]).items()):
+        if isinstance(value, FunctionType | type) and _is_of_main(value):
+            try:
+                pickled = _dumps(value)
+            except Exception:  # it refers to what cannot be pickled
+                continue
+            if len(pickled) <= _LARGEST_OFFER:
+                found[name] = pickled
+    return found
+
+
+def offer(definitions: dict[str, bytes]) -> None:
+    """Has the main module of this process find these when they are looked for."""
+    if not definitions:
+        return
+
+    def find(name: str) -> Any:
+        try:
+            pickled = definitions.pop(name)
+        except KeyError:
+            raise AttributeError(f"module '__main__' has no attribute {name!r}") from None
+        return main.__dict__.setdefault(name, _loads(pickled))
+
+    main: Any = sys.modules["__main__"]
+    main.__getattr__ = find
+
+
+def _dumps(obj: object) -> bytes:
+    file = io.BytesIO()
+    pickler = _pickler(file)
+    pickler.dump(obj)
+    pickler.dump(pickler.of_main)
+    return file.getvalue()
+
+
+def _loads(pickled: bytes) -> object:
+    unpickler = pickle.Unpickler(io.BytesIO(pickled))
+    obj: object = unpickler.load()
+    vars(sys.modules["__main__"]).update(unpickler.load())  # the second refers to the first
+    return obj
+
+
+def _main_globals() -> dict[str, Any]:
+    return vars(sys.modules["__main__"])
+
+
+class _MainGlobals(dict[str, Any]):
+    """Stands for the globals of the main module of whoever unpickles it."""
+
+    def __reduce__(self) -> tuple[Callable[[], dict[str, Any]], tuple[()]]:
+        return _main_globals, ()
+
+
+def _pickler(file: io.BytesIO) -> Any:
+    import cloudpickle  # takes longer to import than all of this package
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        """Also notes what it has met of the main module's functions and classes."""
+
+        def __init__(self) -> None:
+            super().__init__(file, pickle.HIGHEST_PROTOCOL)
+            extra = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+            self.dispatch_table = ChainMap(extra, cloudpickle.Pickler.dispatch_table)
+            self.of_main: dict[str, object] = {}
+            main: ModuleType = sys.modules["__main__"]
+            self.globals_ref[id(vars(main))] = _MainGlobals(__name__="__main__")
+
+        def reducer_override(self, obj: Any) -> Any:
+            if not isinstance(obj, FunctionType | type) or obj.__module__ not in MAIN_NAMES:
+                return super().reducer_override(obj)
+            name = obj.__qualname__
+            is_there = vars(sys.modules["__main__"]).get(name) is obj
+            if is_there and is_importable():
+                return NotImplemented  # found by its name
+            if is_there:
+                self.of_main[name] = obj
+            return super().reducer_override(obj)
+
+    return Pickler()

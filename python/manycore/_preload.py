@@ -1,0 +1,188 @@
+"""What a zygote imports before it forks, so that its children need not."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import site
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from multiprocessing import process as _process
+from multiprocessing import spawn as _spawn
+from types import ModuleType
+from typing import Any
+
+from manycore import _install, spawn
+
+_ABOUT_ALL = ("sys_path", "sys_argv", "dir", "orig_dir")
+"""What of a child's preparation is the same for all children, beside their main module."""
+
+_INSTALLED = "manycore_installed"
+
+_LONGEST_REPORT = 30_000
+"""Bytes that a pipe takes without anybody's reading them."""
+
+_BELONGS_TO_A_SESSION = frozenset(
+    (
+        "IPython",
+        "_pytest",
+        "antigravity",
+        "debugpy",
+        "idlelib",
+        "ipykernel",
+        "jupyter_client",
+        "jupyter_core",
+        "pydev_ipython",
+        "pydevd",
+        "pytest",
+        "rlcompleter",
+        "this",
+        "tkinter",
+        "turtle",
+        "xdist",
+    )
+)
+"""Packages for a terminal, a debugger or a test run, and those that do something when imported."""
+
+
+def settings(names: list[str] | None, is_bare: bool) -> dict[str, Any]:
+    """What a new zygote is told: the state of this process, and the modules to import.
+
+    Args:
+        names: Those that the user has chosen, if any.
+        is_bare: Whether a zygote that imported what seemed good ended by it: choose nothing then.
+    """
+    prepared = spawn.get_preparation_data("ignore")
+    told = {
+        key: value
+        for key, value in prepared.items()
+        if key in (*_ABOUT_ALL, *spawn.MAIN_MODULE, _INSTALLED)
+    }
+    if names is not None:
+        return told | {"chosen": names, "guessed": []}
+    if is_bare:
+        return told | {"chosen": [], "guessed": []}
+    return told | {"chosen": ["__main__"], "guessed": list(_safe_modules())}
+
+
+def pack(told: dict[str, Any]) -> int:
+    """A descriptor of a file with the settings."""
+    fd = os.memfd_create("manycore-zygote")
+    with os.fdopen(os.dup(fd), "wb") as file:
+        pickle.dump(told, file)
+    return fd
+
+
+def unpack(fd: int) -> dict[str, Any]:
+    """The settings in a file."""
+    with os.fdopen(fd, "rb") as file:
+        file.seek(0)
+        told: dict[str, Any] = pickle.load(file)
+    return told
+
+
+def _safe_modules() -> Iterator[str]:
+    """The installed modules that this process has imported, in the order in which it did.
+
+    A user's own modules come with the main module, or when a child needs them: importing them is
+    for the user's program to decide.
+    """
+    folders = _installed_in()
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in _BELONGS_TO_A_SESSION and _is_in(folders, name, module):
+            yield name
+
+
+def _installed_in() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [*site.getsitepackages(), site.getusersitepackages()]
+    return tuple(os.path.join(folder, "") for folder in folders)
+
+
+def _is_in(folders: tuple[str, ...], name: str, module: ModuleType) -> bool:
+    spec = getattr(module, "__spec__", None)
+    if spec is None or spec.name != name:
+        return False  # an alias, or made by hand
+    return spec.origin == "built-in" or str(spec.origin).startswith(folders)
+
+
+class ThreadStarted(Exception):
+    """A module that the user has not chosen has started a thread: a fork wants none."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def import_all(told: dict[str, Any]) -> list[str]:
+    """Imports what the settings say; a line for each chosen module that cannot be imported.
+
+    The settings are told whether children need a `"new_seed"` for NumPy's random numbers: unless
+    the main module has set one.
+
+    Raises:
+        ThreadStarted: When a module that was not chosen has started a thread.
+    """
+    if told[_INSTALLED]:
+        _install.install()
+    _spawn.prepare({key: told[key] for key in _ABOUT_ALL if key in told})
+    for name in told["guessed"]:
+        _try_to_import(name)
+        if threading.active_count() > 1:
+            raise ThreadStarted(name)
+    before = _numpy_seed()
+    failed = [line for name in told["chosen"] if (line := _import_chosen(name, told))]
+    after = _numpy_seed()
+    told["new_seed"] = after is not None and (after == before or "__main__" not in told["chosen"])
+    return failed
+
+
+def _numpy_seed() -> tuple[bytes, int] | None:
+    numpy_random: Any = sys.modules.get("numpy.random")
+    if numpy_random is None:
+        return None
+    _, key, position, *_ = numpy_random.get_state()
+    return key.tobytes(), position
+
+
+def seed_numpy() -> None:
+    """Has NumPy draw other random numbers here than in every other child."""
+    sys.modules["numpy.random"].seed()
+
+
+def _try_to_import(name: str) -> None:
+    try:
+        __import__(name)
+    except Exception:  # it will be imported by the child that needs it, or not at all
+        sys.modules.pop(name, None)
+
+
+def _import_chosen(name: str, told: dict[str, Any]) -> str | None:
+    try:
+        if name == "__main__":
+            _import_main(told)
+        else:
+            __import__(name)
+    except BaseException as error:
+        what = "the main module" if name == "__main__" else f"module {name!r}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"the fork server cannot import {what}: {reason}"[:1000]
+    return None
+
+
+def _import_main(told: dict[str, Any]) -> None:
+    current = _process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]  # it may start no process
+    try:
+        _spawn.prepare({key: told[key] for key in spawn.MAIN_MODULE if key in told})
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+
+
+def report(lines: list[str], fd: int) -> None:
+    """Leaves lines for the process that has started this one, which reads them later."""
+    with os.fdopen(fd, "wb") as pipe:
+        pipe.write("\n".join(lines).encode(errors="replace")[:_LONGEST_REPORT])

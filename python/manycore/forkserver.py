@@ -1,0 +1,263 @@
+"""The clients' side of `forkserver`: one process, the zygote, forks the others on request.
+
+The zygote is a fresh interpreter without threads that has imported what its children will need
+(`_zygote.py`). It is started at the first request and ends with the process that started it. Its
+children ask it, too, for children of their own: a request is one datagram, so that nobody has to
+take turns, and the answers to it come over a socket that travels with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import threading
+import warnings
+from collections.abc import Sequence
+from multiprocessing import resource_tracker, util
+from typing import Any, NamedTuple
+
+from manycore import _engine, _preload, spawn
+from manycore._zygote import FAILED, MOST_DESCRIPTORS, RECORD, STARTED, main
+from manycore.errors import ProcessError
+
+__all__ = [
+    "connect_to_new_process",
+    "ensure_running",
+    "get_inherited_fds",
+    "main",
+    "set_forkserver_preload",
+]
+
+_ATTEMPTS = 4
+"""How many zygotes may end under one request before that is an error."""
+
+
+class Started(NamedTuple):
+    """A child, as the process that asked for it has it."""
+
+    pid: int
+    status: socket.socket
+    """Readable when the child has ended: the zygote's record of it, or the end of the stream."""
+    work: int
+    """Where to write what the child is to run."""
+    lifeline: int
+
+
+class Zygote:
+    """A zygote that somebody can send requests to."""
+
+    def __init__(self, pid: int, requests: socket.socket) -> None:
+        self.pid = pid
+        self._requests = requests
+        self._lifeline: int | None = None
+        self._report: int | None = None
+
+    @classmethod
+    def start(cls, settings: dict[str, Any]) -> Zygote:
+        """Starts one. It serves once it has imported everything; requests wait for that."""
+        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        report, report_w = os.pipe()
+        settings_fd = _preload.pack(settings)
+        lifeline_r, lifeline = _engine.make_lifeline()
+        inherited = [theirs.fileno(), ours.fileno(), settings_fd, report_w, lifeline_r]
+        arguments = ("requests_fd", "clients_fd", "settings_fd", "report_fd", "lifeline_fd")
+        command = spawn.command_line(
+            "forkserver", "main", dict(zip(arguments, inherited, strict=True))
+        )
+        executable: Any = spawn.get_executable()
+        # Until it ignores Ctrl-C, which it is to do for all of its life.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            pid = util.spawnv_passfds(executable, command, sorted(inherited))
+            _engine.arm_lifeline_of(pid, lifeline_r)  # not only once it can do that itself
+        except BaseException:
+            _engine.cut_lifeline(lifeline)
+            os.close(report)
+            ours.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            theirs.close()
+            for fd in (settings_fd, report_w, lifeline_r):
+                os.close(fd)
+        zygote = cls(pid, ours)
+        zygote._lifeline, zygote._report = lifeline, report
+        return zygote
+
+    @property
+    def has_served(self) -> bool:
+        """Whether it has started a child."""
+        return self._report is None
+
+    def request(self, fds: Sequence[int], keep: bool) -> Started:
+        """Has a child forked, which inherits these descriptors.
+
+        Raises:
+            BrokenPipeError: When the zygote has ended.
+            EOFError: When it ends before there is a child; should there be one, it is killed.
+            OSError: When it cannot fork, or there are no descriptors left here.
+        """
+        status, status_w = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        work_r, work = os.pipe()
+        heap = _engine.heap_fd()
+        lifeline_r, lifeline = _engine.make_lifeline()
+        tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+        try:
+            streams = [fd for fd in (1, 2) if _is_open(fd)]
+            sent = [status_w.fileno(), work_r, lifeline_r, heap, *streams]
+            sent += [] if tracker is None else [tracker]
+            order = pickle.dumps((keep, streams, tracker is not None))
+            try:
+                socket.send_fds(self._requests, [order], [*sent, *fds])
+            finally:
+                status_w.close()
+                for fd in (work_r, lifeline_r, heap):
+                    os.close(fd)
+            pid = _read_start(status)
+        except BaseException:
+            _engine.cut_lifeline(lifeline)
+            status.close()
+            os.close(work)
+            raise
+        self._tell_report()
+        return Started(pid, status, work, lifeline)
+
+    def _tell_report(self) -> None:
+        """Warns of what could not be imported: the zygote has said it before its first child."""
+        if self._report is None:
+            return
+        report, self._report = self._report, None
+        with os.fdopen(report, "rb") as pipe:
+            for line in pipe.read().decode(errors="replace").splitlines():
+                warnings.warn(line, RuntimeWarning, stacklevel=8)
+
+    def belongs_to_parent(self) -> None:
+        """In a fork of the process that started it: neither its end nor its report is for us."""
+        self._lifeline = None  # closed by the engine
+        self._drop_report()
+
+    def _drop_report(self) -> None:
+        report, self._report = self._report, None
+        if report is not None:
+            os.close(report)
+
+    def bury(self) -> None:
+        """Lets go of one that has ended."""
+        self._requests.close()
+        self._drop_report()
+        if self._lifeline is not None:
+            _engine.cut_lifeline(self._lifeline)
+            with contextlib.suppress(ChildProcessError):  # somebody else has waited for it
+                os.waitpid(self.pid, 0)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _read_start(status: socket.socket) -> int:
+    """The pid of the child that a zygote was asked for; what says how it ended is left unread."""
+    record = status.recv(RECORD.size, socket.MSG_PEEK)
+    if not record:
+        raise EOFError("the fork server ended")
+    kind, pid, value = RECORD.unpack(record)
+    if kind == FAILED:
+        raise OSError(value, f"the fork server cannot fork: {os.strerror(value)}")
+    if kind == STARTED:
+        status.recv(RECORD.size)
+    return int(pid)
+
+
+class ForkServer:
+    """The zygote of this process and its settings."""
+
+    def __init__(self) -> None:
+        self._zygote: Zygote | None = None
+        self._preload: list[str] | None = None
+        self._inherited_fds: list[int] | None = None
+        self._turn = threading.Lock()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def set_forkserver_preload(self, modules_names: list[str]) -> None:
+        """Sets the modules that the zygote imports; `"__main__"` stands for the main module.
+
+        By default these are the main module and the installed modules that have been imported when
+        the zygote starts. It is too late once a process has been started by `forkserver`.
+        """
+        if not all(type(name) is str for name in modules_names):
+            raise TypeError("module_names must be a list of strings")
+        self._preload = modules_names
+
+    def get_inherited_fds(self) -> list[int] | None:
+        """The descriptors handed down to this process; None if no zygote forked it."""
+        return self._inherited_fds
+
+    def ensure_running(self) -> None:
+        """Starts the zygote unless there is one, so that the first process need not wait for it."""
+        self._running(is_bare=False)
+
+    def connect_to_new_process(self, fds: Sequence[int], keep: bool = False) -> Started:
+        """Has a child forked.
+
+        Args:
+            fds: Descriptors for it to inherit.
+            keep: Whether it outlives this process.
+
+        Raises:
+            ProcessError: When one zygote after the other ends before it has a child.
+            ValueError: When there are more descriptors than one message can take.
+        """
+        if len(fds) + 7 > MOST_DESCRIPTORS:
+            raise ValueError("too many fds")
+        is_bare = False
+        for _ in range(_ATTEMPTS):
+            zygote = self._running(is_bare)
+            try:
+                return zygote.request(fds, keep)
+            except (BrokenPipeError, ConnectionResetError, EOFError):
+                # Importing what the parent has imported may be what ended it.
+                is_bare = not zygote.has_served
+                self._bury(zygote)
+        raise ProcessError(f"the fork server has ended {_ATTEMPTS} times instead of forking")
+
+    def _stop(self) -> None:
+        """Ends the zygote, for tests; the next request starts another."""
+        if self._zygote is not None:
+            os.kill(self._zygote.pid, signal.SIGKILL)
+            self._bury(self._zygote)
+
+    def adopt(self, zygote: Zygote) -> None:
+        """Notes a zygote that somebody else has started."""
+        self._zygote = zygote
+
+    def _running(self, is_bare: bool) -> Zygote:
+        with self._turn:
+            if self._zygote is None:
+                self._zygote = Zygote.start(_preload.settings(self._preload, is_bare))
+            return self._zygote
+
+    def _bury(self, zygote: Zygote) -> None:
+        with self._turn:
+            if self._zygote is zygote:
+                self._zygote = None
+                zygote.bury()
+
+    def _after_fork(self) -> None:
+        """In a forked child: the zygote is still there to be asked, but another process's."""
+        self._turn = threading.Lock()
+        if self._zygote is not None:
+            self._zygote.belongs_to_parent()
+
+
+_forkserver = ForkServer()
+connect_to_new_process = _forkserver.connect_to_new_process
+ensure_running = _forkserver.ensure_running
+get_inherited_fds = _forkserver.get_inherited_fds
+set_forkserver_preload = _forkserver.set_forkserver_preload

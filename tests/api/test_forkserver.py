@@ -1,0 +1,243 @@
+"""The start method `forkserver`: what its children find, and what they do not."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+import manycore
+import targets
+from manycore import forkserver
+from processes import running
+
+pytestmark = pytest.mark.beyond_stdlib
+
+
+@pytest.fixture
+def server():
+    return manycore.get_context("forkserver")
+
+
+def test_the_main_module_is_imported_once_for_all_children(run_script):
+    done = run_script("""
+        import os
+        from manycore import get_context
+
+        os.write(1, f"{__name__}\\n".encode())
+
+        def child():
+            os.write(1, b"child\\n")
+
+        if __name__ == "__main__":
+            for _ in range(3):
+                process = get_context("forkserver").Process(target=child)
+                process.start()
+                process.join()
+    """)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["__main__", "__mp_main__", *3 * ["child"]]
+
+
+def test_what_an_import_printed_is_not_printed_again_by_children(run_script):
+    done = run_script("""
+        import sys
+        from manycore import get_context
+
+        if __name__ == "__mp_main__":
+            print("imported", end=" ")  # stays in the buffer
+
+        if __name__ == "__main__":
+            for _ in range(2):
+                process = get_context("forkserver").Process(target=print, args=("child",))
+                process.start()
+                process.join()
+    """)
+    assert (done.stdout, done.stderr) == ("imported child\nchild\n", "")
+
+
+# `installed` is a folder as good as site-packages.
+MODULES = """
+    import os, site, sys
+    from manycore import get_context, set_forkserver_preload
+
+    def install(name, source):
+        with open(f"{site.USER_SITE}/{name}.py", "w") as file:
+            file.write(source)
+
+    def tell(*names):
+        print(*(name in sys.modules for name in names), len(os.listdir("/proc/self/task")))
+
+    def start(*names):
+        process = get_context("forkserver").Process(target=tell, args=names)
+        process.start()
+        process.join()
+
+    if __name__ == "__main__":
+        site.USER_SITE = sys.argv[1]
+        sys.path.append(site.USER_SITE)
+"""
+
+
+@pytest.fixture
+def run_with_modules(run_script, tmp_path):
+    """Runs a program that may install modules, with more to do behind the lines above."""
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    return lambda more: run_script(MODULES + more, str(folder))
+
+
+def test_children_find_the_installed_modules_that_the_parent_had_imported(run_with_modules):
+    done = run_with_modules("""
+        install("helpful", "")
+        import colorsys, helpful
+        start("colorsys", "helpful", "chunk")
+    """)
+    assert (done.stdout, done.stderr) == ("True True False 1\n", "")
+
+
+def test_a_module_that_starts_a_thread_is_left_out(run_with_modules):
+    done = run_with_modules("""
+        thread = "threading.Thread(target=threading.Event().wait, daemon=True)"
+        install("busy", f"import threading; {thread}.start()")
+        import colorsys, busy
+        start("colorsys", "busy")
+    """)
+    assert (done.stdout, done.stderr) == ("True False 1\n", "")
+
+
+def test_a_module_that_cannot_be_imported_again_is_left_out(run_with_modules):
+    done = run_with_modules("""
+        install("once", "import os; assert os.environ.setdefault('ONCE', '1') != '2'")
+        import colorsys, once
+        os.environ["ONCE"] = "2"
+        start("colorsys", "once")
+    """)
+    assert (done.stdout, done.stderr) == ("True False 1\n", "")
+
+
+def test_a_module_that_ends_the_zygote_is_left_out(run_with_modules):
+    done = run_with_modules("""
+        install("deadly", "import os; 'ONCE' in os.environ and os._exit(1)")
+        import deadly
+        os.environ["ONCE"] = "1"
+        start("deadly")
+    """)
+    assert (done.stdout, done.stderr) == ("False 1\n", "")
+
+
+def test_only_chosen_modules_are_imported_and_what_cannot_be_is_told_once(run_with_modules):
+    done = run_with_modules("""
+        import colorsys
+        set_forkserver_preload(["chunk", "no_such_module"])
+        start("chunk", "colorsys")
+        start("chunk", "colorsys")
+    """)
+    assert done.stdout == "True False 1\nTrue False 1\n"
+    (warning,) = [line for line in done.stderr.splitlines() if "RuntimeWarning" in line]
+    assert "the fork server cannot import module 'no_such_module': ModuleNotFoundError" in warning
+
+
+def test_a_main_module_that_cannot_be_imported_is_told(run_script):
+    done = run_script("""
+        from manycore import get_context
+
+        if __name__ == "__mp_main__":
+            raise ZeroDivisionError("a reason")
+
+        if __name__ == "__main__":
+            process = get_context("forkserver").Process(target=print)
+            process.start()
+            process.join()
+            print(process.exitcode)
+    """)
+    assert done.stdout == "1\n"
+    assert "cannot import the main module: ZeroDivisionError: a reason" in done.stderr
+    assert "RuntimeWarning" in done.stderr
+
+
+def test_names_to_import_have_to_be_strings(server):
+    with pytest.raises(TypeError, match="strings"):
+        server.set_forkserver_preload([1])
+
+
+def test_children_are_children_of_one_process(server):
+    ours, theirs = server.Pipe()
+    parents = []
+    for target in (targets.send_parent, targets.send_parent_of_a_child):
+        with running(server, target, server, theirs):
+            parents.append(ours.recv())
+    assert parents[0] == parents[1] != os.getpid()
+
+
+def test_children_have_the_environment_of_the_moment(server, monkeypatch):
+    ours, theirs = server.Pipe()
+    forkserver._forkserver._stop()
+    monkeypatch.setenv("MANYCORE_TEST", "of the zygote")
+    for value in ("of the zygote", "another", None):
+        if value is None:
+            monkeypatch.delenv("MANYCORE_TEST")
+        else:
+            monkeypatch.setenv("MANYCORE_TEST", value)
+        with running(server, targets.send_variable, theirs, "MANYCORE_TEST"):
+            assert ours.recv() == value
+    forkserver._forkserver._stop()
+
+
+def test_children_have_no_descriptors_but_their_own(server, tmp_path, gate):
+    ours, theirs = server.Pipe()
+    with open(tmp_path / "file", "w"), running(server, targets.stop_at, gate):
+        gate.arrived()
+        with running(server, targets.send_descriptors, theirs):
+            first = ours.recv()
+        gate.let_go()
+    assert not [target for target in first if str(tmp_path) in target]
+    with running(server, targets.send_descriptors, theirs):
+        assert len(ours.recv()) == len(first)
+
+
+def test_signals_are_as_in_a_fresh_interpreter(server):
+    ours, theirs = server.Pipe()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])
+    try:
+        with running(server, targets.send_signal_state, theirs):
+            assert ours.recv() == (set(), signal.default_int_handler, signal.SIG_DFL, -1)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def test_children_draw_different_random_numbers(server):
+    ours, theirs = server.Pipe()
+    drawn = set()
+    for _ in range(3):
+        with running(server, targets.send_random, theirs):
+            drawn.add(ours.recv())
+    assert len(drawn) == 3
+
+
+def test_every_thread_that_joins_learns_the_exit_code(server, gate):
+    with running(server, targets.stop_at, gate) as process:
+        gate.arrived()
+        codes = []
+        threads = [
+            threading.Thread(target=lambda: (process.join(), codes.append(process.exitcode)))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        gate.let_go()
+        for thread in threads:
+            thread.join()
+    assert codes == [0] * 4
+
+
+def test_more_descriptors_than_fit_are_refused(server):
+    with pytest.raises(ValueError, match="too many fds"):
+        forkserver.connect_to_new_process([0] * 300)
+
+
+def test_work_of_any_size_arrives(server):
+    ours, theirs = server.Pipe()
+    work = b"x" * 3_000_000
+    with running(server, targets.send_length, theirs, work):
+        assert ours.recv() == len(work)

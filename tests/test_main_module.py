@@ -1,0 +1,219 @@
+"""Main modules that children cannot import: what is defined there works in them all the same."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+import processes
+from manycore import _main_module
+
+pytestmark = pytest.mark.beyond_stdlib
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+PROGRAM = """
+import functools, os, sys
+import manycore
+
+os.write(1, b"body\\n")
+context = manycore.get_context(os.environ["METHOD"])
+queue = context.Queue()
+scale = 10
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+    def scaled(self):
+        return Point(self.x * scale)
+    def __eq__(self, other):
+        return type(other) is Point and other.x == self.x
+
+class Mine(context.Process):
+    def run(self):
+        queue.put("run of a subclass")
+
+def square(x):
+    return x * x
+
+def squares(count):
+    return [square(x) for x in range(count)]
+
+def put(point, tell):
+    global scale
+    scale += 1
+    queue.put(point.scaled())
+    queue.put((scale, tell()))
+
+def take(questions):
+    queue.put([(type(it) is Point, it.x) for it in iter(questions.get, None)])
+
+def run(target, *args):
+    process = context.Process(target=target, args=args)
+    process.start()
+    return process
+
+process = run(put, Point(2), lambda: f"a lambda, {scale}")
+assert queue.get() == Point(22)
+assert queue.get() == (11, "a lambda, 11")
+process.join()
+process = Mine()
+process.start()
+assert queue.get() == "run of a subclass"
+process.join()
+questions = context.Queue()
+process = run(take, questions)
+for message in (Point(1), Point(2), None):
+    questions.put(message)
+assert queue.get() == [(True, 1), (True, 2)]
+process.join()
+
+with context.Pool(2) as pool:
+    assert pool.map(squares, range(3)) == [[], [0], [0, 1]]
+    assert pool.map(lambda x: x + scale, range(2)) == [10, 11]
+    assert pool.apply(Point(3).scaled) == Point(30)
+    assert pool.apply(functools.partial(square, 3)) == 9
+    def defined_later(x):
+        return squares(x) + [later]
+
+    later = "later"
+    assert pool.apply(defined_later, (2,)) == [0, 1, "later"]
+    def squares(x):
+        return "defined again"
+
+    assert pool.apply(squares, (2,)) == "defined again"
+    pool.close()
+    pool.join()
+
+os.write(1, b"end\\n")
+"""
+
+
+def run(method, *arguments, **options):
+    ours = processes.children_of_ours()
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"METHOD": method},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+    processes.wait_for_end(processes.children_of_ours() - ours)  # orphans, which end by themselves
+    return done
+
+
+def as_typed(program):
+    """The lines as somebody types them: a block ends with an empty line, which nowhere else is."""
+    typed = []
+    for line in filter(None, program.splitlines()):
+        if typed and typed[-1].startswith(" ") and not line.startswith(" "):
+            typed.append("")
+        typed.append(line)
+    return "\n".join([*typed, ""])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_unguarded_script_does_not_run_again_in_children(tmp_path, method):
+    script = tmp_path / "unguarded.py"
+    script.write_text(PROGRAM)
+    done = run(method, str(script))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "body\nend\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_on_the_command_line_works(method):
+    done = run(method, "-c", PROGRAM)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "body\nend\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_on_standard_input_works(method):
+    done = run(method, "-", input=PROGRAM)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "body\nend\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_typed_at_the_prompt_works(method):
+    done = run(method, "-i", "-q", input=as_typed(PROGRAM))
+    assert "Error" not in done.stderr
+    assert [done.stdout.count(line) for line in ("body\n", "end\n")] == [1, 1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_package_that_is_run_works(tmp_path, method):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__main__.py").write_text(PROGRAM)
+    done = run(method, "-m", "package", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "body\nend\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_guarded_script_may_use_lambdas_and_closures(run_script, method):
+    done = run_script(
+        """
+        import sys
+        from manycore import get_context
+
+        class Named:
+            pass
+
+        def make(n):
+            def add(x):
+                return x + n, type(Named()) is Named
+            return add
+
+        if __name__ == "__main__":
+            context = get_context(sys.argv[1])
+            ours, theirs = context.Pipe()
+            process = context.Process(target=lambda: theirs.send(make(2)(3)))
+            process.start()
+            print(ours.recv())
+            process.join()
+            with context.Pool(1) as pool:
+                print(pool.map(make(1), [1, 2]), pool.apply(lambda: Named()).__class__ is Named)
+        """,
+        method,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "(5, True)\n[(2, True), (3, True)] True\n"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_cannot_be_pickled_at_all_is_the_same_error_as_before(run_script, method):
+    done = run_script(
+        """
+        import sys, threading
+        from manycore import get_context
+
+        if __name__ == "__main__":
+            lock = threading.Lock()
+            try:
+                get_context(sys.argv[1]).Process(target=print, args=(lock,)).start()
+            except TypeError as error:
+                print(error)
+        """,
+        method,
+    )
+    assert (done.stdout, done.stderr) == ("cannot pickle '_thread.lock' object\n", "")
+
+
+@pytest.mark.parametrize(
+    ("source", "is_guarded"),
+    [
+        ("if __name__ == '__main__': main()", True),
+        ('if "__main__" == __name__: main()', True),
+        ("if DEBUG and __name__ == '__main__': main()", True),
+        ("try:\n  if __name__ == '__main__': main()\nfinally: pass", True),
+        ("if __name__ != '__main__': pass\nelse: main()", True),
+        ("main()", False),
+        ("if __name__: main()", False),
+        ("def f():\n  if __name__ == '__main__': main()", False),
+        ("print('__main__' == __name__)", False),
+    ],
+)
+def test_a_guard_is_recognised_in_the_syntax(source, is_guarded):
+    assert _main_module._is_guarded(ast.parse(source)) is is_guarded
