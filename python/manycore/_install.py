@@ -23,6 +23,7 @@ _MOVED = "manycore._standard"
 _REPLACED = (
     "connection",
     "context",
+    "forkserver",
     "managers",
     "pool",
     "queues",
