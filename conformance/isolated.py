@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,12 @@ AT_EXIT = "(at exit)"
 
 
 _running = set()
+_is_over = threading.Event()
 
 
 def end_all():
-    """Ends what runs now, for one that is interrupted."""
+    """Ends what runs, and starts nothing more: the runner was interrupted."""
+    _is_over.set()
     for process in list(_running):
         process.send_signal(signal.SIGKILL)
 
@@ -73,7 +76,7 @@ def run(setting, case, methods, limit):
     They run in one process, in this order; if that hangs or dies, another goes on with the next.
     """
     outcomes, left = {}, list(methods)
-    while left:
+    while left and not _is_over.is_set():
         done = _run_once(setting, [f"{case}.{method}" for method in left], limit)
         new, running = _read(done.events, case)
         if running is not None:

@@ -53,9 +53,11 @@ class Table:
                     f"{setting.of} {case}: {len(new)} run, failed: {', '.join(bad) or 'none'}",
                     flush=True,
                 )
+        except BaseException:
+            isolated.end_all()
+            raise
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
-            isolated.end_all()
         return outcomes
 
     def _run_class(self, setting, case, methods):
