@@ -76,11 +76,6 @@ class OwnedProcess(BaseProcess):
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._orphan = orphan
 
-    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        self.run = functools.partial(_run_quietly, self.run)  # type: ignore[method-assign]
-        code: int = super()._bootstrap(parent_sentinel)  # type: ignore[misc]
-        return code
-
     def start(self) -> None:
         """Starts the process; it calls `run`. To be called at most once."""
         self._check_closed()  # type: ignore[attr-defined]
@@ -97,9 +92,10 @@ class OwnedProcess(BaseProcess):
         _process._children.add(self)  # type: ignore[attr-defined]
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
-        """In the child: its start method is that of what it starts itself without naming one."""
+        """In the child: runs its work; what it starts itself has the same start method."""
         if self._start_method is not None:  # type: ignore[attr-defined]
             from manycore.context import _default_context
 
             _default_context.set_start_method(self._start_method, force=True)  # type: ignore[attr-defined]
+        self.run = functools.partial(_run_quietly, self.run)  # type: ignore[method-assign]
         return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
