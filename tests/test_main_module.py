@@ -182,6 +182,32 @@ def test_a_guarded_script_may_use_lambdas_and_closures(run_script, method):
     assert done.stdout == "(5, True)\n[(2, True), (3, True)] True\n"
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_main_module_that_makes_shared_objects_when_it_is_imported_works(run_script, method):
+    done = run_script(
+        """
+        import sys
+        from manycore import Lock, Queue, SharedDict, get_context
+
+        lock, own = Lock(), SharedDict(made=True)
+
+        def answer(answers):
+            with lock:
+                answers.put(own["made"])
+
+        if __name__ == "__main__":
+            context, answers = get_context(sys.argv[1]), Queue()
+            for _ in range(2):
+                process = context.Process(target=answer, args=(answers,))
+                process.start()
+                print(answers.get())
+                process.join()
+        """,
+        method,
+    )
+    assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_what_cannot_be_pickled_at_all_is_the_same_error_as_before(run_script, method):
     done = run_script(

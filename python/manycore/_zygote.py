@@ -1,7 +1,8 @@
 """The zygote: the process that forks the children of `forkserver`.
 
-It has one thread, belongs to no family and does nothing by itself: every request brings all that
-the child needs. A child tells its pid itself, so that it is known even if the zygote dies behind
+It has one thread and does nothing by itself: every request brings what the child needs. It is a
+member of the family, since the modules that it imports may make locks and queues, which its children
+have then as they have all else that is in its memory. A child tells its pid itself, so that it is known even if the zygote dies behind
 the fork; how it ended is told by the zygote, whose child it is.
 """
 
@@ -28,6 +29,16 @@ RECORD = struct.Struct("=Bii")
 """What is told about a child: which of the following, its pid, its exit code or an error number."""
 STARTED, ENDED, FAILED = range(3)
 
+INHERITED = (
+    "requests_fd",
+    "clients_fd",
+    "settings_fd",
+    "report_fd",
+    "lifeline_fd",
+    "heap_fd",
+)
+"""The descriptors that a zygote is started with, as arguments of `main`."""
+
 MOST_DESCRIPTORS = 253
 """How many the kernel takes in one message."""
 
@@ -39,10 +50,16 @@ _Handler = Callable[..., Any] | int | None
 
 
 def main(
-    requests_fd: int, clients_fd: int, settings_fd: int, report_fd: int, lifeline_fd: int
+    requests_fd: int,
+    clients_fd: int,
+    settings_fd: int,
+    report_fd: int,
+    lifeline_fd: int,
+    heap_fd: int,
 ) -> None:
     """Runs a zygote until the process that started it ends, which kills it."""
     _engine.arm_lifeline(lifeline_fd)
+    _engine.join_family(heap_fd)
     gc.disable()  # what it frees leaves holes; a child that fills them copies their pages
     handlers = _ignore_ctrl_c()
     _read_nothing()
@@ -51,7 +68,8 @@ def main(
         failed = _preload.import_all(told)
     except _preload.ThreadStarted as started:
         told["guessed"] = [name for name in told["guessed"] if name != started.name]
-        _begin_again([requests_fd, clients_fd, _preload.pack(told), report_fd, lifeline_fd])
+        settings_fd, heap_fd = _preload.pack(told), _engine.heap_fd()
+        _begin_again([requests_fd, clients_fd, settings_fd, report_fd, lifeline_fd, heap_fd])
     _preload.report(failed, report_fd)
     util._flush_std_streams()  # type: ignore[attr-defined]  # or children write it again
     zygote = _Zygote(requests_fd, lifeline_fd, handlers, told["new_seed"])
@@ -81,8 +99,7 @@ def _begin_again(inherited: list[int]) -> None:
     """Becomes a new interpreter in the same process: the only way to be rid of a thread."""
     for fd in inherited:
         os.set_inheritable(fd, True)
-    names = ("requests_fd", "clients_fd", "settings_fd", "report_fd", "lifeline_fd")
-    command = spawn.command_line("forkserver", "main", dict(zip(names, inherited, strict=True)))
+    command = spawn.command_line("forkserver", "main", dict(zip(INHERITED, inherited, strict=True)))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGINT])
     os.execv(command[0], command)
@@ -191,7 +208,7 @@ class _Zygote:
         from manycore import forkserver
 
         keep, streams, has_tracker = order
-        told, work, lifeline, heap, *fds = fds
+        told, work, lifeline, *fds = fds
         if not keep:
             _engine.arm_lifeline(lifeline)
         _tell(told, STARTED, os.getpid(), 0)
@@ -202,7 +219,6 @@ class _Zygote:
         if has_tracker:
             resource_tracker._resource_tracker._fd = fds.pop(0)  # type: ignore[attr-defined]
         try:
-            _engine.join_family(heap)
             forkserver._forkserver._inherited_fds = fds
             if self._new_seed:
                 _preload.seed_numpy()

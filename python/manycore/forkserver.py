@@ -20,7 +20,7 @@ from multiprocessing import resource_tracker, util
 from typing import Any, NamedTuple
 
 from manycore import _engine, _preload, spawn
-from manycore._zygote import FAILED, MOST_DESCRIPTORS, RECORD, STARTED, main
+from manycore._zygote import FAILED, INHERITED, MOST_DESCRIPTORS, RECORD, STARTED, main
 from manycore.errors import ProcessError
 
 __all__ = [
@@ -62,10 +62,10 @@ class Zygote:
         report, report_w = os.pipe()
         settings_fd = _preload.pack(settings)
         lifeline_r, lifeline = _engine.make_lifeline()
-        inherited = [theirs.fileno(), ours.fileno(), settings_fd, report_w, lifeline_r]
-        arguments = ("requests_fd", "clients_fd", "settings_fd", "report_fd", "lifeline_fd")
+        heap = _engine.heap_fd()
+        inherited = [theirs.fileno(), ours.fileno(), settings_fd, report_w, lifeline_r, heap]
         command = spawn.command_line(
-            "forkserver", "main", dict(zip(arguments, inherited, strict=True))
+            "forkserver", "main", dict(zip(INHERITED, inherited, strict=True))
         )
         executable: Any = spawn.get_executable()
         # Until it ignores Ctrl-C, which it is to do for all of its life.
@@ -81,7 +81,7 @@ class Zygote:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
-            for fd in (settings_fd, report_w, lifeline_r):
+            for fd in (settings_fd, report_w, lifeline_r, heap):
                 os.close(fd)
         zygote = cls(pid, ours)
         zygote._lifeline, zygote._report = lifeline, report
@@ -102,19 +102,18 @@ class Zygote:
         """
         status, status_w = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         work_r, work = os.pipe()
-        heap = _engine.heap_fd()
         lifeline_r, lifeline = _engine.make_lifeline()
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         try:
             streams = [fd for fd in (1, 2) if _is_open(fd)]
-            sent = [status_w.fileno(), work_r, lifeline_r, heap, *streams]
+            sent = [status_w.fileno(), work_r, lifeline_r, *streams]
             sent += [] if tracker is None else [tracker]
             order = pickle.dumps((keep, streams, tracker is not None))
             try:
                 socket.send_fds(self._requests, [order], [*sent, *fds])
             finally:
                 status_w.close()
-                for fd in (work_r, lifeline_r, heap):
+                for fd in (work_r, lifeline_r):
                     os.close(fd)
             pid = _read_start(status)
         except BaseException:
@@ -214,7 +213,7 @@ class ForkServer:
             ProcessError: When one zygote after the other ends before it has a child.
             ValueError: When there are more descriptors than one message can take.
         """
-        if len(fds) + 7 > MOST_DESCRIPTORS:
+        if len(fds) + 6 > MOST_DESCRIPTORS:
             raise ValueError("too many fds")
         is_bare = False
         for _ in range(_ATTEMPTS):

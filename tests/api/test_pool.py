@@ -418,6 +418,7 @@ def test_workers_of_any_kind_are_ended_when_not_all_can_be_started():
         Process=functools.partial(LesserProcess, started),
         Lock=manycore.Lock,
         SimpleQueue=manycore.SimpleQueue,
+        get_start_method=lambda: "fork",
     )
     with pytest.raises(OSError, match="no more"):
         manycore.pool.Pool(3, context=context)

@@ -184,13 +184,8 @@ impl AnyLock {
 /// Whether a lock's class acquires and releases as one of ours does.
 fn is_as_in(lock: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> PyResult<bool> {
     let own = lock.get_type();
-    for name in ["acquire", "release"] {
-        if !own.getattr(name)?.is(class.getattr(name)?) {
-            return Ok(false);
-        }
-    }
-    // Of these each class of ours has its own, which the engine has made: see `quick`.
-    for name in ["__enter__", "__exit__"] {
+    // Each class of ours has its own, which the engine has made: see `quick`.
+    for name in ["acquire", "release", "__enter__", "__exit__"] {
         let (own, ours) = (own.getattr(name)?, class.getattr(name)?);
         if !own.get_type().is(ours.get_type()) {
             return Ok(false);
