@@ -1,9 +1,10 @@
 """The zygote: the process that forks the children of `forkserver`.
 
 It has one thread and does nothing by itself: every request brings what the child needs. It is a
-member of the family, since the modules that it imports may make locks and queues, which its children
-have then as they have all else that is in its memory. A child tells its pid itself, so that it is known even if the zygote dies behind
-the fork; how it ended is told by the zygote, whose child it is.
+member of the family, since modules that it imports may make locks and queues, which its children
+have then as they have all else that is in its memory. A child tells its pid itself, so that it is
+known even if the zygote dies behind the fork; how it ended is told by the zygote, whose child it
+is.
 """
 
 from __future__ import annotations
