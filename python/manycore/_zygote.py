@@ -110,8 +110,14 @@ def _serve_children_as_well(clients_fd: int) -> None:
     """Notes, for the children, that they may send requests, too."""
     from manycore import forkserver
 
-    clients = socket.socket(fileno=clients_fd)
+    clients = _blocking(clients_fd)
     forkserver._forkserver.adopt(forkserver.Zygote(os.getpid(), clients))
+
+
+def _blocking(fd: int) -> socket.socket:
+    inherited = socket.socket(fileno=fd)
+    inherited.settimeout(None)  # whatever an imported module has set for its own
+    return inherited
 
 
 def _are_forks_warned_of() -> bool:
@@ -137,7 +143,7 @@ class _Zygote:
         self, requests_fd: int, lifeline_fd: int, handlers: dict[int, _Handler], new_seed: bool
     ) -> None:
         self._new_seed = new_seed
-        self._requests = socket.socket(fileno=requests_fd)
+        self._requests = _blocking(requests_fd)
         self._lifeline_fd = lifeline_fd
         self._children: dict[int, int] = {}
         self._is_warned = _are_forks_warned_of()
