@@ -59,6 +59,14 @@ process = run(put, Point(2), lambda: f"a lambda, {scale}")
 assert queue.get() == Point(22)
 assert queue.get() == (11, "a lambda, 11")
 process.join()
+def count(total, array):
+    with total.get_lock():
+        total.value += array[1]
+
+total = context.Value("i", 5)
+process = run(count, total, context.RawArray("i", [1, 2]))
+process.join()
+assert total.value == 7
 process = Mine()
 process.start()
 assert queue.get() == "run of a subclass"

@@ -125,9 +125,9 @@ def _pickler(file: io.BytesIO) -> Any:
         """Also notes what it has met of the main module's functions and classes."""
 
         def __init__(self) -> None:
-            super().__init__(file, pickle.HIGHEST_PROTOCOL)
             extra = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
             self.dispatch_table = ChainMap(extra, cloudpickle.Pickler.dispatch_table)
+            super().__init__(file, pickle.HIGHEST_PROTOCOL)  # which asks for the table just once
             self.of_main: dict[str, object] = {}
             main: ModuleType = sys.modules["__main__"]
             self.globals_ref[id(vars(main))] = _MainGlobals(__name__="__main__")
