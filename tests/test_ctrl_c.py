@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -55,6 +56,7 @@ PROGRAM = """
 
 def own_terminal():
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has what it runs beside itself ignore it
 
 
 def read(terminal):
