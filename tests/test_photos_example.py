@@ -90,6 +90,7 @@ def test_one_interrupt_ends_it_and_every_process_it_started(tmp_path: Path, mome
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=_hear_interrupts,
     ) as job:
         try:
             _read_until(job.stderr.fileno(), moment)
@@ -111,6 +112,11 @@ def _read_until(descriptor: int, pattern: bytes) -> None:
         chunk = os.read(descriptor, 4096)
         assert chunk, f"ended before {pattern!r}: {seen.decode()}"
         seen += chunk
+
+
+def _hear_interrupts() -> None:
+    """Undoes what a shell has done to something that it runs beside itself."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _members_of_session(session: int) -> list[int]:
