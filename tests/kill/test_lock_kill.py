@@ -46,9 +46,11 @@ def taken_in_a_child(ctx, lock):
     [
         lambda lock: lock.acquire(),
         lambda lock: lock.acquire(True, 100),
+        lambda lock: lock.acquire(True, 0),
+        lambda lock: lock.acquire(False),
         lambda lock: lock.__enter__(),
     ],
-    ids=["acquire", "timeout", "with"],
+    ids=["acquire", "timeout", "no time", "try", "with"],
 )
 def test_the_next_to_take_it_is_warned_and_has_it(ctx, gate, lock, take):
     dead = kill_a_holder(ctx, gate, lock)

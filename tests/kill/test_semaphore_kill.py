@@ -17,12 +17,13 @@ def kill_with_tokens(ctx, gate, semaphore, take=targets.enter_and_stop, times=1)
         kill_and_confirm(holder.pid)
 
 
+@pytest.mark.parametrize("block", [True, False])
 @both_kinds
-def test_what_was_taken_by_with_comes_back(ctx, gate, kind):
+def test_what_was_taken_by_with_comes_back(ctx, gate, kind, block):
     semaphore = getattr(ctx, kind)(3)
     kill_with_tokens(ctx, gate, semaphore, times=2)
     for _ in range(3):
-        assert semaphore.acquire() is True
+        assert semaphore.acquire(block) is True
     assert semaphore.acquire(timeout=0.2) is False
 
 
@@ -33,12 +34,13 @@ def test_what_was_taken_by_acquire_is_a_signal_and_does_not(ctx, gate, kind):
     assert semaphore.acquire(timeout=0.3) is False
 
 
+@pytest.mark.parametrize("block", [True, False])
 @both_kinds
-def test_unless_the_semaphore_returns_them(ctx, gate, kind):
+def test_unless_the_semaphore_returns_them(ctx, gate, kind, block):
     semaphore = getattr(ctx, kind)(2, on_owner_death="return")
     kill_with_tokens(ctx, gate, semaphore, targets.take_and_stop, times=2)
-    assert semaphore.acquire() is True
-    assert semaphore.acquire() is True
+    assert semaphore.acquire(block) is True
+    assert semaphore.acquire(block) is True
     assert semaphore.acquire(timeout=0.2) is False
 
 

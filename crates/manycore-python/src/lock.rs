@@ -48,8 +48,19 @@ impl Named<'_> {
                 enter(lock);
                 Ok(true)
             }
-            None if !block => Ok(false),
+            None if !block => self.try_from_the_dead(py, enter),
             acquired => self.acquire_slow(py, acquired, deadline(block, timeout), enter),
+        }
+    }
+
+    /// Tries again if the holder was killed: who only ever tries has nobody else to find that out.
+    #[cold]
+    fn try_from_the_dead(&self, py: Python<'_>, enter: impl FnOnce(&UserLock)) -> PyResult<bool> {
+        self.0.look_after_lock().map_err(Error::from)?;
+        let me = self.0.family().me().map_err(Error::from)?;
+        match self.0.lock().map_err(Error::from)?.try_acquire(me) {
+            None => Ok(false),
+            acquired => self.acquire_slow(py, acquired, Deadline::PASSED, enter),
         }
     }
 

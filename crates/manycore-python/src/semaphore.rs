@@ -41,18 +41,27 @@ impl CountingSemaphore {
 
     /// Takes a token that is a signal.
     fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        if self.tokens()?.try_take() {
+        let tokens = self.tokens()?;
+        if tokens.try_take() {
             return Ok(true);
         }
+        if !block {
+            self.hold.look_after_tokens().map_err(Error::from)?;
+            return Ok(tokens.try_take());
+        }
         let until = deadline(block, timeout);
-        Ok(block && waited(py, until, |patience| self.hold.take_token(patience))?.is_some())
+        Ok(waited(py, until, |patience| self.hold.take_token(patience))?.is_some())
     }
 
     /// Takes a token that comes back when this process is killed.
     fn hold(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
         let shares = self.hold.semaphore_shares().map_err(Error::from)?;
         match shares.hold_at_once().map_err(Error::from)? {
-            Some(false) if !block => return Ok(false),
+            Some(false) if !block => {
+                self.hold.look_after_tokens().map_err(Error::from)?;
+                let held = shares.hold_at_once().map_err(Error::from)?;
+                return Ok(held == Some(true));
+            }
             Some(true) => return Ok(true),
             _ => {}
         }

@@ -184,6 +184,22 @@ impl Hold {
         }))
     }
 
+    /// Hands the object, as a lock, over if its holder was killed: for who tries and does not wait. As long as the
+    /// holder lives this is a look into memory, where the kernel marks who has ended.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn look_after_lock(&self) -> Result<(), HandleError> {
+        let lock = self.lock()?;
+        if let Some(holder) = lock.holder() {
+            let registry = self.family.registry();
+            if registry.may_have_ended(UserLock::slot_of(holder)) {
+                self.family.look_after_holder(lock, holder);
+            }
+        }
+        Ok(())
+    }
+
     /// The same by who repairs what the lock guards: it is not refused.
     ///
     /// # Errors
@@ -218,6 +234,15 @@ impl Hold {
     /// When the object is none.
     pub fn semaphore_shares(&self) -> Result<Shares, HandleError> {
         self.tokens(Kind::Semaphore)
+    }
+
+    /// Brings the tokens of the semaphore back that killed processes had: for who tries and does not wait.
+    ///
+    /// # Errors
+    /// When the object is no semaphore.
+    pub fn look_after_tokens(&self) -> Result<(), HandleError> {
+        self.family.look_after_shares(&self.semaphore_shares()?);
+        Ok(())
     }
 
     /// Takes a token of the semaphore, which is a signal: it does not come back when this process is killed.
