@@ -17,8 +17,14 @@ BARS = {
     "roundtrip.unpinned": 10.0,
     "roundtrip.one-core": 5.0,  # two wake-ups and switches of the kernel's are nearly all of it
     "roundtrip.two-cores": 10.0,
+    "sync.lock": 1 / 1.1,
+    "sync.with-lock": 2.0,
+    "sync.contended": 1.0,
     "sync.value": 3.0,
     "sync.atomic-add": 20.0,
+    "sync.event-wake-unpinned": 1.0,
+    "sync.event-wake-one-core": 1.0,
+    "sync.event-wake-two-cores": 1.0,
     "shared.get": 10.0,
     "shared.set": 10.0,
     "start.forkserver": 8.0,
@@ -44,7 +50,7 @@ def verdict(result: Result) -> tuple[bool, str] | None:
     if (bar is None and limit is None) or result.skipped:
         return None
     metric = result.bench.metrics[0]
-    required = f"needs {bar:g}x" if bar is not None else f"at most {figure(metric, limit, 0)}"
+    required = f"needs {bar:.3g}x" if bar is not None else f"at most {figure(metric, limit, 0)}"
     if result.error:
         return False, f"FAIL  {name}: not measured, {required}"
     if bar is not None:

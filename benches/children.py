@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benches.harness import Sample
+from benches.harness import Sample, cost_sample
 
 Role = Callable[[Callable[[], None]], Sample | None]
 """A child's work. It prepares, calls its argument to wait for the other children, then runs.
@@ -87,3 +87,10 @@ def run_children(
     if any(exit_codes):
         raise RuntimeError(f"children ended with exit codes {exit_codes}")
     return [Sample(**json.loads(line)) for line in lines]
+
+
+def together(samples: list[Sample]) -> Sample:
+    """From when the first child that reports started its clock until the last stopped it."""
+    begin = min(sample.values["begin"] for sample in samples)
+    end = max(sample.values["end"] for sample in samples)
+    return cost_sample(sum(sample.n for sample in samples), end - begin)

@@ -16,8 +16,8 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
-from benches.children import Role, run_children
-from benches.harness import FASTER_FIFO, Bench, Sample, Target, cost_sample, expect
+from benches.children import Role, run_children, together
+from benches.harness import FASTER_FIFO, Bench, Sample, Target, expect
 from benches.tasks import Reading
 
 KB, MB = 1024, 1024 * 1024
@@ -172,13 +172,6 @@ class Crowd:
 
 
 ONE_TO_ONE = Crowd()
-
-
-def together(samples: list[Sample]) -> Sample:
-    """From when the first consumer started its clock until the last stopped it."""
-    begin = min(sample.values["begin"] for sample in samples)
-    end = max(sample.values["end"] for sample in samples)
-    return cost_sample(sum(sample.n for sample in samples), end - begin)
 
 
 def pass_on(

@@ -1,4 +1,5 @@
-"""Locks and shared values that nobody else wants: the cost of the call itself; and waking others.
+"""Locks and shared values that nobody else wants: the cost of the call itself; waking others; and
+locks that all want.
 
 The loop is written out as a user would write it; the time of an empty one is taken off.
 """
@@ -9,8 +10,10 @@ import os
 from collections.abc import Callable
 from functools import partial
 from itertools import repeat
+from time import perf_counter
 from typing import Any
 
+from benches.children import Role, run_children, together
 from benches.harness import Bench, Sample, Target, cost_sample, expect, stopwatch
 from benches.roundtrip import End, placements
 
@@ -185,11 +188,32 @@ def loop_sample(
     return cost_sample(n, stopwatch(loop) - overhead)
 
 
+def contended_sample(parties: int, target: Target, n: int) -> Sample:
+    """Time `parties` processes that all count under one lock, `n` steps of each together."""
+    context = target.context()
+    lock, counter = context.Lock(), context.RawValue("i", 0)
+
+    def count(start: Callable[[], None]) -> Sample:
+        start()
+        begin = perf_counter()  # the same clock for all processes
+        for _ in repeat(None, n):
+            with lock:
+                counter.value += 1
+        end = perf_counter()
+        return Sample(n, end - begin, {"begin": begin, "end": end})
+
+    roles: list[Role] = [count] * parties
+    sample = together(run_children(context, roles, [None] * parties))
+    expect(counter.value == n * parties, "the count")
+    return sample
+
+
 BENCHES = (
     Bench(
         "sync.lock", "Lock acquire + release", partial(loop_sample, acquire_release), first_n=10_000
     ),
     Bench("sync.with-lock", "with lock", partial(loop_sample, with_lock), first_n=10_000),
+    Bench("sync.contended", "with lock, wanted by 4 processes", partial(contended_sample, 4)),
     Bench(
         "sync.semaphore",
         "Semaphore acquire + release",
