@@ -85,23 +85,17 @@ impl Condvar {
     ) -> LockResult<(MutexGuard<'a, T>, bool)> {
         MutexGuard::commit(&mut guard)?;
         let joined = in_turn(|patience| self.hold.join_condition(patience))?;
-        let place = joined.expect("this patience never ends");
+        let mut waiting = Waiting {
+            condvar: self,
+            place: Some(joined.expect("this patience never ends")),
+        };
         let mutex = MutexGuard::mutex(&guard);
         drop(guard);
-        let slept = until(deadline, |patience| {
-            self.hold.wait_notified(place, patience)
-        });
+        let is_over = waiting.sleep(deadline)?;
         // With the notification still at its place: it goes to another if this process is killed meanwhile.
         let locked = mutex.lock();
         let has_lock = matches!(locked, Ok(_) | Err(LockError::OwnerDied(_)));
-        let is_notified = match slept {
-            Ok(Ok(())) if has_lock => self.hold.condition()?.take(place),
-            Ok(Err(GaveUp::TimedOut)) => false, // and has left
-            other => {
-                self.withdraw(place)?;
-                other?.is_ok()
-            }
-        };
+        let is_notified = is_over && has_lock && waiting.take()?;
         let with_news = |guard| (guard, is_notified);
         locked.map(with_news).map_err(|error| error.map(with_news))
     }
@@ -165,12 +159,40 @@ impl Condvar {
         }
         Ok(())
     }
+}
 
-    /// Gives a place up: a notification that it has goes to another.
-    fn withdraw(&self, place: Place) -> Result<(), HandleError> {
-        let condition = self.hold.condition()?;
-        let _never_gives_up = in_turn(|patience| condition.withdraw(place, patience))?;
-        Ok(())
+/// A place among those who wait. Who gives it up, also by a panic, gives a notification that it has to another.
+struct Waiting<'a> {
+    condvar: &'a Condvar,
+    place: Option<Place>,
+}
+
+impl Waiting<'_> {
+    /// Whether it was notified by the deadline.
+    fn sleep(&mut self, deadline: Deadline) -> Result<bool, HandleError> {
+        let Some(place) = self.place else {
+            return Ok(false);
+        };
+        let hold = &self.condvar.hold;
+        let slept = until(deadline, |patience| hold.wait_notified(place, patience))?;
+        if slept == Err(GaveUp::TimedOut) {
+            self.place = None; // it has left
+        }
+        Ok(slept.is_ok())
+    }
+
+    /// Takes the notification.
+    fn take(mut self) -> Result<bool, HandleError> {
+        let condition = self.condvar.hold.condition()?;
+        Ok(self.place.take().is_some_and(|place| condition.take(place)))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let (Some(place), Ok(condition)) = (self.place, self.condvar.hold.condition()) {
+            let _ = in_turn(|patience| condition.withdraw(place, patience));
+        }
     }
 }
 

@@ -48,10 +48,6 @@ pub struct OwnerDied<G> {
 }
 
 impl<G> OwnerDied<G> {
-    pub(super) fn new(guard: G, pid: u32) -> Self {
-        Self { guard, pid }
-    }
-
     /// The process that was killed, or of which a thread panicked.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -89,6 +85,14 @@ pub enum LockError<G> {
     Value(ValueError),
 }
 
+/// A guard, with who died before it was made, if somebody did.
+pub(super) fn told<G>(guard: G, died: Option<u32>) -> LockResult<G> {
+    match died {
+        None => Ok(guard),
+        Some(pid) => Err(LockError::OwnerDied(OwnerDied { guard, pid })),
+    }
+}
+
 impl<G> LockError<G> {
     /// The guard, if there is one.
     ///
@@ -111,7 +115,8 @@ impl<G> LockError<G> {
     pub(super) fn map<H>(self, change: impl FnOnce(G) -> H) -> LockError<H> {
         match self {
             Self::OwnerDied(OwnerDied { guard, pid }) => {
-                LockError::OwnerDied(OwnerDied::new(change(guard), pid))
+                let guard = change(guard);
+                LockError::OwnerDied(OwnerDied { guard, pid })
             }
             Self::TimedOut => LockError::TimedOut,
             Self::Reentered => LockError::Reentered,

@@ -21,6 +21,7 @@ pub(crate) fn are_any_held() -> bool {
 
 /// A guard's or a permit's own part: that it counts, whose it is, and that it stays with its thread.
 pub(super) struct Held {
+    family: &'static Family,
     me: OwnerId,
     /// As the standard library's guard: not `Send`, but `Sync`.
     stays: PhantomData<MutexGuard<'static, ()>>,
@@ -28,17 +29,19 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(hold: &Hold) -> Result<Self, HandleError> {
-        let me = hold.family().me()?;
+        let family = hold.family();
+        let me = family.me()?;
         COUNT.fetch_add(1, Relaxed);
         Ok(Self {
+            family,
             me,
             stays: PhantomData,
         })
     }
 
     /// Whether it is of this process, and not a copy that a fork has made.
-    pub(super) fn is_own(&self, family: &Family) -> bool {
-        family.member() == Some(self.me)
+    pub(super) fn is_own(&self) -> bool {
+        self.family.member() == Some(self.me)
     }
 
     pub(super) fn me(&self) -> OwnerId {

@@ -21,6 +21,7 @@ mod condvar;
 mod died;
 mod event;
 mod held;
+mod lent;
 mod mutex;
 mod rw_lock;
 mod semaphore;

@@ -10,8 +10,9 @@ use manycore_os::Deadline;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::died::{LockError, LockResult, OwnerDied};
+use super::died::{LockError, LockResult, told};
 use super::held::{Held, until};
+use super::lent::Lent;
 use crate::error::{CreateError, ValueError};
 use crate::resident::Resident;
 use crate::thread::this_thread;
@@ -59,13 +60,16 @@ pub struct Mutex<T> {
 #[must_use = "a guard that is not kept unlocks the mutex at once"]
 pub struct MutexGuard<'a, T: Serialize + DeserializeOwned> {
     mutex: &'a Mutex<T>,
-    value: T,
-    is_changed: bool,
-    /// Who died with it, as long as that is to be repaired.
-    died: Option<u32>,
-    /// Whether a panic was under way already when this was made.
-    was_panicking: bool,
+    value: Lent<'a, T>,
+    turn: Turn<'a>,
+}
+
+/// That this thread has the lock, which it releases when this is dropped.
+struct Turn<'a> {
+    lock: &'a Hold,
     held: Held,
+    /// Whether what it was taken for has not come to its end.
+    is_unfinished: bool,
 }
 
 impl<T: Serialize> Mutex<T> {
@@ -114,17 +118,18 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
     /// # Errors
     /// As [`Mutex::lock`], and [`LockError::TimedOut`].
     pub fn lock_until(&self, deadline: Deadline) -> LockResult<MutexGuard<'_, T>> {
-        let held = Held::new(&self.lock)?;
-        let died = self.acquire(&held, deadline)?;
-        let guard = self.guard(held, died)?;
-        match died {
-            None => Ok(guard),
-            Some(pid) => Err(LockError::OwnerDied(OwnerDied::new(guard, pid))),
-        }
+        let (turn, died) = self.acquire(deadline)?;
+        let guard = MutexGuard {
+            mutex: self,
+            value: Lent::new(&self.resident)?,
+            turn,
+        };
+        told(guard, died)
     }
 
-    /// Takes the lock. Who has died with it, if somebody has.
-    fn acquire<G>(&self, held: &Held, deadline: Deadline) -> Result<Option<u32>, LockError<G>> {
+    /// Takes the lock: and who has died with it, if somebody has.
+    fn acquire<G>(&self, deadline: Deadline) -> Result<(Turn<'_>, Option<u32>), LockError<G>> {
+        let held = Held::new(&self.lock)?;
         let (lock, thread) = (self.lock.lock()?, this_thread());
         if lock.is_held_by(held.me(), thread) {
             return Err(LockError::Reentered);
@@ -137,30 +142,19 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
                 .map_err(|_| LockError::TimedOut)?
         };
         lock.enter(thread);
-        match acquired {
-            Acquired::HolderDied(pid) => {
-                lock.leave_unrepaired(); // until the guard's owner says otherwise
-                Ok(Some(pid))
-            }
-            _ => Ok(None), // no refusal: this repairs
+        let died = match acquired {
+            Acquired::HolderDied(pid) => Some(pid),
+            _ => None, // no refusal: this repairs
+        };
+        if died.is_some() {
+            lock.leave_unrepaired(); // until the guard's owner says otherwise
         }
-    }
-
-    fn guard<G>(&self, held: Held, died: Option<u32>) -> Result<MutexGuard<'_, T>, LockError<G>> {
-        match self.resident.read() {
-            Ok(value) => Ok(MutexGuard {
-                mutex: self,
-                value,
-                is_changed: false,
-                died,
-                was_panicking: std::thread::panicking(),
-                held,
-            }),
-            Err(error) => {
-                let _ = self.lock.lock()?.leave(held.me(), this_thread());
-                Err(error.into())
-            }
-        }
+        let turn = Turn {
+            lock: &self.lock,
+            held,
+            is_unfinished: false,
+        };
+        Ok((turn, died))
     }
 }
 
@@ -178,10 +172,8 @@ impl<T> Mutex<T> {
 impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
     /// Says that all is well again after a death: nobody else is told of it.
     pub fn clear_poison(guard: &mut Self) {
-        if guard.died.take().is_some() {
-            if let Ok(lock) = guard.mutex.lock.lock() {
-                lock.repaired();
-            }
+        if let (true, Ok(lock)) = (guard.turn.held.is_own(), guard.turn.lock.lock()) {
+            lock.repaired();
         }
     }
 
@@ -190,9 +182,8 @@ impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
     /// # Errors
     /// When the value has become larger than the room for it, or cannot be encoded. It can still be mended.
     pub fn commit(guard: &mut Self) -> Result<(), ValueError> {
-        if guard.is_changed && guard.held.is_own(guard.mutex.lock.family()) {
-            guard.mutex.resident.write(&guard.value)?;
-            guard.is_changed = false;
+        if guard.turn.held.is_own() {
+            guard.value.commit()?;
         }
         Ok(())
     }
@@ -204,12 +195,19 @@ impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
 
 impl<T: Serialize + DeserializeOwned> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
-        let hold = &self.mutex.lock;
-        let (true, Ok(lock)) = (self.held.is_own(hold.family()), hold.lock()) else {
+        if self.turn.held.is_own() {
+            self.turn.is_unfinished = true; // also if encoding the value panics
+            self.turn.is_unfinished = !self.value.ends_well();
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let (true, Ok(lock)) = (self.held.is_own(), self.lock.lock()) else {
             return;
         };
-        let panics = std::thread::panicking() && !self.was_panicking;
-        if panics || Self::commit(self).is_err() {
+        if self.is_unfinished {
             lock.abandon(self.held.me(), process::id());
         }
         let _ = lock.leave(self.held.me(), this_thread());
@@ -226,7 +224,6 @@ impl<T: Serialize + DeserializeOwned> Deref for MutexGuard<'_, T> {
 
 impl<T: Serialize + DeserializeOwned> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.is_changed = true;
         &mut self.value
     }
 }

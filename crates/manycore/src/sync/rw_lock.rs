@@ -10,8 +10,9 @@ use manycore_os::Deadline;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::died::{LockError, LockResult, OwnerDied};
+use super::died::{LockError, LockResult, told};
 use super::held::{Held, in_turn, until};
+use super::lent::Lent;
 use crate::error::{CreateError, ValueError};
 use crate::resident::Resident;
 use crate::{family, handle};
@@ -51,23 +52,25 @@ pub struct RwLock<T> {
 /// The value of a [`RwLock`], to read.
 #[must_use = "a guard that is not kept unlocks at once"]
 pub struct RwLockReadGuard<'a, T> {
-    lock: &'a Hold,
     value: T,
-    held: Held,
+    _turn: Turn<'a>,
 }
 
 /// The value of a [`RwLock`], to read and change. What was changed goes back when this is dropped, as with
 /// [`MutexGuard`](super::MutexGuard).
 #[must_use = "a guard that is not kept unlocks at once"]
 pub struct RwLockWriteGuard<'a, T: Serialize> {
-    lock: &'a RwLock<T>,
-    value: T,
-    is_changed: bool,
-    /// Who died with it, as long as that is to be repaired.
-    died: Option<u32>,
-    /// Whether a panic was under way already when this was made.
-    was_panicking: bool,
+    value: Lent<'a, T>,
+    turn: Turn<'a>,
+}
+
+/// That this thread reads or writes, which it ends when this is dropped.
+struct Turn<'a> {
+    lock: &'a Hold,
+    access: Access,
     held: Held,
+    /// The writer of whose death the next ones are to be told.
+    died: Option<u32>,
 }
 
 impl<T: Serialize> RwLock<T> {
@@ -115,35 +118,30 @@ impl<T: DeserializeOwned> RwLock<T> {
     /// # Errors
     /// As [`RwLock::read`], and [`LockError::TimedOut`].
     pub fn read_until(&self, deadline: Deadline) -> LockResult<RwLockReadGuard<'_, T>> {
-        let (held, value, died) = self.enter(Access::Read, deadline)?;
+        let turn = self.enter(Access::Read, deadline)?;
+        let died = turn.died;
         let guard = RwLockReadGuard {
-            lock: &self.lock,
-            value,
-            held,
+            value: self.resident.read()?,
+            _turn: turn,
         };
         told(guard, died)
     }
+}
 
-    /// Takes the lock and reads the value. Who has died writing, if somebody has.
-    fn enter<G>(
-        &self,
-        access: Access,
-        deadline: Deadline,
-    ) -> Result<(Held, T, Option<u32>), LockError<G>> {
+impl<T> RwLock<T> {
+    fn enter<G>(&self, access: Access, deadline: Deadline) -> Result<Turn<'_>, LockError<G>> {
         let held = Held::new(&self.lock)?;
         let entered = until(deadline, |patience| self.lock.enter(access, patience))?;
         let died = match entered.map_err(|_| LockError::TimedOut)? {
             Acquired::HolderDied(pid) | Acquired::Refused(pid) => Some(pid),
             Acquired::Clean => None,
         };
-        match self.resident.read() {
-            Ok(value) => Ok((held, value, died)),
-            Err(error) => {
-                let lock = self.lock.rw_lock()?;
-                let _ = in_turn(|patience| lock.leave(access, patience))?; // this patience never ends
-                Err(error.into())
-            }
-        }
+        Ok(Turn {
+            lock: &self.lock,
+            access,
+            held,
+            died,
+        })
     }
 }
 
@@ -169,23 +167,13 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
     /// # Errors
     /// As [`RwLock::read`], and [`LockError::TimedOut`].
     pub fn write_until(&self, deadline: Deadline) -> LockResult<RwLockWriteGuard<'_, T>> {
-        let (held, value, died) = self.enter(Access::Write, deadline)?;
+        let turn = self.enter(Access::Write, deadline)?;
+        let died = turn.died;
         let guard = RwLockWriteGuard {
-            lock: self,
-            value,
-            is_changed: false,
-            died,
-            was_panicking: std::thread::panicking(),
-            held,
+            value: Lent::new(&self.resident)?,
+            turn,
         };
         told(guard, died)
-    }
-}
-
-fn told<G>(guard: G, died: Option<u32>) -> LockResult<G> {
-    match died {
-        None => Ok(guard),
-        Some(pid) => Err(LockError::OwnerDied(OwnerDied::new(guard, pid))),
     }
 }
 
@@ -203,7 +191,7 @@ impl<T> RwLock<T> {
 impl<T: Serialize> RwLockWriteGuard<'_, T> {
     /// Says that all is well again after a death: nobody else is told of it.
     pub fn clear_poison(guard: &mut Self) {
-        guard.died = None;
+        guard.turn.died = None;
     }
 
     /// Puts back what was changed, now. Whoever is killed later has changed this much.
@@ -211,44 +199,33 @@ impl<T: Serialize> RwLockWriteGuard<'_, T> {
     /// # Errors
     /// When the value has become larger than the room for it, or cannot be encoded. It can still be mended.
     pub fn commit(guard: &mut Self) -> Result<(), ValueError> {
-        if guard.is_changed && guard.held.is_own(guard.lock.lock.family()) {
-            guard.lock.resident.write(&guard.value)?;
-            guard.is_changed = false;
+        if guard.turn.held.is_own() {
+            guard.value.commit()?;
         }
         Ok(())
     }
 }
 
-impl<T> Drop for RwLockReadGuard<'_, T> {
+impl<T: Serialize> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
-        if self.held.is_own(self.lock.family()) {
-            let _ = self
-                .lock
-                .rw_lock()
-                .and_then(|lock| in_turn(|patience| lock.leave(Access::Read, patience)));
+        if self.turn.held.is_own() {
+            let before = self.turn.died.replace(process::id()); // also if encoding the value panics
+            if self.value.ends_well() {
+                self.turn.died = before;
+            }
         }
     }
 }
 
-impl<T: Serialize> Drop for RwLockWriteGuard<'_, T> {
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let hold = &self.lock.lock;
-        let (true, Ok(lock)) = (self.held.is_own(hold.family()), hold.rw_lock()) else {
+        let (true, Ok(lock)) = (self.held.is_own(), self.lock.rw_lock()) else {
             return;
         };
-        let panics = std::thread::panicking() && !self.was_panicking;
-        let who = if panics || Self::commit(self).is_err() {
-            Some(process::id())
-        } else {
-            self.died
-        };
-        let _ = match who {
-            Some(pid) => in_turn(|patience| lock.abandon(pid, patience)),
-            None => in_turn(|patience| {
-                lock.leave(Access::Write, patience)
-                    .map(|left| left.map(drop))
-            }),
-        };
+        let _ = in_turn(|patience| match (self.access, self.died) {
+            (Access::Write, Some(pid)) => lock.abandon(pid, patience),
+            (access, _) => lock.leave(access, patience).map(|left| left.map(drop)),
+        });
     }
 }
 
@@ -270,7 +247,6 @@ impl<T: Serialize> Deref for RwLockWriteGuard<'_, T> {
 
 impl<T: Serialize> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.is_changed = true;
         &mut self.value
     }
 }

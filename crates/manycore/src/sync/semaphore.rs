@@ -144,7 +144,7 @@ impl Semaphore {
 impl Drop for SemaphorePermit<'_> {
     fn drop(&mut self) {
         let hold = &self.semaphore.hold;
-        if self.held.is_own(hold.family()) {
+        if self.held.is_own() {
             let _ = hold
                 .semaphore_shares()
                 .and_then(|shares| in_turn(|patience| shares.give_back(patience)));

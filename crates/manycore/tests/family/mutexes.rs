@@ -1,10 +1,11 @@
 //! Mutexes and reader-writer locks, and holders that die.
 
 use std::process::id;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use manycore::error::ValueError;
 use manycore::sync::{
-    Event, LockError, LockResult, Mutex, MutexGuard, RwLock, RwLockWriteGuard, Semaphore,
+    Condvar, Event, LockError, LockResult, Mutex, MutexGuard, RwLock, RwLockWriteGuard, Semaphore,
 };
 use manycore::{Process, Queue};
 use manycore_os::process::kill_self;
@@ -26,6 +27,8 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_panic_of_a_writer_is_told_and_one_of_a_reader_is_not,
     killed_readers_keep_nobody_out,
     what_a_reader_cannot_decode_leaves_the_lock_free,
+    code_of_the_values_that_panics_leaves_the_lock_free,
+    a_waiter_whose_value_panics_keeps_no_notification,
 ];
 
 /// The guard, and who has died.
@@ -321,4 +324,80 @@ fn what_a_reader_cannot_decode_leaves_the_lock_free() {
             "{errors:?}"
         );
     }
+}
+
+static PANICS: AtomicBool = AtomicBool::new(false);
+
+/// Encoding and decoding it panics while [`PANICS`].
+struct Touchy(u8);
+
+impl serde::Serialize for Touchy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert!(!PANICS.load(Relaxed), "encoding");
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Touchy {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        assert!(!PANICS.load(Relaxed), "decoding");
+        u8::deserialize(deserializer).map(Self)
+    }
+}
+
+fn while_it_panics(run: impl FnOnce() + Send) {
+    PANICS.store(true, Relaxed);
+    panic_in(run);
+    PANICS.store(false, Relaxed);
+}
+
+fn code_of_the_values_that_panics_leaves_the_lock_free() {
+    let (mutex, both) = (
+        Mutex::new(Touchy(1)).unwrap(),
+        RwLock::new(Touchy(1)).unwrap(),
+    );
+    while_it_panics(|| drop(mutex.lock()));
+    while_it_panics(|| drop(both.read()));
+    while_it_panics(|| drop(both.write()));
+    let (mut one, mut other) = (mutex.try_lock().unwrap(), both.try_write().unwrap());
+    (one.0, other.0) = (2, 2);
+    drop((one, other));
+    panic_in(|| {
+        mutex.lock().unwrap().0 = 3;
+        let mut guard = mutex.lock().unwrap();
+        guard.0 = 4;
+        PANICS.store(true, Relaxed);
+    });
+    PANICS.store(false, Relaxed);
+    panic_in(|| {
+        let mut guard = both.write().unwrap();
+        guard.0 = 4;
+        PANICS.store(true, Relaxed);
+    });
+    PANICS.store(false, Relaxed);
+    assert_eq!(died(mutex.try_lock()).0.0, 3, "its encoding was half done");
+    assert_eq!(died(both.try_write()).0.0, 2);
+}
+
+fn a_waiter_whose_value_panics_keeps_no_notification() {
+    let (value, changed) = (Mutex::new(Touchy(0)).unwrap(), Condvar::new().unwrap());
+    let waiting = || value.lock().unwrap().0;
+    let join = || {
+        let mut guard = value.lock().unwrap();
+        guard.0 += 1;
+        guard
+    };
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| drop(changed.wait(join())));
+        until(|| waiting() == 1);
+        let second = scope.spawn(|| drop(changed.wait(join()).unwrap()));
+        until(|| waiting() == 2);
+        PANICS.store(true, Relaxed);
+        changed.notify_one().unwrap();
+        first.join().unwrap_err();
+        // The second has the notification by now, or gets it: with a value that it can decode.
+        PANICS.store(false, Relaxed);
+        let _ = second.join();
+    });
+    drop(value.try_lock().unwrap());
 }
