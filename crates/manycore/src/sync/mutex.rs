@@ -22,8 +22,8 @@ use crate::{family, handle};
 ///
 /// As [`std::sync::Mutex`], across processes: [`Mutex::lock`] waits, then lends a decoded copy of the value; what was
 /// changed goes back, whole, when the guard is dropped. A holder that is killed, or panics, has changed nothing, but
-/// may have left other things half done: the next one is told by [`OwnerDied`](super::OwnerDied), which has the guard in it. For a
-/// value that stands for itself alone, [`Value`](crate::Value) is simpler.
+/// may have left other things half done: the next one is told by [`OwnerDied`](super::OwnerDied), which has the guard
+/// in it. For a value that stands for itself alone, [`Value`](crate::Value) is simpler.
 ///
 /// ```
 /// use manycore::Process;

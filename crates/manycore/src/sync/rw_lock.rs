@@ -23,8 +23,9 @@ use crate::{family, handle};
 /// changed goes back, whole, when its guard is dropped. A writer that waits comes before new readers. A thread that
 /// reads and asks to write waits for itself.
 ///
-/// A writer that is killed, or panics, has changed nothing; all who come after it are told by [`OwnerDied`](super::OwnerDied), until
-/// a writer has called [`RwLockWriteGuard::clear_poison`]. A reader that dies is no loss.
+/// A writer that is killed, or panics, has changed nothing; all who come after it are told by
+/// [`OwnerDied`](super::OwnerDied), until a writer has called [`RwLockWriteGuard::clear_poison`]. A reader that dies
+/// is no loss.
 ///
 /// ```
 /// use manycore::Process;
