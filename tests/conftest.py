@@ -80,7 +80,9 @@ def leaves_nothing_behind(request, family):
         pytest.fail(f"the test left behind:\n{left}", pytrace=False)
 
 
-@pytest.fixture(params=["fork", "spawn", "forkserver"])
+# A child by `spawn` takes longer than most tests: on other Pythons than the main one only those
+# that name that method use it.
+@pytest.fixture(params=["fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def ctx(request):
     return manycore.get_context(request.param)
 
