@@ -6,7 +6,7 @@ from collections import Counter
 
 import isolated
 import listed
-from isolated import FAILED, PASSED, SKIPPED
+from isolated import FAILED, PASSED, SKIPPED, Limits
 
 LISTED, MISLISTED = "listed", "passes though listed"
 HEAD = ("Python", "suite", "method", "tests", PASSED, LISTED, SKIPPED, FAILED, "again", "control")
@@ -29,7 +29,7 @@ class Table:
             case, _, method = name.partition(".")
             if method in tests[case]:
                 # Many of CPython's tests rely on how long things take; so CPython runs them again.
-                again = isolated.run(self._setting, case, [method], self._limit)[method]
+                again = isolated.run(self._setting, case, [method], Limits(self._limit))[method]
                 if again.kind != FAILED:
                     self._outcomes[name] = again
                     self._again.append(name)
@@ -61,16 +61,14 @@ class Table:
         return outcomes
 
     def _run_class(self, setting, case, methods):
-        limits = {method: self._limit_of(f"{case}.{method}") for method in methods}
-        usual = [method for method in methods if limits[method] == self._limit]
-        outcomes = isolated.run(setting, case, usual, self._limit)
-        for method in set(methods) - set(usual):
-            outcomes |= isolated.run(setting, case, [method], limits[method])
-        return outcomes
-
-    def _limit_of(self, name):
-        entry = listed.entry_of(self._entries, name)
-        return entry.hangs_after if entry and entry.hangs_after else self._limit
+        names = (f"{case}.{method}" for method in methods)
+        entries = {name: listed.entry_of(self._entries, name) for name in names}
+        hang = {
+            name: entry.hangs_after
+            for name, entry in entries.items()
+            if entry and entry.hangs_after
+        }
+        return isolated.run(setting, case, methods, Limits(self._limit, hang))
 
     def unknown(self):
         """What is listed for a test that is not there."""
