@@ -9,6 +9,9 @@ import listed
 from isolated import FAILED, PASSED, SKIPPED, Limits
 
 LISTED, MISLISTED = "listed", "passes though listed"
+MOST_LISTED = 0.13
+"""The share of a suite's tests that may be listed."""
+
 HEAD = ("Python", "suite", "method", "tests", PASSED, LISTED, SKIPPED, FAILED, "again", "control")
 
 
@@ -81,6 +84,12 @@ class Table:
             return kind
         return LISTED if kind == FAILED else MISLISTED
 
+    def is_short(self):
+        """Whether few enough tests are listed."""
+        return sum(self._verdict(name) == LISTED for name in self._outcomes) <= (
+            MOST_LISTED * len(self._outcomes)
+        )
+
     def report(self):
         """Prints what is not as expected, with what it said; whether all is."""
         setting = self._setting
@@ -97,6 +106,16 @@ class Table:
             if outcome.kind == FAILED:
                 print(f"fails with multiprocessing itself: {name}")
         return not wrong
+
+    def cells(self, release):
+        """The numbers, as the page has them."""
+        *_, tests, passed, listed, skipped, failed, again, _ = self.line()
+        control = Counter(outcome.kind for outcome in (self._control or {}).values())
+        kinds = (PASSED, SKIPPED, FAILED)
+        theirs = [control[kind] for kind in kinds] if self._control else ["not run"] * len(kinds)
+        setting = self._setting
+        what = (release, setting.suite, setting.method)
+        return (*what, tests, passed, listed, skipped, failed, again, *theirs)
 
     def line(self):
         """The numbers, as `HEAD` names them."""

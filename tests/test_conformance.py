@@ -115,3 +115,33 @@ def test_what_is_not_as_listed_is_an_error(runner, capsys):
     assert "PASSES THOUGH LISTED: Case.test_1_passes" in said
     assert f"FAILED: {crashes}" in said
     assert not_as_listed.unknown() == ["Case.test_8*"]
+
+
+@pytest.fixture
+def page(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import page
+
+    yield page
+    for name in ("page", "listed"):
+        del sys.modules[name]
+
+
+def test_the_page_has_what_is_listed(page):
+    text = page.PAGE.read_text()
+    assert page.with_listed(text) == text
+
+
+def test_what_was_run_again_replaces_its_line_in_the_page(page, tmp_path, monkeypatch):
+    copy = tmp_path / "page.md"
+    copy.write_text(page.PAGE.read_text())
+    monkeypatch.setattr(page, "PAGE", copy)
+    before = copy.read_text().splitlines()
+    page.note([("3.11.99", "multiprocessing", "spawn", *range(100, 109))])
+    page.note([("3.99.0", "multiprocessing", "fork", *range(200, 209))])
+    after = copy.read_text().splitlines()
+    again, new = (line for line in after if line not in before)
+    assert again.startswith("| 3.11.99 | multiprocessing | spawn | 100 |")
+    assert new.startswith("| 3.99.0 | multiprocessing | fork | 200 |")
+    gone = [line for line in before if line not in after]
+    assert len(gone) == 1 and gone[0].startswith("| 3.11.") and "| spawn |" in gone[0]
