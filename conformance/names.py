@@ -104,7 +104,7 @@ def _compared(name, theirs, ours):
 
 def _made(module, name):
     package = sys.modules[module.__name__.partition(".")[0]]
-    return getattr(package.get_context(), name)()
+    return getattr(package.get_context("fork"), name)()
 
 
 def page():
