@@ -4,12 +4,13 @@ import array
 import os
 import select
 import threading
+from multiprocessing import resource_sharer
 
 import pytest
 
 import manycore
 import targets
-from manycore import connection, reduction, resource_sharer
+from manycore import connection, reduction
 from processes import running
 
 SIZES = [0, 1, 100, 8 << 10, 32 << 10, 64 << 10, 1 << 20, 16 << 20]
