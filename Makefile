@@ -187,8 +187,8 @@ check-rustdoc:
 	$(call heading,'rustdoc')
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps
 
-.PHONY: check-python check-ruff check-mypy check-stubs
-check-python: check-ruff check-mypy check-stubs ## ruff, mypy, and stubtest of manycore._engine
+.PHONY: check-python check-ruff check-mypy check-stubs check-names
+check-python: check-ruff check-mypy check-stubs check-names ## ruff, mypy, stubtest of manycore._engine, docs/names.md
 
 check-ruff: .venv/.stamp-lint
 	$(call heading,'ruff')
@@ -202,6 +202,10 @@ check-mypy: .venv/.stamp-lint
 check-stubs: .venv/.stamp-wheel .venv/.stamp-lint
 	$(call heading,'stubtest')
 	$(BIN)/stubtest --mypy-config-file pyproject.toml manycore._engine
+
+check-names: .venv/.stamp-wheel
+	$(call heading,'names')
+	$(BIN)/python conformance/names.py --check
 
 # The engine's own code, run by loom in every order of its threads' steps.
 .PHONY: check-models
@@ -223,6 +227,10 @@ format: .venv/.stamp-lint ## format Rust and Python, mend what ruff can
 	$(CARGO) fmt --all
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.PHONY: names
+names: .venv/.stamp-wheel ## write docs/names.md: each name of multiprocessing, and whose it is
+	$(BIN)/python conformance/names.py --write
 
 ##@ Other
 

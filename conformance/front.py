@@ -36,8 +36,9 @@ def _cases():
         found = vars(sys.modules["__main__"])
     else:
         package = importlib.import_module("test.test_concurrent_futures")
-        modules = pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
-        found = {}
+        # Up to Python 3.11 it is one module.
+        modules = pkgutil.iter_modules(getattr(package, "__path__", ()), f"{package.__name__}.")
+        found = dict(vars(package))
         for module in modules:
             if module.name.rpartition(".")[2].startswith("test_"):
                 found |= vars(importlib.import_module(module.name))

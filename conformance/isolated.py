@@ -7,7 +7,9 @@ import signal
 import subprocess
 import tempfile
 import threading
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 FRONT = Path(__file__).with_name("front.py")
@@ -70,14 +72,30 @@ class Outcome:
     text: str = ""
 
 
-def run(setting, case, methods, limit):
+@dataclass(frozen=True)
+class Limits:
+    """After how many seconds without a sign a process hangs, by the test that it runs."""
+
+    usual: float
+    of: Mapping[str, float] = field(default_factory=dict)
+
+    def while_running(self, test):
+        """The limit of a test, or, for `None`, of what comes before, between and after them."""
+        return self.of.get(test, self.usual)
+
+    def pause(self):
+        """How long a look for signs may take, so that each limit is noticed in time."""
+        return min([self.usual, *self.of.values()]) / 4
+
+
+def run(setting, case, methods, limits):
     """The outcome of each method of a class.
 
     They run in one process, in this order; if that hangs or dies, another goes on with the next.
     """
     outcomes, left = {}, list(methods)
     while left and not _is_over.is_set():
-        done = _run_once(setting, [f"{case}.{method}" for method in left], limit)
+        done = _run_once(setting, [f"{case}.{method}" for method in left], limits)
         new, running = _read(done.events, case)
         if running is not None:
             new[running] = Outcome(FAILED, done.end)
@@ -125,7 +143,7 @@ class _Run:
     end: str
 
 
-def _run_once(setting, names, limit):
+def _run_once(setting, names, limits):
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder, "notes")
         notes.touch()
@@ -141,34 +159,45 @@ def _run_once(setting, names, limit):
             )
             _running.add(process)
             try:
-                status = _wait(process, notes, limit)
+                status, silence = _wait(process, notes, limits)
             finally:
                 _running.discard(process)
             output.seek(0)
             said = output.read()[-4000:]
         events = [json.loads(line) for line in notes.read_text().splitlines()]
-    end = f"noted nothing for {limit} s" if status is None else f"ended with status {status}"
+    end = f"noted nothing for {silence} s" if status is None else f"ended with status {status}"
     return _Run(events, status == 0, f"the process {end}\n{said}")
 
 
-def _wait(process, notes, limit):
+def _wait(process, notes, limits):
     """The status of a process that has ended, or `None` for one that has noted nothing for long.
 
-    Nothing of its session is left then.
+    And for how long that may be. Nothing of its session is left then.
     """
     ended = os.pidfd_open(process.pid)
-    seen, status = None, None
+    seen, limit, since, status = "", limits.usual, time.monotonic(), None
     try:
-        while (size := notes.stat().st_size) != seen:
-            seen = size
-            if select.select([ended], [], [], limit)[0]:
+        while True:
+            if select.select([ended], [], [], limits.pause())[0]:
                 status = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT).si_status
                 break
-        else:
-            os.killpg(process.pid, signal.SIGABRT)  # the fault handler prints every stack
-            select.select([ended], [], [], 5)
+            if (noted := notes.read_text()) != seen:
+                limit = limits.while_running(_running_test(noted))
+                seen, since = noted, time.monotonic()
+            elif time.monotonic() - since >= limit:
+                os.killpg(process.pid, signal.SIGABRT)  # the fault handler prints every stack
+                select.select([ended], [], [], 5)
+                break
     finally:
         os.close(ended)
         os.killpg(process.pid, signal.SIGKILL)  # it has not been collected, so the number is its
         process.wait()
-    return status
+    return status, limit
+
+
+def _running_test(notes):
+    """The test that has begun and not ended, by the whole lines of what was noted."""
+    lines = notes.splitlines(keepends=True)
+    last = next((line for line in reversed(lines) if line.endswith("\n")), None)
+    case, method, event, _ = json.loads(last) if last else ("", "", "ended", "")
+    return None if event == "ended" or not case else f"{case}.{method}"

@@ -33,12 +33,16 @@ class Entry:
         return any(fnmatchcase(name, test) for test in self.tests)
 
 
-def read(setting):
-    """The entries about a setting."""
+def read_all():
+    """Every entry."""
     with open(_FILE, "rb") as file:
         listed = tomllib.load(file)["listed"]
-    entries = (Entry(**{key: _frozen(value) for key, value in entry.items()}) for entry in listed)
-    return [entry for entry in entries if entry.is_about(setting)]
+    return [Entry(**{key: _frozen(value) for key, value in entry.items()}) for entry in listed]
+
+
+def read(setting):
+    """The entries about a setting."""
+    return [entry for entry in read_all() if entry.is_about(setting)]
 
 
 def _frozen(value):

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 
+import page
 import table
 from isolated import Setting
 
@@ -52,7 +53,7 @@ def main():
     """Runs what the command line asks for; the exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left running
     options = _parse()
-    tables, is_right = [], True
+    tables, cells, is_right = [], [], True
     for name in options.python or [sys.executable]:
         python = os.path.abspath(shutil.which(name) or name)  # tests run in folders of their own
         answer = subprocess.run([python, "-c", _ASK], stdout=subprocess.PIPE, check=True).stdout
@@ -68,14 +69,23 @@ def main():
                 outcomes = table.Table(setting, options.limit)
                 outcomes.fill(tests, options.jobs, options.control)
                 is_right = outcomes.report() and is_right
-                if not (options.tests or options.quick) and (unknown := outcomes.unknown()):
+                tables.append(outcomes)
+                if options.tests or options.quick:
+                    continue
+                if unknown := outcomes.unknown():
                     print(f"FAILED: listed, but no tests: {', '.join(unknown)}")
                     is_right = False
-                tables.append(outcomes)
+                if not outcomes.is_short():
+                    print(f"FAILED: more than {table.MOST_LISTED:.0%} of the tests are listed")
+                    is_right = False
+                cells.append(outcomes.cells(version))
     if not tables:
         print("\nSKIPPED: no Python here has CPython's `test` package, so nothing was run")
         return 0
     print("\n" + table.aligned([table.HEAD, *(outcomes.line() for outcomes in tables)]))
+    if options.page:
+        page.note(cells)
+        page.note_listed()
     print("conformance:", "all as expected" if is_right else "FAILED")
     return 0 if is_right else 1
 
@@ -97,6 +107,7 @@ def _parse():
     parser.add_argument("--method", action="append", help="a start method; repeatable")
     parser.add_argument("--quick", action="store_true", help="some classes, by fork")
     parser.add_argument("--control", action="store_true", help="run multiprocessing itself, too")
+    parser.add_argument("--page", action="store_true", help=f"write into {page.PAGE.name}, too")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="classes at a time")
     parser.add_argument(
         "--limit", type=float, default=90, help="seconds without a sign after which a test hangs"

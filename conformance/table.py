@@ -6,9 +6,12 @@ from collections import Counter
 
 import isolated
 import listed
-from isolated import FAILED, PASSED, SKIPPED
+from isolated import FAILED, PASSED, SKIPPED, Limits
 
 LISTED, MISLISTED = "listed", "passes though listed"
+MOST_LISTED = 0.13
+"""The share of a suite's tests that may be listed."""
+
 HEAD = ("Python", "suite", "method", "tests", PASSED, LISTED, SKIPPED, FAILED, "again", "control")
 
 
@@ -29,7 +32,7 @@ class Table:
             case, _, method = name.partition(".")
             if method in tests[case]:
                 # Many of CPython's tests rely on how long things take; so CPython runs them again.
-                again = isolated.run(self._setting, case, [method], self._limit)[method]
+                again = isolated.run(self._setting, case, [method], Limits(self._limit))[method]
                 if again.kind != FAILED:
                     self._outcomes[name] = again
                     self._again.append(name)
@@ -61,16 +64,14 @@ class Table:
         return outcomes
 
     def _run_class(self, setting, case, methods):
-        limits = {method: self._limit_of(f"{case}.{method}") for method in methods}
-        usual = [method for method in methods if limits[method] == self._limit]
-        outcomes = isolated.run(setting, case, usual, self._limit)
-        for method in set(methods) - set(usual):
-            outcomes |= isolated.run(setting, case, [method], limits[method])
-        return outcomes
-
-    def _limit_of(self, name):
-        entry = listed.entry_of(self._entries, name)
-        return entry.hangs_after if entry and entry.hangs_after else self._limit
+        names = (f"{case}.{method}" for method in methods)
+        entries = {name: listed.entry_of(self._entries, name) for name in names}
+        hang = {
+            name: entry.hangs_after
+            for name, entry in entries.items()
+            if entry and entry.hangs_after
+        }
+        return isolated.run(setting, case, methods, Limits(self._limit, hang))
 
     def unknown(self):
         """What is listed for a test that is not there."""
@@ -82,6 +83,12 @@ class Table:
         if entry is None or kind == SKIPPED or (entry.sometimes and kind == PASSED):
             return kind
         return LISTED if kind == FAILED else MISLISTED
+
+    def is_short(self):
+        """Whether few enough tests are listed."""
+        return sum(self._verdict(name) == LISTED for name in self._outcomes) <= (
+            MOST_LISTED * len(self._outcomes)
+        )
 
     def report(self):
         """Prints what is not as expected, with what it said; whether all is."""
@@ -99,6 +106,16 @@ class Table:
             if outcome.kind == FAILED:
                 print(f"fails with multiprocessing itself: {name}")
         return not wrong
+
+    def cells(self, release):
+        """The numbers, as the page has them."""
+        *_, tests, passed, listed, skipped, failed, again, _ = self.line()
+        control = Counter(outcome.kind for outcome in (self._control or {}).values())
+        kinds = (PASSED, SKIPPED, FAILED)
+        theirs = [control[kind] for kind in kinds] if self._control else ["not run"] * len(kinds)
+        setting = self._setting
+        what = (release, setting.suite, setting.method)
+        return (*what, tests, passed, listed, skipped, failed, again, *theirs)
 
     def line(self):
         """The numbers, as `HEAD` names them."""

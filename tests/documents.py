@@ -15,6 +15,7 @@ PAGES = (
     "docs/api/shared-dict.md",
     "docs/api/shared-memory.md",
     "docs/api/waiting.md",
+    "docs/guide/moving-from-multiprocessing.md",
 )
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -81,12 +81,15 @@ def test_installing_again_does_nothing(run_script):
 
 
 def test_whoever_had_taken_names_before_is_named(run_script, tmp_path):
-    (tmp_path / "early_name.py").write_text("from multiprocessing import Pool as Workers")
+    (tmp_path / "early_name.py").write_text(
+        "from multiprocessing import Pool as Workers, get_context\ncontext = get_context('spawn')"
+    )
     (tmp_path / "early_module.py").write_text("import multiprocessing.pool as somewhere")
+    (tmp_path / "early_context.py").write_text("from early_name import context")
     (tmp_path / "harmless.py").write_text("from multiprocessing import current_process, util")
     done = run_script("""
         import warnings
-        import early_module, early_name, harmless, manycore
+        import early_context, early_module, early_name, harmless, manycore
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             manycore.install()
@@ -94,7 +97,8 @@ def test_whoever_had_taken_names_before_is_named(run_script, tmp_path):
         print(warning.category.__name__, str(warning.message).partition(" had")[0])
     """)
     assert done.stdout == (
-        "RuntimeWarning manycore.install() was called after early_module, early_name\n"
+        "RuntimeWarning manycore.install() was called after "
+        "early_context, early_module, early_name\n"
     )
 
 
@@ -146,9 +150,11 @@ def test_instances_of_either_are_known_by_the_classes_that_programs_ask_for(run_
         print(issubclass(multiprocessing.Process, process.BaseProcess))
         print(isinstance(multiprocessing.Array("i", 2), sharedctypes.SynchronizedArray))
         with multiprocessing.Pool(1) as workers:
-            print(isinstance(workers, pool.Pool))
+            print(isinstance(workers, pool.Pool), isinstance(workers, pool.ThreadPool))
+        with pool.ThreadPool(1) as threads:
+            print(isinstance(threads, pool.Pool), issubclass(pool.ThreadPool, pool.Pool))
     """)
-    assert (done.stdout, done.stderr) == ("True\n" * 5, "")
+    assert (done.stdout, done.stderr) == ("True\n" * 4 + "True False\nTrue True\n", "")
 
 
 # ---- as `python` would have run it ------------------------------------------------------------

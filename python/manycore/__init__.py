@@ -16,6 +16,7 @@ from multiprocessing import SUBDEBUG, SUBWARNING  # type: ignore[attr-defined]
 
 from manycore import _engine, context
 from manycore import process as _process
+from manycore import reduction as reduction
 from manycore._cpus import available_cpus
 from manycore._install import install
 from manycore.errors import (

@@ -118,7 +118,8 @@ def _hidden(standard: dict[str, Any], faces: dict[str, Any]) -> dict[int, Any]:
         for known, value in vars(standard[name]).items():
             if vars(face)[known] is not value:
                 hidden[id(value)] = value
-    return hidden
+    contexts = standard[".context"]._concrete_contexts.values()
+    return hidden | {id(context): context for context in contexts}
 
 
 def _who_has(hidden: dict[int, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class SemLock:
+class StandIn:
     """The questions that `multiprocessing.queues` and `concurrent.futures` ask of `_semlock`."""
 
     def __init__(self, lock: Any) -> None:

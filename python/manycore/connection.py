@@ -17,8 +17,9 @@ from typing import Any
 
 from manycore import _engine
 from manycore._pickling import dumps_all, loads_object
+from manycore._rest import pass_on_rest
 
-__all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
+__all__ = ["Client", "Connection", "Listener", "Pipe", "reduce_connection", "wait"]
 
 
 class Connection(_standard.Connection):
@@ -170,3 +171,13 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """
     one, other = _engine.PipeEnd.pair()
     return Connection._of(one, True, duplex), Connection._of(other, duplex, True)
+
+
+def reduce_connection(conn: Any) -> Any:
+    """What a pickle of a connection consists of, of ours and of the standard library's."""
+    if isinstance(conn, Connection):
+        return conn.__reduce__()
+    return _standard.reduce_connection(conn)  # type: ignore[attr-defined]
+
+
+pass_on_rest(__name__)

@@ -8,6 +8,7 @@ from multiprocessing.context import assert_spawning, get_spawning_popen, set_spa
 from typing import Any
 
 from manycore import process
+from manycore._rest import pass_on_rest
 from manycore.errors import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
 
 __all__ = [
@@ -346,3 +347,6 @@ def _first_choice() -> BaseContext:
 
 
 _default_context = DefaultContext(_first_choice())
+
+
+pass_on_rest(__name__)

@@ -20,6 +20,7 @@ from multiprocessing import resource_tracker, util
 from typing import Any, NamedTuple
 
 from manycore import _engine, _preload, spawn
+from manycore._rest import pass_on_rest
 from manycore._zygote import FAILED, INHERITED, MOST_DESCRIPTORS, RECORD, STARTED, main
 from manycore.errors import ProcessError
 
@@ -267,3 +268,6 @@ connect_to_new_process = _forkserver.connect_to_new_process
 ensure_running = _forkserver.ensure_running
 get_inherited_fds = _forkserver.get_inherited_fds
 set_forkserver_preload = _forkserver.set_forkserver_preload
+
+
+pass_on_rest(__name__)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from abc import ABCMeta
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import pool as _pool
 from multiprocessing import util
@@ -21,12 +22,14 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
     RemoteTraceback,
     ThreadPool,
 )
+from types import MappingProxyType
 from typing import Any
 
 from manycore import _engine
 from manycore._cpus import available_cpus
 from manycore._functions import Functions
 from manycore._keeper import Keeper
+from manycore._rest import pass_on_rest
 from manycore._results import (
     ApplyResult,
     AsyncResult,
@@ -53,6 +56,8 @@ _AHEAD = 16
 _MOMENT = 0.0005
 """Seconds that a lazy map waits for more than one answer."""
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
 _LOOK_AFTER = 0.05
 """Seconds between two looks at whether all workers live."""
 
@@ -71,7 +76,7 @@ def _stop(owner: int, workers: Workers, crew: _engine.Crew) -> None:
     workers.abandon(RuntimeError("the pool was terminated before this task was answered"))
 
 
-class Pool(_pool.Pool):
+class Pool(_pool.Pool, metaclass=ABCMeta):
     """A pool of worker processes.
 
     Args:
@@ -150,7 +155,7 @@ class Pool(_pool.Pool):
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] | None = None,
+        kwds: Mapping[str, Any] | None = _NONE,
     ) -> Any:
         """The result of `func(*args, **kwds)`, run by a worker."""
         return self._call(func, args, kwds, None, None).get()
@@ -159,7 +164,7 @@ class Pool(_pool.Pool):
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] | None = None,
+        kwds: Mapping[str, Any] | None = _NONE,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> Any:
@@ -435,3 +440,9 @@ class Pool(_pool.Pool):
     def _check_running(self) -> None:
         if self._state != RUN:
             raise ValueError("Pool not running")
+
+
+# There it is a subclass of `Pool`, and other packages ask for that.
+Pool.register(ThreadPool)
+
+pass_on_rest(__name__)

@@ -17,6 +17,8 @@ from multiprocessing.process import (  # type: ignore[attr-defined]
 from types import MappingProxyType
 from typing import Any
 
+from manycore._rest import pass_on_rest
+
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
 ORIGINAL_DIR = ORIGINAL_DIR
@@ -99,3 +101,6 @@ class OwnedProcess(BaseProcess):
             _default_context.set_start_method(self._start_method, force=True)  # type: ignore[attr-defined]
         self.run = functools.partial(_run_quietly, self.run)  # type: ignore[method-assign]
         return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
+
+
+pass_on_rest(__name__)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from manycore import _engine
 from manycore import _pickling as _pickling  # for the engine, and whole before there is a queue
 from manycore._awaiting import Awaiting
+from manycore._rest import pass_on_rest
 from manycore.errors import ShutDown
 
 __all__ = ["JoinableQueue", "Producer", "Queue", "QueueStats", "SimpleQueue"]
@@ -286,3 +287,6 @@ class _End:
     def closed(self) -> bool:
         """Whether the queue is closed in this process."""
         return self._queue._closed
+
+
+pass_on_rest(__name__)

@@ -14,6 +14,8 @@ from multiprocessing.reduction import (
 )
 from typing import Any
 
+from manycore._rest import pass_on_rest
+
 __all__ = [
     "AbstractReducer",
     "DupFd",
@@ -58,3 +60,6 @@ def _socket(conn: Any) -> socket.socket:
     end = getattr(conn, "_end", None)  # of our pipes: what can be polled is no socket
     number = conn.fileno() if end is None else end.line
     return socket.fromfd(number, socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+pass_on_rest(__name__)

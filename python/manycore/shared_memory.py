@@ -16,6 +16,7 @@ from multiprocessing import shared_memory as _shared_memory
 from typing import Any
 
 from manycore import _names
+from manycore._rest import pass_on_rest
 
 __all__ = ["ShareableList", "SharedMemory"]
 
@@ -207,3 +208,6 @@ class ShareableList(_shared_memory.ShareableList):  # type: ignore[type-arg]
     """
 
     __init__ = _with_our_memory(_shared_memory.ShareableList.__init__)
+
+
+pass_on_rest(__name__)

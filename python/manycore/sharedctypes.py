@@ -13,6 +13,7 @@ from multiprocessing.sharedctypes import typecode_to_type  # type: ignore[attr-d
 from typing import Any
 
 from manycore import _engine
+from manycore._rest import pass_on_rest
 from manycore.synchronize import RLock
 
 __all__ = [
@@ -313,3 +314,6 @@ def atomic(shared: Any, *path: int | str) -> Atomic:
 
 def _rebuild_atomic(handle: Handle, at: int, size: int, letter: str) -> Atomic:
     return Atomic(_engine.Memory(handle=handle), at, size, letter)
+
+
+pass_on_rest(__name__)

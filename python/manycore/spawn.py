@@ -16,6 +16,7 @@ from multiprocessing.spawn import (
 from typing import Any, BinaryIO
 
 from manycore import _by_value, _engine, _install, _main_module
+from manycore._rest import pass_on_rest
 
 __all__ = [
     "_main",
@@ -109,3 +110,6 @@ def _load(from_parent: BinaryIO) -> Any:
     spawn.prepare(data)
     _by_value.offer(definitions)
     return pickle.load(from_parent)
+
+
+pass_on_rest(__name__)

@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from manycore import _engine
-from manycore._semlock import SemLock
+from manycore._rest import pass_on_rest
+from manycore._semlock import StandIn
 from manycore.process import current_process
 
 __all__ = [
@@ -49,7 +50,7 @@ def _name_of_this_thread() -> str:
 class _Owned:
     """What locks have that somebody holds."""
 
-    _semlock = property(SemLock)
+    _semlock = property(StandIn)
 
     def __new__(
         cls,
@@ -156,7 +157,7 @@ class Semaphore(_engine.CountingSemaphore):
         OSError: When the value is negative.
     """
 
-    _semlock = property(SemLock)
+    _semlock = property(StandIn)
     _bounded = False
 
     def __new__(
@@ -378,3 +379,6 @@ def _rebuild_barrier(
     cls: type, parties: int, action: Any, timeout: float | None, handle: Handle
 ) -> Any:
     return cls(parties, action, timeout, handle=handle)
+
+
+pass_on_rest(__name__)

@@ -4,12 +4,13 @@ import array
 import os
 import select
 import threading
+from multiprocessing import resource_sharer
 
 import pytest
 
 import manycore
 import targets
-from manycore import reduction
+from manycore import connection, reduction
 from processes import running
 
 SIZES = [0, 1, 100, 8 << 10, 32 << 10, 64 << 10, 1 << 20, 16 << 20]
@@ -236,3 +237,12 @@ def test_a_descriptor_is_sent_through_a_pipe(ctx):
             reduction.recv_handle(mine)
     finally:
         os.close(readable)
+
+
+def test_a_connection_can_be_taken_apart_and_put_together(pipe):
+    one, other = pipe
+    rebuild, parts = connection.reduce_connection(other)
+    with rebuild(*parts) as copy:
+        one.send("to both")
+        assert copy.recv() == "to both"
+    resource_sharer.stop()

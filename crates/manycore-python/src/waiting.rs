@@ -147,7 +147,7 @@ impl WaitRoll {
     }
 
     /// Acquires the lock, as its own method does.
-    #[pyo3(signature = (*args, **kwargs))]
+    #[pyo3(signature = (*args, **kwargs), text_signature = "($self, block=True, timeout=None)")]
     fn acquire(
         &self,
         py: Python<'_>,
