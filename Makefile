@@ -127,6 +127,8 @@ conformance: .venv/.stamp-wheel ## run CPython's own tests of multiprocessing on
 test-clients: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-clients ## run joblib, scikit-learn and others on manycore; PYTEST_ARGS are passed on
 	@printf '\n== pytest on %s: other packages\n' "$$($(BIN)/python --version)"
 	$(BIN)/pytest tests/clients $(PYTEST_ARGS)
+	@$(BIN)/python -c 'import torch' 2>/dev/null \
+	    || printf "SKIPPED: PyTorch is not in .venv, being too large; its DataLoader was not tried\n"
 
 # SIGABRT makes pytest's fault handler print every stack; the engine's soak tests say themselves what
 # everybody was doing when nothing has moved for a while.

@@ -113,7 +113,3 @@ def negative(image):
     from PIL import ImageOps
 
     return ImageOps.invert(image)
-
-
-def crowded_sum(block):
-    return float(np.asarray(block).sum())
