@@ -52,18 +52,23 @@ class Batches:
         if not hasattr(batch, "items"):
             return batch
         packed = copy.copy(batch)
-        packed.items = [
-            (
-                self._function(function),
-                tuple(map(self._lending.lend, arguments)),
-                {name: self._lending.lend(value) for name, value in keywords.items()},
-            )
-            for function, arguments, keywords in batch.items
-        ]
+        packed.items = items = []
+        numpy = sys.modules.get("numpy")
+        array = () if numpy is None else numpy.ndarray
+        lend = self._lending.lend
+        for function, arguments, keywords in batch.items:
+            # Most have none, and are not built anew: these few steps are taken for every call.
+            for argument in arguments:
+                if isinstance(argument, array):
+                    arguments = tuple(map(lend, arguments))
+                    break
+            if keywords:
+                keywords = {name: lend(value) for name, value in keywords.items()}
+            items.append((self._function(function), arguments, keywords))
         return packed
 
     def _function(self, function: Any) -> Any:
-        if not isinstance(function, FunctionType | BuiltinFunctionType):
+        if type(function) not in (FunctionType, BuiltinFunctionType):
             return function  # it may change, so that it travels as the arguments do
         known = self._functions.get(function)
         if known is None:
