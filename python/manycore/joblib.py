@@ -19,18 +19,19 @@ from joblib.parallel import (
     register_parallel_backend,
 )
 
+from manycore import _idle_pool
 from manycore import context as _context
 from manycore._batches import Batches, run
 from manycore._by_value import ByValue
 from manycore.pool import Pool, _name
 
-__all__ = ["ManycoreBackend", "register"]
+__all__ = ["ManycoreBackend", "register", "shutdown"]
 
 _NAME = "manycore"
 
 
 class ManycoreBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
-    """Runs joblib's batches in a pool, which lives as long as the call or the `with Parallel`.
+    """Runs joblib's batches in a pool, which stays for later calls where it may.
 
     Args:
         nesting_level: How deep in other calls of joblib; joblib says so.
@@ -63,6 +64,7 @@ class ManycoreBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             "maxtasksperchild": maxtasksperchild,
         }
         self._pool: Pool | None = None
+        self._conditions: object = None  # under which later calls may have the pool
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many workers there are for an `n_jobs` of joblib's; below zero counts from the CPUs.
@@ -108,11 +110,11 @@ class ManycoreBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         starter = _starter(chosen.pop("context"))
         is_lent = mmap_mode is not None and mmap_mode != "c"
         self._batches = Batches(starter.get_start_method(), max_nbytes if is_lent else None)
-        self._pool = self._start(count, starter, **chosen)
+        self._pool = self._get_pool(count, starter, **chosen)
         self.parallel = parallel
         return count
 
-    def _start(
+    def _get_pool(
         self,
         count: int,
         starter: Any,
@@ -121,7 +123,13 @@ class ManycoreBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         initargs: Iterable[Any],
         maxtasksperchild: int | None,
     ) -> Pool:
-        environment = self._prepare_worker_env(n_jobs=count)
+        method, environment = starter.get_start_method(), self._prepare_worker_env(n_jobs=count)
+        self._conditions = None  # `fork`: a copy that does not see what changes here
+        if method != "fork" and initializer is None and maxtasksperchild is None:
+            self._conditions = _idle_pool.conditions(method, count, environment)
+            pool = _idle_pool.take(self._conditions)
+            if pool is not None:
+                return pool
         arguments = (environment, initializer, tuple(initargs))
         return Pool(count, _prepare, arguments, maxtasksperchild, context=starter)
 
@@ -167,17 +175,22 @@ class ManycoreBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         return out
 
     def terminate(self) -> None:
-        """Ends the workers."""
+        """Told by joblib that the call, or the `with Parallel`, is over."""
+        self._give_up_pool(self._conditions)
+
+    def _give_up_pool(self, conditions: object) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.terminate()
-            pool.join()
+            if conditions is None:
+                _idle_pool.end(pool)
+            else:
+                _idle_pool.keep(conditions, pool)
             self._batches.forget()
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Ends the workers whatever they do, and starts others if they are needed."""
-        self.terminate()
+        self._give_up_pool(None)
         if ensure_ready:
             parallel = self.parallel
             self.configure(n_jobs=parallel.n_jobs, parallel=parallel, **parallel._backend_kwargs)
@@ -253,6 +266,11 @@ def register(make_default: bool = False) -> None:
         make_default: Whether it is used where no backend is asked for.
     """
     register_parallel_backend(_NAME, ManycoreBackend, make_default=make_default)
+
+
+def shutdown() -> None:
+    """Ends the workers that a call has left for later ones. The next call starts others."""
+    _idle_pool.end_all()
 
 
 register()

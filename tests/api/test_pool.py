@@ -423,3 +423,16 @@ def test_workers_of_any_kind_are_ended_when_not_all_can_be_started():
     with pytest.raises(OSError, match="no more"):
         manycore.pool.Pool(3, context=context)
     assert [process.is_alive() for process in started] == [False, False]
+
+
+@pytest.mark.beyond_stdlib
+def test_a_thread_that_waits_for_answers_hears_that_there_is_something_else_to_do():
+    with manycore.Pool(1) as pool:
+        crew = pool._crew
+        waits = threading.Thread(target=crew.wait, args=(None, 0, 1, 3600.0))
+        waits.start()
+        while waits.is_alive():
+            crew.ring()
+            os.sched_yield()
+        waits.join()
+    pool.join()

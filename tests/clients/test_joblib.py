@@ -13,6 +13,7 @@ from joblib import Parallel, delayed, parallel_config
 
 import manycore
 import manycore.joblib
+import processes
 from manycore import _batches
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -230,6 +231,82 @@ def test_a_broken_source_of_calls_fails_the_call(quick):
 
     with pytest.raises(ZeroDivisionError, match="in the source"):
         Parallel(batch_size=1)(source())
+
+
+# ---- workers that stay ------------------------------------------------------------------------
+
+
+def workers_of_a_call(**options):
+    parallel = Parallel(n_jobs=2, backend="manycore", batch_size=1, **options)
+    return {pid for pid, _ in parallel(delayed(work.whose_process)() for _ in range(20))}
+
+
+def test_the_next_call_has_the_same_workers_which_shutdown_ends():
+    assert len(workers_of_a_call() | workers_of_a_call()) <= 2
+    kept = workers_of_a_call()
+    manycore.joblib.shutdown()
+    assert not kept & workers_of_a_call()
+
+
+@pytest.mark.parametrize("name", ["an environment variable", "a folder", "a path"])
+def test_workers_are_not_kept_when_what_they_got_has_changed(name, monkeypatch, tmp_path):
+    kept = workers_of_a_call()
+    change = {
+        "an environment variable": lambda: monkeypatch.setenv("MANYCORE_TEST", "changed"),
+        "a folder": lambda: monkeypatch.chdir(tmp_path),
+        "a path": lambda: monkeypatch.syspath_prepend(tmp_path),
+    }
+    change[name]()
+    now = workers_of_a_call()
+    assert not kept & now
+    for pid in kept:
+        assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.parametrize("options", [{"initializer": int}, {"context": "fork"}])
+def test_workers_are_not_kept_that_may_be_meant_for_one_call(options):
+    with parallel_config(backend="manycore", n_jobs=2, **options):
+        calls = [
+            {pid for pid, _ in Parallel()(delayed(work.whose_process)() for _ in range(5))}
+            for _ in range(2)
+        ]
+    assert not calls[0] & calls[1]
+
+
+def test_workers_that_were_killed_meanwhile_are_replaced():
+    kept = workers_of_a_call()
+    for pid in kept:
+        processes.kill_and_confirm(pid)
+    assert not kept & workers_of_a_call()
+
+
+def test_a_forked_child_leaves_the_workers_to_its_parent():
+    kept = workers_of_a_call()
+
+    def body():
+        assert not kept & workers_of_a_call()
+        manycore.joblib.shutdown()
+
+    with processes.forked(body):
+        pass
+    assert len(kept | workers_of_a_call()) <= 2
+
+
+def test_classes_of_a_main_module_are_known_that_were_defined_between_two_calls(run_script):
+    done = run_script("""
+        import manycore.joblib
+        from joblib import Parallel, delayed
+
+        def value(number): return number.value
+
+        def call(numbers): return Parallel(2, backend="manycore")(map(delayed(value), numbers))
+
+        class First: value = 1
+        print(call([First()] * 2))
+        class Second: value = 2
+        print(call([Second()] * 2))
+    """)
+    assert (done.stdout, done.stderr) == ("[1, 1]\n[2, 2]\n", "")
 
 
 # ---- what travels -----------------------------------------------------------------------------
