@@ -436,3 +436,14 @@ def test_a_thread_that_waits_for_answers_hears_that_there_is_something_else_to_d
             os.sched_yield()
         waits.join()
     pool.join()
+
+
+@pytest.mark.beyond_stdlib
+def test_what_is_handed_out_again_may_be_answered_before_the_death_is_noted():
+    job = manycore._engine.Job([None] * 4, 2, 2)
+    job.extend(1)  # a worker died with the first task, whose rest is the third
+    job.answer(2, True, ["rest"])
+    job.answer(1, True, [2, 3])
+    job.answer(0, False, manycore.WorkerDied("at an item"))
+    assert job.done
+    assert type(job.error) is manycore.WorkerDied
