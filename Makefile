@@ -122,6 +122,14 @@ conformance: .venv/.stamp-wheel ## run CPython's own tests of multiprocessing on
 	        [[ ! -x .venv-$$version/bin/python ]] || printf -- '--python .venv-%s/bin/python ' $$version; \
 	    done)
 
+# Other people's packages on ours; the main Python only.
+.PHONY: test-clients
+test-clients: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-clients ## run joblib, scikit-learn and others on manycore; PYTEST_ARGS are passed on
+	@printf '\n== pytest on %s: other packages\n' "$$($(BIN)/python --version)"
+	$(BIN)/pytest tests/clients $(PYTEST_ARGS)
+	@$(BIN)/python -c 'import torch' 2>/dev/null \
+	    || printf "SKIPPED: PyTorch is not in .venv, being too large; its DataLoader was not tried\n"
+
 # SIGABRT makes pytest's fault handler print every stack; the engine's soak tests say themselves what
 # everybody was doing when nothing has moved for a while.
 soak_limit = timeout --foreground --signal=ABRT --kill-after=30s $(SOAK_LIMIT)
@@ -272,7 +280,7 @@ define group_rule
 	$$*/bin/python -m pip install --quiet --group $(1)
 	@touch $$@
 endef
-$(foreach group,build test lint demo bench,$(eval $(call group_rule,$(group))))
+$(foreach group,build test lint demo bench clients,$(eval $(call group_rule,$(group))))
 
 # pip keeps an installed wheel of the same version, so the old one goes first.
 %/.stamp-wheel: dist/.built %/.stamp-python

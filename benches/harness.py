@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from time import perf_counter, perf_counter_ns
 from typing import Any, Literal
 
-GROUPS = ("pool", "queue", "roundtrip", "pipe", "idle", "sync", "shared", "start")
+GROUPS = ("pool", "queue", "roundtrip", "pipe", "idle", "sync", "shared", "start", "clients")
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,34 @@ def test_instances_of_either_are_known_by_the_classes_that_programs_ask_for(run_
     assert (done.stdout, done.stderr) == ("True\n" * 4 + "True False\nTrue True\n", "")
 
 
+def test_a_package_that_looks_into_the_standard_librarys_classes_is_given_these(
+    run_script, tmp_path
+):
+    (tmp_path / "loky").mkdir()
+    (tmp_path / "loky" / "__init__.py").write_text("from . import queues")
+    (tmp_path / "loky" / "queues.py").write_text(
+        "import multiprocessing, multiprocessing.synchronize as locks\n"
+        "from multiprocessing.queues import Queue\n"
+        "def late():\n"
+        "    from multiprocessing import pool\n"
+        "    return pool.Pool\n"
+    )
+    done = run_script("""
+        import manycore
+        manycore.install()
+        from loky import queues
+        made = type(queues.multiprocessing.Lock())
+        for it in (made, queues.locks.Lock, queues.Queue, queues.late()):
+            print(it.__module__)
+        from multiprocessing.queues import Queue
+        print(Queue.__module__)
+    """)
+    moved = [
+        f"manycore._standard.{name}" for name in ("synchronize", "synchronize", "queues", "pool")
+    ]
+    assert (done.stdout.split(), done.stderr) == ([*moved, "manycore.queues"], "")
+
+
 # ---- as `python` would have run it ------------------------------------------------------------
 
 ABOUT_ITSELF = """

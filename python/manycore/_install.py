@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from typing import Any
 
+from manycore._insiders import Finder
+
 _PACKAGE = "multiprocessing"
 _MOVED = "manycore._standard"
 
@@ -76,6 +78,7 @@ def install() -> None:
         _lead_to_moved(hidden)
     sys.modules.update({_PACKAGE + name: face for name, face in faces.items()})
     vars(executor).update(mp=faces[""], multiprocessing=faces[""])
+    sys.meta_path.insert(0, Finder())
     if late:
         warnings.warn(
             f"manycore.install() was called after {', '.join(late)} had taken names from "

@@ -180,9 +180,10 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         kwds: Mapping[str, Any] | None,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
+        name: str | None = None,
     ) -> ApplyResult:
         head = self._begin(func)
-        result = ApplyResult(self, callback, error_callback, name=_name(func))
+        result = ApplyResult(self, callback, error_callback, name=name or _name(func))
         arguments: Any = (tuple(args), dict(kwds)) if kwds else tuple(args)
         self._crew.call(result._job, head, arguments, bool(kwds))
         return result

@@ -423,3 +423,27 @@ def test_workers_of_any_kind_are_ended_when_not_all_can_be_started():
     with pytest.raises(OSError, match="no more"):
         manycore.pool.Pool(3, context=context)
     assert [process.is_alive() for process in started] == [False, False]
+
+
+@pytest.mark.beyond_stdlib
+def test_a_thread_that_waits_for_answers_hears_that_there_is_something_else_to_do():
+    with manycore.Pool(1) as pool:
+        crew = pool._crew
+        waits = threading.Thread(target=crew.wait, args=(None, 0, 1, 3600.0))
+        waits.start()
+        while waits.is_alive():
+            crew.ring()
+            os.sched_yield()
+        waits.join()
+    pool.join()
+
+
+@pytest.mark.beyond_stdlib
+def test_what_is_handed_out_again_may_be_answered_before_the_death_is_noted():
+    job = manycore._engine.Job([None] * 4, 2, 2)
+    job.extend(1)  # a worker died with the first task, whose rest is the third
+    job.answer(2, True, ["rest"])
+    job.answer(1, True, [2, 3])
+    job.answer(0, False, manycore.WorkerDied("at an item"))
+    assert job.done
+    assert type(job.error) is manycore.WorkerDied

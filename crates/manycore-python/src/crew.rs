@@ -37,6 +37,8 @@ pub struct Crew {
     engine: Engine,
     state: Mutex<State>,
     waiting: AtomicUsize,
+    /// How often somebody has rung.
+    rung: AtomicUsize,
 }
 
 type SeatParts = (Parts, Parts, Parts, usize);
@@ -141,6 +143,7 @@ impl Crew {
             engine,
             state,
             waiting: AtomicUsize::new(0),
+            rung: AtomicUsize::new(0),
         })
     }
 
@@ -282,7 +285,7 @@ impl Crew {
     }
 
     /// Sleeps until `want` answers are there, or `job` is done or has more than `seen` answers, or a
-    /// worker is leaving, at most `timeout` seconds.
+    /// worker is leaving, or somebody calls `ring`, at most `timeout` seconds.
     fn wait(
         &self,
         py: Python<'_>,
@@ -294,9 +297,11 @@ impl Crew {
         let open = self.state().ledger.len() as u64;
         let job = job.map(|job| job.get());
         self.waiting.fetch_add(1, SeqCst);
+        let rung = self.rung.load(SeqCst);
         let (result, raised) = detached(py, deadline(true, Some(timeout)), |patience| {
             self.engine.wait(want, open, patience, || {
-                job.is_some_and(|job| job.is_done() || job.delivered_so_far() > seen)
+                self.rung.load(SeqCst) != rung // pairs with the step in `ring`, before the bell
+                    || job.is_some_and(|job| job.is_done() || job.delivered_so_far() > seen)
             })
         });
         self.waiting.fetch_sub(1, SeqCst);
@@ -318,8 +323,9 @@ impl Crew {
         self.engine.queued()
     }
 
-    /// Wakes every thread that waits in `wait`.
+    /// Ends the waiting of every thread that is in `wait`.
     fn ring(&self) {
+        self.rung.fetch_add(1, SeqCst); // pairs with the looks of who waits
         self.engine.ring();
     }
 

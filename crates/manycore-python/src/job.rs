@@ -210,6 +210,9 @@ impl Job {
             return results.set_item(index, value);
         }
         let start = index * self.chunk;
+        if start >= results.len() {
+            return Ok(()); // what was handed out again: the death before it may be noted only now
+        }
         for (offset, item) in value.try_iter()?.enumerate() {
             results.set_item(start + offset, item?)?;
         }
