@@ -15,7 +15,10 @@ import types
 import warnings
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PACKAGE = "multiprocessing"
 _MOVED = "manycore._standard"

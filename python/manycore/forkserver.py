@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import threading
@@ -20,7 +19,8 @@ from multiprocessing import resource_tracker, util
 from typing import Any, NamedTuple
 
 from manycore import _engine, _preload, spawn
-from manycore._zygote import FAILED, INHERITED, MOST_DESCRIPTORS, RECORD, STARTED, main
+from manycore._orders import FAILED, LONGEST_PART, MOST_DESCRIPTORS, RECORD, STARTED, Order, in_file
+from manycore._zygote import INHERITED, main
 from manycore.errors import ProcessError
 
 __all__ = [
@@ -41,8 +41,6 @@ class Started(NamedTuple):
     pid: int
     status: socket.socket
     """Readable when the child has ended: the zygote's record of it, or the end of the stream."""
-    work: int
-    """Where to write what the child is to run."""
     lifeline: int
 
 
@@ -92,7 +90,7 @@ class Zygote:
         """Whether it has started a child."""
         return self._report is None
 
-    def request(self, fds: Sequence[int], keep: bool) -> Started:
+    def request(self, fds: Sequence[int], keep: bool, surroundings: bytes, work: bytes) -> Started:
         """Has a child forked, which inherits these descriptors.
 
         Raises:
@@ -101,28 +99,34 @@ class Zygote:
             OSError: When it cannot fork, or there are no descriptors left here.
         """
         status, status_w = _socket_pair()
-        work_r, work = os.pipe()
         lifeline_r, lifeline = _engine.make_lifeline()
+        streams = [fd for fd in (1, 2) if _is_open(fd)]
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+        lent = [*streams, *([] if tracker is None else [tracker]), *fds]
+        theirs = [lifeline_r]
         try:
-            streams = [fd for fd in (1, 2) if _is_open(fd)]
-            sent = [status_w.fileno(), work_r, lifeline_r, *streams]
-            sent += [] if tracker is None else [tracker]
-            order = pickle.dumps((keep, streams, tracker is not None))
-            try:
-                socket.send_fds(self._requests, [order], [*sent, *fds])
-            finally:
-                status_w.close()
-                for fd in (work_r, lifeline_r):
-                    os.close(fd)
+            with status_w:
+                try:
+                    if len(work) > LONGEST_PART:
+                        theirs.append(in_file(work))
+                    order = Order(
+                        keep,
+                        surroundings,
+                        work if len(work) <= LONGEST_PART else None,
+                        streams,
+                        tracker is not None,
+                    )
+                    order.send(self._requests, [status_w.fileno(), *theirs, *lent])
+                finally:
+                    for fd in theirs:
+                        os.close(fd)
             pid = _read_start(status)
         except BaseException:
             _engine.cut_lifeline(lifeline)
             status.close()
-            os.close(work)
             raise
         self._tell_report()
-        return Started(pid, status, work, lifeline)
+        return Started(pid, status, lifeline)
 
     def _tell_report(self) -> None:
         """Warns of what could not be imported: the zygote has said it before its first child."""
@@ -209,12 +213,16 @@ class ForkServer:
         """Starts the zygote unless there is one, so that the first process need not wait for it."""
         self._running(is_bare=False)
 
-    def connect_to_new_process(self, fds: Sequence[int], keep: bool = False) -> Started:
+    def connect_to_new_process(
+        self, fds: Sequence[int], keep: bool = False, surroundings: bytes = b"", work: bytes = b""
+    ) -> Started:
         """Has a child forked.
 
         Args:
             fds: Descriptors for it to inherit.
             keep: Whether it outlives this process.
+            surroundings: Pickled preparation, of which it may find the same done already.
+            work: What it is to run, packed by `spawn.pack`.
 
         Raises:
             ProcessError: When one zygote after the other ends before it has a child.
@@ -226,7 +234,7 @@ class ForkServer:
         for _ in range(_ATTEMPTS):
             zygote = self._running(is_bare)
             try:
-                return zygote.request(fds, keep)
+                return zygote.request(fds, keep, surroundings, work)
             except (BrokenPipeError, ConnectionResetError, EOFError):
                 # Importing what the parent has imported may be what ended it.
                 is_bare = not zygote.has_served

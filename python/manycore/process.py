@@ -15,7 +15,10 @@ from multiprocessing.process import (  # type: ignore[attr-defined]
     parent_process,
 )
 from types import MappingProxyType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 

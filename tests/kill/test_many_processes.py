@@ -10,7 +10,7 @@ import pytest
 import manycore
 import targets
 from manycore import forkserver
-from processes import running
+from processes import running, spare_of
 
 pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.slow]
 
@@ -27,6 +27,7 @@ class Held:
         with running(server, targets.nothing):
             pass
         gc.collect()
+        spare_of(forkserver._forkserver._zygote.pid)
         self.pids = (os.getpid(), forkserver._forkserver._zygote.pid)
         self.descriptors = [len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids]
         self.zombies = [_zombies(pid) for pid in self.pids]
