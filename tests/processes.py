@@ -79,11 +79,11 @@ def is_spare(pid: int) -> bool:
 
 
 def spare_of(zygote: int) -> int:
-    """The spare of a zygote, once it has one."""
+    """The spare of a zygote, once it has one; the younger, should one have its order already."""
     while True:
-        for pid in descendants(zygote):
-            if is_spare(pid):
-                return pid
+        spares = [pid for pid in descendants(zygote) if is_spare(pid)]
+        if spares:
+            return max(spares, key=lambda pid: (int(_stat(pid)[19]), pid))
         os.sched_yield()
 
 

@@ -258,8 +258,10 @@ class _Zygote:
             self._surround(surroundings)
             _rehearse()
             order, fds = _orders.receive(orders)
+        if order is None:
+            return 0
         _rename(name)
-        return 0 if order is None else self._be_child(order, fds, is_surrounded=True)
+        return self._be_child(order, fds, is_surrounded=True)
 
     def _be_child(self, order: Order, fds: list[int], is_surrounded: bool) -> int:
         """What a child runs; its exit code."""

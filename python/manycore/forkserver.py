@@ -90,8 +90,15 @@ class Zygote:
         """Whether it has started a child."""
         return self._report is None
 
-    def request(self, fds: Sequence[int], keep: bool, surroundings: bytes, work: bytes) -> Started:
-        """Has a child forked, which inherits these descriptors.
+    def request(
+        self,
+        fds: Sequence[int],
+        keep: bool,
+        surroundings: bytes,
+        work: bytes,
+        handles: list[tuple[int, int, int]],
+    ) -> Started:
+        """Has a child forked; see `ForkServer.connect_to_new_process`.
 
         Raises:
             BrokenPipeError: When the zygote has ended.
@@ -103,24 +110,28 @@ class Zygote:
         streams = [fd for fd in (1, 2) if _is_open(fd)]
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         lent = [*streams, *([] if tracker is None else [tracker]), *fds]
-        theirs = [lifeline_r]
+        is_brief = len(work) <= LONGEST_PART
+        part = work if is_brief else None
+        order = Order(keep, surroundings, part, streams, tracker is not None)
+        theirs = [status_w.detach(), lifeline_r]
         try:
-            with status_w:
-                try:
-                    if len(work) > LONGEST_PART:
-                        theirs.append(in_file(work))
-                    order = Order(
-                        keep,
-                        surroundings,
-                        work if len(work) <= LONGEST_PART else None,
-                        streams,
-                        tracker is not None,
-                    )
-                    order.send(self._requests, [status_w.fileno(), *theirs, *lent])
-                finally:
-                    for fd in theirs:
-                        os.close(fd)
-            pid = _read_start(status)
+            _engine.handles_sent(handles)
+            try:
+                if not is_brief:
+                    theirs.insert(2, in_file(work))
+                order.send(self._requests, [*theirs, *lent])
+            except BaseException:
+                _engine.handles_arrived(handles)
+                raise
+            finally:
+                for fd in theirs:
+                    os.close(fd)
+            # Who is interrupted here does not know whether the child has its work: what that refers
+            # to is kept then.
+            pid, error = _read_start(status)
+            if error is not None:
+                _engine.handles_arrived(handles)
+                raise error
         except BaseException:
             _engine.cut_lifeline(lifeline)
             status.close()
@@ -172,17 +183,20 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def _read_start(status: socket.socket) -> int:
-    """The pid of the child that a zygote was asked for; what says how it ended is left unread."""
+def _read_start(status: socket.socket) -> tuple[int, Exception | None]:
+    """The pid of the child that a zygote was asked for, or why there is none.
+
+    What says how it ended is left unread.
+    """
     record = status.recv(RECORD.size, socket.MSG_PEEK)
     if not record:
-        raise EOFError("the fork server ended")
+        return 0, EOFError("the fork server ended")
     kind, pid, value = RECORD.unpack(record)
     if kind == FAILED:
-        raise OSError(value, f"the fork server cannot fork: {os.strerror(value)}")
+        return 0, OSError(value, f"the fork server cannot fork: {os.strerror(value)}")
     if kind == STARTED:
         status.recv(RECORD.size)
-    return int(pid)
+    return int(pid), None
 
 
 class ForkServer:
@@ -214,7 +228,12 @@ class ForkServer:
         self._running(is_bare=False)
 
     def connect_to_new_process(
-        self, fds: Sequence[int], keep: bool = False, surroundings: bytes = b"", work: bytes = b""
+        self,
+        fds: Sequence[int],
+        keep: bool = False,
+        surroundings: bytes = b"",
+        work: bytes = b"",
+        handles: Sequence[tuple[int, int, int]] = (),
     ) -> Started:
         """Has a child forked.
 
@@ -223,6 +242,7 @@ class ForkServer:
             keep: Whether it outlives this process.
             surroundings: Pickled preparation, of which it may find the same done already.
             work: What it is to run, packed by `spawn.pack`.
+            handles: What that refers to.
 
         Raises:
             ProcessError: When one zygote after the other ends before it has a child.
@@ -234,7 +254,7 @@ class ForkServer:
         for _ in range(_ATTEMPTS):
             zygote = self._running(is_bare)
             try:
-                return zygote.request(fds, keep, surroundings, work)
+                return zygote.request(fds, keep, surroundings, work, list(handles))
             except (BrokenPipeError, ConnectionResetError, EOFError):
                 # Importing what the parent has imported may be what ended it.
                 is_bare = not zygote.has_served

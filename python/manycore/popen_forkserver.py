@@ -46,17 +46,13 @@ class Popen(popen_spawn_posix.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> None:
         work, handles = _engine.collect_handles(lambda: self._pickle(process_obj))
-        _engine.handles_sent(handles)
-        try:
-            started = forkserver.connect_to_new_process(
-                self._fds,
-                self._is_kept(process_obj),
-                self._surroundings,
-                spawn.pack(work, handles),
-            )
-        except BaseException:
-            _engine.handles_arrived(handles)
-            raise
+        started = forkserver.connect_to_new_process(
+            self._fds,
+            self._is_kept(process_obj),
+            self._surroundings,
+            spawn.pack(work, handles),
+            handles,
+        )
         self.pid, self._status, self._lifeline = started
         self._pidfd = _open_pidfd(self.pid)
         self.sentinel = self._status.fileno()
