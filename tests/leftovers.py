@@ -63,11 +63,14 @@ def end(left: Belongings) -> None:
 
 
 def _processes() -> set[int]:
-    return {
-        pid
-        for pid in processes.descendants()
-        if _STANDARD_LIBRARYS_OWN not in processes.describe(pid)
-    }
+    found = set()
+    for pid in processes.descendants():
+        if processes.is_spare(pid):
+            with contextlib.suppress(ChildProcessError):  # unless a dead zygote's, and ours now
+                os.waitpid(pid, os.WNOHANG)
+        elif _STANDARD_LIBRARYS_OWN not in processes.describe(pid):
+            found.add(pid)
+    return found
 
 
 def _descriptors() -> collections.Counter:

@@ -70,6 +70,23 @@ def keepers_of_names() -> list[int]:
     return [pid for pid in descendants() if "_names._main" in describe(pid)]
 
 
+def is_spare(pid: int) -> bool:
+    """Whether a process, ended or not, was forked by a zygote ahead of requests, and unused."""
+    try:
+        return "(manycore-spare)" in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def spare_of(zygote: int) -> int:
+    """The spare of a zygote, once it has one; the younger, should one have its order already."""
+    while True:
+        spares = [pid for pid in descendants(zygote) if is_spare(pid)]
+        if spares:
+            return max(spares, key=lambda pid: (int(_stat(pid)[19]), pid))
+        os.sched_yield()
+
+
 def children_of_ours() -> set[int]:
     """The ids of the direct children of this process."""
     return {pid for pid in descendants() if _parent(pid) == os.getpid()}

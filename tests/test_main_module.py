@@ -1,6 +1,5 @@
 """Main modules that children cannot import: what is defined there works in them all the same."""
 
-import ast
 import os
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import sys
 import pytest
 
 import processes
-from manycore import _main_module
+from manycore import _guard
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -250,4 +249,4 @@ def test_what_cannot_be_pickled_at_all_is_the_same_error_as_before(run_script, m
     ],
 )
 def test_a_guard_is_recognised_in_the_syntax(source, is_guarded):
-    assert _main_module._is_guarded(ast.parse(source)) is is_guarded
+    assert _guard.is_guarded(source.encode()) is is_guarded

@@ -14,9 +14,12 @@ from collections import ChainMap
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
 
 from manycore._main_module import MAIN_NAMES, is_importable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _LARGEST_OFFER = 1 << 20
 """Bytes of a function or class that a child gets in case it will be needed."""
@@ -111,7 +114,7 @@ def _main_globals() -> dict[str, Any]:
     return vars(sys.modules["__main__"])
 
 
-class _MainGlobals(dict[str, Any]):
+class _MainGlobals(dict[str, "Any"]):
     """Stands for the globals of the main module of whoever unpickles it."""
 
     def __reduce__(self) -> tuple[Callable[[], dict[str, Any]], tuple[()]]:

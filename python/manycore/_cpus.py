@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
-_GROUPS = Path("/sys/fs/cgroup")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_GROUPS = "/sys/fs/cgroup"
 
 
 def available_cpus() -> int:
@@ -16,8 +19,10 @@ def available_cpus() -> int:
     Those that it may run on, or fewer if a control group around it, of version 1 or 2, grants less
     time than that. At least one.
     """
+    from pathlib import Path  # who only imports this package need not wait for that one
+
     allowed = _allowed()
-    quota = _quota(_own_groups(), _GROUPS)
+    quota = _quota(_own_groups(), Path(_GROUPS))
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
@@ -30,7 +35,8 @@ def _allowed() -> int:
 
 def _own_groups() -> str:
     try:
-        return Path("/proc/self/cgroup").read_text()
+        with open("/proc/self/cgroup") as file:
+            return file.read()
     except OSError:
         return ""
 

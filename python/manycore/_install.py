@@ -15,9 +15,10 @@ import types
 import warnings
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
-from typing import Any
 
-from manycore._insiders import Finder
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PACKAGE = "multiprocessing"
 _MOVED = "manycore._standard"
@@ -78,6 +79,8 @@ def install() -> None:
         _lead_to_moved(hidden)
     sys.modules.update({_PACKAGE + name: face for name, face in faces.items()})
     vars(executor).update(mp=faces[""], multiprocessing=faces[""])
+    from manycore._insiders import Finder  # which imports much, for those who never install
+
     sys.meta_path.insert(0, Finder())
     if late:
         warnings.warn(

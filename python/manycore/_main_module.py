@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import sys
-from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 MAIN_NAMES = ("__main__", "__mp_main__")
 
@@ -40,38 +37,9 @@ def _look_at(main: ModuleType) -> bool:
         return False
     try:
         with open(path, "rb") as file:
-            tree = ast.parse(file.read())
+            source = file.read()
     except OSError:
         return False  # it was no file, as standard input, or is none any more
-    except (SyntaxError, ValueError):
-        return True  # it has been compiled: nobody can say
-    return _is_guarded(tree)
+    from manycore._guard import is_guarded  # children, who look at nothing, start without
 
-
-def _is_guarded(tree: ast.Module) -> bool:
-    return any(
-        isinstance(node, ast.If) and _asks_for_main(node.test) for node in _run_at_import(tree.body)
-    )
-
-
-def _run_at_import(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements, and those within them that belong to no function or class."""
-    for statement in statements:
-        yield statement
-        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            nested: Any
-            for _, nested in ast.iter_fields(statement):
-                if isinstance(nested, list):
-                    yield from _run_at_import([it for it in nested if isinstance(it, ast.stmt)])
-
-
-def _asks_for_main(test: ast.expr) -> bool:
-    """Whether a condition compares `__name__` with the main module's."""
-    for node in ast.walk(test):
-        if isinstance(node, ast.Compare):
-            sides = [node.left, *node.comparators]
-            names = {side.id for side in sides if isinstance(side, ast.Name)}
-            texts = {side.value for side in sides if isinstance(side, ast.Constant)}
-            if "__name__" in names and "__main__" in texts:
-                return True
-    return False
+    return is_guarded(source)

@@ -5,30 +5,31 @@ member of the family, since modules that it imports may make locks and queues, w
 have then as they have all else that is in its memory. A child tells its pid itself, so that it is
 known even if the zygote dies behind the fork; how it ended is told by the zygote, whose child it
 is.
+
+One fork waits ahead of the requests, the *spare*: it has its place in the family, copies of the
+pages that every child writes to, and the surroundings of the child before it.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # without the enumerations, which cost 0.2 ms
 import contextlib
+import errno
 import gc
+import io
 import os
 import pickle
 import select
 import signal
 import socket
-import struct
 import sys
 import warnings
 from collections.abc import Callable
 from multiprocessing import resource_tracker, util
-from typing import Any
+from typing import Any, NamedTuple
 
-from manycore import _engine, _preload, popen_fork, spawn
-
-RECORD = struct.Struct("=Bii")
-"""What is told about a child: which of the following, its pid, its exit code or an error number."""
-STARTED, ENDED, FAILED = range(3)
+from manycore import _engine, _orders, _preload, popen_fork, spawn
+from manycore._orders import ENDED, FAILED, RECORD, STARTED, Order
 
 INHERITED = (
     "requests_fd",
@@ -40,8 +41,8 @@ INHERITED = (
 )
 """The descriptors that a zygote is started with, as arguments of `main`."""
 
-MOST_DESCRIPTORS = 253
-"""How many the kernel takes in one message."""
+SPARE = "manycore-spare"
+"""The name of a spare, as `ps` shows it."""
 
 _WARNS_OF_FORKS: bool = sys.version_info >= (3, 12)
 
@@ -136,6 +137,15 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
+class _Spare(NamedTuple):
+    """A fork that waits to be somebody's child."""
+
+    pid: int
+    surroundings: bytes
+    orders: socket.socket
+    """Takes its order, and closes with the zygote: that ends a spare."""
+
+
 class _Zygote:
     """The state of a zygote: its children, and the descriptors that are none of theirs."""
 
@@ -146,6 +156,7 @@ class _Zygote:
         self._requests = _blocking(requests_fd)
         self._lifeline_fd = lifeline_fd
         self._children: dict[int, int] = {}
+        self._spare: _Spare | None = None
         self._is_warned = _are_forks_warned_of()
         self._handlers = handlers
         self._handlers[SIGCHLD] = _signal.signal(SIGCHLD, lambda *_: None)
@@ -180,28 +191,56 @@ class _Zygote:
                 os.close(told)
 
     def _start_child(self) -> None:
-        order, fds, flags, _ = socket.recv_fds(
-            self._requests, 1000, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-        )
-        if flags & socket.MSG_CTRUNC or not fds:
-            # There is no room for its descriptors: the first of them, if any, hears of it.
-            if fds:
-                _tell(fds[0], FAILED, 0, 24)
+        order, fds = _orders.receive(self._requests)
+        if order is None:
+            if fds:  # too few: there is no room for all of them
+                _tell(fds[0], FAILED, 0, errno.EMFILE)
             for fd in fds:
                 os.close(fd)
             return
         told = fds[0]
         try:
-            pid = self._fork()
+            pid = self._hand_to_spare(order, fds) or self._fork_child(order, fds)
         except OSError as error:
             _tell(told, FAILED, 0, error.errno or 0)
             os.close(told)
         else:
-            if pid == 0:
-                popen_fork.run_and_end(lambda: self._be_child(pickle.loads(order), fds))
             self._children[pid] = told
         for fd in fds[1:]:
             os.close(fd)
+        self._have_spare(order.surroundings)
+
+    def _hand_to_spare(self, order: Order, fds: list[int]) -> int | None:
+        """Has the spare be the child that is asked for; None where there is none for that."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        with spare.orders:
+            if spare.surroundings == order.surroundings:
+                with contextlib.suppress(OSError):  # it has ended
+                    order.send(spare.orders, fds)
+                    return spare.pid
+        return None
+
+    def _fork_child(self, order: Order, fds: list[int]) -> int:
+        pid = self._fork()
+        if pid == 0:
+            popen_fork.run_and_end(lambda: self._be_child(order, fds, is_surrounded=False))
+        return pid
+
+    def _have_spare(self, surroundings: bytes) -> None:
+        """Forks a spare, where it can: the next child does without, if need be."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                pid = self._fork()
+            except OSError:
+                ours.close()
+                return
+            if pid == 0:
+                ours.close()
+                popen_fork.run_and_end(lambda: self._be_spare(surroundings, theirs))
+        self._spare = _Spare(pid, surroundings, ours)
 
     def _fork(self) -> int:
         if not self._is_warned:
@@ -210,40 +249,84 @@ class _Zygote:
             warnings.simplefilter("ignore")
             return os.fork()
 
-    def _be_child(self, order: tuple[bool, list[int], bool], fds: list[int]) -> int:
+    def _be_spare(self, surroundings: bytes, orders: socket.socket) -> int:
+        """What a spare runs: it waits for its order, and ends with the zygote."""
+        self._close()
+        name = _rename(SPARE)
+        orders.settimeout(None)
+        with orders:
+            self._surround(surroundings)
+            _rehearse()
+            order, fds = _orders.receive(orders)
+        if order is None:
+            return 0
+        _rename(name)
+        return self._be_child(order, fds, is_surrounded=True)
+
+    def _be_child(self, order: Order, fds: list[int], is_surrounded: bool) -> int:
         """What a child runs; its exit code."""
         from manycore import forkserver
 
-        keep, streams, has_tracker = order
-        told, work, lifeline, *fds = fds
-        if not keep:
+        told, lifeline, *fds = fds
+        if not order.keep:
             _engine.arm_lifeline(lifeline)
         _tell(told, STARTED, os.getpid(), 0)
-        self._forget()
-        for stream in streams:
+        if not is_surrounded:
+            self._close()
+        for number, handler in self._handlers.items():
+            _signal.signal(number, handler)
+        work = io.BytesIO(order.work) if order.work is not None else os.fdopen(fds.pop(0), "rb")
+        for stream in order.streams:
             os.dup2(fds[0], stream)
             os.close(fds.pop(0))
-        if has_tracker:
+        if order.has_tracker:
             resource_tracker._resource_tracker._fd = fds.pop(0)  # type: ignore[attr-defined]
         try:
             forkserver._forkserver._inherited_fds = fds
-            if self._new_seed:
-                _preload.seed_numpy()
-            return spawn._main(work, lifeline)
+            if not is_surrounded:
+                self._surround(order.surroundings)
+            return spawn.run(work, lifeline)
         except Exception:
             sys.excepthook(*sys.exc_info())
             util._flush_std_streams()  # type: ignore[attr-defined]
             return 1
 
-    def _forget(self) -> None:
-        """Closes what is the zygote's, and answers signals as a fresh interpreter does."""
+    def _surround(self, surroundings: bytes) -> None:
+        if self._new_seed:
+            _preload.seed_numpy()
+        if surroundings:
+            spawn.prepare(pickle.loads(surroundings))
+
+    def _close(self) -> None:
+        """Closes what is the zygote's."""
         _signal.set_wakeup_fd(-1)
-        for number, handler in self._handlers.items():
-            _signal.signal(number, handler)
         ours = self._requests.detach(), self._woken, self._waker, self._lifeline_fd
         for fd in (*ours, *self._children.values()):
             os.close(fd)
         self._children.clear()
+
+
+def _rename(name: str) -> str:
+    """Gives this process another name; the one that it had."""
+    try:
+        fd = os.open("/proc/self/comm", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return name
+    try:
+        former = os.read(fd, 100).decode(errors="replace").rstrip("\n")
+        os.write(fd, name.encode())
+    finally:
+        os.close(fd)
+    return former
+
+
+def _rehearse() -> None:
+    """Does once, without effect, what every child does: so it has copied the pages by then."""
+    from manycore.context import ForkServerProcess
+
+    util._close_stdin()  # type: ignore[attr-defined]
+    ForkServerProcess().run()
+    util._flush_std_streams()  # type: ignore[attr-defined]
 
 
 def _tell(fd: int, kind: int, pid: int, value: int) -> None:

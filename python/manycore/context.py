@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from multiprocessing import context as _context
 from multiprocessing.context import assert_spawning, get_spawning_popen, set_spawning_popen
-from typing import Any
 
 from manycore import process
 from manycore._rest import pass_on_rest
 from manycore.errors import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "AuthenticationError",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import threading
@@ -20,8 +19,17 @@ from multiprocessing import resource_tracker, util
 from typing import Any, NamedTuple
 
 from manycore import _engine, _preload, spawn
+from manycore._orders import (
+    FAILED,
+    LONGEST_PART,
+    MOST_DESCRIPTORS,
+    RECORD,
+    STARTED,
+    Order,
+    in_file,
+)
 from manycore._rest import pass_on_rest
-from manycore._zygote import FAILED, INHERITED, MOST_DESCRIPTORS, RECORD, STARTED, main
+from manycore._zygote import INHERITED, main
 from manycore.errors import ProcessError
 
 __all__ = [
@@ -42,8 +50,6 @@ class Started(NamedTuple):
     pid: int
     status: socket.socket
     """Readable when the child has ended: the zygote's record of it, or the end of the stream."""
-    work: int
-    """Where to write what the child is to run."""
     lifeline: int
 
 
@@ -93,8 +99,15 @@ class Zygote:
         """Whether it has started a child."""
         return self._report is None
 
-    def request(self, fds: Sequence[int], keep: bool) -> Started:
-        """Has a child forked, which inherits these descriptors.
+    def request(
+        self,
+        fds: Sequence[int],
+        keep: bool,
+        surroundings: bytes,
+        work: bytes,
+        handles: list[tuple[int, int, int]],
+    ) -> Started:
+        """Has a child forked; see `ForkServer.connect_to_new_process`.
 
         Raises:
             BrokenPipeError: When the zygote has ended.
@@ -102,28 +115,38 @@ class Zygote:
             OSError: When it cannot fork, or there are no descriptors left here.
         """
         status, status_w = _socket_pair()
-        work_r, work = os.pipe()
         lifeline_r, lifeline = _engine.make_lifeline()
+        streams = [fd for fd in (1, 2) if _is_open(fd)]
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+        lent = [*streams, *([] if tracker is None else [tracker]), *fds]
+        is_brief = len(work) <= LONGEST_PART
+        part = work if is_brief else None
+        order = Order(keep, surroundings, part, streams, tracker is not None)
+        theirs = [status_w.detach(), lifeline_r]
         try:
-            streams = [fd for fd in (1, 2) if _is_open(fd)]
-            sent = [status_w.fileno(), work_r, lifeline_r, *streams]
-            sent += [] if tracker is None else [tracker]
-            order = pickle.dumps((keep, streams, tracker is not None))
+            _engine.handles_sent(handles)
             try:
-                socket.send_fds(self._requests, [order], [*sent, *fds])
+                if not is_brief:
+                    theirs.insert(2, in_file(work))
+                order.send(self._requests, [*theirs, *lent])
+            except BaseException:
+                _engine.handles_arrived(handles)
+                raise
             finally:
-                status_w.close()
-                for fd in (work_r, lifeline_r):
+                for fd in theirs:
                     os.close(fd)
-            pid = _read_start(status)
+            # Who is interrupted here does not know whether the child has its work: what that refers
+            # to is kept then.
+            pid, error = _read_start(status)
+            if error is not None:
+                _engine.handles_arrived(handles)
+                raise error
         except BaseException:
             _engine.cut_lifeline(lifeline)
             status.close()
-            os.close(work)
             raise
         self._tell_report()
-        return Started(pid, status, work, lifeline)
+        return Started(pid, status, lifeline)
 
     def _tell_report(self) -> None:
         """Warns of what could not be imported: the zygote has said it before its first child."""
@@ -169,17 +192,20 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def _read_start(status: socket.socket) -> int:
-    """The pid of the child that a zygote was asked for; what says how it ended is left unread."""
+def _read_start(status: socket.socket) -> tuple[int, Exception | None]:
+    """The pid of the child that a zygote was asked for, or why there is none.
+
+    What says how it ended is left unread.
+    """
     record = status.recv(RECORD.size, socket.MSG_PEEK)
     if not record:
-        raise EOFError("the fork server ended")
+        return 0, EOFError("the fork server ended")
     kind, pid, value = RECORD.unpack(record)
     if kind == FAILED:
-        raise OSError(value, f"the fork server cannot fork: {os.strerror(value)}")
+        return 0, OSError(value, f"the fork server cannot fork: {os.strerror(value)}")
     if kind == STARTED:
         status.recv(RECORD.size)
-    return int(pid)
+    return int(pid), None
 
 
 class ForkServer:
@@ -210,12 +236,22 @@ class ForkServer:
         """Starts the zygote unless there is one, so that the first process need not wait for it."""
         self._running(is_bare=False)
 
-    def connect_to_new_process(self, fds: Sequence[int], keep: bool = False) -> Started:
+    def connect_to_new_process(
+        self,
+        fds: Sequence[int],
+        keep: bool = False,
+        surroundings: bytes = b"",
+        work: bytes = b"",
+        handles: Sequence[tuple[int, int, int]] = (),
+    ) -> Started:
         """Has a child forked.
 
         Args:
             fds: Descriptors for it to inherit.
             keep: Whether it outlives this process.
+            surroundings: Pickled preparation, of which it may find the same done already.
+            work: What it is to run, packed by `spawn.pack`.
+            handles: What that refers to.
 
         Raises:
             ProcessError: When one zygote after the other ends before it has a child.
@@ -227,7 +263,7 @@ class ForkServer:
         for _ in range(_ATTEMPTS):
             zygote = self._running(is_bare)
             try:
-                return zygote.request(fds, keep)
+                return zygote.request(fds, keep, surroundings, work, list(handles))
             except (BrokenPipeError, ConnectionResetError, EOFError):
                 # Importing what the parent has imported may be what ended it.
                 is_bare = not zygote.has_served

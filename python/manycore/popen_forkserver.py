@@ -9,10 +9,11 @@ import socket
 from multiprocessing import util
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from manycore import _engine, forkserver, popen_spawn_posix, spawn
-from manycore._zygote import RECORD
+from manycore._orders import LONGEST_PART, RECORD
 
 __all__ = ["Popen"]
 
@@ -45,23 +46,27 @@ class Popen(popen_spawn_posix.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> None:
         work, handles = _engine.collect_handles(lambda: self._pickle(process_obj))
-        _engine.handles_sent(handles)
-        try:
-            started = forkserver.connect_to_new_process(self._fds, self._is_kept(process_obj))
-        except BaseException:
-            _engine.handles_arrived(handles)
-            raise
-        self.pid, self._status, _, self._lifeline = started
+        started = forkserver.connect_to_new_process(
+            self._fds,
+            self._is_kept(process_obj),
+            self._surroundings,
+            spawn.pack(work, handles),
+            handles,
+        )
+        self.pid, self._status, self._lifeline = started
         self._pidfd = _open_pidfd(self.pid)
         self.sentinel = self._status.fileno()
         self.finalizer = util.Finalize(self, _close, (self._status, self._pidfd))
-        # Where there is no reader it has ended, and its exit code says how.
-        with contextlib.suppress(BrokenPipeError), os.fdopen(started.work, "wb") as pipe:
-            pipe.write(spawn.pack(work, handles))
 
     def _preparation(self, process_obj: BaseProcess) -> dict[str, Any]:
         # The zygote has the environment of the time when it was started.
-        return super()._preparation(process_obj) | {"manycore_environment": dict(os.environ)}
+        data = super()._preparation(process_obj) | {"manycore_environment": dict(os.environ)}
+        around = {key: data.pop(key) for key in spawn.SURROUNDINGS if key in data}
+        self._surroundings = bytes(ForkingPickler.dumps(around))
+        if len(self._surroundings) > LONGEST_PART:
+            self._surroundings = b""
+            return data | around
+        return data
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, once the child has ended."""

@@ -15,9 +15,12 @@ from multiprocessing.process import (  # type: ignore[attr-defined]
     parent_process,
 )
 from types import MappingProxyType
-from typing import Any
 
 from manycore._rest import pass_on_rest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 

@@ -13,10 +13,13 @@ from multiprocessing.spawn import (
     import_main_path,
     set_executable,
 )
-from typing import Any, BinaryIO
 
 from manycore import _by_value, _engine, _install, _main_module
 from manycore._rest import pass_on_rest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 __all__ = [
     "_main",
@@ -25,10 +28,26 @@ __all__ = [
     "get_executable",
     "get_preparation_data",
     "import_main_path",
+    "prepare",
     "set_executable",
     "spawn_main",
 ]
 
+
+SURROUNDINGS = (
+    "authkey",
+    "log_to_stderr",
+    "log_level",
+    "sys_path",
+    "sys_argv",
+    "dir",
+    "orig_dir",
+    "start_method",
+    "manycore_start_method",
+    "manycore_installed",
+    "manycore_environment",
+)
+"""What of a child's preparation is the same for one child after the other, and runs no code."""
 
 MAIN_MODULE = ("init_main_from_name", "init_main_from_path")
 """Where in its preparation a child finds its main module."""
@@ -80,36 +99,41 @@ def spawn_main(
 
 
 def _main(fd: int, parent_sentinel: int) -> int:
-    with os.fdopen(fd, "rb", closefd=True) as from_parent:
+    return run(os.fdopen(fd, "rb"), parent_sentinel)
+
+
+def run(work: BinaryIO, parent_sentinel: int) -> int:
+    """Runs what the parent has packed; the exit code."""
+    with work as from_parent:
         current = _process.current_process()
         current._inheriting = True  # type: ignore[attr-defined]
         try:
             held = _engine.receive_handles(pickle.load(from_parent))
-            work = _load(from_parent)
+            data = pickle.load(from_parent)
+            prepare(data)
+            _by_value.offer(data.get("manycore_definitions", {}))
+            process_obj = pickle.load(from_parent)
         finally:
             del current._inheriting  # type: ignore[attr-defined]
     del held  # what the work refers to is held by its objects now
-    code: int = work._bootstrap(parent_sentinel)
+    code: int = process_obj._bootstrap(parent_sentinel)
     return code
 
 
-def _load(from_parent: BinaryIO) -> Any:
+def prepare(data: dict[str, Any]) -> None:
+    """Has this process look like its parent in all that `get_preparation_data` has noted."""
     from manycore.context import _default_context
 
-    data = pickle.load(from_parent)
-    if data.pop("manycore_installed", False):
+    if data.get("manycore_installed"):
         _install.install()
-    environment = data.pop("manycore_environment", None)
+    environment = data.get("manycore_environment")
     if environment is not None and environment != os.environ:
         os.environ.clear()
         os.environ.update(environment)
-    method = data.pop("manycore_start_method", None)
+    method = data.get("manycore_start_method")
     if method is not None:
         _default_context.set_start_method(method, force=True)
-    definitions = data.pop("manycore_definitions", {})
     spawn.prepare(data)
-    _by_value.offer(definitions)
-    return pickle.load(from_parent)
 
 
 pass_on_rest(__name__)

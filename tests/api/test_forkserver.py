@@ -9,7 +9,7 @@ import pytest
 import manycore
 import targets
 from manycore import forkserver
-from processes import running
+from processes import running, spare_of, wait_for_end
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -174,7 +174,7 @@ def test_children_have_the_environment_of_the_moment(server, monkeypatch):
     ours, theirs = server.Pipe()
     forkserver._forkserver._stop()
     monkeypatch.setenv("MANYCORE_TEST", "of the zygote")
-    for value in ("of the zygote", "another", None):
+    for value in ("of the zygote", "another", "long" * 20_000, None):
         if value is None:
             monkeypatch.delenv("MANYCORE_TEST")
         else:
@@ -182,6 +182,21 @@ def test_children_have_the_environment_of_the_moment(server, monkeypatch):
         with running(server, targets.send_variable, theirs, "MANYCORE_TEST"):
             assert ours.recv() == value
     forkserver._forkserver._stop()
+
+
+def test_a_child_has_been_forked_ahead_unless_something_has_changed(server, monkeypatch):
+    with running(server, targets.nothing) as process:
+        pass
+    spare = spare_of(forkserver._forkserver._zygote.pid)
+    with running(server, targets.nothing) as process:
+        pass
+    assert process.pid == spare
+    spare = spare_of(forkserver._forkserver._zygote.pid)
+    monkeypatch.setenv("MANYCORE_TEST", "changed")
+    with running(server, targets.nothing) as process:
+        pass
+    assert process.pid != spare
+    wait_for_end([spare])
 
 
 def test_children_have_no_descriptors_but_their_own(server, tmp_path, gate):

@@ -14,7 +14,14 @@ import pytest
 import manycore
 import targets
 from manycore import forkserver
-from processes import children_of_ours, kill_and_confirm, running, stop_and_confirm, wait_for_end
+from processes import (
+    children_of_ours,
+    kill_and_confirm,
+    running,
+    spare_of,
+    stop_and_confirm,
+    wait_for_end,
+)
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -34,6 +41,10 @@ def zygote():
     """The pid of this process's zygote."""
     with running(manycore.get_context("forkserver"), targets.nothing):
         pass
+    return zygote_pid()
+
+
+def zygote_pid():
     return forkserver._forkserver._zygote.pid
 
 
@@ -47,6 +58,36 @@ def test_another_zygote_is_started_when_one_has_been_killed(server):
     assert second != first
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)  # nothing is left of it
+
+
+def test_a_spare_that_is_killed_is_missed_by_nobody(server):
+    spare = spare_of(zygote())
+    kill_and_confirm(spare)
+    with running(server, targets.nothing) as process:
+        pass
+    assert process.exitcode == 0
+    assert process.pid != spare
+
+
+def test_a_spare_that_is_killed_with_its_order_is_the_process_that_was_killed(server):
+    spare = spare_of(zygote())
+    os.kill(spare, signal.SIGSTOP)
+    process = server.Process(target=targets.nothing)
+    starting = threading.Thread(target=process.start)
+    starting.start()
+    while spare_of(zygote_pid()) == spare:  # the next one is there once the order has been sent
+        os.sched_yield()
+    kill_and_confirm(spare)
+    starting.join()
+    process.join()
+    assert (process.pid, process.exitcode) == (spare, -signal.SIGKILL)
+
+
+def test_a_spare_ends_with_its_zygote():
+    first = zygote()
+    spare = spare_of(first)
+    kill_and_confirm(first)
+    wait_for_end([spare])
 
 
 @pytest.mark.parametrize("way", targets.ENDINGS)
