@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import process as _process
 from multiprocessing.process import (  # type: ignore[attr-defined]
@@ -75,6 +76,7 @@ class OwnedProcess(BaseProcess):
             raise ValueError(f"orphan must be 'kill' or 'keep', not {orphan!r}")
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._orphan = orphan
+        self._logs: list[Any] = []
 
     def start(self) -> None:
         """Starts the process; it calls `run`. To be called at most once."""
@@ -84,11 +86,15 @@ class OwnedProcess(BaseProcess):
             "can only start a process object created by current process"
         )
         _process._cleanup()  # type: ignore[attr-defined]
+        records = sys.modules.get("manycore._records")  # once `log_to_parent` was called here
+        self._logs = records.for_child() if records else []
         popen = self._Popen(self)  # type: ignore[attr-defined]
         self._popen = popen
+        if self._logs:
+            sys.modules["manycore._records"].child_started()
         self._sentinel = popen.sentinel
         # The arguments may refer to this object: a cycle that would keep both alive.
-        del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
+        del self._target, self._args, self._kwargs, self._logs  # type: ignore[attr-defined]
         _process._children.add(self)  # type: ignore[attr-defined]
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
@@ -97,5 +103,7 @@ class OwnedProcess(BaseProcess):
             from manycore.context import _default_context
 
             _default_context.set_start_method(self._start_method, force=True)  # type: ignore[attr-defined]
+        for sending in self._logs:
+            sending.begin(_run_quietly.__code__)
         self.run = functools.partial(_run_quietly, self.run)  # type: ignore[method-assign]
         return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
