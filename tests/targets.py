@@ -19,7 +19,7 @@ from queue import Empty
 
 import manycore
 import watchdog
-from manycore import reduction
+from manycore import _thread_limits, reduction
 
 watchdog.watch_child()
 
@@ -989,3 +989,32 @@ def log_before_and_behind(gate, name):
     log(name, "before")
     gate.stop()
     log(name, "behind")
+
+
+def thread_variables():
+    return {name: os.environ.get(name) for name in _thread_limits.VARIABLES}
+
+
+def put_thread_variables(queue):
+    queue.put(thread_variables())
+
+
+def thread_variables_of_a_worker(count):
+    with manycore.Pool(count) as pool:
+        return pool.apply(thread_variables)
+
+
+def check_that_numba_keeps_its_number():
+    sys.modules["numba"] = sys.modules[__name__]  # as if it were there
+    with manycore.get_context("fork").Pool(1) as pool:
+        assert pool.apply(os.getenv, ("NUMBA_NUM_THREADS",)) is None
+
+
+def say_when_interrupted(connection):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        connection.send("ready")
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        connection.send("interrupted")

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from manycore import _engine, forkserver, popen_spawn_posix, spawn
+from manycore import _engine, forkserver, popen_fork, popen_spawn_posix, spawn
 from manycore._zygote import RECORD
 
 __all__ = ["Popen"]
@@ -47,7 +47,9 @@ class Popen(popen_spawn_posix.Popen):
         work, handles = _engine.collect_handles(lambda: self._pickle(process_obj))
         _engine.handles_sent(handles)
         try:
-            started = forkserver.connect_to_new_process(self._fds, self._is_kept(process_obj))
+            started = forkserver.connect_to_new_process(
+                self._fds, self._is_kept(process_obj), popen_fork.variables_of(process_obj)
+            )
         except BaseException:
             _engine.handles_arrived(handles)
             raise

@@ -18,6 +18,8 @@ from multiprocessing.process import (  # type: ignore[attr-defined]
 from types import MappingProxyType
 from typing import Any
 
+from manycore import _thread_limits
+
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
 ORIGINAL_DIR = ORIGINAL_DIR
@@ -77,6 +79,7 @@ class OwnedProcess(BaseProcess):
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._orphan = orphan
         self._logs: list[Any] = []
+        self._variables: dict[str, str] = {}
 
     def start(self) -> None:
         """Starts the process; it calls `run`. To be called at most once."""
@@ -88,6 +91,9 @@ class OwnedProcess(BaseProcess):
         _process._cleanup()  # type: ignore[attr-defined]
         records = sys.modules.get("manycore._records")  # once `log_to_parent` was called here
         self._logs = records.for_child() if records else []
+        target, arguments = self._target, self._args  # type: ignore[attr-defined]
+        self._variables |= _thread_limits.for_executors_worker(target, arguments)
+        del target, arguments
         popen = self._Popen(self)  # type: ignore[attr-defined]
         self._popen = popen
         if self._logs:
@@ -96,6 +102,11 @@ class OwnedProcess(BaseProcess):
         # The arguments may refer to this object: a cycle that would keep both alive.
         del self._target, self._args, self._kwargs, self._logs  # type: ignore[attr-defined]
         _process._children.add(self)  # type: ignore[attr-defined]
+
+    def interrupt(self) -> None:
+        """Sends SIGINT to the process, as Ctrl-C does: `KeyboardInterrupt` is raised there."""
+        self._check_closed()  # type: ignore[attr-defined]
+        self._popen.interrupt()
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
         """In the child: runs its work; what it starts itself has the same start method."""

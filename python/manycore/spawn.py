@@ -15,7 +15,7 @@ from multiprocessing.spawn import (
 )
 from typing import Any, BinaryIO
 
-from manycore import _by_value, _engine, _install, _main_module
+from manycore import _by_value, _engine, _install, _main_module, _thread_limits
 
 __all__ = [
     "_main",
@@ -102,6 +102,7 @@ def _load(from_parent: BinaryIO) -> Any:
     if environment is not None and environment != os.environ:
         os.environ.clear()
         os.environ.update(environment)
+    _thread_limits.begin(data.pop("manycore_variables", {}))
     method = data.pop("manycore_start_method", None)
     if method is not None:
         _default_context.set_start_method(method, force=True)
