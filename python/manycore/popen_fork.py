@@ -29,6 +29,7 @@ def run_and_end(run: Callable[[], int]) -> NoReturn:
         code = run()
         if RUNS_EXIT_FUNCTIONS:
             atexit._run_exitfuncs()
+            util._flush_std_streams()  # type: ignore[attr-defined]  # of what these have printed
         _engine.leave_family()
     finally:
         os._exit(code)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +53,18 @@ def _is_in_foreground() -> bool:
         return False
     finally:
         os.close(terminal)
+
+
+def _write_whole_lines() -> None:
+    """Has what is printed here be written a line at a time, as several processes do to one file.
+
+    Otherwise a line ends in the middle where the buffer does, or, without buffers, at each of its
+    parts; and a process that is killed takes with it what it has printed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError, ValueError):  # it is closed, or nobody reads it
+                stream.reconfigure(line_buffering=True, write_through=False)
 
 
 class OwnedProcess(BaseProcess):
@@ -114,6 +128,7 @@ class OwnedProcess(BaseProcess):
             from manycore.context import _default_context
 
             _default_context.set_start_method(self._start_method, force=True)  # type: ignore[attr-defined]
+        _write_whole_lines()
         for sending in self._logs:
             sending.begin(_run_quietly.__code__)
         self.run = functools.partial(_run_quietly, self.run)  # type: ignore[method-assign]
