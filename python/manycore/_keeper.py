@@ -23,11 +23,11 @@ class Keeper:
         self._pool = weakref.ref(pool)
         self._thread: threading.Thread | None = None
         self._rests = threading.Event()
-        rest_across_forks(self)
 
     def start(self) -> None:
         """Starts the thread, unless it runs."""
         if self._thread is None or not self._thread.is_alive():
+            rest_across_forks(self)
             self._rests.clear()
             self._thread = threading.Thread(target=self._keep, name="manycore-keeper", daemon=True)
             self._thread.start()

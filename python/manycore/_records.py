@@ -122,7 +122,6 @@ class LogReceiver:
         self._rests = threading.Event()
         self._turn = threading.Lock()
         _receivers.append(self)
-        rest_across_forks(self)
         self._at_exit = Finalize(None, self.stop, exitpriority=_AFTER_CHILDREN)
 
     def __repr__(self) -> str:
@@ -166,6 +165,7 @@ class LogReceiver:
         """Starts the thread, unless it runs."""
         with self._turn:
             if self._thread is None:
+                rest_across_forks(self)
                 self._rests = threading.Event()
                 self._thread = threading.Thread(
                     target=self._receive, args=(self._rests,), name="manycore-records", daemon=True

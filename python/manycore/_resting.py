@@ -6,10 +6,12 @@ and later warn of it. So ours end before a fork, and start again afterwards if t
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 import threading
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Resting(Protocol):
@@ -25,6 +27,9 @@ class Resting(Protocol):
         """Whether there is something for the thread to do."""
 
 
+_COUNTS_BEHIND_HOOKS = sys.version_info >= (3, 13)
+"""Whether Python counts the threads for its warning when the hooks have run, and not before."""
+
 _known: weakref.WeakSet[Resting] = weakref.WeakSet()
 _resting: list[Resting] = []
 
@@ -33,7 +38,11 @@ _LOOKS = 1000
 
 
 def rest_across_forks(owner: Resting) -> None:
-    """Has the thread of `owner`, which this does not keep alive, end before forks."""
+    """Has the thread of `owner`, which is about to start, end before forks.
+
+    This does not keep `owner` alive.
+    """
+    _watch_forks()
     _known.add(owner)
 
 
@@ -53,14 +62,37 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
+    # Who forks in another thread has threads, and is warned of these.
+    if not _COUNTS_BEHIND_HOOKS or threading.current_thread() is not threading.main_thread():
+        _restart()
+
+
+def _restart(_: object = None) -> int:
     while _resting:
         owner = _resting.pop()
         if owner.is_needed():
             owner.start()
+    return 0
 
 
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_resting.clear,
-)
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_resting.clear,
+    )
+    if _COUNTS_BEHIND_HOOKS:
+        os.register_at_fork(after_in_parent=_later(_restart))
+
+
+def _later(function: Any) -> Any:
+    """What, when called, has Python call a function in the main thread, at its next opportunity.
+
+    In a hook of forks that is once `os.fork` has returned: what is made here is no Python function,
+    at whose end Python would look.
+    """
+    import ctypes
+
+    callback = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(function)
+    return functools.partial(ctypes.PyDLL(None).Py_AddPendingCall, callback, None)

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -173,7 +174,6 @@ def test_a_handler_that_fails_is_told_of_and_the_next_record_handled(heard, capf
 
 
 def test_records_are_handled_while_nobody_waits(heard):
-    """By a thread that is not there while this process forks: a warning would be an error here."""
     arrived = threading.Event()
     handler = logging.Handler()
     handler.emit = lambda record: arrived.set()
@@ -196,6 +196,36 @@ def test_a_forked_child_of_another_kind_logs_as_before(heard):
         assert os.waitpid(pid, 0)[1] == 0
         assert "receiving" in repr(receiver)
     assert "stopped" in repr(receiver)
+
+
+FORKS = """
+import logging
+import manycore
+
+logging.basicConfig()
+
+def task(number):
+    logging.error("task %d", number)
+    return number
+
+context = manycore.get_context("fork")
+with manycore.log_to_parent():
+    with context.Pool(2) as pool:
+        results = [pool.apply_async(task, (number,)) for number in range(4)]
+        for number in range(4, 8):
+            process = context.Process(target=task, args=(number,))
+            process.start()
+            process.join()
+        for result in results:
+            result.get()
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python does not warn of forks with threads")
+def test_python_does_not_warn_of_our_threads_when_a_program_forks(run_script):
+    """Seen from outside: CPython drops this warning where warnings are errors."""
+    done = run_script(FORKS, run_by=("-W", "always"))
+    assert sorted(done.stderr.splitlines()) == [f"ERROR:root:task {number}" for number in range(8)]
 
 
 PROGRAM = """
