@@ -19,7 +19,7 @@ from queue import Empty
 
 import manycore
 import watchdog
-from manycore import _thread_limits, reduction
+from manycore import reduction
 
 watchdog.watch_child()
 
@@ -992,6 +992,8 @@ def log_before_and_behind(gate, name):
 
 
 def thread_variables():
+    from manycore import _thread_limits  # which only ours has
+
     return {name: os.environ.get(name) for name in _thread_limits.VARIABLES}
 
 
