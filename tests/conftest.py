@@ -19,6 +19,7 @@ import watchdog
 
 LIMIT, SLOW_LIMIT = 120, 600  # seconds after which a test counts as hung
 FAILED = pytest.StashKey[bool]()
+FORKED_WITH_THREADS = []  # the tests in which Python warned of that
 
 
 def pytest_configure(config):
@@ -47,6 +48,16 @@ def pytest_runtest_makereport(item):
     report = yield
     item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     return report
+
+
+def pytest_warning_recorded(warning_message, nodeid):
+    if "multi-threaded" in str(warning_message.message):
+        FORKED_WITH_THREADS.append(nodeid)
+
+
+def pytest_sessionfinish(session):
+    if FORKED_WITH_THREADS and hasattr(manycore, "_engine"):  # the summary of warnings says where
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import faulthandler
 import itertools
+import logging
 import multiprocessing
 import os
 import random
@@ -944,3 +945,78 @@ def change_all(d):
             d[number] = "new"
         for number in range(200):
             d.pop(number)
+
+
+def log(name, message, *args):
+    logging.getLogger(name).info(message, *args)
+
+
+def have_a_child_log(context, name):
+    child = context.Process(target=log, args=(name, "from below"))
+    child.start()
+    child.join()
+    log(name, "from above")
+
+
+def log_and_be_killed(name, count):
+    for number in range(count):
+        log(name, "%d", number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def log_an_exception(name):
+    try:
+        raise ZeroDivisionError("a reason")
+    except ZeroDivisionError:
+        logging.getLogger(name).exception("it failed")
+
+
+def log_at_every_level(name, *below):
+    for logger in (name, *(f"{name}.{part}" for part in below)):
+        for level in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            logging.getLogger(logger).log(getattr(logging, level), level)
+
+
+def log_here_and_there(file, here, there):
+    handler = logging.FileHandler(file)
+    logging.getLogger(here).addHandler(handler)
+    for name in (here, there):
+        logging.getLogger(name).error(name)
+    handler.close()
+
+
+def log_before_and_behind(gate, name):
+    log(name, "before")
+    gate.stop()
+    log(name, "behind")
+
+
+def thread_variables():
+    from manycore import _thread_limits  # which only ours has
+
+    return {name: os.environ.get(name) for name in _thread_limits.VARIABLES}
+
+
+def put_thread_variables(queue):
+    queue.put(thread_variables())
+
+
+def thread_variables_of_a_worker(count):
+    with manycore.Pool(count) as pool:
+        return pool.apply(thread_variables)
+
+
+def check_that_numba_keeps_its_number():
+    sys.modules["numba"] = sys.modules[__name__]  # as if it were there
+    with manycore.get_context("fork").Pool(1) as pool:
+        assert pool.apply(os.getenv, ("NUMBA_NUM_THREADS",)) is None
+
+
+def say_when_interrupted(connection):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        connection.send("ready")
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        connection.send("interrupted")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit as _atexit
 import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if not _sys.platform.startswith("linux"):
     raise ImportError("manycore runs on Linux only: it is built on memfd, futex and pidfd")
@@ -32,6 +33,11 @@ from manycore.errors import (
     TimeoutError,
     WorkerDied,
 )
+
+if _TYPE_CHECKING:
+    import logging
+
+    from manycore._records import LogReceiver
 
 _default = context._default_context
 
@@ -122,6 +128,7 @@ __all__ = [
     "get_logger",
     "get_start_method",
     "install",
+    "log_to_parent",
     "log_to_stderr",
     "ndarray",
     "parent_process",
@@ -131,6 +138,28 @@ __all__ = [
     "set_start_method",
     "share",
 ]
+
+
+def log_to_parent(logger: str | logging.Logger | None = None, level: int | str = 0) -> LogReceiver:
+    """Has this process handle what its workers log: those that it starts from now on.
+
+    A record goes to the handlers of the logger of its name, here, if that is enabled here. It has
+    the `process`, `processName` and `taskName` of the worker, and its message is formatted. The
+    worker's own loggers lose the handlers that they have when its work begins, and have the levels
+    that they have here.
+
+    Args:
+        logger: Above which records are left to the worker; by default all are sent.
+        level: What is below is not sent.
+
+    Returns:
+        A context manager, and `stop()`: ends it, once everything that was logged is handled. What
+        is left when the program ends is handled then.
+    """
+    from manycore._records import LogReceiver
+
+    return LogReceiver(logger, level)
+
 
 # Registered first, so it runs last: what the program's own exit functions release counts as
 # released.

@@ -6,15 +6,14 @@ It ends before a `fork` of this process, and starts again afterwards if it is ne
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from manycore._resting import rest_across_forks, wait_until_gone
+
 if TYPE_CHECKING:
     from manycore.pool import Pool
-
-_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
 
 
 class Keeper:
@@ -24,11 +23,11 @@ class Keeper:
         self._pool = weakref.ref(pool)
         self._thread: threading.Thread | None = None
         self._rests = threading.Event()
-        _keepers.add(self)
 
     def start(self) -> None:
         """Starts the thread, unless it runs."""
         if self._thread is None or not self._thread.is_alive():
+            rest_across_forks(self)
             self._rests.clear()
             self._thread = threading.Thread(target=self._keep, name="manycore-keeper", daemon=True)
             self._thread.start()
@@ -43,6 +42,7 @@ class Keeper:
         if pool is not None:
             pool._crew.ring()
         thread.join()
+        wait_until_gone(thread)
         self._thread = None
         return True
 
@@ -59,24 +59,3 @@ class Keeper:
         """Whether there are tasks without an answer."""
         pool = self._pool()
         return pool is not None and pool._crew.open > 0
-
-
-_resting: list[Keeper] = []
-
-
-def _before_fork() -> None:
-    _resting.extend(keeper for keeper in list(_keepers) if keeper.rest())
-
-
-def _after_fork_in_parent() -> None:
-    while _resting:
-        keeper = _resting.pop()
-        if keeper.is_needed():
-            keeper.start()
-
-
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_resting.clear,
-)

@@ -47,11 +47,13 @@ class Workers:
         initializer: Callable[..., object] | None,
         initargs: Iterable[Any],
         most_tasks: int | None,
+        variables: dict[str, str],
     ) -> None:
         self._context = context
         self._crew = crew
         self._count = count
         self._task = (initializer, initargs, most_tasks)
+        self._variables = variables
         self._rows: dict[int, Any] = {}
         self._leaving: set[int] = set()
         self._early_deaths = 0
@@ -75,6 +77,7 @@ class Workers:
             process = self._context.Process(target=work, args=(self._crew.seat(row), *self._task))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
+            process._variables = self._variables
             process.start()
             self._rows[row] = process
 

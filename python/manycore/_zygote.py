@@ -66,6 +66,7 @@ def main(
     handlers = _ignore_ctrl_c()
     _read_nothing()
     told = _preload.unpack(settings_fd)
+    os.environ.update(told["variables"])
     try:
         failed = _preload.import_all(told)
     except _preload.ThreadStarted as started:

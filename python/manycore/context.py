@@ -132,11 +132,20 @@ class BaseContext(_context.BaseContext):
         initializer: Any = None,
         initargs: Any = (),
         maxtasksperchild: int | None = None,
+        *,
+        limit_threads: bool = True,
     ) -> Any:
         """A pool of worker processes."""
         from manycore.pool import Pool
 
-        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+        return Pool(
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            context=self.get_context(),
+            limit_threads=limit_threads,
+        )
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A shared ctypes object without a lock."""

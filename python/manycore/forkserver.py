@@ -14,8 +14,9 @@ import signal
 import socket
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import resource_tracker, util
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from manycore import _engine, _preload, spawn
@@ -39,6 +40,8 @@ __all__ = [
     "main",
     "set_forkserver_preload",
 ]
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 _ATTEMPTS = 4
 """How many zygotes may end under one request before that is an error."""
@@ -234,7 +237,7 @@ class ForkServer:
 
     def ensure_running(self) -> None:
         """Starts the zygote unless there is one, so that the first process need not wait for it."""
-        self._running(is_bare=False)
+        self._running(is_bare=False, variables=_NONE)
 
     def connect_to_new_process(
         self,
@@ -243,6 +246,7 @@ class ForkServer:
         surroundings: bytes = b"",
         work: bytes = b"",
         handles: Sequence[tuple[int, int, int]] = (),
+        variables: Mapping[str, str] = _NONE,
     ) -> Started:
         """Has a child forked.
 
@@ -252,6 +256,8 @@ class ForkServer:
             surroundings: Pickled preparation, of which it may find the same done already.
             work: What it is to run, packed by `spawn.pack`.
             handles: What that refers to.
+            variables: What its environment will have beside this process's: of use to a zygote
+                that is started now, and loads libraries which look only then.
 
         Raises:
             ProcessError: When one zygote after the other ends before it has a child.
@@ -261,7 +267,7 @@ class ForkServer:
             raise ValueError("too many fds")
         is_bare = False
         for _ in range(_ATTEMPTS):
-            zygote = self._running(is_bare)
+            zygote = self._running(is_bare, variables)
             try:
                 return zygote.request(fds, keep, surroundings, work, list(handles))
             except (BrokenPipeError, ConnectionResetError, EOFError):
@@ -280,10 +286,12 @@ class ForkServer:
         """Notes a zygote that somebody else has started."""
         self._zygote = zygote
 
-    def _running(self, is_bare: bool) -> Zygote:
+    def _running(self, is_bare: bool, variables: Mapping[str, str]) -> Zygote:
         with self._turn:
             if self._zygote is None:
-                self._zygote = Zygote.start(_preload.settings(self._preload, is_bare))
+                settings = _preload.settings(self._preload, is_bare)
+                settings["variables"] = dict(variables)
+                self._zygote = Zygote.start(settings)
             return self._zygote
 
     def _bury(self, zygote: Zygote) -> None:

@@ -25,7 +25,7 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
 from types import MappingProxyType
 from typing import Any
 
-from manycore import _engine
+from manycore import _engine, _thread_limits
 from manycore._cpus import available_cpus
 from manycore._functions import Functions
 from manycore._keeper import Keeper
@@ -85,6 +85,8 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         initargs: The initializer's arguments.
         maxtasksperchild: After how many tasks a worker is replaced; by default never.
         context: The context that starts the workers.
+        limit_threads: Whether the variables are set in each worker that give numerical libraries
+            their share of the CPUs: docs/api/processes.md lists them.
 
     Raises:
         ValueError: When a number is below one.
@@ -98,6 +100,8 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
+        *,
+        limit_threads: bool = True,
     ) -> None:
         self._state = RUN
         count = available_cpus() if processes is None else processes
@@ -116,7 +120,13 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         self._crew = _engine.Crew(2 * count)
         self._functions = Functions(self._crew, self._ctx.get_start_method())
         self._workers = Workers(
-            self._ctx, self._crew, count, initializer, tuple(initargs), maxtasksperchild
+            self._ctx,
+            self._crew,
+            count,
+            initializer,
+            tuple(initargs),
+            maxtasksperchild,
+            _thread_limits.for_workers(count) if limit_threads else {},
         )
         self._streams: list[IMapIterator] = []
         self._next_look = 0.0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing import popen_fork, util
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from manycore import _engine
+from manycore import _engine, _thread_limits
 
 __all__ = ["Popen"]
 
@@ -28,9 +29,16 @@ def run_and_end(run: Callable[[], int]) -> NoReturn:
         code = run()
         if RUNS_EXIT_FUNCTIONS:
             atexit._run_exitfuncs()
+            util._flush_std_streams()  # type: ignore[attr-defined]  # of what these have printed
         _engine.leave_family()
     finally:
         os._exit(code)
+
+
+def variables_of(process_obj: BaseProcess) -> dict[str, str]:
+    """What is to be added to a child's environment."""
+    variables: dict[str, str] = getattr(process_obj, "_variables", {})
+    return variables
 
 
 class Popen(popen_fork.Popen):
@@ -62,6 +70,7 @@ class Popen(popen_fork.Popen):
             os.close(fd)
         if not self._is_kept(process_obj):
             _engine.arm_lifeline(lifeline)
+        _thread_limits.begin(variables_of(process_obj))
         code: int = process_obj._bootstrap(parent_sentinel=sentinel)  # type: ignore[attr-defined]
         return code
 
@@ -74,6 +83,10 @@ class Popen(popen_fork.Popen):
         self.sentinel = sentinel
         close_fds = util.close_fds  # type: ignore[attr-defined]
         self.finalizer: Any = util.Finalize(self, close_fds, (sentinel, *others))
+
+    def interrupt(self) -> None:
+        """Sends SIGINT to the child."""
+        self._send_signal(signal.SIGINT)  # type: ignore[attr-defined]
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, once the child has ended."""

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from manycore import _engine, forkserver, popen_spawn_posix, spawn
+from manycore import _engine, forkserver, popen_fork, popen_spawn_posix, spawn
 from manycore._orders import LONGEST_PART, RECORD
 
 __all__ = ["Popen"]
@@ -52,6 +52,7 @@ class Popen(popen_spawn_posix.Popen):
             self._surroundings,
             spawn.pack(work, handles),
             handles,
+            popen_fork.variables_of(process_obj),
         )
         self.pid, self._status, self._lifeline = started
         self._pidfd = _open_pidfd(self.pid)

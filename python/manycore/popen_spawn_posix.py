@@ -78,6 +78,7 @@ class Popen(popen_fork.Popen):
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
             preparation = self._preparation(process_obj)
+            preparation["manycore_variables"] = popen_fork.variables_of(process_obj)
             preparation["manycore_definitions"] = _by_value.definitions()
             return bytes(ForkingPickler.dumps(preparation)) + self._pickle_work(process_obj)
         finally:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import process as _process
 from multiprocessing.process import (  # type: ignore[attr-defined]
@@ -16,6 +19,7 @@ from multiprocessing.process import (  # type: ignore[attr-defined]
 )
 from types import MappingProxyType
 
+from manycore import _thread_limits
 from manycore._rest import pass_on_rest
 
 TYPE_CHECKING = False
@@ -55,6 +59,18 @@ def _is_in_foreground() -> bool:
         os.close(terminal)
 
 
+def _write_whole_lines() -> None:
+    """Has what is printed here be written a line at a time, as several processes do to one file.
+
+    Otherwise a line ends in the middle where the buffer does, or, without buffers, at each of its
+    parts; and a process that is killed takes with it what it has printed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError, ValueError):  # it is closed, or nobody reads it
+                stream.reconfigure(line_buffering=True, write_through=False)
+
+
 class OwnedProcess(BaseProcess):
     """A process that ends when the process that started it does.
 
@@ -80,6 +96,8 @@ class OwnedProcess(BaseProcess):
             raise ValueError(f"orphan must be 'kill' or 'keep', not {orphan!r}")
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._orphan = orphan
+        self._logs: list[Any] = []
+        self._variables: dict[str, str] = {}
 
     def start(self) -> None:
         """Starts the process; it calls `run`. To be called at most once."""
@@ -89,12 +107,24 @@ class OwnedProcess(BaseProcess):
             "can only start a process object created by current process"
         )
         _process._cleanup()  # type: ignore[attr-defined]
+        records = sys.modules.get("manycore._records")  # once `log_to_parent` was called here
+        self._logs = records.for_child() if records else []
+        target, arguments = self._target, self._args  # type: ignore[attr-defined]
+        self._variables |= _thread_limits.for_executors_worker(target, arguments)
+        del target, arguments
         popen = self._Popen(self)  # type: ignore[attr-defined]
         self._popen = popen
+        if self._logs:
+            sys.modules["manycore._records"].child_started()
         self._sentinel = popen.sentinel
         # The arguments may refer to this object: a cycle that would keep both alive.
-        del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
+        del self._target, self._args, self._kwargs, self._logs  # type: ignore[attr-defined]
         _process._children.add(self)  # type: ignore[attr-defined]
+
+    def interrupt(self) -> None:
+        """Sends SIGINT to the process, as Ctrl-C does: `KeyboardInterrupt` is raised there."""
+        self._check_closed()  # type: ignore[attr-defined]
+        self._popen.interrupt()
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
         """In the child: runs its work; what it starts itself has the same start method."""
@@ -102,6 +132,9 @@ class OwnedProcess(BaseProcess):
             from manycore.context import _default_context
 
             _default_context.set_start_method(self._start_method, force=True)  # type: ignore[attr-defined]
+        _write_whole_lines()
+        for sending in self._logs:
+            sending.begin(_run_quietly.__code__)
         self.run = functools.partial(_run_quietly, self.run)  # type: ignore[method-assign]
         return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
 

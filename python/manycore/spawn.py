@@ -14,7 +14,7 @@ from multiprocessing.spawn import (
     set_executable,
 )
 
-from manycore import _by_value, _engine, _install, _main_module
+from manycore import _by_value, _engine, _install, _main_module, _thread_limits
 from manycore._rest import pass_on_rest
 
 TYPE_CHECKING = False
@@ -130,6 +130,7 @@ def prepare(data: dict[str, Any]) -> None:
     if environment is not None and environment != os.environ:
         os.environ.clear()
         os.environ.update(environment)
+    _thread_limits.begin(data.get("manycore_variables", {}))
     method = data.get("manycore_start_method")
     if method is not None:
         _default_context.set_start_method(method, force=True)

@@ -86,6 +86,26 @@ def test_a_running_process_can_be_ended(ctx, gate, method, number):
     assert process.exitcode == -number
 
 
+@pytest.mark.beyond_stdlib  # before 3.14
+def test_a_running_process_can_be_interrupted(ctx, pipe):
+    ours, theirs = pipe
+    with running(ctx, targets.say_when_interrupted, theirs) as process:
+        assert ours.recv() == "ready"
+        process.interrupt()
+        assert ours.recv() == "interrupted"
+    assert process.exitcode == 0
+
+
+@pytest.mark.beyond_stdlib
+def test_a_closed_process_cannot_be_interrupted():
+    with running(manycore.get_context("fork"), targets.nothing) as process:
+        pass
+    process.interrupt()  # it has ended: nobody is told
+    process.close()
+    with pytest.raises(ValueError, match="closed"):
+        process.interrupt()
+
+
 def test_the_sentinel_becomes_readable_when_the_process_ends(ctx, gate):
     with running(ctx, targets.stop_at, gate) as process:
         gate.arrived()

@@ -1,0 +1,98 @@
+"""Threads of ours that are not there while this process forks.
+
+A thread does not exist in a forked child, and what it had locked stays locked there; Python 3.12
+and later warn of it. So ours end before a fork, and start again afterwards if they are needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+import weakref
+from typing import Any, Protocol
+
+
+class Resting(Protocol):
+    """What has a thread."""
+
+    def start(self) -> None:
+        """Starts the thread, unless it runs."""
+
+    def rest(self) -> bool:
+        """Ends the thread; whether there was one to end. Does nothing in the thread itself."""
+
+    def is_needed(self) -> bool:
+        """Whether there is something for the thread to do."""
+
+
+_COUNTS_BEHIND_HOOKS = sys.version_info >= (3, 13)
+"""Whether Python counts the threads for its warning when the hooks have run, and not before."""
+
+_known: weakref.WeakSet[Resting] = weakref.WeakSet()
+_resting: list[Resting] = []
+
+_LOOKS = 1000
+"""How often to look whether the system has taken a thread away that Python has ended."""
+
+
+def rest_across_forks(owner: Resting) -> None:
+    """Has the thread of `owner`, which is about to start, end before forks.
+
+    This does not keep `owner` alive.
+    """
+    _watch_forks()
+    _known.add(owner)
+
+
+def wait_until_gone(thread: threading.Thread) -> None:
+    """Returns when a thread that has been joined is none of the system's any more.
+
+    Before 3.13 `join` returns a moment before that, and a fork in it would count the thread.
+    """
+    for _ in range(_LOOKS):
+        if not os.path.exists(f"/proc/self/task/{thread.native_id}"):
+            return
+        os.sched_yield()
+
+
+def _before_fork() -> None:
+    _resting.extend(owner for owner in list(_known) if owner.rest())
+
+
+def _after_fork_in_parent() -> None:
+    # Who forks in another thread has threads, and is warned of these.
+    if not _COUNTS_BEHIND_HOOKS or threading.current_thread() is not threading.main_thread():
+        _restart()
+
+
+def _restart(_: object = None) -> int:
+    while _resting:
+        owner = _resting.pop()
+        if owner.is_needed():
+            owner.start()
+    return 0
+
+
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_resting.clear,
+    )
+    if _COUNTS_BEHIND_HOOKS:
+        os.register_at_fork(after_in_parent=_later(_restart))
+
+
+def _later(function: Any) -> Any:
+    """What, when called, has Python call a function in the main thread, at its next opportunity.
+
+    In a hook of forks that is once `os.fork` has returned: what is made here is no Python function,
+    at whose end Python would look.
+    """
+    import ctypes
+
+    callback = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(function)
+    return functools.partial(ctypes.PyDLL(None).Py_AddPendingCall, callback, None)
