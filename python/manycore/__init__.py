@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit as _atexit
 import sys as _sys
-from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if not _sys.platform.startswith("linux"):
     raise ImportError("manycore runs on Linux only: it is built on memfd, futex and pidfd")
@@ -34,7 +33,8 @@ from manycore.errors import (
     WorkerDied,
 )
 
-if _TYPE_CHECKING:
+TYPE_CHECKING = False  # `typing` would cost every child by `spawn` its import
+if TYPE_CHECKING:
     import logging
 
     from manycore._records import LogReceiver

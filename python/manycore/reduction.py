@@ -12,9 +12,12 @@ from multiprocessing.reduction import (
     register,
     sendfds,
 )
-from typing import Any
 
 from manycore._rest import pass_on_rest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "AbstractReducer",
