@@ -172,7 +172,7 @@ def test_finalizers_put_and_get_on_a_bounded_queue(how):
 def test_finalizers_put_and_get_in_threads(how):
     """Each thread, and the finalizers that run in it, keep an account of their own."""
     queue, errors, inside = manycore.Queue(), [], threading.local()
-    put, got = [], []  # names; to append is one step for all threads
+    put, got, finalized = [], [], []  # to append is one step for all threads
 
     class Shared(Account):
         def make(self, who):
@@ -191,12 +191,16 @@ def test_finalizers_put_and_get_in_threads(how):
             inside.finalizers = None  # what they make themselves is collected, too
             finalizers.pass_through(f"finalizer-{inside.number}")
             inside.finalizers = finalizers
+            finalized.append(inside.number)
 
     def work(number, litter):
         inside.number = number
         inside.finalizers, account = Shared(queue), Shared(queue)
         try:
-            for _ in range(150):
+            turns = 0
+            # In which threads the collector runs, and how often, is not for us to say.
+            while turns < 150 or len(finalized) <= 100:
+                turns += 1
                 litter()
                 account.pass_through(f"thread-{number}")
         except BaseException as error:
@@ -214,7 +218,7 @@ def test_finalizers_put_and_get_in_threads(how):
         Shared(queue).note(queue.get())
     assert sorted(got) == sorted(put)
     assert len(set(put)) == len(put)
-    assert sum(name.startswith("finalizer") for name in got) > 100
+    assert sum(name.startswith("finalizer") for name in got) >= len(finalized)
 
 
 @pytest.mark.parametrize("first", ["queue.put({1, 2})", "queue.get_nowait()", "queue.get()"])
