@@ -1,7 +1,7 @@
 //! Identity, death and signals of processes.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -75,18 +75,27 @@ pub fn children_of_this_thread() -> Option<Vec<u32>> {
 /// One-letter state (`R`, `S`, `T`, `t`, `D`, `Z` ...) of a process or thread.
 #[must_use]
 pub fn state(id: u32) -> Option<char> {
-    stat_fields(id)?.first()?.chars().next()
+    stat_field(id, 0)?.chars().next()
 }
 
 fn start_time(pid: u32) -> Option<u64> {
-    stat_fields(pid)?.get(19)?.parse().ok()
+    stat_field(pid, 19)?.parse().ok()
 }
 
-/// The fields of `/proc/ID/stat` after the command name, which may itself contain spaces.
-fn stat_fields(id: u32) -> Option<Vec<String>> {
-    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    let (_, rest) = text.rsplit_once(')')?;
-    Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
+/// A field of `/proc/ID/stat`, counted from the one after the command name, which may itself contain spaces.
+fn stat_field(id: u32, number: usize) -> Option<String> {
+    // 52 numbers and a name of at most 64 bytes, which the kernel gives in one piece: every fork reads this.
+    let mut text = [0; 2048];
+    let length = File::open(format!("/proc/{id}/stat"))
+        .ok()?
+        .read(&mut text)
+        .ok()?;
+    let text = String::from_utf8_lossy(&text[..length]);
+    let (_, fields) = text.rsplit_once(')')?;
+    fields
+        .split_ascii_whitespace()
+        .nth(number)
+        .map(str::to_owned)
 }
 
 /// Whether the kernel says that this process has ended. `false` means alive or not known.
@@ -126,7 +135,7 @@ fn is_ended_child(pid: Pid) -> bool {
 }
 
 fn threads(pid: u32) -> Option<u32> {
-    stat_fields(pid)?.get(17)?.parse().ok()
+    stat_field(pid, 17)?.parse().ok()
 }
 
 /// A descriptor that becomes readable when process `pid` has ended.
