@@ -27,6 +27,7 @@ BARS = {
     "sync.event-wake-two-cores": 1.0,
     "shared.get": 10.0,
     "shared.set": 10.0,
+    "idle.worker": 1.0,
     "start.forkserver": 8.0,
     "start.forkserver-numpy": 8.0,
     "start.pool-warm": 1.0,

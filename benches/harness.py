@@ -18,18 +18,18 @@ class Metric:
     """One figure of a sample, and one row of the table.
 
     `cost` is seconds per item and shown with its rate, `latency` is seconds of a single call,
-    `share` is a fraction where more is better. `portion`, `bytes` and `count` are what something
-    costs and stand for themselves, without a ratio.
+    `share` is a fraction where more is better, `size` bytes where less is. `portion`, `bytes` and
+    `count` are what something costs and stand for themselves, without a ratio.
     """
 
     key: str
     label: str
-    kind: Literal["cost", "latency", "share", "portion", "bytes", "count"]
+    kind: Literal["cost", "latency", "share", "size", "portion", "bytes", "count"]
 
     @property
     def has_ratio(self) -> bool:
         """Whether modules are compared by it."""
-        return self.kind in ("cost", "latency", "share")
+        return self.kind in ("cost", "latency", "share", "size")
 
     def ratio(self, subject: float, baseline: float) -> float:
         """How many times better `subject` is than `baseline`."""

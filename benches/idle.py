@@ -1,7 +1,7 @@
-"""What queues cost while nothing happens: time of who waits, memory of those that lie idle.
+"""What things cost while nothing happens: time of who waits, memory of what lies idle.
 
-These are figures and no ratios: the standard library sleeps in a pipe, which costs nothing, and has
-its memory and descriptors in the kernel.
+Of queues these are figures and no ratios: the standard library sleeps in a pipe, which costs
+nothing, and has its memory and descriptors in the kernel.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ QUEUES = 1000
 CORE = Metric("core", "of a core", "portion")
 MEMORY = Metric("memory", "memory", "bytes")
 DESCRIPTORS = Metric("descriptors", "descriptors", "count")
+PRIVATE = Metric("private", "private memory", "size")
 
 
 def waiting_sample(target: Target, n: int) -> Sample:
@@ -81,6 +82,25 @@ def idle_sample(target: Target, n: int) -> Sample:
     return Sample(n, seconds, values)
 
 
+def worker_sample(target: Target, n: int) -> Sample:
+    """The memory that a worker has for itself when it has done something and waits for more."""
+    begin = perf_counter()
+    with target.context("forkserver").Pool(1) as pool:
+        pid = pool.apply(os.getpid)
+        private = float(private_memory(pid))
+    return Sample(n, perf_counter() - begin, {PRIVATE.key: private})
+
+
+def private_memory(pid: int) -> int:
+    """Bytes of a process that no other shares."""
+    kib = 0
+    with open(f"/proc/{pid}/smaps_rollup") as rollup:
+        for line in rollup:
+            if line.startswith(("Private_Clean:", "Private_Dirty:")):
+                kib += int(line.split()[1])
+    return 1024 * kib
+
+
 BENCHES = (
     Bench("idle.get", "waiting in get", waiting_sample, metrics=(CORE,), first_n=1, max_n=1),
     Bench(
@@ -88,6 +108,14 @@ BENCHES = (
         f"{QUEUES} idle queues",
         partial(idle_sample),
         metrics=(MEMORY, DESCRIPTORS),
+        first_n=1,
+        max_n=1,
+    ),
+    Bench(
+        "idle.worker",
+        "idle worker, forkserver",
+        worker_sample,
+        metrics=(PRIVATE,),
         first_n=1,
         max_n=1,
     ),

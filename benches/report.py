@@ -39,7 +39,7 @@ def figure(metric: Metric, value: float, payload: int) -> str:
         return f"{value:.0%}"
     if metric.kind == "portion":
         return f"{value:.3%}"
-    if metric.kind == "bytes":
+    if metric.kind in ("size", "bytes"):
         return scaled(value, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")))
     if metric.kind == "count":
         return f"{value:.0f}"
