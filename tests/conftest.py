@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,17 @@ import watchdog
 
 LIMIT, SLOW_LIMIT = 120, 600  # seconds after which a test counts as hung
 FAILED = pytest.StashKey[bool]()
-FORKED_WITH_THREADS = []  # the tests in which Python warned of that
+FORKED_BESIDE = []  # threads of ours that were there while this process was forked
+
+
+def note_threads_of_ours():
+    """Just before a fork, behind the hooks of all others, that end them."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("manycore-") and thread is not threading.current_thread():
+            FORKED_BESIDE.append((os.environ.get("PYTEST_CURRENT_TEST"), thread.name))
+
+
+os.register_at_fork(before=note_threads_of_ours, after_in_child=FORKED_BESIDE.clear)
 
 
 def pytest_configure(config):
@@ -50,13 +61,13 @@ def pytest_runtest_makereport(item):
     return report
 
 
-def pytest_warning_recorded(warning_message, nodeid):
-    if "multi-threaded" in str(warning_message.message):
-        FORKED_WITH_THREADS.append(nodeid)
+def pytest_terminal_summary(terminalreporter):
+    for test, thread in FORKED_BESIDE:
+        terminalreporter.line(f"FORKED BESIDE {thread}: {test}", red=True)
 
 
 def pytest_sessionfinish(session):
-    if FORKED_WITH_THREADS and hasattr(manycore, "_engine"):  # the summary of warnings says where
+    if FORKED_BESIDE:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 import threading
+import time
 import weakref
 from typing import Any, Protocol
 
@@ -33,8 +34,8 @@ _COUNTS_BEHIND_HOOKS = sys.version_info >= (3, 13)
 _known: weakref.WeakSet[Resting] = weakref.WeakSet()
 _resting: list[Resting] = []
 
-_LOOKS = 1000
-"""How often to look whether the system has taken a thread away that Python has ended."""
+_PATIENCE = 1.0
+"""Seconds after which a thread that Python has ended must be gone from the system, too."""
 
 
 def rest_across_forks(owner: Resting) -> None:
@@ -51,10 +52,9 @@ def wait_until_gone(thread: threading.Thread) -> None:
 
     Before 3.13 `join` returns a moment before that, and a fork in it would count the thread.
     """
-    for _ in range(_LOOKS):
-        if not os.path.exists(f"/proc/self/task/{thread.native_id}"):
-            return
-        os.sched_yield()
+    give_up = time.monotonic() + _PATIENCE
+    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < give_up:
+        time.sleep(0.0001)
 
 
 def _before_fork() -> None:
