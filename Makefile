@@ -71,7 +71,7 @@ test-pythons: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-demo
 	        || $(MAKE) --no-print-directory .venv-$$version/.stamp-wheel .venv-$$version/.stamp-test; \
 	done
 	@printf '\n== tests on every Python that is here, beside each other: some minutes\n'
-	@$(MAKE) --no-print-directory --jobs --output-sync=recurse BESIDE_EACH_OTHER=yes test-python test-others
+	@$(MAKE) --no-print-directory --jobs --output-sync=recurse BESIDE_EACH_OTHER=yes test-kills test-rest test-others
 	@printf '\n== pytest on %s: what is measured alone\n' "$$($(BIN)/python --version)"
 	$(BIN)/pytest -m 'alone and not soak' $(PYTEST_ARGS)
 
@@ -82,8 +82,18 @@ test-rust: ## run the tests of the Rust crates (manycore-python has none)
 
 .PHONY: test-python
 test-python: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-demo ## run the Python tests; PYTEST_ARGS are passed on
-	@printf '\n== pytest on %s: all tests%s\n' "$$($(BIN)/python --version)" '$(if $(BESIDE_EACH_OTHER), but those that are alone)'
-	$(BIN)/pytest $(if $(BESIDE_EACH_OTHER),-m 'not soak and not alone') $(PYTEST_ARGS)
+	@printf '\n== pytest on %s: all tests\n' "$$($(BIN)/python --version)"
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+# The same in two halves, but for what is measured alone.
+.PHONY: test-kills test-rest
+test-kills:
+	@printf '\n== pytest on %s: tests of kills\n' "$$($(BIN)/python --version)"
+	$(BIN)/pytest -m 'not soak and not alone' $(PYTEST_ARGS) tests/kill
+
+test-rest:
+	@printf '\n== pytest on %s: all other tests\n' "$$($(BIN)/python --version)"
+	$(BIN)/pytest -m 'not soak and not alone' $(PYTEST_ARGS) --ignore=tests/kill
 
 # Every kernel feature that has a fallback counts as missing.
 .PHONY: test-denied
