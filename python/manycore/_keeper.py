@@ -10,7 +10,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from manycore._resting import rest_across_forks, wait_until_gone
+from manycore._resting import KEEPER, rest_across_forks, wait_until_gone
 
 if TYPE_CHECKING:
     from manycore.pool import Pool
@@ -29,7 +29,7 @@ class Keeper:
         if self._thread is None or not self._thread.is_alive():
             rest_across_forks(self)
             self._rests.clear()
-            self._thread = threading.Thread(target=self._keep, name="manycore-keeper", daemon=True)
+            self._thread = threading.Thread(target=self._keep, name=KEEPER, daemon=True)
             self._thread.start()
 
     def rest(self) -> bool:

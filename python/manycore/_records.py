@@ -19,7 +19,7 @@ from contextlib import suppress
 from types import CodeType, FrameType
 from typing import Any, NamedTuple, Self
 
-from manycore._resting import rest_across_forks, wait_until_gone
+from manycore._resting import RECORDS, rest_across_forks, wait_until_gone
 from manycore.errors import ShutDown
 from manycore.queues import Queue
 from manycore.util import Finalize
@@ -168,7 +168,7 @@ class LogReceiver:
                 rest_across_forks(self)
                 self._rests = threading.Event()
                 self._thread = threading.Thread(
-                    target=self._receive, args=(self._rests,), name="manycore-records", daemon=True
+                    target=self._receive, args=(self._rests,), name=RECORDS, daemon=True
                 )
                 self._thread.start()
 

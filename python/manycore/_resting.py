@@ -14,6 +14,8 @@ import time
 import weakref
 from typing import Any, Protocol
 
+from manycore import _engine
+
 
 class Resting(Protocol):
     """What has a thread."""
@@ -34,6 +36,9 @@ _COUNTS_BEHIND_HOOKS = sys.version_info >= (3, 13)
 _known: weakref.WeakSet[Resting] = weakref.WeakSet()
 _resting: list[Resting] = []
 
+KEEPER, RECORDS = NAMES = ("manycore-keeper", "manycore-records")
+"""What our threads are called."""
+
 _PATIENCE = 1.0
 """Seconds after which a thread that Python has ended must be gone from the system, too."""
 
@@ -45,6 +50,14 @@ def rest_across_forks(owner: Resting) -> None:
     """
     _watch_forks()
     _known.add(owner)
+
+
+def fork() -> int:
+    """Forks as `os.fork` does; in a thread of ours, which is why there are threads, unwarned."""
+    if threading.current_thread().name not in NAMES:
+        return os.fork()
+    sys.audit("os.fork")
+    return _engine.fork()
 
 
 def wait_until_gone(thread: threading.Thread) -> None:

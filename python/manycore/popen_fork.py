@@ -11,7 +11,7 @@ from multiprocessing import popen_fork, util
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from manycore import _engine, _thread_limits
+from manycore import _engine, _resting, _thread_limits
 
 __all__ = ["Popen"]
 
@@ -54,7 +54,7 @@ class Popen(popen_fork.Popen):
         parent_r, child_w = os.pipe()
         child_r, parent_w = os.pipe()
         lifeline, self._lifeline = _engine.make_lifeline()
-        self.pid = os.fork()
+        self.pid = _resting.fork()
         if self.pid == 0:
             run_and_end(
                 lambda: self._be_child(process_obj, (parent_r, parent_w), child_r, lifeline)

@@ -224,3 +224,23 @@ def test_a_worker_that_dies_with_a_large_argument_or_result_leaves_the_pool_inta
         kill_and_confirm(gate.arrived()[0])
         assert isinstance(outcome(result.get), manycore.WorkerDied)
         assert pool.apply(targets.identity, (payload,)) == payload
+
+
+def test_python_does_not_warn_of_the_thread_that_replaces_a_worker(run_script):
+    done = run_script("""
+        import os, signal, time, warnings
+        from manycore import get_context
+
+        def die():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if __name__ == "__main__":
+            warnings.simplefilter("always")
+            with get_context("fork").Pool(1) as pool:
+                died = pool.apply_async(die)
+                answer = pool.apply_async(int)  # by the next worker
+                while not answer.ready():
+                    time.sleep(0.01)  # a wait for the answer might see to the workers itself
+                print(answer.get(), died.successful())
+    """)
+    assert (done.stdout, done.stderr) == ("0 False\n", "")

@@ -81,6 +81,17 @@ pub enum By {
     RawClone,
 }
 
+/// Forks, as the C library does; zero in the child.
+///
+/// # Errors
+/// When there can be no child.
+pub fn fork_bare() -> io::Result<u32> {
+    // SAFETY: a copy of this thread goes on in the child, with this engine's own hooks behind it. What a
+    // child of a program with threads may do there is for the caller to know, as with `fork` everywhere.
+    let pid = unsafe { libc::fork() };
+    u32::try_from(pid).map_err(|_| io::Error::last_os_error())
+}
+
 /// Runs `body` in a child, which exits with what it returns; the child's pid. For tests of what forks do
 /// to this engine: a program with threads must expect that the child finds locks of other libraries taken,
 /// and after a `RawClone` even the C library's own.
@@ -90,8 +101,7 @@ pub enum By {
 #[doc(hidden)]
 pub fn in_child(by: By, body: impl FnOnce() -> i32) -> io::Result<u32> {
     let pid = match by {
-        // SAFETY: a copy of this thread goes on in the child; it leaves by `_exit` and never returns.
-        By::Fork => i64::from(unsafe { libc::fork() }),
+        By::Fork => i64::from(fork_bare()?),
         // SAFETY: as above; without `CLONE_VM` and a stack this is a fork.
         By::RawClone => unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) },
     };

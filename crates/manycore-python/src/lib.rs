@@ -52,6 +52,7 @@ mod decoding;
 mod doctor;
 mod errors;
 mod family;
+mod forking;
 mod guarded;
 mod imported;
 mod instance;
@@ -120,6 +121,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::volunteer_for_oom, module)?)?;
     module.add_function(wrap_pyfunction!(family::heap_usage, module)?)?;
     module.add_function(wrap_pyfunction!(family::permanent_fds, module)?)?;
+    module.add_function(wrap_pyfunction!(forking::fork, module)?)?;
     module.add_function(wrap_pyfunction!(family::handles_arrived, module)?)?;
     module.add_function(wrap_pyfunction!(family::handles_sent, module)?)?;
     module.add_function(wrap_pyfunction!(family::receive_handles, module)?)?;
