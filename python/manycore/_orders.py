@@ -42,6 +42,15 @@ class Order(NamedTuple):
         socket.send_fds(zygote, [pickle.dumps(tuple(self))], fds)
 
 
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two sockets that orders fit through, and that block, whatever the program's own do."""
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in pair:
+        end.settimeout(None)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LONGEST_PART)  # little on some
+    return pair
+
+
 def receive(orders: socket.socket) -> tuple[Order | None, list[int]]:
     """An order with its descriptors; None at the end, or when there is no room for them all."""
     message, fds, flags, _ = socket.recv_fds(

@@ -231,7 +231,7 @@ class _Zygote:
 
     def _have_spare(self, surroundings: bytes) -> None:
         """Forks a spare, where it can: the next child does without, if need be."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = _orders.socket_pair()
         with theirs:
             try:
                 pid = self._fork()
@@ -254,7 +254,6 @@ class _Zygote:
         """What a spare runs: it waits for its order, and ends with the zygote."""
         self._close()
         name = _rename(SPARE)
-        orders.settimeout(None)
         with orders:
             self._surround(surroundings)
             _rehearse()

@@ -28,6 +28,7 @@ from manycore._orders import (
     STARTED,
     Order,
     in_file,
+    socket_pair,
 )
 from manycore._rest import pass_on_rest
 from manycore._zygote import INHERITED, main
@@ -68,7 +69,7 @@ class Zygote:
     @classmethod
     def start(cls, settings: dict[str, Any]) -> Zygote:
         """Starts one. It serves once it has imported everything; requests wait for that."""
-        theirs, ours = _socket_pair()
+        theirs, ours = socket_pair()
         report, report_w = os.pipe()
         settings_fd = _preload.pack(settings)
         lifeline_r, lifeline = _engine.make_lifeline()
@@ -117,7 +118,7 @@ class Zygote:
             EOFError: When it ends before there is a child; should there be one, it is killed.
             OSError: When it cannot fork, or there are no descriptors left here.
         """
-        status, status_w = _socket_pair()
+        status, status_w = socket_pair()
         lifeline_r, lifeline = _engine.make_lifeline()
         streams = [fd for fd in (1, 2) if _is_open(fd)]
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
@@ -178,13 +179,6 @@ class Zygote:
             _engine.cut_lifeline(self._lifeline)
             with contextlib.suppress(ChildProcessError):  # somebody else has waited for it
                 os.waitpid(self.pid, 0)
-
-
-def _socket_pair() -> tuple[socket.socket, socket.socket]:
-    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in pair:
-        end.settimeout(None)  # whatever the program has set for its own
-    return pair
 
 
 def _is_open(fd: int) -> bool:
