@@ -120,7 +120,9 @@ def test_looking_changes_nothing():
 
 
 def test_a_process_without_a_family_is_named():
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+    program = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()  # it has become that program
         with pytest.raises(ProcessLookupError, match=rf"{other.pid}.*not used manycore"):
             doctor.report(other.pid)
         done = ask(other.pid)
