@@ -226,22 +226,20 @@ class _Zygote:
     def _fork_child(self, order: Order, fds: list[int]) -> int:
         pid = self._fork()
         if pid == 0:
-            popen_fork.run_and_end(lambda: self._be_child(order, fds, is_surrounded=False))
+            popen_fork.run_and_end(lambda: self._be_forked(order, fds))
         return pid
 
     def _have_spare(self, surroundings: bytes) -> None:
         """Forks a spare, where it can: the next child does without, if need be."""
-        ours, theirs = _orders.socket_pair()
-        with theirs:
-            try:
-                pid = self._fork()
-            except OSError:
-                ours.close()
-                return
+        with contextlib.suppress(OSError), contextlib.ExitStack() as made:
+            ours, theirs = map(made.enter_context, _orders.socket_pair())
+            pid = self._fork()
             if pid == 0:
                 ours.close()
                 popen_fork.run_and_end(lambda: self._be_spare(surroundings, theirs))
-        self._spare = _Spare(pid, surroundings, ours)
+            theirs.close()
+            self._spare = _Spare(pid, surroundings, ours)
+            made.pop_all()
 
     def _fork(self) -> int:
         if not self._is_warned:
@@ -255,13 +253,22 @@ class _Zygote:
         self._close()
         name = _rename(SPARE)
         with orders:
-            self._surround(surroundings)
-            _rehearse()
+            try:
+                self._surround(surroundings)
+                is_surrounded = True
+                _rehearse()
+            except Exception:  # it will come again, where it can be told
+                is_surrounded = False
             order, fds = _orders.receive(orders)
         if order is None:
             return 0
         _rename(name)
-        return self._be_child(order, fds, is_surrounded=True)
+        return self._be_child(order, fds, is_surrounded)
+
+    def _be_forked(self, order: Order, fds: list[int]) -> int:
+        """What a fork for an order runs."""
+        self._close()
+        return self._be_child(order, fds, is_surrounded=False)
 
     def _be_child(self, order: Order, fds: list[int], is_surrounded: bool) -> int:
         """What a child runs; its exit code."""
@@ -271,8 +278,6 @@ class _Zygote:
         if not order.keep:
             _engine.arm_lifeline(lifeline)
         _tell(told, STARTED, os.getpid(), 0)
-        if not is_surrounded:
-            self._close()
         for number, handler in self._handlers.items():
             _signal.signal(number, handler)
         work = io.BytesIO(order.work) if order.work is not None else os.fdopen(fds.pop(0), "rb")
