@@ -46,7 +46,7 @@ def keep(known: object, pool: Pool) -> None:
     if pool._crew.open:
         end(pool)
         return
-    pool._keeper.rest()
+    pool._attendant.keeper.rest()
     _idle.append((known, pool))
 
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from manycore._resting import KEEPER, rest_across_forks, wait_until_gone
 
 if TYPE_CHECKING:
-    from manycore.pool import Pool
+    from manycore._attendant import Attendant
 
 
 class Keeper:
     """Looks after a pool from a thread of its own. Does not keep the pool alive."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = weakref.ref(pool)
+    def __init__(self, attendant: Attendant) -> None:
+        self._attendant = weakref.ref(attendant)
         self._thread: threading.Thread | None = None
         self._rests = threading.Event()
 
@@ -38,9 +38,9 @@ class Keeper:
         if thread is None or thread is threading.current_thread():
             return False
         self._rests.set()
-        pool = self._pool()
-        if pool is not None:
-            pool._crew.ring()
+        attendant = self._attendant()
+        if attendant is not None:
+            attendant.ring()
         thread.join()
         wait_until_gone(thread)
         self._thread = None
@@ -48,14 +48,14 @@ class Keeper:
 
     def _keep(self) -> None:
         while not self._rests.is_set():
-            pool = self._pool()
-            pause = None if pool is None else pool._keep()
+            attendant = self._attendant()
+            pause = None if attendant is None else attendant.keep()
             if pause is None:
                 return
-            del pool
+            del attendant
             self._rests.wait(pause)
 
     def is_needed(self) -> bool:
         """Whether there are tasks without an answer."""
-        pool = self._pool()
-        return pool is not None and pool._crew.open > 0
+        attendant = self._attendant()
+        return attendant is not None and attendant.has_open_tasks

@@ -10,6 +10,7 @@ from multiprocessing import pool as _pool
 from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
+from manycore._options import Attempts, Options
 from manycore.errors import TimeoutError
 
 if TYPE_CHECKING:
@@ -35,25 +36,32 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
         pool: Pool,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
-        *,
-        items: int = 1,
-        chunk: int = 1,
-        resend: Callable[[int, int], None] | None = None,
         name: str | None = None,
+        about: Any = None,
+        timeout: float | None = None,
+        retry: Attempts | None = None,
+    ) -> None:
+        self._take_callbacks(pool, callback, error_callback)
+        self._job = _engine.Job(
+            [None],
+            1,
+            on_done=self._on_done,
+            name=name,
+            about=about,
+            timeout=timeout,
+            retry=retry,
+        )
+
+    def _take_callbacks(
+        self,
+        pool: Pool,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
     ) -> None:
         self._pool = pool
         self._callbacks = (callback, error_callback)
         has_callbacks = callback is not None or error_callback is not None
-        self._job = _engine.Job(
-            [None] * items,
-            -(-items // chunk),
-            chunk,
-            on_done=self._call_back if has_callbacks else None,
-            resend=resend,
-            name=name,
-        )
-        if items == 0 and has_callbacks:
-            self._call_back()
+        self._on_done = self._call_back if has_callbacks else None
 
     def _call_back(self) -> None:
         error = self._job.error
@@ -68,7 +76,7 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
     def ready(self) -> bool:
         """Whether the call has completed."""
         if not self._job.done:
-            self._pool._poll()
+            self._pool._attendant.poll()
         return self._job.done
 
     def successful(self) -> bool:
@@ -83,7 +91,7 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the call has completed, at most `timeout` seconds."""
-        self._pool._wait(self._job, _deadline(timeout))
+        self._pool._attendant.wait(self._job, _deadline(timeout))
 
     def get(self, timeout: float | None = None) -> Any:
         """The result; waits for it.
@@ -114,17 +122,24 @@ class MapResult(ApplyResult):
         error_callback: Callable[[BaseException], object] | None,
         chunks: Chunks,
         name: str | None,
+        options: Options,
     ) -> None:
-        super().__init__(
-            pool,
-            callback,
-            error_callback,
-            items=len(chunks.items),
-            chunk=chunks.chunk,
+        self._take_callbacks(pool, callback, error_callback)
+        items, chunk = len(chunks.items), chunks.chunk
+        self._job = chunks.job = _engine.Job(
+            [None] * items,
+            -(-items // chunk),
+            chunk,
+            on_done=self._on_done,
             resend=chunks.resend,
+            retry=Attempts(options, chunks.send_again) if options.retries else None,
+            about=chunks.about if chunk == 1 else None,
             name=name,
+            timeout=options.timeout,
+            returns_errors=options.on_error == "return",
         )
-        chunks.job = self._job
+        if items == 0 and self._on_done is not None:
+            self._on_done()
 
     def _value(self) -> Any:
         return self._job.results
@@ -162,6 +177,15 @@ class Chunks:
             self.job.extend(1)
             self._hand_out(rest, 0, 1 << 62, number)
 
+    def send_again(self, task: int) -> None:
+        """Hands out a task of one item again."""
+        self._hand_out([self.items[task]], 0, 1 << 62, task)
+
+    def about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a task of one item."""
+        item = self.items[task]
+        return tuple(item) if self._star else (item,), {}
+
     def _hand_out(self, items: list[Any], start: int, most_open: int, task: int) -> int:
         return self._crew.map(
             self.job, self._head, items, start, self.chunk, self._star, most_open, task
@@ -195,13 +219,24 @@ class IMapIterator:
         chunk: int,
         window: int,
         name: str | None,
+        options: Options,
     ) -> None:
         self._pool = pool
         self._head = head
         self._source: Iterator[Any] | None = iter(iterable)
         self._chunk = chunk
         self._window = window
-        self._job = _engine.Job([], 0, stream=True, name=name)
+        self._open: dict[int, Any] = {}
+        self._job = _engine.Job(
+            [],
+            0,
+            stream=True,
+            name=name,
+            about=self._about if chunk == 1 else None,
+            retry=Attempts(options, self._send) if options.retries else None,
+            timeout=options.timeout,
+            returns_errors=options.on_error == "return",
+        )
         self._sent = 0
         self._fetched = 0
         self._source_error: BaseException | None = None
@@ -217,9 +252,16 @@ class IMapIterator:
                 self._source = None
                 return
             self._job.extend(1)
-            task = items if self._chunk > 1 else items[0]
-            self._pool._crew.stream(self._job, self._head, self._sent, task, self._chunk > 1)
+            self._open[self._sent] = items if self._chunk > 1 else items[0]
+            self._send(self._sent)
             self._sent += 1
+
+    def _send(self, task: int) -> None:
+        """Hands out a task, also again."""
+        self._pool._crew.stream(self._job, self._head, task, self._open[task], self._chunk > 1)
+
+    def _about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (self._open[task],), {}
 
     def _next_items(self, source: Iterator[Any]) -> list[Any]:
         try:
@@ -251,7 +293,7 @@ class IMapIterator:
                     error, self._source_error = self._source_error, None
                     raise error
                 raise StopIteration
-            if not self._pool._wait_for_news(self._job, until):
+            if not self._pool._attendant.wait_for_news(self._job, until):
                 raise TimeoutError
         succeeded, value = self._items.popleft()
         if succeeded:
@@ -267,6 +309,7 @@ class IMapIterator:
         batch = ready[:]
         del ready[: len(batch)]  # another thread may have appended meanwhile
         for index, succeeded, value in batch:
+            del self._open[index]
             if self._ordered:
                 self._early[index] = (succeeded, value)
             else:

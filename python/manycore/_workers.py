@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -9,27 +11,15 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from manycore import _engine
+from manycore._last_words import LastWords
+from manycore._memory import killed_for_memory
+from manycore._options import Limits
+from manycore._tending import Tending
+from manycore._working import work
 from manycore.errors import WorkerDied, describe_exit
 
 _PATIENCE = 1.0
 """Seconds that a terminated worker has before it is killed."""
-
-
-def work(
-    seat: tuple[Any, ...],
-    initializer: Callable[..., object] | None,
-    initargs: Iterable[Any],
-    most_tasks: int | None,
-) -> None:
-    """What a worker process runs."""
-    _engine.volunteer_for_oom()
-    try:
-        if initializer is not None:
-            initializer(*initargs)
-        _engine.Seat(*seat).run(most_tasks)
-    except KeyboardInterrupt:
-        # Ctrl-C reaches every process of the terminal; the owner decides and says what happens.
-        raise SystemExit(130) from None
 
 
 class Workers:
@@ -46,74 +36,166 @@ class Workers:
         count: int,
         initializer: Callable[..., object] | None,
         initargs: Iterable[Any],
-        most_tasks: int | None,
+        limits: Limits,
         variables: dict[str, str],
     ) -> None:
         self._context = context
         self._crew = crew
         self._count = count
-        self._task = (initializer, initargs, most_tasks)
+        self._initializer = (initializer, initargs)
+        self._limits = limits
         self._variables = variables
         self._rows: dict[int, Any] = {}
         self._leaving: set[int] = set()
+        self._surplus: set[int] = set()
+        self._dismissed = 0
         self._early_deaths = 0
         self._turn = threading.Lock()
+        self._tending = Tending(crew, limits)
+        self._last_words = LastWords()
+        self._killed_for_memory = killed_for_memory()
 
     @property
     def processes(self) -> list[Any]:
         """The worker processes, those on their way out included."""
         return list(self._rows.values())
 
+    @property
+    def count(self) -> int:
+        """How many workers there shall be."""
+        return self._count
+
+    @property
+    def have_limits(self) -> bool:
+        """Whether somebody has to look at them now and then, also while they have nothing to do."""
+        return self._limits.need_looks
+
     def start(self) -> None:
         """Starts as many workers as are missing."""
         with self._turn:
             self._start_missing()
 
+    def resize(self, count: int) -> None:
+        """There shall be so many workers from now on.
+
+        Raises:
+            ValueError: When there is no room for so many.
+        """
+        with self._turn:
+            if 2 * count > self._crew.most_rows:
+                raise ValueError(
+                    f"this pool has room for {self._crew.most_rows // 2} workers, not {count}"
+                )
+            self._crew.add_rows(2 * count)
+            self._count = count
+            self._start_missing()
+            self._dismiss_surplus()
+
     def _start_missing(self) -> None:
         free = (row for row in range(self._crew.rows) if row not in self._rows)
-        missing = self._count - (len(self._rows) - len(self._leaving))
-        for row, _ in zip(free, range(missing), strict=False):
+        for row, _ in zip(free, range(self._count - self._staying), strict=False):
             self._crew.clear_row(row)
-            process = self._context.Process(target=work, args=(self._crew.seat(row), *self._task))
+            self._last_words.take(row)
+            arguments = (
+                self._crew.seat(row),
+                *self._initializer,
+                self._limits.lifetime.tasks,
+                self._last_words.place,
+            )
+            process = self._context.Process(target=work, args=arguments)
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             process._variables = self._variables
             process.start()
             self._rows[row] = process
+            self._tending.begin(row)
 
-    def look_after(self, replace: bool) -> None:
+    @property
+    def _staying(self) -> int:
+        """How many workers there are that do not leave."""
+        return len(self._rows) - len(self._leaving)
+
+    def _dismiss_surplus(self) -> None:
+        """Has as many workers leave as there are too many: idle ones, or else after their tasks."""
+        surplus = max(self._staying - self._count, 0)
+        if surplus == 0 and not self._surplus:
+            return
+        staying = [row for row in self._rows if row not in self._leaving]
+        chosen = set(staying[len(staying) - surplus :])
+        busy = {row for row in chosen if self._crew.running(row) is not None}
+        for row in self._surplus - busy:
+            self._crew.retire(row, False)
+        for row in busy - self._surplus:
+            self._crew.retire(row, True)
+        self._surplus = busy
+        # Who has no task does not see that. Whoever takes one of these leaves, and if those are too
+        # many in the end, others are started.
+        while (
+            self._dismissed < len(chosen - busy)
+            and not self._crew.queued
+            and self._crew.dismiss_one()
+        ):
+            self._dismissed += 1
+
+    def look_after(self, replace: bool) -> float:
         """Buries workers that have ended, answers the tasks that died with them, replaces them.
 
-        Does nothing while another thread is doing it.
+        Returns after how many seconds it is to be done again. Does nothing while another thread is
+        doing it.
         """
         if not self._turn.acquire(blocking=False):
-            return
+            return 1.0
         try:
+            soon = self._tending.tend(self._rows)
             for row, process in list(self._rows.items()):
                 if process.exitcode is not None:
                     self._bury(row, process)
                 elif self._crew.is_leaving(row):
                     self._crew.note_leaving(row)
                     self._leaving.add(row)
-            if self._early_deaths > 2 * self._count + 2:
+            if self.is_broken():
                 self._give_up()
             elif replace:
                 self._start_missing()
+                self._dismiss_surplus()
+            return soon
         finally:
             self._turn.release()
 
     def _bury(self, row: int, process: Any) -> None:
         took_none = self._crew.taken(row) == 0
         self._early_deaths = self._early_deaths + 1 if took_none and process.exitcode else 0
-        item = self._crew.item(row)
-        died_with_it = self._crew.bury(row)
+        sentence = self._tending.end(row)
+
+        def tell(tag: int, job: _engine.Job, task: int, seconds: float | None) -> BaseException:
+            what = _describe(job, task)
+            if sentence is not None and sentence[0] == tag:
+                return sentence[1](what, self._last_words.take(row))
+            return self._death(process, what, job.name, seconds, row)
+
+        self._crew.bury(row, tell)
         del self._rows[row]
         self._leaving.discard(row)
-        if died_with_it is not None:
-            job, index = died_with_it
-            job.resend_after(index, item)
-            job.answer(index, False, WorkerDied.of(process.pid, process.exitcode, job.name))
-            self._crew.ring()
+        self._surplus.discard(row)
+        if self._staying <= self._count:
+            self._dismissed = 0
+
+    def _death(
+        self, process: Any, what: str, name: str | None, seconds: float | None, row: int
+    ) -> WorkerDied:
+        code, stack = process.exitcode, self._last_words.take(row)
+        message = [f"worker {process.pid} {describe_exit(code)} while it ran {what}"]
+        if seconds is not None:
+            message[0] += f", after {seconds:.2g} s"
+        message[0] += "; the task was not run again, the other tasks of the pool go on"
+        if code == -signal.SIGKILL:
+            evidence = self._killed_for_memory()
+            message.append(
+                f"({evidence or 'SIGKILL often means that the system ran out of memory'})"
+            )
+        if stack:
+            message.append(f"\n{stack}")
+        return WorkerDied(" ".join(message), process.pid, code, name, seconds, stack)
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""
@@ -132,6 +214,16 @@ class Workers:
     def is_broken(self) -> bool:
         """Whether workers die before they take a task, again and again."""
         return self._early_deaths > 2 * self._count + 2
+
+    def cancel(self, tag: int) -> bool:
+        """Has a task given up that a worker runs; whether one does."""
+        with self._turn:
+            for row, process in self._rows.items():
+                running = self._crew.running(row)
+                if running is not None and running[0] == tag:
+                    self._tending.cancel(row, process, tag)
+                    return True
+        return False
 
     def join(self) -> None:
         """Waits until all workers have ended."""
@@ -154,6 +246,7 @@ class Workers:
                 process.join()
             self._rows.clear()
             self._leaving.clear()
+            self._last_words.close()
 
     def describe(self) -> str:
         """The workers' states in words."""
@@ -161,3 +254,23 @@ class Workers:
             "running" if process.exitcode is None else describe_exit(process.exitcode)
             for process in self.processes
         )
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxother = _SHORT.maxstring = 60
+
+
+def _describe(job: _engine.Job, task: int) -> str:
+    """A task in words: its function and its arguments in short."""
+    if job.name is None:
+        return "this task"
+    try:
+        about = job.about(task)
+    except Exception:
+        about = None
+    if about is None:
+        return job.name
+    args, kwargs = about
+    texts = [_SHORT.repr(it) for it in args]
+    texts += [f"{name}={_SHORT.repr(it)}" for name, it in kwargs.items()]
+    return f"{job.name}({', '.join(texts)})"

@@ -12,7 +12,9 @@ from manycore.errors import AuthenticationError, BufferTooShort, ProcessError, T
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Unpack
+
+    from manycore._options import PoolOptions
 
 __all__ = [
     "AuthenticationError",
@@ -132,10 +134,9 @@ class BaseContext(_context.BaseContext):
         initializer: Any = None,
         initargs: Any = (),
         maxtasksperchild: int | None = None,
-        *,
-        limit_threads: bool = True,
+        **options: Unpack[PoolOptions],
     ) -> Any:
-        """A pool of worker processes."""
+        """A pool of worker processes. See `manycore.pool.Pool` for the options."""
         from manycore.pool import Pool
 
         return Pool(
@@ -144,7 +145,7 @@ class BaseContext(_context.BaseContext):
             initargs,
             maxtasksperchild,
             context=self.get_context(),
-            limit_threads=limit_threads,
+            **options,
         )
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:

@@ -5,6 +5,7 @@ Where the standard library raises a type, ours is a subclass of it.
 
 from __future__ import annotations
 
+import builtins
 import queue
 import signal
 import warnings
@@ -17,9 +18,12 @@ __all__ = [
     "HandleError",
     "HeapFull",
     "LockOwnerDied",
+    "MemoryLimitExceeded",
     "ProcessError",
     "ProcessStalled",
     "ShutDown",
+    "TaskCancelled",
+    "TaskTimeout",
     "TimeoutError",
     "WorkerDied",
 ]
@@ -53,6 +57,8 @@ class WorkerDied(ProcessError, RuntimeError):
         pid: Process id of the worker.
         exitcode: As `Process.exitcode`: the exit status, or minus the number of the signal.
         function: Name of the function that it ran, where known.
+        seconds: For how long it had run it, where known.
+        stack: Where the worker was, as text, where it could still say so: see `faulthandler`.
     """
 
     def __init__(
@@ -61,25 +67,54 @@ class WorkerDied(ProcessError, RuntimeError):
         pid: int | None = None,
         exitcode: int | None = None,
         function: str | None = None,
+        seconds: float | None = None,
+        stack: str | None = None,
     ) -> None:
         super().__init__(message)
         self.pid = pid
         self.exitcode = exitcode
         self.function = function
+        self.seconds = seconds
+        self.stack = stack
 
     def __reduce__(self) -> tuple[type[WorkerDied], tuple[object, ...]]:
-        return type(self), (str(self), self.pid, self.exitcode, self.function)
-
-    @classmethod
-    def of(cls, pid: int | None, exitcode: int | None, function: str | None) -> WorkerDied:
-        """The error for a task that died with its worker."""
-        message = (
-            f"worker {pid} {describe_exit(exitcode)} while it ran {function or 'this task'}; "
-            "the task was not run again, the other tasks of the pool go on"
+        return type(self), (
+            str(self),
+            self.pid,
+            self.exitcode,
+            self.function,
+            self.seconds,
+            self.stack,
         )
-        if exitcode == -signal.SIGKILL:
-            message += " (SIGKILL often means that the system ran out of memory)"
-        return cls(message, pid, exitcode, function)
+
+
+class MemoryLimitExceeded(ProcessError, MemoryError):
+    """A task was given up, and its worker killed, since that had more memory than `max_memory`.
+
+    Attributes:
+        used: Bytes of private memory that the worker had.
+        limit: Bytes that it might have.
+    """
+
+    def __init__(self, message: str, used: int | None = None, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.used = used
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[type[MemoryLimitExceeded], tuple[object, ...]]:
+        return type(self), (str(self), self.used, self.limit)
+
+
+class TaskTimeout(TimeoutError, builtins.TimeoutError):
+    """A task ran for longer than its `timeout`.
+
+    It is raised in the task. If that does not end then, its worker is killed, and this is the
+    answer.
+    """
+
+
+class TaskCancelled(ProcessError):
+    """A task was cancelled while it ran. It is raised in the task."""
 
 
 class LockOwnerDied(RuntimeWarning):

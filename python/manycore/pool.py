@@ -7,8 +7,8 @@ has no threads unless callbacks are used; workers may have children.
 
 from __future__ import annotations
 
+import functools
 import os
-import time
 import warnings
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Mapping
@@ -23,12 +23,13 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
     ThreadPool,
 )
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from manycore import _engine, _thread_limits
+from manycore._attendant import Attendant
 from manycore._cpus import available_cpus
 from manycore._functions import Functions
-from manycore._keeper import Keeper
+from manycore._options import Attempts, Lifetime, Limits, Options
 from manycore._rest import pass_on_rest
 from manycore._results import (
     ApplyResult,
@@ -41,7 +42,12 @@ from manycore._results import (
 from manycore._workers import Workers
 from manycore.context import _default_context
 
-__all__ = ["Pool", "ThreadPool"]
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from manycore._options import CallOptions
+
+__all__ = ["Lifetime", "Pool", "ThreadPool"]
 
 AsyncResult = AsyncResult
 MaybeEncodingError = MaybeEncodingError
@@ -53,19 +59,24 @@ _MOST_OPEN = 8192
 _AHEAD = 16
 """Tasks for each worker that a lazy map hands out ahead of what was fetched."""
 
-_MOMENT = 0.0005
-"""Seconds that a lazy map waits for more than one answer."""
+_ROOM = 64
+"""Workers that a pool can be made to have later, at least."""
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
-
-_LOOK_AFTER = 0.05
-"""Seconds between two looks at whether all workers live."""
 
 
 def _name(func: Callable[..., Any]) -> str | None:
     """How a function is called in messages."""
     inner = getattr(func, "func", func)  # functools.partial
     return getattr(inner, "__qualname__", None) or type(inner).__qualname__
+
+
+def _check_chunks(options: Options) -> None:
+    if options.are_for_each_item:
+        raise ValueError(
+            "timeout, retries and on_error are for each item, which then is a task of its own: "
+            "leave chunksize out"
+        )
 
 
 def _stop(owner: int, workers: Workers, crew: _engine.Crew) -> None:
@@ -87,6 +98,17 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         context: The context that starts the workers.
         limit_threads: Whether the variables are set in each worker that give numerical libraries
             their share of the CPUs: docs/api/processes.md lists them.
+        timeout: Seconds that each task may run: then `TaskTimeout` is raised in it, and a second
+            later its worker is killed, which fails that task alone. By default as long as it takes.
+        retries: How often a task is run again whose worker has died.
+        retry_on: Errors of a task after which it is run again, too: one type or a tuple of them.
+        on_error: `"raise"`, or `"return"` for maps that have the error in the place of the result.
+        max_memory: Bytes of private memory at which a worker is killed: its task fails with
+            `MemoryLimitExceeded`.
+        worker_lifetime: When a worker is replaced, between two tasks.
+
+    The options from `timeout` to `on_error` may also be given to each call, for that call. With any
+    of them each item of a map is a task of its own, and `chunksize` cannot be given.
 
     Raises:
         ValueError: When a number is below one.
@@ -102,8 +124,13 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         context: Any = None,
         *,
         limit_threads: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+        on_error: Literal["raise", "return"] = "raise",
+        max_memory: int | None = None,
+        worker_lifetime: Lifetime | None = None,
     ) -> None:
-        self._state = RUN
         count = available_cpus() if processes is None else processes
         if count < 1:
             raise ValueError(
@@ -115,9 +142,12 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        self._options = Options().with_(
+            {"timeout": timeout, "retries": retries, "retry_on": retry_on, "on_error": on_error}
+        )
+        limits = Limits.of(max_memory, worker_lifetime, maxtasksperchild)
         self._ctx = context or _default_context.get_context()
-        self._processes = count
-        self._crew = _engine.Crew(2 * count)
+        self._crew = _engine.Crew(2 * count, 2 * max(2 * count, _ROOM))
         self._functions = Functions(self._crew, self._ctx.get_start_method())
         self._workers = Workers(
             self._ctx,
@@ -125,13 +155,11 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             count,
             initializer,
             tuple(initargs),
-            maxtasksperchild,
+            limits,
             _thread_limits.for_workers(count) if limit_threads else {},
         )
         self._streams: list[IMapIterator] = []
-        self._next_look = 0.0
-        self._keeper = Keeper(self)
-        self._has_callbacks = False
+        self._attendant = Attendant(self._crew, self._workers)
         try:
             self._workers.start()
         except BaseException:
@@ -142,7 +170,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         )
 
     def __del__(self) -> None:
-        if self._state == RUN and "_terminate" in self.__dict__:
+        if "_terminate" in self.__dict__ and self._state == RUN:
             warnings.warn(
                 f"unclosed running multiprocessing pool {self!r}",
                 ResourceWarning,
@@ -159,6 +187,34 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
     def _pool(self) -> list[Any]:
         return self._workers.processes
 
+    @property
+    def _processes(self) -> int:
+        return self._workers.count
+
+    @property
+    def _state(self) -> str:
+        return self._attendant.state
+
+    @_state.setter
+    def _state(self, state: str) -> None:
+        self._attendant.state = state
+
+    def resize(self, processes: int) -> None:
+        """There shall be so many workers from now on.
+
+        New ones are started now. Where there are too many, idle ones leave, or others after the
+        tasks that they run.
+
+        Raises:
+            ValueError: When it is below one, or more than there is room for: 64, or twice as many
+                as there were at first if that is more.
+        """
+        self._check_running()
+        if processes < 1:
+            raise ValueError(f"Number of processes must be at least 1, not {processes}")
+        self._workers.resize(processes)
+        self._attendant.need_keeper()
+
     # ---- calls ------------------------------------------------------------------------------
 
     def apply(
@@ -166,9 +222,10 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         func: Callable[..., Any],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] | None = _NONE,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """The result of `func(*args, **kwds)`, run by a worker."""
-        return self._call(func, args, kwds, None, None).get()
+        return self._call(func, args, kwds, None, None, None, options).get()
 
     def apply_async(
         self,
@@ -177,9 +234,10 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         kwds: Mapping[str, Any] | None = _NONE,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
-        result = self._call(func, args, kwds, callback, error_callback)
+        result = self._call(func, args, kwds, callback, error_callback, None, options)
         self._need_keeper(callback, error_callback)
         return result
 
@@ -191,46 +249,69 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
         name: str | None = None,
+        options: CallOptions | None = None,
     ) -> ApplyResult:
         head = self._begin(func)
-        result = ApplyResult(self, callback, error_callback, name=name or _name(func))
-        arguments: Any = (tuple(args), dict(kwds)) if kwds else tuple(args)
+        wanted = self._options.with_(options) if options else self._options
+        args = tuple(args)
+        about = (args, dict(kwds) if kwds else {})
+        retry = Attempts(wanted) if wanted.retries else None
+        result = ApplyResult(
+            self, callback, error_callback, name or _name(func), about, wanted.timeout, retry
+        )
+        arguments: Any = about if kwds else args
+        if retry is not None:
+            retry.resend = functools.partial(
+                self._call_again, result._job, head, arguments, bool(kwds)
+            )
         self._crew.call(result._job, head, arguments, bool(kwds))
         return result
 
+    def _call_again(
+        self, job: _engine.Job, head: bytes, arguments: Any, has_keywords: bool, _: int
+    ) -> None:
+        self._crew.call(job, head, arguments, has_keywords)
+
     def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> list[Any]:
         """The results of `func(item)` for each item, in order."""
-        return self._map(func, iterable, chunksize, star=False)
+        return self._map(func, iterable, chunksize, options, star=False)
 
     def starmap(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> list[Any]:
         """The results of `func(*item)` for each item, in order."""
-        return self._map(func, iterable, chunksize, star=True)
+        return self._map(func, iterable, chunksize, options, star=True)
 
     def _map(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int | None,
+        options: CallOptions,
         *,
         star: bool,
     ) -> list[Any]:
         head = self._begin(func)
+        wanted = self._options.with_(options)
         items = iterable if type(iterable) is list else list(iterable)
-        chunk = self._chunk_for(len(items), chunksize)
+        chunk = self._chunk_for(len(items), chunksize, wanted)
         chunks = Chunks(self._crew, head, items, chunk, star=star)
-        result = MapResult(self, None, None, chunks, _name(func))
+        result = MapResult(self, None, None, chunks, _name(func), wanted)
         job, crew, sent = result._job, self._crew, 0
         while sent < len(items):
             sent = chunks.send(sent, _MOST_OPEN)
             if sent < len(items) and not crew.collect():
-                self._pause(job, crew.open // 2, None)
+                self._attendant.pause(job, crew.open // 2, None)
         results: list[Any] = result.get()
         return results
 
@@ -241,9 +322,11 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         chunksize: int | None = None,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """As `map`, but returns a `MapResult` at once."""
-        return self._send_all(func, iterable, chunksize, callback, error_callback, star=False)
+        callbacks = (callback, error_callback)
+        return self._send_all(func, iterable, chunksize, callbacks, options, star=False)
 
     def starmap_async(
         self,
@@ -252,44 +335,55 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         chunksize: int | None = None,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """As `starmap`, but returns a `MapResult` at once."""
-        return self._send_all(func, iterable, chunksize, callback, error_callback, star=True)
+        callbacks = (callback, error_callback)
+        return self._send_all(func, iterable, chunksize, callbacks, options, star=True)
 
     def _send_all(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int | None,
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
+        callbacks: tuple[Callable[[Any], object] | None, Callable[[BaseException], object] | None],
+        options: CallOptions,
         *,
         star: bool,
     ) -> Any:
         head = self._begin(func)
+        wanted = self._options.with_(options)
         items = list(iterable)
-        chunk = self._chunk_for(len(items), chunksize)
+        chunk = self._chunk_for(len(items), chunksize, wanted)
         chunks = Chunks(self._crew, head, items, chunk, star=star)
-        result = MapResult(self, callback, error_callback, chunks, _name(func))
+        result = MapResult(self, *callbacks, chunks, _name(func), wanted)
         chunks.send(0, 1 << 62)
-        self._need_keeper(callback, error_callback)
+        self._need_keeper(*callbacks)
         return result
 
     # Typeshed has `int | None`, but None fails in the standard library, too.
     def imap(  # type: ignore[override]
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """A lazy `map`: an iterator over the results, in order.
 
         At most 16 tasks for each worker are taken ahead of the results that were fetched.
         """
-        return self._stream(IMapIterator, func, iterable, chunksize)
+        return self._stream(IMapIterator, func, iterable, chunksize, options)
 
     def imap_unordered(  # type: ignore[override]
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """A lazy `map`: an iterator over the results, as they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize)
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, options)
 
     def _stream(
         self,
@@ -297,27 +391,34 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         func: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int,
+        options: CallOptions,
     ) -> Any:
         head = self._begin(func)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        wanted = self._options.with_(options)
+        if chunksize > 1:
+            _check_chunks(wanted)
         ahead = _AHEAD * self._processes
-        stream = kind(self, head, iterable, chunksize, ahead, _name(func))
+        stream = kind(self, head, iterable, chunksize, ahead, _name(func), wanted)
         self._streams.append(stream)
         self._need_keeper()
         return stream
 
     def _begin(self, func: Callable[..., Any]) -> bytes:
         self._check_running()
-        if self._crew.seems_dead():
-            self._look_after()
+        self._attendant.look_if_any_died()
         if not callable(func):
             raise TypeError(
                 f"{func!r} is not callable: give the function itself and its arguments apart"
             )
         return self._functions.head(func)
 
-    def _chunk_for(self, items: int, chunksize: int | None) -> int:
+    def _chunk_for(self, items: int, chunksize: int | None, options: Options) -> int:
+        if options.are_for_each_item:
+            if chunksize is not None and chunksize > 1:
+                _check_chunks(options)
+            chunksize = 1
         if chunksize is None:
             chunksize, extra = divmod(items, self._processes * 4)
             chunksize += bool(extra)
@@ -325,76 +426,8 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         return max(chunksize, 1)
 
-    # ---- waiting ----------------------------------------------------------------------------
-
-    def _poll(self) -> None:
-        """Collects what is there."""
-        self._crew.collect()
-        if time.monotonic() >= self._next_look:
-            self._look_after()
-
-    def _wait(self, job: _engine.Job, until: float | None) -> bool:
-        """Waits until a job is done; false when `until` came first."""
-        while not job.done:
-            self._crew.collect()
-            if job.done:
-                break  # type: ignore[unreachable]  # mypy does not see that `collect` may end it
-            if until is not None and time.monotonic() >= until:
-                return False
-            self._pause(job, job.left, until)
-        return True
-
-    def _wait_for_news(self, job: _engine.Job, until: float | None) -> bool:
-        """Waits until a stream has answers to fetch; false when `until` came first."""
-        # First for a handful of answers, for a moment: waking for each costs more than a tiny task.
-        handful = min(8, self._crew.open // 4)
-        while True:
-            self._crew.collect()
-            if job.results or job.done:
-                return True
-            now = time.monotonic()
-            if until is not None and now >= until:
-                return False
-            if handful > 1:
-                self._crew.wait(job, job.delivered, handful, _MOMENT)
-                handful = 0
-            else:
-                self._pause(job, 1, until)
-
-    def _pause(self, job: _engine.Job | None, want: int, until: float | None) -> None:
-        """Sleeps until there is something to do, and looks after the workers now and then."""
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._look_after()
-            now = time.monotonic()
-        end = self._next_look if until is None else min(self._next_look, until)
-        seen = job.delivered if job is not None else 0
-        self._crew.wait(job, seen, max(want, 1), max(end - now, 0.0))
-        if self._crew.has_leaving():
-            self._look_after()
-
-    def _look_after(self) -> None:
-        self._next_look = time.monotonic() + _LOOK_AFTER
-        self._workers.look_after(replace=self._state == RUN or self._crew.open > 0)
-
     def _need_keeper(self, *callbacks: Callable[[Any], object] | None) -> None:
-        """Makes sure that a thread keeps the pool going while nobody waits for its answers."""
-        if any(callback is not None for callback in callbacks):
-            self._has_callbacks = True
-        self._keeper.start()
-
-    def _keep(self) -> float | None:
-        """One round of the keeper; seconds until the next, or None when there is no more to do."""
-        if self._state == TERMINATE or (self._state == CLOSE and not self._crew.open):
-            return None
-        if self._has_callbacks:
-            self._crew.collect()
-            self._pause(None, 1, None)
-            return 0.0
-        # Answers are collected by whoever waits for them; the workers must live all the same.
-        if self._crew.open:
-            self._look_after()
-        return _LOOK_AFTER
+        self._attendant.need_keeper(collects=any(callback is not None for callback in callbacks))
 
     # ---- the end ----------------------------------------------------------------------------
 
@@ -430,12 +463,10 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             raise ValueError("In unknown state")
         for stream in list(self._streams):
             stream._feed(float("inf"))
-        while self._crew.open and not self._workers.is_broken():
-            if not self._crew.collect():
-                self._pause(None, self._crew.open, None)
+        self._attendant.wait_for_all()
         self._crew.dismiss()
         self._workers.join()
-        self._keeper.rest()
+        self._attendant.keeper.rest()
         self._terminate()
 
     def __enter__(self) -> Pool:

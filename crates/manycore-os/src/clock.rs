@@ -7,7 +7,17 @@ use rustix::time::{ClockId, clock_gettime};
 /// Nanoseconds on the monotonic clock; the same clock for every process of the machine.
 #[must_use]
 pub fn now_ns() -> u64 {
-    let t = clock_gettime(ClockId::Monotonic);
+    nanoseconds(ClockId::Monotonic)
+}
+
+/// The same clock, some milliseconds behind at most, for a fifth of the price.
+#[must_use]
+pub fn coarse_now_ns() -> u64 {
+    nanoseconds(ClockId::MonotonicCoarse)
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let t = clock_gettime(clock);
     // The monotonic clock starts at boot and never goes below zero.
     (t.tv_sec as u64)
         .wrapping_mul(1_000_000_000)
@@ -73,6 +83,14 @@ mod tests {
             soon.remaining_within(Duration::from_secs(1)),
             Duration::ZERO
         );
+    }
+
+    #[test]
+    fn the_coarse_clock_is_behind_by_little() {
+        let coarse = coarse_now_ns();
+        let now = now_ns();
+        assert!(coarse <= now);
+        assert!(coarse > 0);
     }
 
     #[test]

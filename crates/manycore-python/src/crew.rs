@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use manycore::pool::{Crew as Engine, Ledger};
 use manycore_ipc::ring::Message;
 use manycore_ipc::wait::GaveUp;
+use manycore_os::clock::now_ns;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -27,6 +28,23 @@ struct Open {
 struct State {
     ledger: Ledger<Open>,
     cursor: usize,
+    /// Open tasks that may run only so long.
+    timed: usize,
+}
+
+impl State {
+    fn open(&mut self, open: Open) -> Option<u64> {
+        let is_timed = open.job.get().timeout().is_some();
+        let tag = self.ledger.open(open)?;
+        self.timed += usize::from(is_timed);
+        Some(tag)
+    }
+
+    fn close(&mut self, tag: u64) -> Option<Open> {
+        let open = self.ledger.close(tag)?;
+        self.timed -= usize::from(open.job.get().timeout().is_some());
+        Some(open)
+    }
 }
 
 /// The owner's side of a pool: hands out tasks, collects answers, buries workers.
@@ -37,8 +55,18 @@ pub struct Crew {
     engine: Engine,
     state: Mutex<State>,
     waiting: AtomicUsize,
+    /// Threads between closing a task and delivering its answer.
+    between: AtomicUsize,
     /// How often somebody has rung.
     rung: AtomicUsize,
+}
+
+struct Between<'a>(&'a AtomicUsize);
+
+impl Drop for Between<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
 }
 
 type SeatParts = (Parts, Parts, Parts, usize);
@@ -65,12 +93,12 @@ impl Crew {
             job: job.clone().unbind(),
             index,
         };
-        let tag = self.state().ledger.open(open);
+        let tag = self.state().open(open);
         let tag =
             tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
         let sent = self.send(py, encoded, tag);
         if sent.is_err() {
-            let closed = self.state().ledger.close(tag);
+            let closed = self.state().close(tag);
             drop(closed); // not under the lock: it may run Python code
         }
         sent
@@ -108,7 +136,21 @@ impl Crew {
         if !self.engine.try_receive(&mut state.cursor, message)? {
             return Ok(None);
         }
-        Ok(Some(state.ledger.close(message.header.tag)))
+        Ok(Some(state.close(message.header.tag)))
+    }
+
+    /// Wakes the threads that wait: something was delivered.
+    fn tell_others(&self) {
+        if self.waiting.load(SeqCst) > 0 {
+            self.engine.ring();
+        }
+    }
+
+    /// Counts a thread that has closed a task and is about to tell whose it was. Until then the task
+    /// may be handed out again, so that it is not over yet for those who wait for the end of all.
+    fn between(&self) -> Between<'_> {
+        self.between.fetch_add(1, SeqCst); // before the task is closed: `open` sees one or the other
+        Between(&self.between)
     }
 
     /// Delivers one received answer; a stale one is dropped.
@@ -131,18 +173,21 @@ impl Crew {
 
 #[pymethods]
 impl Crew {
-    /// A crew with this many rows: each seats one worker at a time.
+    /// A crew with this many rows, and room for `most`: each seats one worker at a time.
     #[new]
-    fn new(rows: usize) -> Result<Self, Error> {
-        let engine = Engine::new(family::family()?, rows)?;
+    #[pyo3(signature = (rows, most=0))]
+    fn new(rows: usize, most: usize) -> Result<Self, Error> {
+        let engine = Engine::new(family::family()?, rows, most)?;
         let state = Mutex::new(State {
             ledger: Ledger::default(),
             cursor: 0,
+            timed: 0,
         });
         Ok(Self {
             engine,
             state,
             waiting: AtomicUsize::new(0),
+            between: AtomicUsize::new(0),
             rung: AtomicUsize::new(0),
         })
     }
@@ -151,6 +196,17 @@ impl Crew {
     #[getter]
     fn rows(&self) -> usize {
         self.engine.rows()
+    }
+
+    /// Has at least this many rows from now on, or as many as there is room for; how many there are.
+    fn add_rows(&self, wanted: usize) -> Result<usize, Error> {
+        Ok(self.engine.add_rows(wanted)?)
+    }
+
+    /// How many rows there is room for.
+    #[getter]
+    fn most_rows(&self) -> usize {
+        self.engine.most_rows()
     }
 
     /// What the worker of a row needs to take its seat.
@@ -268,6 +324,7 @@ impl Crew {
     /// Delivers all answers that are there; how many there were.
     fn collect(&self, py: Python<'_>) -> PyResult<usize> {
         let mut count = 0;
+        let _between = self.between();
         loop {
             let received = with_message(|message| match self.receive(message)? {
                 Some(open) => self.deliver(py, message, open).map(|()| true),
@@ -278,8 +335,8 @@ impl Crew {
             }
             count += 1;
         }
-        if count > 0 && self.waiting.load(SeqCst) > 0 {
-            self.engine.ring(); // another thread may wait for what was just delivered
+        if count > 0 {
+            self.tell_others();
         }
         Ok(count)
     }
@@ -311,10 +368,10 @@ impl Crew {
         }
     }
 
-    /// How many tasks have no answer.
+    /// How many tasks have no answer, those included whose answer is just being delivered.
     #[getter]
     fn open(&self) -> usize {
-        self.state().ledger.len()
+        self.between.load(SeqCst) + self.state().ledger.len()
     }
 
     /// How many tasks nobody has taken.
@@ -334,6 +391,57 @@ impl Crew {
         self.engine.dismiss();
     }
 
+    /// Tells one worker, whichever is the first to be idle, to leave; whether it was told.
+    fn dismiss_one(&self) -> bool {
+        self.engine.dismiss_one()
+    }
+
+    /// Asks the worker of a row to leave after its task, or not to.
+    fn retire(&self, row: usize, shall: bool) {
+        self.engine.retire(row, shall);
+    }
+
+    /// The open task that the worker of a row runs: its tag, job and number, and for how many seconds.
+    fn running(&self, row: usize) -> Option<(u64, Py<Job>, usize, f64)> {
+        let (tag, began) = self.engine.running(row)?;
+        let mut state = self.state();
+        let open = state.ledger.get(tag)?;
+        let seconds = now_ns().saturating_sub(began) as f64 / 1e9;
+        // Only a count changes, so that no Python code runs under the lock.
+        Python::attach(|py| Some((tag, open.job.clone_ref(py), open.index, seconds)))
+    }
+
+    /// The tasks that have run for longer than they may: row, tag and seconds beyond, for each. And how
+    /// many seconds it takes until another one has, at least, where any may.
+    fn overdue(&self) -> (Vec<(usize, u64, f64)>, Option<f64>) {
+        let mut state = self.state();
+        if state.timed == 0 {
+            return (Vec::new(), None);
+        }
+        let now = now_ns();
+        let (mut overdue, mut soonest) = (Vec::new(), f64::INFINITY);
+        for row in 0..self.engine.rows() {
+            let Some((tag, began)) = self.engine.running(row) else {
+                continue;
+            };
+            let Some(timeout) = state.ledger.get(tag).and_then(|it| it.job.get().timeout()) else {
+                continue;
+            };
+            let beyond = (now.saturating_sub(began) as f64 - timeout as f64) / 1e9;
+            if beyond >= 0.0 {
+                overdue.push((row, tag, beyond));
+            } else {
+                soonest = soonest.min(-beyond);
+            }
+        }
+        (overdue, soonest.is_finite().then_some(soonest))
+    }
+
+    /// Asks the worker of a row to give up a task, if it still runs it. It looks when a signal comes.
+    fn interrupt(&self, row: usize, tag: u64) {
+        self.engine.interrupt(row, tag);
+    }
+
     /// Whether the worker of a row takes no more tasks.
     fn is_leaving(&self, row: usize) -> bool {
         self.engine.is_leaving(row)
@@ -342,11 +450,6 @@ impl Crew {
     /// Whether the kernel has marked any worker as ending: a hint.
     fn seems_dead(&self) -> bool {
         self.engine.seems_dead()
-    }
-
-    /// Which item of its task the worker of a row was at.
-    fn item(&self, row: usize) -> u64 {
-        self.engine.item(row)
     }
 
     /// Whether any worker takes no more tasks, and the owner does not know yet.
@@ -369,21 +472,37 @@ impl Crew {
         self.engine.clear_row(row);
     }
 
-    /// After the worker of a row has ended: delivers its last answers, and returns the job and the
-    /// number of the task that died with it, if one did. That task is closed; the caller answers it.
-    fn bury(&self, py: Python<'_>, row: usize) -> PyResult<Option<(Py<Job>, usize)>> {
+    /// After the worker of a row has ended: delivers its last answers, and calls
+    /// `tell(tag, job, task, seconds)` if a task died with it, for the error that is the answer to that.
+    fn bury(&self, py: Python<'_>, row: usize, tell: &Bound<'_, PyAny>) -> PyResult<()> {
         let tag = self.engine.last_taken(row).map_err(Error::from)?;
+        let item = self.engine.item(row);
+        let began = self.engine.running(row).map(|(_, began)| began);
+        let _between = self.between();
         self.collect(py)?;
-        let closed = tag.and_then(|tag| self.state().ledger.close(tag));
+        let closed = tag.and_then(|tag| self.state().close(tag));
         self.engine.clear_row(row);
-        Ok(closed.map(|open| (open.job, open.index)))
+        if let Some(Open { job, index }) = closed {
+            let seconds = began.map(|began| now_ns().saturating_sub(began) as f64 / 1e9);
+            let error = tell
+                .call1((tag, &job, index, seconds))
+                .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
+            let resent = job.get().resend_after(py, index, item);
+            job.get().deliver(py, index, false, error)?;
+            self.tell_others();
+            resent?;
+        }
+        Ok(())
     }
 
     /// Closes every open task and drops those that nobody has taken; returns them for the caller to
     /// answer.
     fn abandon(&self) -> PyResult<Vec<(Py<Job>, usize)>> {
         self.engine.drop_tasks().map_err(Error::from)?;
-        let open = self.state().ledger.drain();
+        let mut state = self.state();
+        let open = state.ledger.drain();
+        state.timed = 0;
+        drop(state);
         Ok(open
             .into_iter()
             .map(|open| (open.job, open.index))

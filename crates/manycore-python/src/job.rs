@@ -1,4 +1,6 @@
 //! What a call to the pool waits for: one or many tasks, and their results so far.
+//!
+//! Whether a task that failed is tried again is asked before its answer counts, in one place: `deliver`.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Release};
 use std::sync::{Mutex, PoisonError};
@@ -23,22 +25,32 @@ pub struct Job {
     /// What to call: forgotten once it is done, since most of it refers to this job.
     calls: Mutex<Calls>,
     name: Option<String>,
+    /// Nanoseconds that each task may run.
+    timeout: Option<u64>,
+    /// Errors are results.
+    returns_errors: bool,
 }
 
 #[derive(Default)]
 struct Calls {
     on_done: Option<Py<PyAny>>,
     resend: Option<Py<PyAny>>,
+    retry: Option<Py<PyAny>>,
+    about: Option<Py<PyAny>>,
 }
 
 #[pymethods]
 impl Job {
     /// A job of `tasks` tasks. `results` is the list to fill, or, for a stream, to append to.
-    #[new]
     ///
     /// `on_done()` is called with the last answer. `resend(task, item)` is called when a worker died at
-    /// an item of a task: to hand out the items after it. `name` is the function's, for messages.
-    #[pyo3(signature = (results, tasks, chunk=1, *, stream=false, on_done=None, resend=None, name=None))]
+    /// an item of a task: to hand out the items after it. `retry(task, error)` is called when a task
+    /// failed; if it hands the task out again it returns true, and the error is no answer. `about` is the
+    /// pair of the arguments, for messages, or is called with a task and returns it; `name` is the function's. `timeout` is how many
+    /// seconds each task may run. With `returns_errors` an error is a result like any other.
+    #[new]
+    #[pyo3(signature = (results, tasks, chunk=1, *, stream=false, on_done=None, resend=None, retry=None,
+        about=None, name=None, timeout=None, returns_errors=false))]
     #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn new(
         results: Py<PyList>,
@@ -47,14 +59,23 @@ impl Job {
         stream: bool,
         on_done: Option<Py<PyAny>>,
         resend: Option<Py<PyAny>>,
+        retry: Option<Py<PyAny>>,
+        about: Option<Py<PyAny>>,
         name: Option<String>,
+        timeout: Option<f64>,
+        returns_errors: bool,
     ) -> Self {
         let is_done = tasks == 0;
         // Of one that is done already nobody would forget them.
         let calls = if is_done && !stream {
             Calls::default()
         } else {
-            Calls { on_done, resend }
+            Calls {
+                on_done,
+                resend,
+                retry,
+                about,
+            }
         };
         Self {
             results,
@@ -66,6 +87,8 @@ impl Job {
             error: Mutex::new(None),
             calls: Mutex::new(calls),
             name,
+            timeout: timeout.map(|seconds| (seconds * 1e9) as u64), // as much as there is room for
+            returns_errors,
         }
     }
 
@@ -115,14 +138,11 @@ impl Job {
         self.name.as_deref()
     }
 
-    /// Has the items after item number `item` of a task handed out again: nobody has run them.
-    fn resend_after(&self, py: Python<'_>, task: usize, item: u64) -> PyResult<()> {
-        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let resend = calls.resend.as_ref().map(|it| it.clone_ref(py));
-        drop(calls); // before any Python code runs
-        match resend {
-            Some(resend) => resend.call1(py, (task, item)).map(drop),
-            None => Ok(()),
+    /// The arguments of a task, where known.
+    fn about(&self, py: Python<'_>, task: usize) -> PyResult<Option<Py<PyAny>>> {
+        match self.call(py, |calls| &calls.about) {
+            Some(about) if about.bind(py).is_callable() => about.call1(py, (task,)).map(Some),
+            about => Ok(about),
         }
     }
 
@@ -149,7 +169,44 @@ impl Job {
         self.delivered.load(Acquire)
     }
 
-    /// Takes the answer of task `index`.
+    /// Nanoseconds that each task may run.
+    pub fn timeout(&self) -> Option<u64> {
+        self.timeout
+    }
+
+    /// Has the items after item number `item` of a task handed out again: nobody has run them.
+    pub fn resend_after(&self, py: Python<'_>, task: usize, item: u64) -> PyResult<()> {
+        match self.call(py, |calls| &calls.resend) {
+            Some(resend) => resend.call1(py, (task, item)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// What is to be called, without the lock: Python code runs in it.
+    fn call(
+        &self,
+        py: Python<'_>,
+        which: impl FnOnce(&Calls) -> &Option<Py<PyAny>>,
+    ) -> Option<Py<PyAny>> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        which(&calls).as_ref().map(|it| it.clone_ref(py))
+    }
+
+    /// Whether a task that failed was handed out again.
+    #[cold]
+    fn is_tried_again(
+        &self,
+        py: Python<'_>,
+        index: usize,
+        error: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        match self.call(py, |calls| &calls.retry) {
+            Some(retry) => retry.bind(py).call1((index, error))?.is_truthy(),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes the answer of task `index`, unless it has failed and is tried again.
     pub fn deliver(
         &self,
         py: Python<'_>,
@@ -157,6 +214,18 @@ impl Job {
         succeeded: bool,
         value: Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let (succeeded, value) = if succeeded {
+            (true, value)
+        } else {
+            match self.is_tried_again(py, index, &value) {
+                Ok(true) => return Ok(()),
+                Ok(false) => (self.returns_errors, value),
+                Err(error) => (
+                    self.returns_errors,
+                    error.into_value(py).into_bound(py).into_any(),
+                ),
+            }
+        };
         let stored = self.store(py, index, succeeded, value);
         self.delivered.fetch_add(1, Release);
         if self.left.fetch_sub(1, Release) == 1 {
@@ -169,10 +238,9 @@ impl Job {
     /// Calls and forgets what is to be called when all tasks have been answered.
     fn finish(&self, py: Python<'_>) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let Calls { on_done, resend } = std::mem::take(&mut *calls);
+        let forgotten = std::mem::take(&mut *calls);
         drop(calls); // before any Python code runs
-        drop(resend);
-        if let Some(on_done) = on_done {
+        if let Some(on_done) = &forgotten.on_done {
             if let Err(error) = on_done.bind(py).call0() {
                 error.write_unraisable(py, Some(on_done.bind(py)));
             }

@@ -1,10 +1,11 @@
 //! A worker's side of a pool.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use manycore::pool::Seat as Engine;
 use manycore::pool::crew::SeatHandles;
+use manycore::pool::seat::LEAVE;
 use manycore_ipc::ring::{GetError, Message};
 use manycore_os::Deadline;
 use pyo3::exceptions::PyException;
@@ -23,6 +24,8 @@ use crate::wait::detached;
 pub struct Seat {
     engine: Engine,
     functions: RefCell<HashMap<(u32, u64), Py<PyAny>>>,
+    /// The tag of the task that runs; zero while none does.
+    current: Cell<u64>,
 }
 
 #[pymethods]
@@ -39,6 +42,7 @@ impl Seat {
         Ok(Self {
             engine: Engine::new(family()?, handles)?,
             functions: RefCell::default(),
+            current: Cell::new(LEAVE),
         })
     }
 
@@ -47,25 +51,48 @@ impl Seat {
     fn run(&self, py: Python<'_>, most: Option<u64>) -> PyResult<u64> {
         let mut count = 0;
         while most.is_none_or(|most| count < most) {
-            if !with_message(|message| self.run_one(py, message))? {
-                return Ok(count);
+            match with_message(|message| self.run_one(py, message))? {
+                Next::Task => count += 1,
+                Next::Close => return Ok(count),
+                Next::Leave => break,
             }
-            count += 1;
         }
         self.engine.leave();
         Ok(count)
     }
+
+    /// Whether the owner wants the task that runs to be given up.
+    fn is_interrupted(&self) -> bool {
+        self.engine.is_interrupted(self.current.get())
+    }
+}
+
+/// What a worker is to do next.
+enum Next {
+    /// Look for another task.
+    Task,
+    /// End: the pool was closed.
+    Close,
+    /// Leave, and be replaced if there are too few then.
+    Leave,
 }
 
 impl Seat {
-    /// Runs one task; `false` when there will be none.
+    /// Runs one task.
     #[inline]
-    fn run_one(&self, py: Python<'_>, message: &mut Message) -> PyResult<bool> {
+    fn run_one(&self, py: Python<'_>, message: &mut Message) -> PyResult<Next> {
         if !self.engine.try_take(message).map_err(Error::from)? && !self.take(py, message)? {
-            return Ok(false);
+            return Ok(Next::Close);
         }
         let tag = message.header.tag;
-        let answered = match self.execute(py, message) {
+        if tag == LEAVE {
+            return Ok(Next::Leave);
+        }
+        self.current.set(tag);
+        self.engine.begin();
+        let outcome = self.execute(py, message);
+        self.current.set(LEAVE); // from here on the answer is on its way
+        let answered = match outcome {
             Ok(value) => self.answer(py, tag, &value),
             Err(error) => self.answer_error(py, tag, error),
         };
@@ -73,7 +100,10 @@ impl Seat {
         // arrive either, this worker ends, and its task with it.
         answered.or_else(|error| self.answer_error(py, tag, error))?;
         self.engine.answered();
-        Ok(true)
+        if self.engine.is_to_retire() {
+            return Ok(Next::Leave);
+        }
+        Ok(Next::Task)
     }
 
     #[cold]

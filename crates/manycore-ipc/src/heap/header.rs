@@ -18,7 +18,7 @@ use crate::word::Word64;
 /// "manycore" in ASCII.
 const MAGIC: u64 = u64::from_be_bytes(*b"manycore");
 /// Raised with every change of the layout.
-const VERSION: u64 = 6;
+const VERSION: u64 = 7;
 
 /// See the module.
 #[repr(C, align(64))]

@@ -47,7 +47,7 @@ impl GroupBody {
     }
 }
 
-/// What a worker took last.
+/// What a worker took last, and what its owner wants of it.
 ///
 /// It is written under the task ring's get lock, before the take is committed. If the worker dies
 /// between the two, the task is still in the ring, and who finds the lock's owner dead voids every row
@@ -64,7 +64,21 @@ pub struct Row {
     pub worker: Word64,
     /// Of a task that is a list of items: the item that the worker is at.
     pub item: Word64,
-    spare: [Word64; 2],
+    /// When the worker began to run what it took, on the coarse monotonic clock; zero until then.
+    began: Word64,
+    /// Nanoseconds that the worker has spent on tasks, where that is measured.
+    pub busy: Word64,
+    wishes: Wishes,
+}
+
+/// What the owner wants of a worker: apart from the line that the worker writes for each task.
+#[repr(C, align(64))]
+struct Wishes {
+    /// The tag of the task that is to be given up.
+    interrupt: Word64,
+    /// One when the worker is to leave after its task.
+    retire: Word64,
+    spare: [Word64; 6],
 }
 
 /// A task that was taken.
@@ -84,6 +98,7 @@ impl Row {
         let taken = self.taken.load(Relaxed).wrapping_add(1); // only the row's worker counts
         self.taken.store(taken, Relaxed);
         self.item.store(0, Relaxed); // nothing of this task has been run
+        self.began.store(0, Relaxed);
         self.tag.store(taking.tag, Release); // pairs with the Acquire in `read`
     }
 
@@ -95,6 +110,60 @@ impl Row {
             tag,
             place: self.place.load(Relaxed),
         })
+    }
+
+    /// Says when the worker began to run what it took.
+    pub fn begin(&self, now: u64) {
+        self.began.store(now, Release); // pairs with the Acquire in `running`
+    }
+
+    /// The tag of the task that the worker runs, or ran last, and when it began with it.
+    #[must_use]
+    pub fn running(&self) -> Option<(u64, u64)> {
+        let tag = self.tag.load(Acquire);
+        let began = self.began.load(Acquire);
+        // The worker may have taken another one in between.
+        let is_same = tag != 0 && began != 0 && self.tag.load(Relaxed) == tag;
+        is_same.then_some((tag, began))
+    }
+
+    /// Asks the worker to give up this task, if it still runs it.
+    pub fn interrupt(&self, tag: u64) {
+        self.wishes.interrupt.store(tag, Release); // pairs with the Acquire in `is_interrupted`
+    }
+
+    /// Whether the worker was asked to give up this task.
+    #[must_use]
+    pub fn is_interrupted(&self, tag: u64) -> bool {
+        tag != 0 && self.wishes.interrupt.load(Acquire) == tag
+    }
+
+    /// Asks the worker to leave after its task, or not to.
+    pub fn retire(&self, shall: bool) {
+        self.wishes.retire.store(u64::from(shall), Relaxed); // nothing else comes with it
+    }
+
+    /// Whether the worker was asked to leave after its task.
+    #[must_use]
+    pub fn is_to_retire(&self) -> bool {
+        self.wishes.retire.load(Relaxed) == 1
+    }
+
+    /// Makes the row ready for a worker that does not exist yet.
+    pub fn clear(&self) {
+        self.void();
+        for word in [
+            &self.leaving,
+            &self.taken,
+            &self.worker,
+            &self.item,
+            &self.began,
+            &self.busy,
+            &self.wishes.interrupt,
+            &self.wishes.retire,
+        ] {
+            word.store(0, Relaxed);
+        }
     }
 
     /// The slot of the process that has the seat.

@@ -1,21 +1,27 @@
 //! The owner's side of a pool.
 
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manycore_ipc::block::BlockRef;
 use manycore_ipc::object::group::Row;
-use manycore_ipc::ring::{Get, Message, Ring, Shape};
+use manycore_ipc::ring::{Get, Message, Outgoing, Ring, Shape};
 use manycore_ipc::wait::{GaveUp, Patience};
 use manycore_ipc::{Corrupted, Family, Handle, HandleError, Hold};
 use manycore_os::affinity::online_cpus;
+
+use super::seat::LEAVE;
 
 /// What the owner and the workers of a pool share.
 pub struct Crew {
     family: &'static Family,
     group: Hold,
     tasks: Hold,
-    answers: Vec<Hold>,
+    /// A ring for each row that is in use; they are filled from the front, and none is taken away.
+    answers: Box<[OnceLock<Hold>]>,
     rows: Vec<&'static Row>,
+    in_use: AtomicUsize,
 }
 
 /// The handles that a worker needs to take its seat.
@@ -32,28 +38,46 @@ pub struct SeatHandles {
 }
 
 impl Crew {
-    /// A crew with this many rows. Each row seats one worker at a time.
+    /// A crew with this many rows, and room for `most`. Each row seats one worker at a time.
     ///
     /// # Errors
     /// When there is no room in the heap.
-    pub fn new(family: &'static Family, rows: usize) -> Result<Self, HandleError> {
-        let group = family.make_group(u32::try_from(rows).unwrap_or(u32::MAX))?;
+    pub fn new(family: &'static Family, rows: usize, most: usize) -> Result<Self, HandleError> {
+        let most = most.max(rows);
+        let group = family.make_group(u32::try_from(most).unwrap_or(u32::MAX))?;
         let shape = Shape {
             group: Some(group.handle().index),
             ..Shape::unbounded()
         };
         let tasks = family.make_ring(shape)?;
-        let answers = (0..rows)
-            .map(|_| family.make_ring(Shape::unbounded()))
-            .collect::<Result<_, _>>()?;
-        let rows = group.rows()?;
-        Ok(Self {
+        let crew = Self {
             family,
-            group,
             tasks,
-            answers,
-            rows,
-        })
+            answers: (0..most).map(|_| OnceLock::new()).collect(),
+            rows: group.rows()?,
+            group,
+            in_use: AtomicUsize::new(0),
+        };
+        crew.add_rows(rows)?;
+        Ok(crew)
+    }
+
+    /// Has at least this many rows in use from now on, or as many as there is room for; returns how many
+    /// there are.
+    ///
+    /// # Errors
+    /// When there is no room in the heap.
+    pub fn add_rows(&self, wanted: usize) -> Result<usize, HandleError> {
+        for place in self.answers.iter().take(wanted).skip(self.rows()) {
+            // Two threads may both make the ring; the second one's goes.
+            if place
+                .set(self.family.make_ring(Shape::unbounded())?)
+                .is_ok()
+            {
+                self.in_use.fetch_add(1, Release); // pairs with the Acquire in `rows`
+            }
+        }
+        Ok(self.rows())
     }
 
     /// The family.
@@ -62,16 +86,22 @@ impl Crew {
         self.family
     }
 
-    /// How many rows there are.
+    /// How many rows are in use.
     #[must_use]
     pub fn rows(&self) -> usize {
+        self.in_use.load(Acquire) // pairs with the Release in `add_rows`
+    }
+
+    /// How many rows there is room for.
+    #[must_use]
+    pub fn most_rows(&self) -> usize {
         self.answers.len()
     }
 
     /// What the worker of a row needs.
     #[must_use]
     pub fn seat(&self, row: usize) -> Option<SeatHandles> {
-        let answers = self.answers.get(row)?.handle();
+        let answers = self.answers.get(row)?.get()?.handle();
         Some(SeatHandles {
             group: self.group.handle(),
             tasks: self.tasks.handle(),
@@ -90,7 +120,7 @@ impl Crew {
     }
 
     fn answers_of(&self, row: usize) -> Option<Ring> {
-        self.answers.get(row)?.ring().ok()
+        self.answers.get(row)?.get()?.ring().ok()
     }
 
     fn row(&self, row: usize) -> Option<&'static Row> {
@@ -117,8 +147,9 @@ impl Crew {
     /// When a ring's bytes make no sense.
     #[inline]
     pub fn try_receive(&self, cursor: &mut usize, into: &mut Message) -> Result<bool, Corrupted> {
-        for _ in 0..self.answers.len() {
-            if *cursor >= self.answers.len() {
+        let rows = self.rows();
+        for _ in 0..rows {
+            if *cursor >= rows {
                 *cursor = 0;
             }
             if let Some(ring) = self.answers_of(*cursor) {
@@ -136,7 +167,7 @@ impl Crew {
     /// How many answers are waiting.
     #[must_use]
     pub fn pending(&self) -> u64 {
-        (0..self.answers.len())
+        (0..self.rows())
             .filter_map(|row| self.answers_of(row))
             .map(|ring| ring.len())
             .sum()
@@ -164,7 +195,7 @@ impl Crew {
         let Ok(group) = self.group.group() else {
             return Ok(());
         };
-        let answers: Vec<Ring> = (0..self.answers.len())
+        let answers: Vec<Ring> = (0..self.rows())
             .filter_map(|row| self.answers_of(row))
             .collect();
         let each = (want / answers.len().max(1) as u64).clamp(1, u64::from(u32::MAX)) as u32;
@@ -196,6 +227,17 @@ impl Crew {
             group.dismissed.store(1, Release); // pairs with the Acquire in `Seat::is_dismissed`
             tasks.close();
         }
+    }
+
+    /// Tells one worker, whichever takes it after the tasks that are there already, to leave. Whether it
+    /// was told: not, where there is no room in the heap.
+    #[must_use]
+    pub fn dismiss_one(&self) -> bool {
+        let message = Outgoing {
+            tag: LEAVE,
+            ..Outgoing::default()
+        };
+        self.tasks().is_ok_and(|tasks| tasks.put_at_once(&message))
     }
 
     /// Whether the worker in a row has said that it will take no more tasks.
@@ -237,14 +279,31 @@ impl Crew {
         self.row(row).map_or(0, |row| row.taken.load(Relaxed)) // a statistic
     }
 
+    /// The tag of the task that the worker of a row runs, or ran last, and when it began with it, in
+    /// nanoseconds of the monotonic clock.
+    #[must_use]
+    pub fn running(&self, row: usize) -> Option<(u64, u64)> {
+        self.row(row)?.running()
+    }
+
+    /// Asks the worker of a row to give up this task, if it still runs it. It looks when it is told to.
+    pub fn interrupt(&self, row: usize, tag: u64) {
+        if let Some(row) = self.row(row) {
+            row.interrupt(tag);
+        }
+    }
+
+    /// Asks the worker of a row to leave after its task, or not to.
+    pub fn retire(&self, row: usize, shall: bool) {
+        if let Some(row) = self.row(row) {
+            row.retire(shall);
+        }
+    }
+
     /// Makes a row ready for a new worker.
     pub fn clear_row(&self, row: usize) {
         if let Some(row) = self.row(row) {
-            row.void();
-            row.leaving.store(0, Relaxed); // the new worker does not exist yet
-            row.taken.store(0, Relaxed);
-            row.worker.store(0, Relaxed);
-            row.item.store(0, Relaxed);
+            row.clear();
         }
     }
 

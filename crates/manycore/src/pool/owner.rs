@@ -56,7 +56,7 @@ impl Owner {
             return Err(PoolError::NoWorkers);
         }
         let owner = Self {
-            crew: Crew::new(family::family()?, workers)?,
+            crew: Crew::new(family::family()?, workers, workers)?,
             state: Mutex::new(State {
                 ledger: Ledger::default(),
                 bytes: 0,

@@ -8,7 +8,12 @@ use manycore_ipc::ring::{Get, GetError, Message, Ring};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Corrupted, Family, HandleError, Hold, Kind};
 
+use manycore_os::clock::coarse_now_ns;
+
 use super::crew::SeatHandles;
+
+/// The tag of a message that is no task: whoever takes it is to leave.
+pub const LEAVE: u64 = 0;
 
 /// A worker's place in a crew.
 pub struct Seat {
@@ -86,6 +91,25 @@ impl Seat {
     #[must_use]
     pub fn answers(&self) -> &Ring {
         &self.answers
+    }
+
+    /// Notes that this worker begins to run the task that it took.
+    #[inline]
+    pub fn begin(&self) {
+        self.row.begin(coarse_now_ns());
+    }
+
+    /// Whether the owner wants this task to be given up.
+    #[must_use]
+    pub fn is_interrupted(&self, tag: u64) -> bool {
+        self.row.is_interrupted(tag)
+    }
+
+    /// Whether the owner wants this worker to leave after its task.
+    #[inline]
+    #[must_use]
+    pub fn is_to_retire(&self) -> bool {
+        self.row.is_to_retire()
     }
 
     /// Notes which item of its task this worker is at.

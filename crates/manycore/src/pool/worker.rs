@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Seat;
 use super::crew::SeatHandles;
+use super::seat::LEAVE;
 use crate::codec::{self, Encoded};
 use crate::panic::Panic;
 use crate::transport::SendError;
@@ -95,6 +96,10 @@ fn run_tasks(seating: &Seating) -> Result<(), Stopped> {
     let mut task = Message::default();
     while take(&seat, &mut task)? {
         let tag = task.header.tag;
+        if tag == LEAVE {
+            break;
+        }
+        seat.begin();
         let (kind, answer) = match run(family, &mut task) {
             Ok(answer) => (kind::ANSWER, answer),
             Err(panic) => {

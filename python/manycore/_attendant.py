@@ -1,0 +1,127 @@
+"""Who collects a pool's answers and looks after its workers: whichever thread waits for one.
+
+Where nobody waits, the keeper's thread does it.
+"""
+
+from __future__ import annotations
+
+import time
+from multiprocessing.pool import CLOSE, RUN, TERMINATE
+
+from manycore import _engine
+from manycore._keeper import Keeper
+from manycore._workers import Workers
+
+_MOMENT = 0.0005
+"""Seconds that a lazy map waits for more than one answer."""
+
+_LOOK_AFTER = 0.05
+"""Seconds between two looks at whether all workers live."""
+
+
+class Attendant:
+    """Collects the answers of one pool, and has its workers looked after.
+
+    Attributes:
+        state: The standard library's `RUN`, `CLOSE` or `TERMINATE`.
+        collects: Whether the keeper collects answers, too: somebody is to be called with them.
+    """
+
+    def __init__(self, crew: _engine.Crew, workers: Workers) -> None:
+        self.state: str = RUN
+        self.collects = False
+        self.keeper = Keeper(self)
+        self._crew = crew
+        self._workers = workers
+        self._next_look = 0.0
+
+    def poll(self) -> None:
+        """Collects what is there."""
+        self._crew.collect()
+        if time.monotonic() >= self._next_look:
+            self.look_after()
+
+    def wait(self, job: _engine.Job, until: float | None) -> bool:
+        """Waits until a job is done; false when `until` came first."""
+        while not job.done:
+            self._crew.collect()
+            if job.done:
+                break  # type: ignore[unreachable]  # mypy does not see that `collect` may end it
+            if until is not None and time.monotonic() >= until:
+                return False
+            self.pause(job, job.left, until)
+        return True
+
+    def wait_for_news(self, job: _engine.Job, until: float | None) -> bool:
+        """Waits until a stream has answers to fetch; false when `until` came first."""
+        # First for a handful of answers, for a moment: waking for each costs more than a tiny task.
+        handful = min(8, self._crew.open // 4)
+        while True:
+            self._crew.collect()
+            if job.results or job.done:
+                return True
+            now = time.monotonic()
+            if until is not None and now >= until:
+                return False
+            if handful > 1:
+                self._crew.wait(job, job.delivered, handful, _MOMENT)
+                handful = 0
+            else:
+                self.pause(job, 1, until)
+
+    def wait_for_all(self) -> None:
+        """Waits until every task has its answer."""
+        while self._crew.open and not self._workers.is_broken():
+            if not self._crew.collect():
+                self.pause(None, self._crew.open, None)
+
+    def pause(self, job: _engine.Job | None, want: int, until: float | None) -> None:
+        """Sleeps until there is something to do, and looks after the workers now and then."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self.look_after()
+            now = time.monotonic()
+        end = self._next_look if until is None else min(self._next_look, until)
+        seen = job.delivered if job is not None else 0
+        self._crew.wait(job, seen, max(want, 1), max(end - now, 0.0))
+        if self._crew.has_leaving():
+            self.look_after()
+
+    def look_after(self) -> None:
+        """Buries, ends and starts workers as need be."""
+        self._next_look = time.monotonic() + _LOOK_AFTER
+        soon = self._workers.look_after(replace=self.state == RUN or self._crew.open > 0)
+        self._next_look = min(self._next_look, time.monotonic() + soon)
+
+    def look_if_any_died(self) -> None:
+        """Looks after the workers at once if the kernel has marked one as ending."""
+        if self._crew.seems_dead():
+            self.look_after()
+
+    def need_keeper(self, *, collects: bool = False) -> None:
+        """Makes sure that a thread keeps the pool going while nobody waits for its answers."""
+        if collects:
+            self.collects = True
+        self.keeper.start()
+
+    def keep(self) -> float | None:
+        """One round of the keeper; seconds until the next, or None when there is no more to do."""
+        if self.state == TERMINATE or (self.state == CLOSE and not self._crew.open):
+            return None
+        if self.collects:
+            self._crew.collect()
+            self.pause(None, 1, None)
+            return 0.0
+        # Answers are collected by whoever waits for them; the workers must live all the same.
+        if self._crew.open or self._workers.have_limits:
+            self.look_after()
+        return max(self._next_look - time.monotonic(), 0.0) if self._crew.open else _LOOK_AFTER
+
+    def ring(self) -> None:
+        """Wakes every thread that waits here."""
+        self._crew.ring()
+
+    @property
+    def has_open_tasks(self) -> bool:
+        """Whether there are tasks without an answer."""
+        return self._crew.open > 0

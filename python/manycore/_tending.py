@@ -1,0 +1,175 @@
+"""Workers that take too much: their tasks are told to stop, then they are killed.
+
+Only the kernel knows whether a process has ended; what is decided here is only that one shall end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from manycore import _engine
+from manycore._memory import private_bytes
+from manycore._options import Limits
+from manycore._working import STOP, STOP_FOR_TIME
+from manycore.errors import MemoryLimitExceeded, ProcessStalled, TaskCancelled, TaskTimeout
+
+_GRACE = 1.0
+"""Seconds that a task has to end once it was told to."""
+
+_STALL = 1.0
+"""Seconds between two looks at whether workers were stopped; who is at both is reported."""
+
+Verdict = Callable[[str, str | None], BaseException]
+"""The error for the task of a worker that was killed, given the task and the stack as texts."""
+
+
+class _Told(NamedTuple):
+    """A task that was told to stop."""
+
+    tag: int
+    kill_at: float
+    verdict: Verdict
+
+
+class Tending:
+    """Watches what the workers of one pool use.
+
+    Args:
+        crew: The pool's.
+        limits: What the workers may use.
+    """
+
+    def __init__(self, crew: _engine.Crew, limits: Limits) -> None:
+        self._crew = crew
+        self._limits = limits
+        self._told: dict[int, _Told] = {}
+        self._sentenced: dict[int, tuple[int, Verdict]] = {}
+        self._born: dict[int, float] = {}
+        self._next_stall_look = 0.0
+        self._still: dict[int, bool] = {}
+
+    def begin(self, row: int) -> None:
+        """A worker was started in a row."""
+        self._born[row] = time.monotonic()
+
+    def end(self, row: int) -> tuple[int, Verdict] | None:
+        """The worker of a row has ended; the task for which it was killed, and what that means."""
+        for known in (self._told, self._born, self._still):
+            known.pop(row, None)
+        return self._sentenced.pop(row, None)
+
+    def tend(self, workers: Mapping[int, Any]) -> float:
+        """Looks at all workers, by row; seconds until it is to be done again."""
+        now = time.monotonic()
+        overdue, soonest = self._crew.overdue()
+        for row, tag, _ in overdue:
+            if row in workers:
+                self._stop(workers[row], row, tag, STOP_FOR_TIME, _too_long)
+        for row, told in list(self._told.items()):
+            if now >= told.kill_at:
+                del self._told[row]
+                running = self._crew.running(row)
+                if row in workers and running is not None and running[0] == told.tag:
+                    self._kill(workers[row], row, told.tag, told.verdict)
+        if self._limits.need_looks:
+            for row, worker in workers.items():
+                self._weigh(row, worker, now)
+        if now >= self._next_stall_look:
+            self._next_stall_look = now + _STALL
+            self._look_for_stopped(workers)
+        waits = [told.kill_at - now for told in self._told.values()]
+        return max(min([soonest, *waits] if soonest is not None else waits, default=1.0), 0.001)
+
+    def cancel(self, row: int, worker: Any, tag: int) -> None:
+        """Has a task given up that a worker runs."""
+        self._stop(worker, row, tag, STOP, _cancelled)
+
+    def _stop(self, worker: Any, row: int, tag: int, number: int, verdict: Verdict) -> None:
+        told = self._told.get(row)
+        is_known = told is not None and told.tag == tag
+        if is_known or self._sentenced.get(row, (0,))[0] == tag:
+            return
+        self._told[row] = _Told(tag, time.monotonic() + _GRACE, verdict)
+        self._crew.interrupt(row, tag)
+        _send(worker, number)
+
+    def _kill(self, worker: Any, row: int, tag: int, verdict: Verdict) -> None:
+        self._sentenced[row] = (tag, verdict)
+        _send(worker, signal.SIGKILL)
+
+    def _weigh(self, row: int, worker: Any, now: float) -> None:
+        lifetime, lightest = self._limits.lifetime, self._limits.lightest
+        is_over = lifetime.seconds is not None and now - self._born.get(row, now) > lifetime.seconds
+        if lightest is not None:
+            used = private_bytes(worker.pid, lightest) or 0
+            is_over = is_over or (lifetime.memory is not None and used > lifetime.memory)
+            limit = self._limits.memory
+            if limit is not None and used > limit and row not in self._sentenced:
+                running = self._crew.running(row)
+                tag = (
+                    0 if running is None else running[0]
+                )  # what it keeps without a task is too much
+                self._kill(worker, row, tag, _too_much(used, limit))
+        if is_over:
+            self._crew.retire(row, True)
+
+    def _look_for_stopped(self, workers: Mapping[int, Any]) -> None:
+        for row, worker in workers.items():
+            if self._crew.running(row) is None or _state(worker.pid) not in ("T", "t"):
+                self._still.pop(row, None)
+            elif row not in self._still:
+                self._still[row] = False
+            elif not self._still[row]:
+                self._still[row] = True
+                warnings.warn(
+                    f"worker {worker.pid} was stopped by a signal or a debugger while it runs a "
+                    "task: continue or kill it; a task with a `timeout` is given up then",
+                    ProcessStalled,
+                    stacklevel=2,
+                )
+
+
+def _send(worker: Any, number: int) -> None:
+    """Sends a signal to a worker, unless it has ended."""
+    send = getattr(worker._popen, "_send_signal", None)
+    if send is not None:
+        send(number)
+        return
+    with contextlib.suppress(ProcessLookupError):  # a context with processes of its own kind
+        os.kill(worker.pid, number)
+
+
+def _state(pid: int) -> str:
+    """The letter for what a process does, as in `proc(5)`; empty where it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1].decode()
+    except OSError:
+        return ""
+
+
+def _too_long(task: str, stack: str | None) -> BaseException:
+    message = f"{task} did not end within its timeout, nor when told to: its worker was killed"
+    return TaskTimeout(f"{message}\n{stack}" if stack else message)
+
+
+def _cancelled(task: str, stack: str | None) -> BaseException:
+    return TaskCancelled(f"{task} was cancelled; its worker was killed since it did not end")
+
+
+def _too_much(used: int, limit: int) -> Verdict:
+    def verdict(task: str, stack: str | None) -> BaseException:
+        return MemoryLimitExceeded(
+            f"{task} was given up: its worker had {used >> 20} MiB of private memory, and "
+            f"max_memory allows {limit >> 20} MiB",
+            used,
+            limit,
+        )
+
+    return verdict

@@ -1,0 +1,59 @@
+"""What a worker process of a pool does."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from manycore import _engine, _last_words
+from manycore.errors import TaskCancelled, TaskTimeout
+
+STOP_FOR_TIME = signal.SIGRTMAX - 3
+"""Tells a worker that its task has run for too long. Nobody else is known to use this signal."""
+
+STOP = signal.SIGRTMAX - 4
+"""Tells a worker that nobody wants the result of its task any more."""
+
+
+def work(
+    seat: tuple[Any, ...],
+    initializer: Callable[..., object] | None,
+    initargs: Iterable[Any],
+    most_tasks: int | None,
+    last_words: tuple[int, int] | None,
+) -> None:
+    """What a worker process runs."""
+    _engine.volunteer_for_oom()
+    try:
+        if initializer is not None:
+            initializer(*initargs)
+        place = _engine.Seat(*seat)
+        _obey(place)
+        _last_words.speak(last_words, seat[-1], STOP_FOR_TIME)
+        place.run(most_tasks)
+    except KeyboardInterrupt:
+        # Ctrl-C reaches every process of the terminal; the owner decides and says what happens.
+        raise SystemExit(130) from None
+
+
+def _obey(seat: _engine.Seat) -> None:
+    """Gives tasks up when the owner says so: by an exception in the task.
+
+    The signal also ends what the task waits for. It may come late, when another task runs: then
+    nothing happens.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        _last_words.take_back()
+        if seat.is_interrupted():
+            _give_up(number)
+
+    for number in (STOP_FOR_TIME, STOP):
+        signal.signal(number, stop)
+
+
+def _give_up(number: int) -> NoReturn:
+    if number == STOP_FOR_TIME:
+        raise TaskTimeout("the task ran for longer than its timeout")
+    raise TaskCancelled("the task was cancelled")
