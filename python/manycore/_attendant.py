@@ -113,7 +113,7 @@ class Attendant:
             self.pause(None, 1, None)
             return 0.0
         # Answers are collected by whoever waits for them; the workers must live all the same.
-        if self._crew.open or self._workers.have_limits:
+        if self.is_needed:
             self.look_after()
         return max(self._next_look - time.monotonic(), 0.0) if self._crew.open else _LOOK_AFTER
 
@@ -122,6 +122,6 @@ class Attendant:
         self._crew.ring()
 
     @property
-    def has_open_tasks(self) -> bool:
-        """Whether there are tasks without an answer."""
-        return self._crew.open > 0
+    def is_needed(self) -> bool:
+        """Whether there is something to do even if nobody waits."""
+        return self._crew.open > 0 or self._workers.need_looks

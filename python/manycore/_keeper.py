@@ -56,6 +56,6 @@ class Keeper:
             self._rests.wait(pause)
 
     def is_needed(self) -> bool:
-        """Whether there are tasks without an answer."""
+        """Whether there is something to do even if nobody waits."""
         attendant = self._attendant()
-        return attendant is not None and attendant.has_open_tasks
+        return attendant is not None and attendant.is_needed

@@ -66,9 +66,9 @@ class Workers:
         return self._count
 
     @property
-    def have_limits(self) -> bool:
+    def need_looks(self) -> bool:
         """Whether somebody has to look at them now and then, also while they have nothing to do."""
-        return self._limits.need_looks
+        return self._limits.need_looks or len(self._rows) > self._count
 
     def start(self) -> None:
         """Starts as many workers as are missing."""
@@ -130,11 +130,8 @@ class Workers:
         self._surplus = busy
         # Who has no task does not see that. Whoever takes one of these leaves, and if those are too
         # many in the end, others are started.
-        while (
-            self._dismissed < len(chosen - busy)
-            and not self._crew.queued
-            and self._crew.dismiss_one()
-        ):
+        idle, queued = len(chosen - busy), self._crew.queued
+        while self._dismissed < idle and queued <= self._dismissed and self._crew.dismiss_one():
             self._dismissed += 1
 
     def look_after(self, replace: bool) -> float:
