@@ -62,13 +62,9 @@ _AHEAD = 16
 _ROOM = 64
 """Workers that a pool can be made to have later, at least."""
 
+_new = object.__new__
+
 _NONE: Mapping[str, Any] = MappingProxyType({})
-
-
-def _name(func: Callable[..., Any]) -> str | None:
-    """How a function is called in messages."""
-    inner = getattr(func, "func", func)  # functools.partial
-    return getattr(inner, "__qualname__", None) or type(inner).__qualname__
 
 
 def _check_chunks(options: Options) -> None:
@@ -145,6 +141,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         self._options = Options().with_(
             {"timeout": timeout, "retries": retries, "retry_on": retry_on, "on_error": on_error}
         )
+        self._is_plain = self._options == Options()
         limits = Limits.of(max_memory, worker_lifetime, maxtasksperchild)
         self._ctx = context or _default_context.get_context()
         self._crew = _engine.Crew(2 * count, 2 * max(2 * count, _ROOM))
@@ -237,8 +234,20 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         **options: Unpack[CallOptions],
     ) -> Any:
         """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
-        result = self._call(func, args, kwds, callback, error_callback, None, options)
-        self._need_keeper(callback, error_callback)
+        known = self._functions.known.get(id(func))
+        if known is None or kwds or callback or error_callback or options or not self._is_plain:
+            result = self._call(func, args, kwds, callback, error_callback, None, options)
+            self._need_keeper(callback, error_callback)
+            return result
+        # The usual call, in as few steps as can be: many programs make a hundred thousand of them.
+        attendant = self._attendant
+        if attendant.state != RUN:
+            self._check_running()
+        if not attendant.keeper.runs:
+            attendant.need_keeper()
+        result = _new(ApplyResult)
+        result._pool = self
+        result._job = self._crew.submit(known[1], func, tuple(args))
         return result
 
     def _call(
@@ -253,13 +262,18 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
     ) -> ApplyResult:
         head = self._begin(func)
         wanted = self._options.with_(options) if options else self._options
-        args = tuple(args)
-        about = (args, dict(kwds) if kwds else {})
+        pair = (tuple(args), dict(kwds) if kwds else {})
         retry = Attempts(wanted) if wanted.retries else None
         result = ApplyResult(
-            self, callback, error_callback, name or _name(func), about, wanted.timeout, retry
+            self,
+            callback,
+            error_callback,
+            function=name or func,
+            about=lambda _: pair,
+            timeout=wanted.timeout,
+            retry=retry,
         )
-        arguments: Any = about if kwds else args
+        arguments: Any = pair if kwds else pair[0]
         if retry is not None:
             retry.resend = functools.partial(
                 self._call_again, result._job, head, arguments, bool(kwds)
@@ -306,7 +320,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         items = iterable if type(iterable) is list else list(iterable)
         chunk = self._chunk_for(len(items), chunksize, wanted)
         chunks = Chunks(self._crew, head, items, chunk, star=star)
-        result = MapResult(self, None, None, chunks, _name(func), wanted)
+        result = MapResult(self, None, None, chunks=chunks, function=func, options=wanted)
         job, crew, sent = result._job, self._crew, 0
         while sent < len(items):
             sent = chunks.send(sent, _MOST_OPEN)
@@ -356,7 +370,8 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         items = list(iterable)
         chunk = self._chunk_for(len(items), chunksize, wanted)
         chunks = Chunks(self._crew, head, items, chunk, star=star)
-        result = MapResult(self, *callbacks, chunks, _name(func), wanted)
+        result = MapResult(self, *callbacks, chunks=chunks, function=func, options=wanted)
+        result._begin()
         chunks.send(0, 1 << 62)
         self._need_keeper(*callbacks)
         return result
@@ -400,7 +415,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         if chunksize > 1:
             _check_chunks(wanted)
         ahead = _AHEAD * self._processes
-        stream = kind(self, head, iterable, chunksize, ahead, _name(func), wanted)
+        stream = kind(self, head, iterable, chunksize, ahead, func, wanted)
         self._streams.append(stream)
         self._need_keeper()
         return stream

@@ -9,7 +9,7 @@ use manycore_ipc::wait::GaveUp;
 use manycore_os::clock::now_ns;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::errors::{Error, interrupted};
 use crate::family::{self, Parts};
@@ -243,6 +243,23 @@ impl Crew {
     fn discard(&self, head: &[u8]) -> PyResult<()> {
         self.engine.discard(Head::from_bytes(head)?.0.function);
         Ok(())
+    }
+
+    /// Hands out a call with positional arguments, of which nobody is told: the usual case in one step.
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        head: &[u8],
+        function: Py<PyAny>,
+        arguments: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Job>> {
+        let job = Bound::new(
+            py,
+            Job::single(function, arguments.clone().into_any().unbind()),
+        )?;
+        let head = Head::from_bytes(head)?.0.to_bytes(Mode::Call);
+        self.hand_out_or_answer(py, &job, 0, &head, arguments.as_any())?;
+        Ok(job)
     }
 
     /// Hands out a call with positional and keyword arguments.
