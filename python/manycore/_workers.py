@@ -196,10 +196,13 @@ class Workers:
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""
-        error = WorkerDied(
-            f"the last {self._early_deaths} workers ended before they could take a task; look at "
-            "what they printed, and at the initializer"
-        )
+        count, cause = self._early_deaths, self._crew.false_start
+        if cause is None:
+            why = "ended before they could take a task; look at what they printed"
+        else:
+            why = f"failed in the initializer, the last one with {type(cause).__name__}: {cause}"
+        error = WorkerDied(f"the last {count} workers {why}")
+        error.__cause__ = cause
         self.abandon(error)
 
     def abandon(self, error: BaseException) -> None:

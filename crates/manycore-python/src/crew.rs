@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use manycore::pool::seat::LEAVE;
 use manycore::pool::{Crew as Engine, Ledger};
 use manycore_ipc::ring::Message;
 use manycore_ipc::wait::GaveUp;
@@ -55,6 +56,8 @@ pub struct Crew {
     engine: Engine,
     state: Mutex<State>,
     waiting: AtomicUsize,
+    /// The error of the last worker that could not begin.
+    false_start: Mutex<Option<Py<PyAny>>>,
     /// Threads between closing a task and delivering its answer.
     between: AtomicUsize,
     /// How often somebody has rung.
@@ -153,10 +156,25 @@ impl Crew {
         Between(&self.between)
     }
 
+    /// Keeps what a worker says that cannot begin.
+    fn note_false_start(&self, error: PyResult<Bound<'_, PyAny>>) {
+        let error = error.ok().map(Bound::unbind);
+        let mut kept = self
+            .false_start
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *kept, error);
+        drop(kept);
+        drop(before); // not under the lock: it may run Python code
+    }
+
     /// Delivers one received answer; a stale one is dropped.
     fn deliver(&self, py: Python<'_>, message: &Message, open: Option<Open>) -> PyResult<()> {
         let value = message::decode(py, self.engine.family(), message, 0);
         let Some(Open { job, index }) = open else {
+            if message.header.tag == LEAVE {
+                self.note_false_start(value);
+            }
             return Ok(());
         };
         match value {
@@ -188,6 +206,7 @@ impl Crew {
             state,
             waiting: AtomicUsize::new(0),
             between: AtomicUsize::new(0),
+            false_start: Mutex::new(None),
             rung: AtomicUsize::new(0),
         })
     }
@@ -389,6 +408,16 @@ impl Crew {
     #[getter]
     fn open(&self) -> usize {
         self.between.load(SeqCst) + self.state().ledger.len()
+    }
+
+    /// Why the last worker that could not begin did not, where it said so.
+    #[getter]
+    fn false_start(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let kept = self
+            .false_start
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().map(|error| error.clone_ref(py))
     }
 
     /// How many tasks nobody has taken.
