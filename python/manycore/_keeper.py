@@ -22,13 +22,15 @@ class Keeper:
     def __init__(self, pool: Pool) -> None:
         self._pool = weakref.ref(pool)
         self._thread: threading.Thread | None = None
-        self._rests = threading.Event()
+        self._rests = False
+        self._news = threading.Event()
 
     def start(self) -> None:
         """Starts the thread, unless it runs."""
         if self._thread is None or not self._thread.is_alive():
             rest_across_forks(self)
-            self._rests.clear()
+            self._rests = False
+            self._news.clear()
             self._thread = threading.Thread(target=self._keep, name=KEEPER, daemon=True)
             self._thread.start()
 
@@ -37,7 +39,8 @@ class Keeper:
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return False
-        self._rests.set()
+        self._rests = True
+        self._news.set()
         pool = self._pool()
         if pool is not None:
             pool._crew.ring()
@@ -46,16 +49,22 @@ class Keeper:
         self._thread = None
         return True
 
+    def hurry(self) -> None:
+        """Has the thread look at once at what there is to do."""
+        self._news.set()
+
     def _keep(self) -> None:
-        while not self._rests.is_set():
+        while not self._rests:
             pool = self._pool()
             pause = None if pool is None else pool._keep()
             if pause is None:
                 return
             del pool
-            self._rests.wait(pause)
+            if pause:
+                self._news.wait(pause)
+                self._news.clear()
 
     def is_needed(self) -> bool:
-        """Whether there are tasks without an answer."""
+        """Whether the pool has something to do."""
         pool = self._pool()
-        return pool is not None and pool._crew.open > 0
+        return pool is not None and pool._is_busy()

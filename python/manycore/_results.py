@@ -85,6 +85,14 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
         """Waits until the call has completed, at most `timeout` seconds."""
         self._pool._wait(self._job, _deadline(timeout))
 
+    def cancel(self) -> bool:
+        """Withdraws what no worker has begun of it; whether there was anything.
+
+        What was withdrawn will never run, and `get` raises `concurrent.futures.CancelledError`.
+        Once the pool was closed nothing is withdrawn any more.
+        """
+        return not self._job.done and self._pool._withdraw(self._job)
+
     def get(self, timeout: float | None = None) -> Any:
         """The result; waits for it.
 
@@ -140,13 +148,21 @@ class Chunks:
     job: _engine.Job
 
     def __init__(
-        self, crew: _engine.Crew, head: bytes, items: list[Any], chunk: int, *, star: bool
+        self,
+        crew: _engine.Crew,
+        head: bytes,
+        items: list[Any],
+        chunk: int,
+        *,
+        star: bool,
+        priority: int = 0,
     ) -> None:
         self._crew = crew
         self._head = head
         self.items = items
         self.chunk = chunk
         self._star = star
+        self._priority = priority
         self._rests: list[list[Any]] = []  # of chunks whose worker died: tasks behind the chunks
 
     def send(self, start: int, most_open: int) -> int:
@@ -164,7 +180,15 @@ class Chunks:
 
     def _hand_out(self, items: list[Any], start: int, most_open: int, task: int) -> int:
         return self._crew.map(
-            self.job, self._head, items, start, self.chunk, self._star, most_open, task
+            self.job,
+            self._head,
+            items,
+            start,
+            self.chunk,
+            self._star,
+            most_open,
+            task,
+            self._priority,
         )
 
     @property
@@ -186,6 +210,7 @@ class IMapIterator:
     """
 
     _ordered = True
+    _timeout_error: type[Exception] = TimeoutError
 
     def __init__(
         self,
@@ -193,14 +218,18 @@ class IMapIterator:
         head: bytes,
         iterable: Iterable[Any],
         chunk: int,
-        window: int,
+        window: float,
         name: str | None,
+        *,
+        star: bool = False,
+        priority: int = 0,
     ) -> None:
         self._pool = pool
         self._head = head
         self._source: Iterator[Any] | None = iter(iterable)
         self._chunk = chunk
         self._window = window
+        self._options = (star, priority)
         self._job = _engine.Job([], 0, stream=True, name=name)
         self._sent = 0
         self._fetched = 0
@@ -218,7 +247,9 @@ class IMapIterator:
                 return
             self._job.extend(1)
             task = items if self._chunk > 1 else items[0]
-            self._pool._crew.stream(self._job, self._head, self._sent, task, self._chunk > 1)
+            self._pool._crew.stream(
+                self._job, self._head, self._sent, task, self._chunk > 1, *self._options
+            )
             self._sent += 1
 
     def _next_items(self, source: Iterator[Any]) -> list[Any]:
@@ -252,7 +283,7 @@ class IMapIterator:
                     raise error
                 raise StopIteration
             if not self._pool._wait_for_news(self._job, until):
-                raise TimeoutError
+                raise self._timeout_error
         succeeded, value = self._items.popleft()
         if succeeded:
             return value

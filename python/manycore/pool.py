@@ -38,6 +38,7 @@ from manycore._results import (
     IMapUnorderedIterator,
     MapResult,
 )
+from manycore._withdrawn import withdrawn
 from manycore._workers import Workers
 from manycore.context import _default_context
 
@@ -177,9 +178,14 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         kwds: Mapping[str, Any] | None = _NONE,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        priority: int = 0,
     ) -> Any:
-        """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
-        result = self._call(func, args, kwds, callback, error_callback)
+        """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once.
+
+        Of all that no worker has begun, what has the highest `priority` is begun first.
+        """
+        result = self._call(func, args, kwds, callback, error_callback, priority=priority)
         self._need_keeper(callback, error_callback)
         return result
 
@@ -191,27 +197,35 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
         name: str | None = None,
+        priority: int = 0,
     ) -> ApplyResult:
         head = self._begin(func)
         result = ApplyResult(self, callback, error_callback, name=name or _name(func))
         arguments: Any = (tuple(args), dict(kwds)) if kwds else tuple(args)
-        self._crew.call(result._job, head, arguments, bool(kwds))
+        self._crew.call(result._job, head, arguments, bool(kwds), priority)
         return result
 
     def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        priority: int = 0,
     ) -> list[Any]:
         """The results of `func(item)` for each item, in order."""
-        return self._map(func, iterable, chunksize, star=False)
+        return self._map(func, iterable, chunksize, star=False, priority=priority)
 
     def starmap(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
+        *,
+        priority: int = 0,
     ) -> list[Any]:
         """The results of `func(*item)` for each item, in order."""
-        return self._map(func, iterable, chunksize, star=True)
+        return self._map(func, iterable, chunksize, star=True, priority=priority)
 
     def _map(
         self,
@@ -220,11 +234,12 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         chunksize: int | None,
         *,
         star: bool,
+        priority: int,
     ) -> list[Any]:
         head = self._begin(func)
         items = iterable if type(iterable) is list else list(iterable)
         chunk = self._chunk_for(len(items), chunksize)
-        chunks = Chunks(self._crew, head, items, chunk, star=star)
+        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=priority)
         result = MapResult(self, None, None, chunks, _name(func))
         job, crew, sent = result._job, self._crew, 0
         while sent < len(items):
@@ -241,9 +256,13 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         chunksize: int | None = None,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        priority: int = 0,
     ) -> Any:
         """As `map`, but returns a `MapResult` at once."""
-        return self._send_all(func, iterable, chunksize, callback, error_callback, star=False)
+        return self._send_all(
+            func, iterable, chunksize, callback, error_callback, star=False, priority=priority
+        )
 
     def starmap_async(
         self,
@@ -252,9 +271,13 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         chunksize: int | None = None,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        priority: int = 0,
     ) -> Any:
         """As `starmap`, but returns a `MapResult` at once."""
-        return self._send_all(func, iterable, chunksize, callback, error_callback, star=True)
+        return self._send_all(
+            func, iterable, chunksize, callback, error_callback, star=True, priority=priority
+        )
 
     def _send_all(
         self,
@@ -265,11 +288,12 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         error_callback: Callable[[BaseException], object] | None,
         *,
         star: bool,
+        priority: int,
     ) -> Any:
         head = self._begin(func)
         items = list(iterable)
         chunk = self._chunk_for(len(items), chunksize)
-        chunks = Chunks(self._crew, head, items, chunk, star=star)
+        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=priority)
         result = MapResult(self, callback, error_callback, chunks, _name(func))
         chunks.send(0, 1 << 62)
         self._need_keeper(callback, error_callback)
@@ -277,19 +301,29 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
 
     # Typeshed has `int | None`, but None fails in the standard library, too.
     def imap(  # type: ignore[override]
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        priority: int = 0,
     ) -> Any:
         """A lazy `map`: an iterator over the results, in order.
 
         At most 16 tasks for each worker are taken ahead of the results that were fetched.
         """
-        return self._stream(IMapIterator, func, iterable, chunksize)
+        return self._stream(IMapIterator, func, iterable, chunksize, priority)
 
     def imap_unordered(  # type: ignore[override]
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        priority: int = 0,
     ) -> Any:
         """A lazy `map`: an iterator over the results, as they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize)
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, priority)
 
     def _stream(
         self,
@@ -297,12 +331,13 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         func: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int,
+        priority: int,
     ) -> Any:
         head = self._begin(func)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         ahead = _AHEAD * self._processes
-        stream = kind(self, head, iterable, chunksize, ahead, _name(func))
+        stream = kind(self, head, iterable, chunksize, ahead, _name(func), priority=priority)
         self._streams.append(stream)
         self._need_keeper()
         return stream
@@ -381,13 +416,40 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         """Makes sure that a thread keeps the pool going while nobody waits for its answers."""
         if any(callback is not None for callback in callbacks):
             self._has_callbacks = True
+        if self._crew.has_backlog:
+            self._keeper.hurry()
         self._keeper.start()
+
+    def _have_answers_collected(self) -> None:
+        """Has the keeper collect answers as they come, from now on."""
+        if not self._has_callbacks:
+            self._has_callbacks = True
+            self._keeper.hurry()
+        self._keeper.start()
+
+    def _withdraw(self, job: _engine.Job) -> bool:
+        """Withdraws what no worker has begun of a job; whether there was anything."""
+        count = self._crew.withdraw(job, withdrawn())
+        self._feed()
+        return count > 0
+
+    def _feed(self) -> None:
+        """Gives the workers what waits here, and has somebody go on with that."""
+        self._crew.feed()
+        self._crew.ring()  # who waits may wait for what was withdrawn, or for too many answers
+        if self._crew.has_backlog:
+            self._keeper.hurry()
+            self._keeper.start()
+
+    def _is_busy(self) -> bool:
+        """Whether the keeper has something to do."""
+        return self._crew.open > 0
 
     def _keep(self) -> float | None:
         """One round of the keeper; seconds until the next, or None when there is no more to do."""
         if self._state == TERMINATE or (self._state == CLOSE and not self._crew.open):
             return None
-        if self._has_callbacks:
+        if self._has_callbacks or self._crew.has_backlog:
             self._crew.collect()
             self._pause(None, 1, None)
             return 0.0

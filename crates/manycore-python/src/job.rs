@@ -1,10 +1,11 @@
 //! What a call to the pool waits for: one or many tasks, and their results so far.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire};
+use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 
 /// A call to the pool.
 ///
@@ -22,12 +23,18 @@ pub struct Job {
     error: Mutex<Option<Py<PyAny>>>,
     /// What to call: forgotten once it is done, since most of it refers to this job.
     calls: Mutex<Calls>,
-    name: Option<String>,
+    name: Option<Py<PyString>>,
+    /// Of a job that is one task: its tag, once it was handed out.
+    tag: AtomicU64,
+    /// Errors of answers that could not be decoded here.
+    undecodable: Mutex<Vec<Py<PyAny>>>,
+    is_withdrawn: AtomicBool,
 }
 
 #[derive(Default)]
 struct Calls {
     on_done: Option<Py<PyAny>>,
+    on_news: Option<Py<PyAny>>,
     resend: Option<Py<PyAny>>,
 }
 
@@ -47,14 +54,18 @@ impl Job {
         stream: bool,
         on_done: Option<Py<PyAny>>,
         resend: Option<Py<PyAny>>,
-        name: Option<String>,
+        name: Option<Py<PyString>>,
     ) -> Self {
         let is_done = tasks == 0;
         // Of one that is done already nobody would forget them.
         let calls = if is_done && !stream {
             Calls::default()
         } else {
-            Calls { on_done, resend }
+            Calls {
+                on_done,
+                on_news: None,
+                resend,
+            }
         };
         Self {
             results,
@@ -66,6 +77,9 @@ impl Job {
             error: Mutex::new(None),
             calls: Mutex::new(calls),
             name,
+            tag: AtomicU64::new(0),
+            undecodable: Mutex::default(),
+            is_withdrawn: AtomicBool::new(false),
         }
     }
 
@@ -111,8 +125,44 @@ impl Job {
 
     /// The name of the function that its tasks call, where known.
     #[getter]
-    fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+    fn name(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        self.name.as_ref().map(|name| name.clone_ref(py))
+    }
+
+    /// Whether tasks of it were withdrawn before a worker had them.
+    #[getter]
+    fn withdrawn(&self) -> bool {
+        self.is_withdrawn.load(Acquire) // pairs with the Release in `note_withdrawn`
+    }
+
+    /// Whether an error is that of an answer that could not be decoded here, and not the task's own.
+    fn is_undecodable(&self, error: &Bound<'_, PyAny>) -> bool {
+        let undecodable = self.undecodable.lock();
+        let undecodable = undecodable.unwrap_or_else(PoisonError::into_inner);
+        undecodable.iter().any(|other| other.is(error))
+    }
+
+    /// Has `on_done()` called with the last answer; `False`, and nothing is called, if it is there already.
+    fn when_done(&self, on_done: Py<PyAny>) -> bool {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_done() {
+            return false; // `finish` has begun, and takes the calls away, or has taken them
+        }
+        calls.on_done = Some(on_done);
+        true
+    }
+
+    /// Has `on_news()` called once, with the next answer of a stream, or when it is done; `False`, and
+    /// nothing is called, if there is an answer to fetch already.
+    fn when_news(&self, py: Python<'_>, on_news: Py<PyAny>) -> bool {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_done() || !self.results.bind(py).is_empty() {
+            return false;
+        }
+        let before = calls.on_news.replace(on_news);
+        drop(calls); // before any Python code runs
+        drop(before);
+        true
     }
 
     /// Has the items after item number `item` of a task handed out again: nobody has run them.
@@ -121,6 +171,7 @@ impl Job {
         let resend = calls.resend.as_ref().map(|it| it.clone_ref(py));
         drop(calls); // before any Python code runs
         match resend {
+            Some(_) if self.is_withdrawn.load(Acquire) => Ok(()), // nobody wants them any more
             Some(resend) => resend.call1(py, (task, item)).map(drop),
             None => Ok(()),
         }
@@ -139,6 +190,12 @@ impl Job {
 }
 
 impl Job {
+    /// A job of one task.
+    pub fn single(py: Python<'_>, name: Option<Py<PyString>>) -> PyResult<Self> {
+        let results = PyList::new(py, [py.None()])?.unbind();
+        Ok(Self::new(results, 1, 1, false, None, None, name))
+    }
+
     /// Whether every task has been answered.
     pub fn is_done(&self) -> bool {
         self.is_done.load(Acquire) // pairs with the Release in `deliver`
@@ -147,6 +204,29 @@ impl Job {
     /// How many tasks have been answered.
     pub fn delivered_so_far(&self) -> usize {
         self.delivered.load(Acquire)
+    }
+
+    /// Notes the tag of the one task that this job is.
+    pub fn note_tag(&self, tag: u64) {
+        self.tag.store(tag, Relaxed); // read by threads that were given the job after that
+    }
+
+    /// The tag of the one task that this job is, if it is one and was handed out.
+    pub fn tag(&self) -> Option<u64> {
+        let tag = self.tag.load(Relaxed);
+        (tag != 0).then_some(tag)
+    }
+
+    /// Notes that an answer could not be decoded.
+    pub fn note_undecodable(&self, error: Py<PyAny>) {
+        let undecodable = self.undecodable.lock();
+        let mut undecodable = undecodable.unwrap_or_else(PoisonError::into_inner);
+        undecodable.push(error);
+    }
+
+    /// Notes that tasks of it will not be run, nor what is left of others whose workers die.
+    pub fn note_withdrawn(&self) {
+        self.is_withdrawn.store(true, Release);
     }
 
     /// Takes the answer of task `index`.
@@ -163,20 +243,28 @@ impl Job {
             self.is_done.store(true, Release); // pairs with the Acquire in `is_done`
             self.finish(py);
         }
+        if self.is_stream {
+            self.tell_news(py);
+        }
         stored
+    }
+
+    /// Calls and forgets what is to be called with the next answer.
+    fn tell_news(&self, py: Python<'_>) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_news = calls.on_news.take();
+        drop(calls); // before any Python code runs
+        call(py, on_news);
     }
 
     /// Calls and forgets what is to be called when all tasks have been answered.
     fn finish(&self, py: Python<'_>) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let Calls { on_done, resend } = std::mem::take(&mut *calls);
+        let on_done = calls.on_done.take();
+        let resend = calls.resend.take();
         drop(calls); // before any Python code runs
         drop(resend);
-        if let Some(on_done) = on_done {
-            if let Err(error) = on_done.bind(py).call0() {
-                error.write_unraisable(py, Some(on_done.bind(py)));
-            }
-        }
+        call(py, on_done);
     }
 
     fn store(
@@ -217,5 +305,14 @@ impl Job {
             results.set_item(start + offset, item?)?;
         }
         Ok(())
+    }
+}
+
+/// Calls what is to be called; what that raises is shown, since nobody could handle it.
+fn call(py: Python<'_>, function: Option<Py<PyAny>>) {
+    if let Some(function) = function {
+        if let Err(error) = function.bind(py).call0() {
+            error.write_unraisable(py, Some(function.bind(py)));
+        }
     }
 }

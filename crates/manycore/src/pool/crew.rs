@@ -237,6 +237,13 @@ impl Crew {
         self.row(row).map_or(0, |row| row.taken.load(Relaxed)) // a statistic
     }
 
+    /// Whether a worker took this task, and no other since.
+    #[must_use]
+    pub fn has_taken(&self, tag: u64) -> bool {
+        let mut taken = self.rows.iter().filter_map(|row| row.read());
+        taken.any(|taking| taking.tag == tag)
+    }
+
     /// Makes a row ready for a new worker.
     pub fn clear_row(&self, row: usize) {
         if let Some(row) = self.row(row) {
@@ -267,12 +274,19 @@ impl Crew {
     pub fn drop_tasks(&self) -> Result<(), HandleError> {
         let (ring, blocks) = (self.tasks.ring()?, self.family.blocks()?);
         let mut message = Message::default();
-        while let Get::Done = ring.try_get(&mut message, None)? {
+        loop {
+            match ring.try_get(&mut message, None)? {
+                Get::Done => {}
+                Get::Empty => return Ok(()),
+                Get::Busy => {
+                    ring.settle_get();
+                    continue;
+                }
+            }
             for &block in &message.blocks {
                 blocks.free(block);
             }
             drop(self.family.receive(&message.handles)?);
         }
-        Ok(())
     }
 }
