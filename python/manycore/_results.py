@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import pool as _pool
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +93,14 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
         """
         return not self._job.done and self._pool._withdraw(self._job)
 
+    def __await__(self) -> Generator[Any, None, Any]:
+        from manycore._asyncio import wait_for
+
+        yield from wait_for(self._pool, self._job).__await__()
+        return self.get()
+
     def get(self, timeout: float | None = None) -> Any:
-        """The result; waits for it.
+        """The result; waits for it. In asyncio it can be awaited instead.
 
         Raises:
             TimeoutError: When `timeout` seconds were not enough.
@@ -210,6 +216,7 @@ class IMapIterator:
     """
 
     _ordered = True
+    _is_closed = False
     _timeout_error: type[Exception] = TimeoutError
 
     def __init__(
@@ -271,25 +278,44 @@ class IMapIterator:
             TimeoutError: When `timeout` seconds were not enough.
             Exception: What the task raised.
         """
-        until = _deadline(timeout)
-        while not self._items:
+        if not self._items:
+            until = _deadline(timeout)
+            while not self._advance():
+                if not self._pool._wait_for_news(self._job, until):
+                    raise self._timeout_error
+        return self._take()
+
+    __next__ = next
+
+    def close(self) -> None:
+        """Ends it: takes no more items, and withdraws the tasks that no worker has begun."""
+        self._is_closed = True
+        self._source = self._source_error = None
+        self._items.clear()
+        self._pool._forget_stream(self)
+        if not self._job.done:
+            self._pool._withdraw(self._job)
+
+    def _advance(self) -> bool:
+        """Hands out what is due, and takes what has come; whether `_take` need not wait."""
+        while not self._items and not self._is_closed:
             self._feed(self._window)
-            if self._take_ready():
-                continue
-            if self._fetched == self._sent and self._source is None:
-                self._pool._forget_stream(self)
-                if self._source_error is not None:
-                    error, self._source_error = self._source_error, None
-                    raise error
-                raise StopIteration
-            if not self._pool._wait_for_news(self._job, until):
-                raise self._timeout_error
+            if not self._take_ready():
+                return self._fetched == self._sent and self._source is None
+        return True
+
+    def _take(self) -> Any:
+        """The next result, or the end."""
+        if not self._items:
+            self._pool._forget_stream(self)
+            if self._source_error is not None:
+                error, self._source_error = self._source_error, None
+                raise error
+            raise StopIteration
         succeeded, value = self._items.popleft()
         if succeeded:
             return value
         raise value
-
-    __next__ = next
 
     def _take_ready(self) -> bool:
         """Moves answers that may be fetched now; whether there were any."""

@@ -100,9 +100,10 @@ class _Submitting(_base.Executor):
             priority=self._priority,
         )
         pool._need_keeper()
-        if buffersize is None and results.source_error is not None:
+        error = results.source_error
+        if buffersize is None and error is not None:
             results.close()
-            raise results.source_error
+            raise error
         results.end = end
         return results
 
@@ -248,7 +249,6 @@ class _Results(IMapIterator):
 
     _pool: ExecutorPool
     _timeout_error = TimeoutError
-    _is_over = False
     end: float | None = None
     """When it is too late for another result."""
 
@@ -263,12 +263,9 @@ class _Results(IMapIterator):
         super()._feed(most_ahead)
 
     def __next__(self) -> Any:  # type: ignore[override]
-        if self._is_over:
-            raise StopIteration
         try:
             return self.next(None if self.end is None else self.end - time.monotonic())
         except StopIteration:
-            self._is_over = True
             raise
         except Exception as error:
             self.close()
@@ -276,10 +273,8 @@ class _Results(IMapIterator):
 
     def close(self) -> None:
         """Ends it: takes no more items, and withdraws the calls that no worker has begun."""
-        self._is_over = True
-        self._source = None
-        if not self._job.done and self._pool.is_ours():
-            self._pool._withdraw(self._job)
+        if self._pool.is_ours():
+            super().close()
 
     def __del__(self) -> None:
         if "_job" in self.__dict__:  # its iterables were some

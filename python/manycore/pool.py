@@ -11,7 +11,7 @@ import os
 import time
 import warnings
 from abc import ABCMeta
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from multiprocessing import pool as _pool
 from multiprocessing import util
 from multiprocessing.pool import (  # type: ignore[attr-defined]
@@ -341,6 +341,40 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         self._streams.append(stream)
         self._need_keeper()
         return stream
+
+    async def run(self, func: Callable[..., Any], /, *args: Any, **kwds: Any) -> Any:
+        """The result of `func(*args, **kwds)`, run by a worker, for asyncio.
+
+        When the task that awaits it is cancelled, the call is withdrawn if no worker has begun it;
+        if one has, nobody is told of the result.
+        """
+        return await self._call(func, args, kwds, None, None)
+
+    def stream(
+        self,
+        func: Callable[[Any], Any],
+        items: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        ordered: bool = True,
+        priority: int = 0,
+    ) -> AsyncIterator[Any]:
+        """A lazy `map` for asyncio: an asynchronous iterator over the results.
+
+        At most 16 tasks for each worker are taken ahead of the results that were fetched. Whoever
+        leaves it early withdraws what no worker has begun.
+
+        Args:
+            func: What workers call with each item.
+            items: The items; taken in the event loop's thread.
+            chunksize: How many of them travel to a worker at a time.
+            ordered: Whether the results come in the order of the items, or as they come.
+            priority: Of all that no worker has begun, what has the highest is begun first.
+        """
+        from manycore._asyncio import ResultStream
+
+        kind = IMapIterator if ordered else IMapUnorderedIterator
+        return ResultStream(self, kind, func, items, chunksize, priority)
 
     def _begin(self, func: Callable[..., Any]) -> bytes:
         self._check_running()

@@ -33,7 +33,7 @@ pub struct Job {
 
 #[derive(Default)]
 struct Calls {
-    on_done: Option<Py<PyAny>>,
+    on_done: Vec<Py<PyAny>>,
     on_news: Option<Py<PyAny>>,
     resend: Option<Py<PyAny>>,
 }
@@ -62,7 +62,7 @@ impl Job {
             Calls::default()
         } else {
             Calls {
-                on_done,
+                on_done: on_done.into_iter().collect(),
                 on_news: None,
                 resend,
             }
@@ -148,7 +148,7 @@ impl Job {
         if self.is_done() {
             return false; // `finish` has begun, and takes the calls away, or has taken them
         }
-        calls.on_done = Some(on_done);
+        calls.on_done.push(on_done);
         true
     }
 
@@ -254,17 +254,21 @@ impl Job {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let on_news = calls.on_news.take();
         drop(calls); // before any Python code runs
-        call(py, on_news);
+        if let Some(on_news) = on_news {
+            call(py, &on_news);
+        }
     }
 
     /// Calls and forgets what is to be called when all tasks have been answered.
     fn finish(&self, py: Python<'_>) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let on_done = calls.on_done.take();
+        let on_done = std::mem::take(&mut calls.on_done);
         let resend = calls.resend.take();
         drop(calls); // before any Python code runs
         drop(resend);
-        call(py, on_done);
+        for function in on_done {
+            call(py, &function);
+        }
     }
 
     fn store(
@@ -309,10 +313,8 @@ impl Job {
 }
 
 /// Calls what is to be called; what that raises is shown, since nobody could handle it.
-fn call(py: Python<'_>, function: Option<Py<PyAny>>) {
-    if let Some(function) = function {
-        if let Err(error) = function.bind(py).call0() {
-            error.write_unraisable(py, Some(function.bind(py)));
-        }
+fn call(py: Python<'_>, function: &Py<PyAny>) {
+    if let Err(error) = function.bind(py).call0() {
+        error.write_unraisable(py, Some(function.bind(py)));
     }
 }
