@@ -1,16 +1,18 @@
 //! The owner's side of a pool.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+mod backlog;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manycore::pool::seat::LEAVE;
-use manycore::pool::{Crew as Engine, Ledger};
+use manycore::pool::{Backlog, Crew as Engine, Ledger};
 use manycore_ipc::ring::Message;
 use manycore_ipc::wait::GaveUp;
 use manycore_os::clock::now_ns;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::errors::{Error, interrupted};
 use crate::family::{self, Parts};
@@ -29,6 +31,9 @@ struct Open {
 struct State {
     ledger: Ledger<Open>,
     cursor: usize,
+    backlog: Backlog,
+    /// Whether the workers are to leave once the backlog is empty.
+    is_ending: bool,
     /// Open tasks that may run only so long.
     timed: usize,
 }
@@ -62,6 +67,8 @@ pub struct Crew {
     between: AtomicUsize,
     /// How often somebody has rung.
     rung: AtomicUsize,
+    /// Whether tasks wait in the backlog: for who does not lock the state.
+    has_backlog: AtomicBool,
 }
 
 struct Between<'a>(&'a AtomicUsize);
@@ -79,8 +86,9 @@ impl Crew {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Encodes and hands out one task.
+    /// Encodes and hands out one task; returns its tag.
     #[inline]
+    #[allow(clippy::too_many_arguments)] // what a task consists of
     fn hand_out(
         &self,
         py: Python<'_>,
@@ -88,7 +96,8 @@ impl Crew {
         index: usize,
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+        priority: i64,
+    ) -> PyResult<u64> {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
         encoded.object(arguments)?;
@@ -96,15 +105,23 @@ impl Crew {
             job: job.clone().unbind(),
             index,
         };
-        let tag = self.state().open(open);
+        let (tag, is_in_turn) = {
+            let mut state = self.state();
+            (state.open(open), state.backlog.is_empty())
+        };
         let tag =
             tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
-        let sent = self.send(py, encoded, tag);
-        if sent.is_err() {
+        let sent = if is_in_turn && priority == 0 {
+            self.send(py, encoded, tag)
+        } else {
+            self.queue_up(py, encoded, tag, priority)
+        };
+        if let Err(error) = sent {
             let closed = self.state().close(tag);
             drop(closed); // not under the lock: it may run Python code
+            return Err(error);
         }
-        sent
+        Ok(tag)
     }
 
     #[inline]
@@ -113,8 +130,9 @@ impl Crew {
         encoded.put(py, self.engine.family(), &ring, tag, 0)
     }
 
-    /// Hands out one task; what is wrong with its arguments is the answer to that task.
+    /// Hands out one task, and returns its tag; what is wrong with its arguments is the answer to that task.
     #[inline]
+    #[allow(clippy::too_many_arguments)] // what a task consists of
     fn hand_out_or_answer(
         &self,
         py: Python<'_>,
@@ -122,13 +140,15 @@ impl Crew {
         index: usize,
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        match self.hand_out(py, job, index, head, arguments) {
+        priority: i64,
+    ) -> PyResult<Option<u64>> {
+        match self.hand_out(py, job, index, head, arguments, priority) {
+            Ok(tag) => Ok(Some(tag)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let value = error.into_value(py).into_bound(py).into_any();
-                job.get().deliver(py, index, false, value)
+                job.get().deliver(py, index, false, value).map(|()| None)
             }
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
@@ -183,6 +203,7 @@ impl Crew {
                 .deliver(py, index, message.header.kind & ERROR == 0, value),
             Err(error) => {
                 let value = error.into_value(py).into_bound(py).into_any();
+                job.get().note_undecodable(value.clone().unbind());
                 job.get().deliver(py, index, false, value)
             }
         }
@@ -199,6 +220,8 @@ impl Crew {
         let state = Mutex::new(State {
             ledger: Ledger::default(),
             cursor: 0,
+            backlog: Backlog::default(),
+            is_ending: false,
             timed: 0,
         });
         Ok(Self {
@@ -208,6 +231,7 @@ impl Crew {
             between: AtomicUsize::new(0),
             false_start: Mutex::new(None),
             rung: AtomicUsize::new(0),
+            has_backlog: AtomicBool::new(false),
         })
     }
 
@@ -264,24 +288,8 @@ impl Crew {
         Ok(())
     }
 
-    /// Hands out a call with positional arguments, of which nobody is told: the usual case in one step.
-    fn submit<'py>(
-        &self,
-        py: Python<'py>,
-        head: &[u8],
-        function: Py<PyAny>,
-        arguments: &Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, Job>> {
-        let job = Bound::new(
-            py,
-            Job::single(function, arguments.clone().into_any().unbind()),
-        )?;
-        let head = Head::from_bytes(head)?.0.to_bytes(Mode::Call);
-        self.hand_out_or_answer(py, &job, 0, &head, arguments.as_any())?;
-        Ok(job)
-    }
-
-    /// Hands out a call with positional and keyword arguments.
+    /// Hands out a call with positional and keyword arguments. The higher priority comes first.
+    #[pyo3(signature = (job, head, arguments, has_keywords, priority=0))]
     fn call(
         &self,
         py: Python<'_>,
@@ -289,6 +297,7 @@ impl Crew {
         head: &[u8],
         arguments: &Bound<'_, PyAny>,
         has_keywords: bool,
+        priority: i64,
     ) -> PyResult<()> {
         let mode = if has_keywords {
             Mode::CallWithKeywords
@@ -296,13 +305,41 @@ impl Crew {
             Mode::Call
         };
         let head = Head::from_bytes(head)?.0.to_bytes(mode);
-        self.hand_out_or_answer(py, job, 0, &head, arguments)
+        if let Some(tag) = self.hand_out_or_answer(py, job, 0, &head, arguments, priority)? {
+            job.get().note_tag(tag);
+        }
+        Ok(())
+    }
+
+    /// Hands out a call that is a job of its own: the usual case in one step.
+    #[pyo3(signature = (function, head, arguments, keywords=None, priority=0))]
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        function: Py<PyAny>,
+        head: &[u8],
+        arguments: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+        priority: i64,
+    ) -> PyResult<Bound<'py, Job>> {
+        let keywords = keywords.filter(|keywords| !keywords.is_empty());
+        let (args, kwargs) = (arguments.clone(), keywords.cloned());
+        let job = Job::single(function, args.unbind(), kwargs.map(Bound::unbind));
+        let job = Bound::new(py, job)?;
+        match keywords {
+            None => self.call(py, &job, head, arguments, false, priority)?,
+            Some(keywords) => {
+                let both = (arguments, keywords).into_pyobject(py)?;
+                self.call(py, &job, head, &both, true, priority)?;
+            }
+        }
+        Ok(job)
     }
 
     /// Hands out tasks of `chunk` items each, from item `start` on, while fewer than `most_open` tasks
     /// are open; returns the first item that was not handed out. The first of the tasks is number `task`
     /// of its job.
-    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task))]
+    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task, priority=0))]
     #[allow(clippy::too_many_arguments)] // one call for a whole map is the point
     fn map(
         &self,
@@ -315,6 +352,7 @@ impl Crew {
         star: bool,
         most_open: usize,
         task: usize,
+        priority: i64,
     ) -> PyResult<usize> {
         let chunk = chunk.max(1);
         let mode = match (star, chunk) {
@@ -336,13 +374,15 @@ impl Crew {
             } else {
                 items.get_slice(next, end).into_any()
             };
-            self.hand_out_or_answer(py, job, index, &head, &arguments)?;
+            self.hand_out_or_answer(py, job, index, &head, &arguments, priority)?;
             next = end;
         }
         Ok(next)
     }
 
-    /// Hands out one task of a stream.
+    /// Hands out one task of a stream. With `star`, its items are tuples of arguments.
+    #[pyo3(signature = (job, head, index, items, chunked, star=false, priority=0))]
+    #[allow(clippy::too_many_arguments)] // as for a map
     fn stream(
         &self,
         py: Python<'_>,
@@ -351,10 +391,18 @@ impl Crew {
         index: usize,
         items: &Bound<'_, PyAny>,
         chunked: bool,
+        star: bool,
+        priority: i64,
     ) -> PyResult<()> {
-        let mode = if chunked { Mode::Chunk } else { Mode::Item };
+        let mode = match (star, chunked) {
+            (false, false) => Mode::Item,
+            (true, false) => Mode::StarItem,
+            (false, true) => Mode::Chunk,
+            (true, true) => Mode::StarChunk,
+        };
         let head = Head::from_bytes(head)?.0.to_bytes(mode);
-        self.hand_out_or_answer(py, job, index, &head, items)
+        self.hand_out_or_answer(py, job, index, &head, items, priority)?;
+        Ok(())
     }
 
     /// Delivers all answers that are there; how many there were.
@@ -370,6 +418,9 @@ impl Crew {
                 break;
             }
             count += 1;
+        }
+        if self.has_backlog.load(SeqCst) {
+            self.feed(py)?;
         }
         if count > 0 {
             self.tell_others();
@@ -389,12 +440,14 @@ impl Crew {
     ) -> PyResult<()> {
         let open = self.state().ledger.len() as u64;
         let job = job.map(|job| job.get());
+        let want = self.want_with_backlog(want);
         self.waiting.fetch_add(1, SeqCst);
         let rung = self.rung.load(SeqCst);
         let (result, raised) = detached(py, deadline(true, Some(timeout)), |patience| {
             self.engine.wait(want, open, patience, || {
                 self.rung.load(SeqCst) != rung // pairs with the step in `ring`, before the bell
                     || job.is_some_and(|job| job.is_done() || job.delivered_so_far() > seen)
+                    || self.is_hungry()
             })
         });
         self.waiting.fetch_sub(1, SeqCst);
@@ -423,7 +476,49 @@ impl Crew {
     /// How many tasks nobody has taken.
     #[getter]
     fn queued(&self) -> u64 {
-        self.engine.queued()
+        self.engine.queued() + self.state().backlog.len() as u64
+    }
+
+    /// Whether tasks wait that are handed out by `collect` and `feed` only.
+    #[getter]
+    fn has_backlog(&self) -> bool {
+        self.has_backlog.load(SeqCst)
+    }
+
+    /// Gives the workers more of what waits in the backlog.
+    fn feed(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some((open, error)) = self.feed_once() {
+            let value = error.into_value(py).into_bound(py).into_any();
+            open.job.get().deliver(py, open.index, false, value)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a worker has begun the one task that a job is.
+    fn is_running(&self, job: &Bound<'_, Job>) -> bool {
+        let tag = job.get().tag();
+        tag.is_some_and(|tag| self.state().ledger.get(tag).is_some() && self.engine.has_taken(tag))
+    }
+
+    /// Withdraws what no worker has taken of a job, and answers it with `error`: it will not be run.
+    /// Returns how many tasks these were. Call `feed` afterwards.
+    fn withdraw(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        error: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        let tags = match job.get().tag() {
+            Some(tag) => vec![tag],
+            None => self.state().ledger.tags(|open| open.job.is(job)),
+        };
+        self.withdraw_tasks(py, &tags, error)
+    }
+
+    /// Withdraws every task that no worker has taken, as `withdraw` does.
+    fn withdraw_all(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let tags = self.state().ledger.tags(|_| true);
+        self.withdraw_tasks(py, &tags, error)
     }
 
     /// Ends the waiting of every thread that is in `wait`.
@@ -433,8 +528,14 @@ impl Crew {
     }
 
     /// Tells workers that are idle, or become so, to leave; no more tasks are accepted.
+    ///
+    /// Tasks of the backlog are handed out before.
     fn dismiss(&self) {
-        self.engine.dismiss();
+        let mut state = self.state();
+        state.is_ending = true;
+        if state.backlog.is_empty() {
+            self.engine.dismiss();
+        }
     }
 
     /// Tells one worker, whichever is the first to be idle, to leave; whether it was told.
@@ -544,11 +645,14 @@ impl Crew {
     /// Closes every open task and drops those that nobody has taken; returns them for the caller to
     /// answer.
     fn abandon(&self) -> PyResult<Vec<(Py<Job>, usize)>> {
-        self.engine.drop_tasks().map_err(Error::from)?;
-        let mut state = self.state();
-        let open = state.ledger.drain();
-        state.timed = 0;
-        drop(state);
+        let open = {
+            let mut state = self.state();
+            state.backlog.discard_all(&self.engine);
+            self.has_backlog.store(false, SeqCst);
+            self.engine.drop_tasks().map_err(Error::from)?;
+            state.timed = 0;
+            state.ledger.drain()
+        };
         Ok(open
             .into_iter()
             .map(|open| (open.job, open.index))
