@@ -56,7 +56,7 @@ class Options(NamedTuple):
                 f"unknown option {unknown[0]!r}: a pool's calls take {', '.join(Options._fields)}"
             )
         changes = dict(changes)
-        if isinstance(changes.get("retry_on"), type):
+        if not isinstance(changes.get("retry_on", ()), tuple):
             changes["retry_on"] = (changes["retry_on"],)
         options = self._replace(**changes)
         options._check()
@@ -67,7 +67,7 @@ class Options(NamedTuple):
             raise ValueError(f"timeout must be a number of seconds above 0, not {self.timeout!r}")
         if not isinstance(self.retries, int) or self.retries < 0:  # type: ignore[redundant-expr]
             raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
-        types: tuple[Any, ...] = tuple(self.retry_on)
+        types: tuple[Any, ...] = self.retry_on
         if not all(isinstance(it, type) and issubclass(it, BaseException) for it in types):
             raise TypeError(f"retry_on must be exception types, not {self.retry_on!r}")
         if self.retry_on and not self.retries:

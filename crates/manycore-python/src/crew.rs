@@ -32,23 +32,29 @@ struct State {
     ledger: Ledger<Open>,
     cursor: usize,
     backlog: Backlog,
-    /// Whether the workers are to leave once the backlog is empty.
+    /// Whether the workers are to leave once no task waits here, or may be handed out again.
     is_ending: bool,
+    /// Open tasks that may be handed out again.
+    repeatable: usize,
     /// Open tasks that may run only so long.
     timed: usize,
 }
 
 impl State {
     fn open(&mut self, open: Open) -> Option<u64> {
-        let is_timed = open.job.get().timeout().is_some();
+        let job = open.job.get();
+        let (is_timed, is_repeatable) = (job.timeout().is_some(), job.is_repeatable());
         let tag = self.ledger.open(open)?;
         self.timed += usize::from(is_timed);
+        self.repeatable += usize::from(is_repeatable);
         Some(tag)
     }
 
     fn close(&mut self, tag: u64) -> Option<Open> {
         let open = self.ledger.close(tag)?;
-        self.timed -= usize::from(open.job.get().timeout().is_some());
+        let job = open.job.get();
+        self.timed -= usize::from(job.timeout().is_some());
+        self.repeatable -= usize::from(job.is_repeatable());
         Some(open)
     }
 }
@@ -71,11 +77,13 @@ pub struct Crew {
     has_backlog: AtomicBool,
 }
 
-struct Between<'a>(&'a AtomicUsize);
+struct Between<'a>(&'a Crew);
 
 impl Drop for Between<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
+        if self.0.between.fetch_sub(1, SeqCst) == 1 {
+            self.0.end_if_due(&self.0.state());
+        }
     }
 }
 
@@ -162,6 +170,14 @@ impl Crew {
         Ok(Some(state.close(message.header.tag)))
     }
 
+    /// Has the workers leave if that was asked and nothing more is to be handed out.
+    fn end_if_due(&self, state: &State) {
+        let is_due = state.is_ending && state.backlog.is_empty() && state.repeatable == 0;
+        if is_due && self.between.load(SeqCst) == 0 {
+            self.engine.dismiss();
+        }
+    }
+
     /// Wakes the threads that wait: something was delivered.
     fn tell_others(&self) {
         if self.waiting.load(SeqCst) > 0 {
@@ -173,7 +189,7 @@ impl Crew {
     /// may be handed out again, so that it is not over yet for those who wait for the end of all.
     fn between(&self) -> Between<'_> {
         self.between.fetch_add(1, SeqCst); // before the task is closed: `open` sees one or the other
-        Between(&self.between)
+        Between(self)
     }
 
     /// Keeps what a worker says that cannot begin.
@@ -222,6 +238,7 @@ impl Crew {
             cursor: 0,
             backlog: Backlog::default(),
             is_ending: false,
+            repeatable: 0,
             timed: 0,
         });
         Ok(Self {
@@ -529,13 +546,11 @@ impl Crew {
 
     /// Tells workers that are idle, or become so, to leave; no more tasks are accepted.
     ///
-    /// Tasks of the backlog are handed out before.
+    /// Tasks of the backlog are handed out before, and so are those whose workers die until then.
     fn dismiss(&self) {
         let mut state = self.state();
         state.is_ending = true;
-        if state.backlog.is_empty() {
-            self.engine.dismiss();
-        }
+        self.end_if_due(&state);
     }
 
     /// Tells one worker, whichever is the first to be idle, to leave; whether it was told.
@@ -651,6 +666,7 @@ impl Crew {
             self.has_backlog.store(false, SeqCst);
             self.engine.drop_tasks().map_err(Error::from)?;
             state.timed = 0;
+            state.repeatable = 0;
             state.ledger.drain()
         };
         Ok(open

@@ -29,6 +29,8 @@ pub struct Job {
     timeout: Option<u64>,
     /// Errors are results.
     returns_errors: bool,
+    /// Tasks of it may be handed out again.
+    is_repeatable: bool,
     /// Of a job that is one task: its tag, once it was handed out.
     tag: AtomicU64,
     /// Errors of answers that could not be decoded here.
@@ -84,6 +86,7 @@ impl Job {
         returns_errors: bool,
     ) -> Self {
         let is_done = tasks == 0;
+        let is_repeatable = retry.is_some() || (resend.is_some() && chunk > 1);
         // Of one that is done already nobody would forget them.
         let calls = if is_done && !stream {
             Calls::default()
@@ -110,6 +113,7 @@ impl Job {
             function,
             timeout: timeout.map(|seconds| (seconds * 1e9) as u64), // as much as there is room for
             returns_errors,
+            is_repeatable,
             tag: AtomicU64::new(0),
             undecodable: Mutex::default(),
             is_withdrawn: AtomicBool::new(false),
@@ -269,6 +273,7 @@ impl Job {
             function: Some(function),
             timeout: None,
             returns_errors: false,
+            is_repeatable: false,
             tag: AtomicU64::new(0),
             undecodable: Mutex::default(),
             is_withdrawn: AtomicBool::new(false),
@@ -283,6 +288,11 @@ impl Job {
     /// How many tasks have been answered.
     pub fn delivered_so_far(&self) -> usize {
         self.delivered.load(Acquire)
+    }
+
+    /// Whether tasks of it may be handed out again.
+    pub fn is_repeatable(&self) -> bool {
+        self.is_repeatable
     }
 
     /// Nanoseconds that each task may run.

@@ -67,9 +67,7 @@ impl Crew {
         let state = &mut state;
         let fed = state.backlog.feed(&self.engine, self.most_fed());
         self.note_backlog(state);
-        if state.is_ending && state.backlog.is_empty() {
-            self.engine.dismiss();
-        }
+        self.end_if_due(state);
         let NotFed { tag, error } = fed.err()?;
         let open = state.close(tag)?;
         Some((open, errors::from_put(error, None)))
