@@ -64,7 +64,9 @@ pub struct Row {
     pub worker: Word64,
     /// Of a task that is a list of items: the item that the worker is at.
     pub item: Word64,
-    spare: [Word64; 2],
+    /// Nanoseconds that this row's worker has worked on tasks that it has answered.
+    pub worked: Word64,
+    spare: [Word64; 1],
 }
 
 /// A task that was taken.

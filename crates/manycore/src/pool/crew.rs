@@ -37,6 +37,18 @@ impl Crew {
     /// # Errors
     /// When there is no room in the heap.
     pub fn new(family: &'static Family, rows: usize) -> Result<Self, HandleError> {
+        Self::answering(family, rows, Shape::unbounded())
+    }
+
+    /// A crew whose answer rings are of this shape.
+    ///
+    /// # Errors
+    /// When there is no room in the heap.
+    pub fn answering(
+        family: &'static Family,
+        rows: usize,
+        answers: Shape,
+    ) -> Result<Self, HandleError> {
         let group = family.make_group(u32::try_from(rows).unwrap_or(u32::MAX))?;
         let shape = Shape {
             group: Some(group.handle().index),
@@ -44,7 +56,7 @@ impl Crew {
         };
         let tasks = family.make_ring(shape)?;
         let answers = (0..rows)
-            .map(|_| family.make_ring(Shape::unbounded()))
+            .map(|_| family.make_ring(answers))
             .collect::<Result<_, _>>()?;
         let rows = group.rows()?;
         Ok(Self {
@@ -89,7 +101,9 @@ impl Crew {
         self.tasks.ring()
     }
 
-    fn answers_of(&self, row: usize) -> Option<Ring> {
+    /// The ring for the answers of a row's worker.
+    #[must_use]
+    pub fn answers_of(&self, row: usize) -> Option<Ring> {
         self.answers.get(row)?.ring().ok()
     }
 
@@ -131,6 +145,37 @@ impl Crew {
             *cursor += 1;
         }
         Ok(false)
+    }
+
+    /// Receives one answer from one row, if there is one.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense.
+    #[inline]
+    pub fn try_receive_from(&self, row: usize, into: &mut Message) -> Result<bool, Corrupted> {
+        let Some(ring) = self.answers_of(row) else {
+            return Ok(false);
+        };
+        loop {
+            match ring.try_get(into, None)? {
+                Get::Done => return Ok(true),
+                Get::Busy => ring.settle_get(), // as in `try_receive`
+                Get::Empty => return Ok(false),
+            }
+        }
+    }
+
+    /// With how many answers a worker rings that has tasks left.
+    pub fn wake_at(&self, answers: u32) {
+        if let Ok(group) = self.group.group() {
+            group.wake_each.store(answers.max(1), Relaxed); // a hint, as in `wait`
+        }
+    }
+
+    /// Nanoseconds that the worker in a row has worked.
+    #[must_use]
+    pub fn worked(&self, row: usize) -> u64 {
+        self.row(row).map_or(0, |row| row.worked.load(Relaxed)) // a statistic
     }
 
     /// How many answers are waiting.
@@ -245,6 +290,7 @@ impl Crew {
             row.taken.store(0, Relaxed);
             row.worker.store(0, Relaxed);
             row.item.store(0, Relaxed);
+            row.worked.store(0, Relaxed);
         }
     }
 
@@ -258,6 +304,21 @@ impl Crew {
         // Whoever finds the get lock's owner dead voids the row of a task that was not taken.
         self.tasks.ring()?.settle();
         Ok(self.row(row).and_then(Row::read).map(|taking| taking.tag))
+    }
+
+    /// Takes back a task that nobody has taken, if there is one.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense.
+    pub fn take_back(&self, into: &mut Message) -> Result<bool, HandleError> {
+        let ring = self.tasks.ring()?;
+        loop {
+            match ring.try_get(into, None)? {
+                Get::Done => return Ok(true),
+                Get::Busy => ring.settle_get(), // a worker takes one
+                Get::Empty => return Ok(false),
+            }
+        }
     }
 
     /// Drops every task that nobody has taken.
