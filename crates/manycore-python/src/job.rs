@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Release};
 use std::sync::{Mutex, PoisonError};
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
@@ -124,6 +125,28 @@ impl Job {
             Some(resend) => resend.call1(py, (task, item)).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// For Python's collector: the traceback of an error that was raised leads to who waited for it, and so
+    /// back to here.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.results)?;
+        if let Ok(error) = self.error.try_lock() {
+            visit.call(&*error)?;
+        }
+        if let Ok(calls) = self.calls.try_lock() {
+            visit.call(&calls.on_done)?;
+            visit.call(&calls.resend)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = (error.take(), std::mem::take(&mut *calls));
+        drop((error, calls)); // before any Python code runs
+        drop(taken);
     }
 
     /// Answers one task.
