@@ -214,7 +214,7 @@ def stage(
             again has to yield the same again: what has gone on is left out.
         on_error: What becomes of an item that fails, if not what is said for the whole pipeline.
         maxsize: The most items inside the stage: waiting, in work, or waiting for the next stage;
-            by default 64 for each worker.
+            by default 256 for each worker.
         maxbytes: The most bytes of such items; by default 64 MiB.
         in_caller: For the last stage: whether it runs in the process that has the pipeline.
         name: What it is called in messages; by default what the function is.

@@ -24,7 +24,7 @@ from manycore.errors import WorkerDied, describe_exit
 
 __all__ = ["Pipeline", "Stage", "StageStats"]
 
-_ITEMS = 64
+_ITEMS = 256
 """Items of a stage, for each worker, that may be inside."""
 
 _BYTES = 64 << 20
@@ -36,10 +36,10 @@ _LOOK_AFTER = 0.05
 _MOMENT = 0.0005
 """Seconds that are waited for more than one answer."""
 
-_HANDFUL = 32
+_HANDFUL = 64
 """Answers that are waited for in that moment."""
 
-_BATCH = 64
+_BATCH = 128
 """Results that are decoded at a time."""
 
 _SHOWN = 0.1
@@ -164,15 +164,24 @@ class Pipeline:
             WorkerDied: When a worker died with an item, and errors are raised.
             Exception: What a stage raised, with a note that names stage and item.
         """
-        with self._taking_turns():
-            while True:
-                while not self._results:
-                    if not self._advance(keep=True):
-                        raise StopIteration
+        while True:
+            try:
                 kind, value = self._results.popleft()
+            except IndexError:
+                self._fetch()
+                continue
+            if kind == _VALUE and self._sink is None:
+                return value
+            with self._taking_turns():
                 is_wanted, value = self._finished(kind, value)
-                if is_wanted:
-                    return value
+            if is_wanted:
+                return value
+
+    def _fetch(self) -> None:
+        """Waits for results."""
+        with self._taking_turns():
+            if not self._results and not self._advance(keep=True):
+                raise StopIteration
 
     def run(self) -> int:
         """Goes through all results; how many there were.
