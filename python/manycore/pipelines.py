@@ -12,23 +12,18 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing import util
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from manycore import _engine
 from manycore._stage_workers import StageWorkers, Work, in_short
+from manycore._stages import POLICIES, Stage, StageStats, sorted_out
 from manycore.context import _default_context
 from manycore.errors import WorkerDied, describe_exit
 
 __all__ = ["Pipeline", "Stage", "StageStats"]
-
-_ITEMS = 256
-"""Items of a stage, for each worker, that may be inside."""
-
-_BYTES = 64 << 20
-"""Bytes of a stage's items that may be inside."""
 
 _LOOK_AFTER = 0.05
 """Seconds between two looks at whether all workers live."""
@@ -42,78 +37,10 @@ _HANDFUL = 64
 _BATCH = 128
 """Results that are decoded at a time."""
 
-_SHOWN = 0.1
-"""Seconds between two looks at the progress."""
-
 _PATIENCE = 1.0
 """Seconds that workers have, when a pipeline ends early, to be done with what they work on."""
 
 _VALUE, _FAILED, _UNREADABLE = range(3)
-_POLICIES = ("raise", "skip", "return")
-
-
-class Stage:
-    """What `manycore.stage` returns: a stage of a pipeline."""
-
-    def __init__(
-        self,
-        function: Any,
-        *,
-        workers: int = 1,
-        ordered: bool = True,
-        init: Callable[[], Any] | None = None,
-        retries: int = 0,
-        on_error: str | None = None,
-        maxsize: int = 0,
-        maxbytes: int = 0,
-        in_caller: bool = False,
-        name: str | None = None,
-    ) -> None:
-        if workers < 1:
-            raise ValueError(f"a stage needs a worker or more, not {workers}")
-        if retries < 0 or maxsize < 0 or maxbytes < 0:
-            raise ValueError("retries, maxsize and maxbytes must not be negative")
-        if on_error is not None and on_error not in _POLICIES:
-            raise ValueError(f"on_error must be one of {_POLICIES}, not {on_error!r}")
-        if init is not None and not callable(init):
-            raise TypeError("init must be a callable")
-        if in_caller and (workers != 1 or retries or init is not None):
-            raise ValueError("a stage in the caller has no workers, and so no retries and no init")
-        self.function = function
-        self.workers = workers
-        self.ordered = ordered
-        self.init = init
-        self.retries = retries
-        self.on_error = on_error
-        self.maxsize = maxsize or _ITEMS * workers
-        self.maxbytes = maxbytes or _BYTES
-        self.in_caller = in_caller
-        inner = getattr(function, "func", function)  # functools.partial
-        self.name = name or getattr(inner, "__name__", None) or type(inner).__name__
-
-    def __repr__(self) -> str:
-        return f"<stage {self.name} workers={self.workers}>"
-
-
-class StageStats(NamedTuple):
-    """What a stage has done so far."""
-
-    name: str
-    workers: int
-    items_in: int
-    """Items that it was given."""
-    items_out: int
-    """Results that it has made."""
-    failures: int
-    """Items that failed."""
-    deaths: int
-    """Workers that died of an item."""
-    busy: float
-    """The share of the time since the start that its workers have worked, from 0 to 1."""
-    inside: int
-    """Items in it now: waiting, in work, or waiting for the next stage."""
-    inside_bytes: int
-    """Bytes of such items."""
 
 
 class Pipeline:
@@ -130,13 +57,13 @@ class Pipeline:
         context: Any = None,
         progress: bool = False,
     ) -> None:
-        if on_error not in _POLICIES:
-            raise ValueError(f"on_error must be one of {_POLICIES}, not {on_error!r}")
+        if on_error not in POLICIES:
+            raise ValueError(f"on_error must be one of {POLICIES}, not {on_error!r}")
         self._ctx = context or _default_context.get_context()
         self._on_error = on_error
         first, *rest = stages or ([],)
         self._length = len(first) if hasattr(first, "__len__") else None
-        self._source, self._all = _sorted_out(first, rest)
+        self._source, self._all = sorted_out(first, rest)
         self._has_reader = self._source is None
         self._staff = [it for it in self._all if not it.in_caller]
         self._sink = self._all[-1] if self._all[-1].in_caller else None
@@ -279,7 +206,7 @@ class Pipeline:
     def _plan(self, index: int, of: Stage) -> tuple[int, bool, int, int, int, int]:
         policy = "raise" if self._is_reader(index) else self._policy(of)
         limits = of.maxsize, of.maxbytes, of.retries
-        return of.workers, of.ordered, *limits, _POLICIES.index(policy)
+        return of.workers, of.ordered, *limits, POLICIES.index(policy)
 
     def _policy(self, of: Stage) -> str:
         return of.on_error or self._on_error
@@ -467,28 +394,6 @@ class _Turn:
                 self._of._end(_PATIENCE if issubclass(kind, Exception) else 0.0)
         finally:
             self._of._turn.release()
-
-
-def _sorted_out(first: Any, rest: list[Any]) -> tuple[Iterator[Any] | None, list[Stage]]:
-    """What gives the items, if that is not a stage, and the stages."""
-    found = [it if isinstance(it, Stage) else Stage(it) for it in rest]
-    source = None
-    if isinstance(first, Stage):
-        found.insert(0, first)
-        if first.workers != 1:
-            raise ValueError("what gives the items runs once: each worker would give them all")
-    elif callable(first):
-        found.insert(0, Stage(first))
-    else:
-        source = iter(first)
-    if not rest:
-        raise TypeError("a pipeline needs what gives items, and a stage or more that take them")
-    for it in found:
-        if not callable(it.function):
-            raise TypeError(f"{it.function!r} is not callable: an iterable comes first, as it is")
-    if any(it.in_caller for it in found[:-1]) or found[0].in_caller:
-        raise ValueError("only the last stage can run in the caller, behind one that does not")
-    return source, found
 
 
 def _name(error: BaseException, of: Stage, index: int, number: int | None, text: str) -> None:

@@ -6,7 +6,8 @@ use manycore_ipc::wait::{GaveUp, Patience};
 use manycore_ipc::{Family, Handle, HandleError, Hold};
 
 use super::parcel::Parcel;
-use super::stage::{Failure, Piece, Plan, Stage};
+use super::plan::{Failure, Piece, Plan};
+use super::stage::Stage;
 
 /// Moves what each stage makes to the next one. Whoever waits for results does it.
 pub struct Hub<E> {

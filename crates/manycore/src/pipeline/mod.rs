@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`parcel`] | a message on its way from one stage to the next |
 //! | [`outlet`] | what a stage has made, in the order in which it may go on |
+//! | [`plan`] | how a stage is made, and what comes out of it |
 //! | [`stage`] | the workers of one stage: hands out, collects, buries |
 //! | [`hub`] | all stages of a pipeline, in the process that made it: moves parcels on |
 //! | `answer` | what a worker says about a task |
@@ -19,10 +20,12 @@ mod answer;
 pub mod hub;
 pub mod outlet;
 pub mod parcel;
+pub mod plan;
 pub mod stage;
 
 pub use answer::{ERROR, MORE, NOTHING};
 pub use hub::{Hub, Watch};
 pub use outlet::{Outlet, Weigh};
 pub use parcel::Parcel;
-pub use stage::{Counts, Failure, Lost, OnError, Piece, Plan};
+pub use plan::{Counts, Failure, Lost, OnError, Piece, Plan};
+pub use stage::Stage;
