@@ -3,7 +3,7 @@
     python benches/run.py [names...] [--rounds 7] [--quick] [--json FILE] [--pin]
 
 pool, queue, roundtrip, pipe          one file per subject, each with a tuple `BENCHES`
-sync, shared, start                   likewise
+pipeline, sync, shared, start         likewise
 idle                                  the same, of what costs something while nothing happens
 tasks                                 functions and classes of child processes; imports nothing
 harness                               what a bench, a metric and a sample are

@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from time import perf_counter, perf_counter_ns
 from typing import Any, Literal
 
-GROUPS = ("pool", "queue", "roundtrip", "pipe", "idle", "sync", "shared", "start", "clients")
+GROUPS = (
+    "pool",
+    "pipeline",
+    "queue",
+    "roundtrip",
+    "pipe",
+    "idle",
+    "sync",
+    "shared",
+    "start",
+    "clients",
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ PAGES = (
     "docs/api/doctor.md",
     "docs/api/install.md",
     "docs/api/locks.md",
+    "docs/api/pipelines.md",
     "docs/api/processes.md",
     "docs/api/queues.md",
     "docs/api/shared-dict.md",

@@ -85,3 +85,21 @@ def test_a_text_that_is_not_there_fails_the_program_and_the_others_are_counted(r
     with sqlite3.connect(tmp_path / "db") as connection:
         assert connection.execute("SELECT word FROM words").fetchall() == [("word",)]
     connection.close()
+
+
+def test_pictures_become_small_ones_and_what_is_none_is_told(run, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for number in range(10):
+        image.new("RGB", (300 + number, 200), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "none.png").write_text("no picture")
+    pictures = sorted(tmp_path.glob("*.png"))
+    done = run("image_batch.py", tmp_path / "small", *pictures)
+    assert done.returncode == 1
+    assert "cannot identify image file" in done.stderr
+    assert "blur, at item 10" in done.stderr
+    small = [tmp_path / "small" / f"{number}.png" for number in range(10)]
+    assert done.stdout.splitlines() == [str(path) for path in small]
+    for number, path in enumerate(small):
+        with image.open(path) as picture:
+            assert picture.size[0] == 256
+            assert picture.getpixel((100, 100)) == (number, 0, 0)

@@ -39,10 +39,12 @@ from manycore.errors import (
 TYPE_CHECKING = False  # `typing` would cost every child by `spawn` its import
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
     from typing import Any
 
     from manycore._records import LogReceiver
     from manycore.executor import ProcessPoolExecutor
+    from manycore.pipelines import Pipeline, Stage
 
 _default = context._default_context
 
@@ -141,11 +143,13 @@ __all__ = [
     "log_to_stderr",
     "ndarray",
     "parent_process",
+    "pipeline",
     "reducer",
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
     "share",
+    "stage",
 ]
 
 
@@ -168,6 +172,75 @@ def log_to_parent(logger: str | logging.Logger | None = None, level: int | str =
     from manycore._records import LogReceiver
 
     return LogReceiver(logger, level)
+
+
+def pipeline(
+    *stages: Any, on_error: str = "raise", context: Any = None, progress: bool = False
+) -> Pipeline:
+    """Functions, each in processes of its own, that hand items on from one to the next.
+
+    Args:
+        stages: The first is an iterable, which this process goes through, or a function without
+            arguments that returns one, such as a generator function. Each other is a function of
+            one item, or a `stage`.
+        on_error: What becomes of an item that fails: `"raise"` ends the pipeline with the error,
+            `"skip"` leaves the item out, `"return"` has the error come out in its place.
+        context: The context that starts the workers.
+        progress: Whether a bar is shown for each stage, by tqdm, if that is there.
+
+    Returns:
+        An iterator over what the last stage makes; its `run` goes through all of it.
+    """
+    from manycore.pipelines import Pipeline
+
+    return Pipeline(stages, on_error=on_error, context=context, progress=progress)
+
+
+def stage(
+    function: Callable[..., Any],
+    *,
+    workers: int = 1,
+    ordered: bool = True,
+    init: Callable[[], Any] | None = None,
+    retries: int = 0,
+    on_error: str | None = None,
+    maxsize: int = 0,
+    maxbytes: int = 0,
+    in_caller: bool = False,
+    name: str | None = None,
+) -> Stage:
+    """A stage for `pipeline`, where a plain function is not enough.
+
+    Args:
+        function: Takes an item and returns one; or a generator function, which takes an item and
+            yields any number. The first stage's takes none.
+        workers: In how many processes it runs.
+        ordered: Whether its results go on in the order of its items.
+        init: Called once in each worker; what it returns is the last argument of each call. In the
+            end that is left, where it is a context manager, and closed, where it has `close`.
+        retries: How often an item is worked on again whose worker died. A generator that is run
+            again has to yield the same again: what has gone on is left out.
+        on_error: What becomes of an item that fails, if not what is said for the whole pipeline.
+        maxsize: The most items inside the stage: waiting, in work, or waiting for the next stage;
+            by default 256 for each worker.
+        maxbytes: The most bytes of such items; by default 64 MiB.
+        in_caller: For the last stage: whether it runs in the process that has the pipeline.
+        name: What it is called in messages; by default what the function is.
+    """
+    from manycore.pipelines import Stage
+
+    return Stage(
+        function,
+        workers=workers,
+        ordered=ordered,
+        init=init,
+        retries=retries,
+        on_error=on_error,
+        maxsize=maxsize,
+        maxbytes=maxbytes,
+        in_caller=in_caller,
+        name=name,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -81,6 +81,12 @@ def unsendable_result(why: BaseException, value: object) -> object:
     return ExceptionWithTraceback(MaybeEncodingError(why, value), why.__traceback__)
 
 
+def unsendable_error(why: BaseException, value: object) -> BaseException:
+    """What is raised instead of a result that cannot be pickled."""
+    error: BaseException = MaybeEncodingError(why, value)
+    return error.with_traceback(why.__traceback__)
+
+
 def _unsendable(why: BaseException, error: BaseException) -> object:
     """The answer of a task whose exception cannot be pickled, or not be rebuilt."""
     return ExceptionWithTraceback(MaybeEncodingError(why, error), error.__traceback__)

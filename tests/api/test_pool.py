@@ -447,3 +447,20 @@ def test_what_is_handed_out_again_may_be_answered_before_the_death_is_noted():
     job.answer(0, False, manycore.WorkerDied("at an item"))
     assert job.done
     assert type(job.error) is manycore.WorkerDied
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("call", ["apply", "map"])
+def test_a_pool_whose_error_was_raised_is_freed_with_the_frames_that_had_it(call):
+    def use():
+        pool = manycore.get_context("fork").Pool(1)
+        argument = [ValueError("bad")]
+        with pytest.raises(ValueError, match="bad"):
+            getattr(pool, call)(targets.fail, argument)
+        pool.terminate()
+        pool.join()
+        return weakref.ref(pool)
+
+    pool = use()
+    gc.collect()
+    assert pool() is None

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire};
 use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
 use std::sync::{Mutex, PoisonError};
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -238,6 +239,42 @@ impl Job {
         drop(calls); // before any Python code runs
         drop(before);
         true
+    }
+
+    /// For Python's collector: the traceback of an error that was raised leads to who waited for it, and so
+    /// back to here.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.results {
+            Results::One(place) => {
+                if let Ok(value) = place.try_lock() {
+                    visit.call(&*value)?;
+                }
+            }
+            Results::List(results, _) | Results::Stream(results) => visit.call(results)?,
+        }
+        visit.call(&self.function)?;
+        if let Ok(error) = self.error.try_lock() {
+            visit.call(&*error)?;
+        }
+        if let Ok(calls) = self.calls.try_lock() {
+            for call in &calls.on_done {
+                visit.call(call)?;
+            }
+            visit.call(&calls.on_news)?;
+            visit.call(&calls.resend)?;
+            visit.call(&calls.retry)?;
+            visit.call(&calls.about)?;
+            visit.call(&calls.keywords)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = (error.take(), std::mem::take(&mut *calls));
+        drop((error, calls)); // before any Python code runs
+        drop(taken);
     }
 
     /// Answers one task.

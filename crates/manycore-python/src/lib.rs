@@ -31,6 +31,8 @@
 //! | [`job`] | what a call to the pool waits for |
 //! | [`crew`] | the owner's side of a pool |
 //! | [`worker`] | a worker's side of a pool |
+//! | [`stages`] | the owner's side of a pipeline |
+//! | [`stage_worker`] | a worker's side of a pipeline |
 //! | [`family`] | the family of this process |
 //! | [`doctor`] | looking at a program from outside |
 //! | [`wait`] | waiting with the interpreter released |
@@ -72,6 +74,8 @@ mod queue;
 mod reducers;
 mod rw_lock;
 mod semaphore;
+mod stage_worker;
+mod stages;
 mod task;
 mod wait;
 mod waiting;
@@ -107,6 +111,9 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<crew::Crew>()?;
     module.add_class::<job::Job>()?;
     module.add_class::<worker::Seat>()?;
+    module.add_class::<stages::Stages>()?;
+    module.add_class::<stages::LostItem>()?;
+    module.add_class::<stage_worker::StageSeat>()?;
     module.add_function(wrap_pyfunction!(family::has_family, module)?)?;
     module.add_function(wrap_pyfunction!(family::heap_fd, module)?)?;
     module.add_function(wrap_pyfunction!(family::join_family, module)?)?;

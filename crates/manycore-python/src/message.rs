@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use manycore::pipeline::Parcel;
 use manycore::pool::backlog::Waiting;
 use manycore_ipc::block::BlockRef;
 use manycore_ipc::map::{Key, Map, MapError, When};
@@ -181,6 +182,27 @@ impl Encoded {
         ready.handles = std::mem::take(&mut self.handles);
         ready.payload = std::mem::take(&mut self.payload);
         Ok(ready)
+    }
+
+    /// The message as a parcel, which is put into one ring or another.
+    pub fn into_parcel(self, py: Python<'_>, family: &'static Family) -> Result<Parcel, Error> {
+        if let Some(plain) = self.plain() {
+            let payload = plain.payload.to_vec();
+            return Ok(Parcel::new(
+                family,
+                plain.kind,
+                payload,
+                Vec::new(),
+                Vec::new(),
+            ));
+        }
+        let mut ready = self.ready(py, family)?;
+        let (payload, blocks, handles) = (
+            std::mem::take(&mut ready.payload),
+            std::mem::take(&mut ready.blocks),
+            std::mem::take(&mut ready.handles),
+        );
+        Ok(Parcel::new(family, ready.kind, payload, blocks, handles))
     }
 
     /// The message, if it is a short payload and nothing else.

@@ -170,6 +170,7 @@ mod init;
 mod item;
 mod launch;
 mod panic;
+pub mod pipeline;
 pub mod pool;
 mod process;
 mod queue;

@@ -21,24 +21,14 @@ impl Blocks {
         place: u64,
         owner: OwnerId,
     ) -> Result<bool, Corrupted> {
-        self.bind_from(
-            |state| matches!(state, State::Filling | State::Held),
-            block,
-            object,
-            place,
-            owner,
-        )
+        let is_ours = |state| matches!(state, State::Filling | State::Held);
+        self.bind_from(is_ours, block, object, place, owner)
     }
 
     /// Binds a block that this process has received to an object, so that it lives as long as the object.
     pub(crate) fn bind_received(&self, block: BlockRef, object: u32) -> Result<bool, Corrupted> {
-        self.bind_from(
-            |state| state == State::Held,
-            block,
-            object,
-            u64::MAX,
-            OwnerId::NOBODY,
-        )
+        let is_held = |state| state == State::Held;
+        self.bind_from(is_held, block, object, u64::MAX, OwnerId::NOBODY)
     }
 
     fn bind_from(

@@ -22,6 +22,7 @@ pub struct Crew {
     answers: Box<[OnceLock<Hold>]>,
     rows: Vec<&'static Row>,
     in_use: AtomicUsize,
+    shape_of_answers: Shape,
 }
 
 /// The handles that a worker needs to take its seat.
@@ -43,6 +44,19 @@ impl Crew {
     /// # Errors
     /// When there is no room in the heap.
     pub fn new(family: &'static Family, rows: usize, most: usize) -> Result<Self, HandleError> {
+        Self::answering(family, rows, most, Shape::unbounded())
+    }
+
+    /// A crew whose answer rings are of this shape.
+    ///
+    /// # Errors
+    /// When there is no room in the heap.
+    pub fn answering(
+        family: &'static Family,
+        rows: usize,
+        most: usize,
+        shape_of_answers: Shape,
+    ) -> Result<Self, HandleError> {
         let most = most.max(rows);
         let group = family.make_group(u32::try_from(most).unwrap_or(u32::MAX))?;
         let shape = Shape {
@@ -57,6 +71,7 @@ impl Crew {
             rows: group.rows()?,
             group,
             in_use: AtomicUsize::new(0),
+            shape_of_answers,
         };
         crew.add_rows(rows)?;
         Ok(crew)
@@ -71,7 +86,7 @@ impl Crew {
         for place in self.answers.iter().take(wanted).skip(self.rows()) {
             // Two threads may both make the ring; the second one's goes.
             if place
-                .set(self.family.make_ring(Shape::unbounded())?)
+                .set(self.family.make_ring(self.shape_of_answers)?)
                 .is_ok()
             {
                 self.in_use.fetch_add(1, Release); // pairs with the Acquire in `rows`
@@ -119,7 +134,9 @@ impl Crew {
         self.tasks.ring()
     }
 
-    fn answers_of(&self, row: usize) -> Option<Ring> {
+    /// The ring for the answers of a row's worker.
+    #[must_use]
+    pub fn answers_of(&self, row: usize) -> Option<Ring> {
         self.answers.get(row)?.get()?.ring().ok()
     }
 
@@ -162,6 +179,37 @@ impl Crew {
             *cursor += 1;
         }
         Ok(false)
+    }
+
+    /// Receives one answer from one row, if there is one.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense.
+    #[inline]
+    pub fn try_receive_from(&self, row: usize, into: &mut Message) -> Result<bool, Corrupted> {
+        let Some(ring) = self.answers_of(row) else {
+            return Ok(false);
+        };
+        loop {
+            match ring.try_get(into, None)? {
+                Get::Done => return Ok(true),
+                Get::Busy => ring.settle_get(), // as in `try_receive`
+                Get::Empty => return Ok(false),
+            }
+        }
+    }
+
+    /// With how many answers a worker rings that has tasks left.
+    pub fn wake_at(&self, answers: u32) {
+        if let Ok(group) = self.group.group() {
+            group.wake_each.store(answers.max(1), Relaxed); // a hint, as in `wait`
+        }
+    }
+
+    /// Nanoseconds that the worker in a row has worked.
+    #[must_use]
+    pub fn worked(&self, row: usize) -> u64 {
+        self.row(row).map_or(0, |row| row.busy.load(Relaxed)) // a statistic
     }
 
     /// How many answers are waiting.
@@ -324,6 +372,21 @@ impl Crew {
         // Whoever finds the get lock's owner dead voids the row of a task that was not taken.
         self.tasks.ring()?.settle();
         Ok(self.row(row).and_then(Row::read).map(|taking| taking.tag))
+    }
+
+    /// Takes back a task that nobody has taken, if there is one.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense.
+    pub fn take_back(&self, into: &mut Message) -> Result<bool, HandleError> {
+        let ring = self.tasks.ring()?;
+        loop {
+            match ring.try_get(into, None)? {
+                Get::Done => return Ok(true),
+                Get::Busy => ring.settle_get(), // a worker takes one
+                Get::Empty => return Ok(false),
+            }
+        }
     }
 
     /// Drops every task that nobody has taken.

@@ -6,7 +6,7 @@ use manycore_ipc::block::BlockRef;
 use manycore_ipc::object::group::Row;
 use manycore_ipc::ring::{Get, GetError, Message, Ring};
 use manycore_ipc::wait::Patience;
-use manycore_ipc::{Corrupted, Family, HandleError, Hold, Kind};
+use manycore_ipc::{Corrupted, Family, Handle, HandleError, Hold, Kind};
 
 use manycore_os::clock::coarse_now_ns;
 
@@ -18,6 +18,8 @@ pub const LEAVE: u64 = 0;
 /// A worker's place in a crew.
 pub struct Seat {
     group: Hold,
+    /// Who is told of answers instead of the group's owner.
+    hub: Option<Hold>,
     _tasks_hold: Hold,
     _answers_hold: Hold,
     tasks: Ring,
@@ -43,12 +45,22 @@ impl Seat {
         row.worker.store(family.me()?.slot() as u64, Release); // pairs with the Acquire in `Crew::seems_dead`
         Ok(Self {
             group,
+            hub: None,
             _tasks_hold: tasks_hold,
             _answers_hold: answers_hold,
             tasks,
             answers,
             row,
         })
+    }
+
+    /// Has news told to the owner of another group, who waits for those of several.
+    ///
+    /// # Errors
+    /// When that group is gone.
+    pub fn reporting_to(mut self, hub: Handle) -> Result<Self, HandleError> {
+        self.hub = Some(self.family().hold(hub, Kind::Group)?);
+        Ok(self)
     }
 
     /// The family.
@@ -125,14 +137,23 @@ impl Seat {
             return;
         };
         if u64::from(group.wake_each.load(Relaxed)) <= self.answers.len() {
+            self.ring();
+        }
+    }
+
+    /// Tells the owner that there are news.
+    pub fn ring(&self) {
+        if let Ok(group) = self.hub.as_ref().unwrap_or(&self.group).group() {
             group.bell.ring();
         }
     }
 
-    fn ring(&self) {
-        if let Ok(group) = self.group.group() {
-            group.bell.ring();
-        }
+    /// Notes how long this worker has worked on one more task.
+    pub fn worked(&self, nanoseconds: u64) {
+        let before = self.row.busy.load(Relaxed); // only this worker counts
+        self.row
+            .busy
+            .store(before.wrapping_add(nanoseconds), Relaxed);
     }
 
     /// Whether the crew was dismissed.

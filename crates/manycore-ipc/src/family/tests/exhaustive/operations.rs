@@ -243,6 +243,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         },
     },
     Operation {
+        name: "get and send on",
+        part: Part::Queues,
+        heap: LEAST * 4,
+        shape: UNBOUNDED,
+        before: a_message_with_everything,
+        run: |actor| (0..2).for_each(|_| actor.get_and_send_on()),
+    },
+    Operation {
         name: "get and follow",
         part: Part::Queues,
         heap: LEAST * 4,

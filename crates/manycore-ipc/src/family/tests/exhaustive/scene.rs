@@ -308,6 +308,15 @@ fn at_once<R>(operation: impl FnOnce(&mut Patience<'_>) -> R) -> R {
     operation(&mut Patience::new(Deadline::PASSED, &mut tick))
 }
 
+fn is_put_waiting(ring: &Ring, message: &Outgoing<'_>) -> bool {
+    let mut tick = || true;
+    match ring.put(message, &mut Patience::new(Deadline::PASSED, &mut tick)) {
+        Ok(()) => true,
+        Err(PutError::Full | PutError::Closed) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 fn get_waiting(queue: &Hold, message: &mut Message, row: Option<&Row>) -> bool {
     let mut tick = || true;
     let mut patience = Patience::new(Deadline::PASSED, &mut tick);
@@ -349,14 +358,27 @@ impl Actor {
     }
 
     fn put_waiting(&self, len: usize, blocks: usize, handles: &[Handle]) {
-        self.put_by(len, blocks, handles, |ring, message| {
-            let mut tick = || true;
-            match ring.put(message, &mut Patience::new(Deadline::PASSED, &mut tick)) {
-                Ok(()) => true,
-                Err(PutError::Full | PutError::Closed) => false,
-                Err(error) => panic!("{error}"),
+        self.put_by(len, blocks, handles, is_put_waiting);
+    }
+
+    /// Gets a message and sends its blocks on as another one.
+    pub(super) fn get_and_send_on(&self) {
+        let mut received = Vec::new();
+        if self
+            .get_by(get_waiting, |block| received.push(block))
+            .is_none()
+        {
+            return;
+        }
+        let blocks = self.family.blocks().expect("registered");
+        let mark = |tag| {
+            for &block in &received {
+                let bytes = blocks.bytes(block).expect("a good block");
+                bytes.write(0, &[tag as u8; BLOCK]);
             }
-        });
+            received.clone()
+        };
+        self.put_made(10, mark, &[], is_put_waiting);
     }
 
     fn put_by(
@@ -366,12 +388,23 @@ impl Actor {
         handles: &[Handle],
         put: impl FnOnce(&Ring, &Outgoing<'_>) -> bool,
     ) {
+        let make = |tag| (0..blocks).map(|_| self.block(tag)).collect();
+        self.put_made(len, make, handles, put);
+    }
+
+    fn put_made(
+        &self,
+        len: usize,
+        make: impl FnOnce(u64) -> Vec<BlockRef>,
+        handles: &[Handle],
+        put: impl FnOnce(&Ring, &Outgoing<'_>) -> bool,
+    ) {
         let tag = self.note(|journal| {
             journal.senders.push(self.who);
             journal.senders.len() as u64
         });
         let hold = self.hold(self.names.queue, Kind::Ring);
-        let blocks: Vec<_> = (0..blocks).map(|_| self.block(tag)).collect();
+        let blocks = make(tag);
         self.family.send(handles).expect("held");
         let message = Outgoing {
             kind: 1,

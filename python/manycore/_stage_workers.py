@@ -1,0 +1,188 @@
+"""The worker processes of a pipeline's stages."""
+
+from __future__ import annotations
+
+import contextlib
+import reprlib
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
+from typing import Any, NamedTuple
+
+from manycore import _engine, _thread_limits
+from manycore._by_value import what_children_know
+from manycore._pickling import dumps_function, loads_function, sendable_exception
+from manycore.errors import WorkerDied, describe_exit
+
+_PATIENCE = 1.0
+"""Seconds that workers have to be done with what they work on, and then to end when terminated."""
+
+
+class Work(NamedTuple):
+    """What the workers of a stage do, as it travels."""
+
+    function: bytes
+    init: bytes | None
+    is_source: bool
+
+    @classmethod
+    def pickled(
+        cls,
+        function: Callable[..., Any],
+        init: Callable[[], Any] | None,
+        is_source: bool,
+        method: str,
+    ) -> Work:
+        """It, for children that are started by that method."""
+        is_known = what_children_know(method)
+        begin = None if init is None else dumps_function(init, is_known)[0]
+        return cls(dumps_function(function, is_known)[0], begin, is_source)
+
+
+def run(seat: tuple[Any, ...], work: Work) -> None:
+    """What a worker process runs."""
+    _engine.volunteer_for_oom()
+    place = _engine.StageSeat(*seat)
+    try:
+        with _state(work.init) as state:
+            place.run(loads_function(work.function), state, work.is_source)
+    except KeyboardInterrupt:
+        # As in a pool: the owner decides and says what happens.
+        raise SystemExit(130) from None
+    except Exception as error:
+        place.report(failed(error))
+        raise SystemExit(1) from None
+
+
+@contextlib.contextmanager
+def _state(init: bytes | None) -> Iterator[tuple[Any, ...]]:
+    """What a worker sets up once, as the last argument of each call."""
+    if init is None:
+        yield ()
+        return
+    with contextlib.ExitStack() as ends:
+        made: Any = loads_function(init)()
+        state = made
+        close = getattr(made, "close", None)
+        if callable(close):
+            ends.callback(close)
+        if hasattr(type(made), "__enter__"):
+            state = ends.enter_context(made)
+        yield (state,)
+
+
+def failed(error: BaseException, item: object = None) -> tuple[str, object]:
+    """What a worker says about an error: the item in short, and the error, to be rebuilt."""
+    return in_short(item), sendable_exception(error)
+
+
+def in_short(item: object) -> str:
+    """An item for a message."""
+    try:
+        return _short.repr(item)
+    except Exception:
+        return f"<{type(item).__qualname__}>"
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 100
+
+
+class StageWorkers:
+    """The worker processes of one stage."""
+
+    def __init__(
+        self,
+        context: Any,
+        stages: _engine.Stages,
+        index: int,
+        count: int,
+        name: str,
+        work: Work,
+    ) -> None:
+        self._context = context
+        self._stages = stages
+        self._index = index
+        self._count = count
+        self._name = name
+        self._work = work
+        self._variables = _thread_limits.for_workers(count)
+        self._rows: dict[int, Any] = {}
+        self._early_deaths = 0
+
+    @property
+    def processes(self) -> list[Any]:
+        """The worker processes."""
+        return list(self._rows.values())
+
+    def start_missing(self) -> None:
+        """Starts as many workers as are missing."""
+        for row in range(self._count):
+            if row not in self._rows:
+                self._rows[row] = self._start(row)
+
+    def _start(self, row: int) -> Any:
+        self._stages.clear_row(self._index, row)
+        seat = self._stages.seat(self._index, row)
+        process = self._context.Process(target=run, args=(seat, self._work))
+        process.name = process.name.replace("Process", f"Stage-{self._name}")
+        process.daemon = True
+        process._variables = self._variables
+        process.start()
+        return process
+
+    def look_after(self, on_lost: Callable[[_engine.LostItem, WorkerDied], None]) -> None:
+        """Buries workers that have ended, and starts others while there is work for them.
+
+        Raises:
+            WorkerDied: When workers end before they have taken an item, again and again, or one
+                was killed while it was closing what it had set up.
+        """
+        for row, process in list(self._rows.items()):
+            if process.exitcode is not None:
+                self._bury(row, process, on_lost)
+        if not self._stages.is_dismissed(self._index):
+            if self._early_deaths > 2 * self._count + 2:
+                raise WorkerDied(
+                    f"the last {self._early_deaths} workers of stage {self._name!r} ended before "
+                    "they could take an item; look at what they printed"
+                )
+            self.start_missing()
+
+    def _bury(
+        self, row: int, process: Any, on_lost: Callable[[_engine.LostItem, WorkerDied], None]
+    ) -> None:
+        was_dismissed = self._stages.is_dismissed(self._index)
+        took_none = self._stages.taken(self._index, row) == 0
+        self._early_deaths = self._early_deaths + 1 if took_none else 0
+        lost = self._stages.bury(self._index, row)
+        del self._rows[row]
+        died = WorkerDied(
+            f"worker {process.pid} {describe_exit(process.exitcode)} before stage {self._name} had "
+            "closed what it had set up: what it wrote may not be there",
+            process.pid,
+            process.exitcode,
+        )
+        if lost is not None:
+            on_lost(lost, died)
+        elif was_dismissed and process.exitcode < 0 and self._work.init is not None:
+            raise died
+
+    def await_ends(self, timeout: float) -> None:
+        """Waits until a worker has ended."""
+        wait([process.sentinel for process in self.processes], timeout)
+
+    def forget_ended(self) -> None:
+        """Has done with those that have ended."""
+        for row, process in list(self._rows.items()):
+            if process.exitcode is not None:
+                del self._rows[row]
+
+    def join_or_kill(self) -> None:
+        """Waits for the workers to end; kills those that do not."""
+        end = time.monotonic() + _PATIENCE
+        for process in self.processes:
+            if not wait([process.sentinel], max(end - time.monotonic(), 0.0)):
+                process.kill()
+            process.join()
+        self._rows.clear()

@@ -1,0 +1,429 @@
+"""Pipelines: each stage a function in processes of its own, joined by bounded queues.
+
+An item goes from stage to stage without passing through Python code of this process, and a worker
+that is killed fails only the item that it worked on.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from multiprocessing import util
+from typing import Any, Self
+
+from manycore import _engine
+from manycore._stage_workers import StageWorkers, Work, in_short
+from manycore._stages import POLICIES, Stage, StageStats, sorted_out
+from manycore.context import _default_context
+from manycore.errors import WorkerDied, describe_exit
+
+__all__ = ["Pipeline", "Stage", "StageStats"]
+
+_LOOK_AFTER = 0.05
+"""Seconds between two looks at whether all workers live."""
+
+_MOMENT = 0.0005
+"""Seconds that are waited for more than one answer."""
+
+_HANDFUL = 64
+"""Answers that are waited for in that moment."""
+
+_BATCH = 128
+"""Results that are decoded at a time."""
+
+_PATIENCE = 1.0
+"""Seconds that workers have, when a pipeline ends early, to be done with what they work on."""
+
+_VALUE, _FAILED, _UNREADABLE = range(3)
+
+
+class Pipeline:
+    """What `manycore.pipeline` returns: an iterator over the results, once.
+
+    Its processes start when the first result is asked for, and have ended when there are no more.
+    """
+
+    def __init__(
+        self,
+        stages: Iterable[Any],
+        *,
+        on_error: str = "raise",
+        context: Any = None,
+        progress: bool = False,
+    ) -> None:
+        if on_error not in POLICIES:
+            raise ValueError(f"on_error must be one of {POLICIES}, not {on_error!r}")
+        self._ctx = context or _default_context.get_context()
+        self._on_error = on_error
+        first, *rest = stages or ([],)
+        self._length = len(first) if hasattr(first, "__len__") else None
+        self._source, self._all = sorted_out(first, rest)
+        self._has_reader = self._source is None
+        self._staff = [it for it in self._all if not it.in_caller]
+        self._sink = self._all[-1] if self._all[-1].in_caller else None
+        self._progress = progress
+        self._state = "new"
+        self._turn = threading.Lock()
+        self._results: deque[tuple[int, Any]] = deque()
+        self._sunk = [0, 0, 0]  # of the stage in the caller: items in, results, failures
+        self._error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        names = " -> ".join(it.name for it in self._all)
+        return f"<{type(self).__name__} {names} {self._state}>"
+
+    # ---- use --------------------------------------------------------------------------------
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        """The next result; waits for it.
+
+        Raises:
+            StopIteration: When there are no more.
+            WorkerDied: When a worker died with an item, and errors are raised.
+            Exception: What a stage raised, with a note that names stage and item.
+        """
+        while True:
+            try:
+                kind, value = self._results.popleft()
+            except IndexError:
+                self._fetch()
+                continue
+            if kind == _VALUE and self._sink is None:
+                return value
+            with self._taking_turns():
+                is_wanted, value = self._finished(kind, value)
+            if is_wanted:
+                return value
+
+    def _fetch(self) -> None:
+        """Waits for results."""
+        with self._taking_turns():
+            if not self._results and not self._advance(keep=True):
+                raise StopIteration
+
+    def run(self) -> int:
+        """Goes through all results; how many there were.
+
+        Raises:
+            Exception: As `next`.
+        """
+        count = 0
+        if self._sink is not None or self._results:
+            return sum(1 for _ in self)
+        with self._taking_turns():
+            while self._advance(keep=False):
+                count += self._stages.drop_results()
+        return count
+
+    def stats(self) -> list[StageStats]:
+        """What each stage has done so far."""
+        if self._state == "new":
+            return [StageStats(it.name, it.workers, 0, 0, 0, 0, 0.0, 0, 0) for it in self._all]
+        return [self._stats(index, it) for index, it in enumerate(self._all)]
+
+    def _stats(self, index: int, of: Stage) -> StageStats:
+        if of is self._sink:
+            items_in, items_out, failures = self._sunk
+            return StageStats(of.name, 1, items_in, items_out, failures, 0, 0.0, 0, 0)
+        counts = self._stages.counts(index)
+        assert counts is not None
+        items_in, items_out, failures, deaths, worked, inside, inside_bytes = counts
+        so_far = (self._ended or time.monotonic()) - self._started
+        return StageStats(
+            of.name,
+            of.workers,
+            items_in,
+            items_out,
+            failures,
+            deaths,
+            min(worked / 1e9 / max(so_far * of.workers, 1e-9), 1.0),
+            inside,
+            inside_bytes,
+        )
+
+    def close(self) -> None:
+        """Ends the pipeline: workers may be done with their items and close what they have set up.
+
+        For a second; then they are terminated. What has no result yet is dropped.
+        """
+        if self._state == "running":
+            self._end(_PATIENCE)
+        self._state = "closed"
+
+    def terminate(self) -> None:
+        """Ends the pipeline and its workers now."""
+        if self._state == "running":
+            self._end(0.0)
+        self._state = "closed"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pipelines cannot be passed between processes or pickled")
+
+    # ---- going on ---------------------------------------------------------------------------
+
+    def _taking_turns(self) -> _Turn:
+        return _Turn(self)
+
+    def _start(self) -> None:
+        self._stages = _engine.Stages([self._plan(*it) for it in enumerate(self._staff)])
+        method = self._ctx.get_start_method()
+        self._workers = []
+        for index, it in enumerate(self._staff):
+            work = Work.pickled(it.function, it.init, self._is_reader(index), method)
+            name = f"{index}-{it.name}"
+            staff = StageWorkers(self._ctx, self._stages, index, it.workers, name, work)
+            self._workers.append(staff)
+        self._started, self._ended = time.monotonic(), 0.0
+        self._next_look = self._started + _LOOK_AFTER
+        self._source_error: BaseException | None = None
+        self._is_fed = False
+        if self._has_reader:
+            self._stages.feed_one(None)
+            self._end_input()
+        self._bars = _bars(self._all, self._length) if self._progress else []
+        self._terminate = util.Finalize(
+            self, _stop, args=(os.getpid(), self._workers), exitpriority=15
+        )
+        self._state = "running"
+        for staff in self._workers:
+            staff.start_missing()
+
+    def _plan(self, index: int, of: Stage) -> tuple[int, bool, int, int, int, int]:
+        policy = "raise" if self._is_reader(index) else self._policy(of)
+        limits = of.maxsize, of.maxbytes, of.retries
+        return of.workers, of.ordered, *limits, POLICIES.index(policy)
+
+    def _policy(self, of: Stage) -> str:
+        return of.on_error or self._on_error
+
+    def _advance(self, keep: bool) -> bool:
+        """Moves on until there are results, which are fetched if they are to be kept.
+
+        False when there will be none.
+        """
+        if self._state == "new":
+            self._start()
+        if self._state != "running":
+            self._raise_error()
+            return False
+        answers = _HANDFUL
+        while True:
+            moved = self._feed()
+            moved |= self._stages.pump()
+            self._raise_failure()
+            self._look_after()
+            if self._stages.has_results:
+                if keep:
+                    self._results.extend(self._stages.results(_BATCH))
+                return True
+            if self._stages.is_over:
+                self._finish()
+                return False
+            if moved:
+                answers = _HANDFUL
+            elif answers > 1:
+                self._stages.wait(answers, _MOMENT)
+                answers = 1
+            else:
+                self._stages.wait(1, max(self._next_look - time.monotonic(), 0.0))
+            if self._state != "running":
+                return False  # another thread has closed it
+
+    def _feed(self) -> bool:
+        """Gives the first stage what it takes; whether there was anything."""
+        if self._is_fed or self._source is None or not self._stages.has_room:
+            return False
+        try:
+            if not self._stages.feed(self._source):
+                self._end_input()
+        except Exception as error:
+            # The iterable's own error comes after the results of what it gave before.
+            self._source_error = error
+            self._end_input()
+        return True
+
+    def _end_input(self) -> None:
+        self._is_fed = True
+        self._stages.end_input()
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        for index, staff in enumerate(self._workers):
+            staff.look_after(functools.partial(self._take_loss, index))
+        self._next_look = time.monotonic() + _LOOK_AFTER
+        self._show()
+
+    def _take_loss(self, index: int, lost: _engine.LostItem, died: WorkerDied) -> None:
+        """Decides what becomes of an item whose worker died."""
+        of, item = self._staff[index], lost.item
+        times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
+        error = WorkerDied(
+            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}; the item "
+            f"{times}, the other items of the pipeline go on",
+            died.pid,
+            died.exitcode,
+            of.name,
+        )
+        _name(error, of, index, lost.number, in_short(item[0]) if item else "not kept")
+        self._stages.lose(lost, error if self._policy(of) == "return" else None)
+        if self._is_reader(index):
+            self._source_error = error
+        elif self._policy(of) == "raise":
+            raise error
+
+    def _is_reader(self, index: int) -> bool:
+        return index == 0 and self._has_reader
+
+    def _raise_failure(self) -> None:
+        failure = self._stages.failure()
+        if failure is None:
+            return
+        index, number, (text, error) = failure
+        _name(error, self._staff[index], index, number, text)
+        if number is None or not self._is_reader(index):
+            raise error
+        self._source_error = error  # after the results of what it gave before, as an iterable's
+
+    def _finished(self, kind: int, value: Any) -> tuple[bool, Any]:
+        """A result, or what becomes of it; whether it is one that comes out."""
+        if kind == _FAILED:
+            index, number, (text, error) = value
+            _name(error, self._staff[index], index, number, text)
+            return True, error
+        if kind == _UNREADABLE:
+            return self._after_error(self._staff[-1], value)
+        if self._sink is None:
+            return True, value
+        return self._call_sink(self._sink, value)
+
+    def _call_sink(self, sink: Stage, value: Any) -> tuple[bool, Any]:
+        self._sunk[0] += 1
+        try:
+            result = sink.function(value)
+        except Exception as error:
+            self._sunk[2] += 1
+            _name(error, sink, len(self._all) - 1, self._sunk[0] - 1, in_short(value))
+            return self._after_error(sink, error)
+        self._sunk[1] += 1
+        return True, result
+
+    def _after_error(self, of: Stage, error: BaseException) -> tuple[bool, Any]:
+        policy = self._policy(of)
+        if policy == "raise":
+            raise error
+        return policy == "return", error
+
+    # ---- the end ----------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Waits until all workers have closed what they had set up, and ended."""
+        for index, staff in enumerate(self._workers):
+            while staff.processes:
+                staff.await_ends(_LOOK_AFTER)
+                staff.look_after(functools.partial(self._take_loss, index))
+                self._stages.pump()
+                self._raise_failure()
+        self._show(final=True)
+        self._end(0.0)
+        if self._source_error is not None:
+            self._error, self._source_error = self._source_error, None
+            self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _end(self, patience: float) -> None:
+        """Ends what still runs; workers have a while to do it themselves."""
+        self._ended = time.monotonic()
+        self._state = "ended"
+        self._results.clear()
+        with suppress(OSError, ValueError):
+            self._stages.abandon()
+        end = time.monotonic() + patience
+        for staff in self._workers if patience else ():
+            while staff.processes and (left := end - time.monotonic()) > 0:
+                staff.await_ends(left)
+                staff.forget_ended()
+        self._stages.ring()
+        self._terminate()
+        for bar in self._bars:
+            bar.close()
+
+    def _show(self, final: bool = False) -> None:
+        if not self._bars:
+            return
+        for bar, stats in zip(self._bars, self.stats(), strict=True):
+            bar.update(stats.items_out + stats.failures - bar.n)
+            if final:
+                bar.refresh()
+
+
+class _Turn:
+    """Has one thread at a time go on with a pipeline, and ends it on any error."""
+
+    def __init__(self, of: Pipeline) -> None:
+        self._of = of
+
+    def __enter__(self) -> None:
+        if not self._of._turn.acquire(blocking=False):
+            raise ValueError("another thread is waiting for results of this pipeline")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None and kind is not StopIteration and self._of._state == "running":
+                # Ctrl-C and the like end it at once.
+                self._of._end(_PATIENCE if issubclass(kind, Exception) else 0.0)
+        finally:
+            self._of._turn.release()
+
+
+def _name(error: BaseException, of: Stage, index: int, number: int | None, text: str) -> None:
+    """Notes at an error where in a pipeline it comes from."""
+    where = f"in stage {index} of the pipeline, {of.name}"
+    if number is not None:
+        where += f", at item {number}: {text}"
+    with suppress(Exception):  # of a class that refuses
+        error.add_note(where)
+
+
+def _stop(owner: int, workers: list[StageWorkers]) -> None:
+    """Ends the workers of a pipeline that nobody uses any more."""
+    if owner != os.getpid():
+        return  # a forked copy of the pipeline: the workers are not ours
+    for staff in workers:
+        for process in staff.processes:
+            process.terminate()
+    for staff in workers:
+        staff.join_or_kill()
+
+
+def _bars(stages: list[Stage], total: int | None) -> list[Any]:
+    """A bar of progress for each stage, if tqdm is there."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return []
+    totals = itertools.chain([total], itertools.repeat(None))
+    return [
+        tqdm(desc=it.name, total=length, position=line, leave=True)
+        for line, (it, length) in enumerate(zip(stages, totals, strict=False))
+    ]
