@@ -7,13 +7,18 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.process import (
+    BrokenProcessPool,
+    _RemoteTraceback,
+)
 from multiprocessing.pool import (  # type: ignore[attr-defined]
     CLOSE,
     RUN,
     TERMINATE,
+    MaybeEncodingError,
     RemoteTraceback,
 )
+from pickle import PicklingError
 from typing import Any, ClassVar
 
 from manycore._withdrawn import withdrawn
@@ -36,6 +41,10 @@ class UndecodableResult(BrokenProcessPool):
 
     Only that future fails; the executor goes on.
     """
+
+
+class UnsendableResult(MaybeEncodingError, PicklingError):  # type: ignore[misc]
+    """A call's result, or its exception, could not be pickled."""
 
 
 class _Initializer:
@@ -104,7 +113,7 @@ class ExecutorPool(Pool):
 
     # ---- failing ------------------------------------------------------------------------------
 
-    def as_broken(self, error: BaseException, job: Any) -> BaseException:
+    def as_broken(self, error: Any, job: Any) -> Any:
         """The error of an answer as executors raise it."""
         if isinstance(error, BrokenProcessPool):
             return error
@@ -112,6 +121,11 @@ class ExecutorPool(Pool):
             died = BrokenWorker(str(error), error.pid, error.exitcode, error.function)
             died.__cause__ = error.__cause__
             return died
+        if type(error) is MaybeEncodingError:
+            unsendable = UnsendableResult(error.exc, error.value)
+            unsendable.__cause__ = _as_remote(error.__cause__)
+            return unsendable
+        error.__cause__ = _as_remote(error.__cause__)
         if job.is_undecodable(error):
             undecodable = UndecodableResult(f"a result cannot be unpickled: {error!r}")
             undecodable.__cause__ = error
@@ -204,10 +218,16 @@ class ExecutorPool(Pool):
         return super()._keep()
 
 
+def _as_remote(cause: Any) -> Any:
+    """The traceback of a worker as executors show it."""
+    return _RemoteTraceback(cause.tb) if type(cause) is RemoteTraceback else cause
+
+
 def _failed_initializer(text: str) -> BrokenProcessPool:
     error = BrokenProcessPool(
         "the initializer of a worker failed, so no call can be run: "
         + text.strip().rpartition("\n")[2]
     )
-    error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+    cause: Any = f'\n"""\n{text}"""'
+    error.__cause__ = _RemoteTraceback(cause)
     return error

@@ -21,22 +21,22 @@ class Keeper:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = weakref.ref(pool)
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
         self._rests = False
         self._news = threading.Event()
 
     def start(self) -> None:
         """Starts the thread, unless it runs."""
-        if self._thread is None or not self._thread.is_alive():
+        if self.thread is None or not self.thread.is_alive():
             rest_across_forks(self)
             self._rests = False
             self._news.clear()
-            self._thread = threading.Thread(target=self._keep, name=KEEPER, daemon=True)
-            self._thread.start()
+            self.thread = threading.Thread(target=self._keep, name=KEEPER, daemon=True)
+            self.thread.start()
 
     def rest(self) -> bool:
         """Ends the thread; whether there was one to end. Does nothing in the thread itself."""
-        thread = self._thread
+        thread = self.thread
         if thread is None or thread is threading.current_thread():
             return False
         self._rests = True
@@ -46,7 +46,7 @@ class Keeper:
             pool._crew.ring()
         thread.join()
         wait_until_gone(thread)
-        self._thread = None
+        self.thread = None
         return True
 
     def hurry(self) -> None:

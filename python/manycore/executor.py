@@ -15,15 +15,21 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import _base
+from multiprocessing.pool import RUN
 from typing import Any
 
 from manycore._cpus import available_cpus
-from manycore._executor_pool import BrokenWorker, ExecutorPool, UndecodableResult
+from manycore._executor_pool import (
+    BrokenWorker,
+    ExecutorPool,
+    UndecodableResult,
+    UnsendableResult,
+)
 from manycore._futures import Future, failed_job
 from manycore._results import IMapIterator
 from manycore.context import BaseContext, _default_context
 
-__all__ = ["BrokenWorker", "Future", "ProcessPoolExecutor", "UndecodableResult"]
+__all__ = ["BrokenWorker", "Future", "ProcessPoolExecutor", "UndecodableResult", "UnsendableResult"]
 
 _new_future = Future.__new__
 
@@ -32,6 +38,7 @@ class _Submitting(_base.Executor):
     """What submits calls, with a priority."""
 
     _priority = 0
+    _pool: ExecutorPool | None = None
 
     def _running_pool(self) -> ExecutorPool:
         raise NotImplementedError
@@ -45,16 +52,22 @@ class _Submitting(_base.Executor):
             RuntimeError: After `shutdown`.
             BrokenProcessPool: When workers cannot start.
         """
-        pool = self._running_pool()
+        pool = self._pool or self._running_pool()
+        crew = pool._crew
         future = _new_future(Future)
         future._pool = pool
         try:
-            head = pool._begin(fn)
-            future._job = pool._crew.submit(fn, head, args, kwargs, self._priority)
+            # As `_begin`, of which nothing is left to do most often.
+            known = pool._functions.by_identity.get(id(fn))
+            if known is None or pool._state != RUN or crew.seems_dead():
+                head = pool._begin(fn)
+            else:
+                head = known[1]
+            future._job = crew.submit(fn, head, args, kwargs, self._priority)
         except Exception as error:
             pool._check_running()
             future._job = failed_job(error)
-        if pool._keeper._thread is None or pool._crew.has_backlog:
+        if pool._keeper.thread is None or crew.has_backlog:
             pool._need_keeper()
         return future
 
@@ -149,17 +162,12 @@ class ProcessPoolExecutor(_Submitting):
         self._initializer = initializer
         self._initargs = tuple(initargs)
         self._max_tasks_per_child = max_tasks_per_child
-        self._pool: ExecutorPool | None = None
         self._is_shut = False
         self._lock = threading.Lock()
 
     def _running_pool(self) -> ExecutorPool:
-        pool = self._pool
-        return self._start() if pool is None else pool
-
-    def _start(self) -> ExecutorPool:
         with self._lock:
-            if self._is_shut:
+            if self._is_shut and self._pool is None:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._pool is None:
                 self._pool = pool = ExecutorPool(
@@ -237,7 +245,8 @@ class _WithOptions(_Submitting):
         self._priority = priority
 
     def _running_pool(self) -> ExecutorPool:
-        return self._executor._running_pool()
+        self._pool = self._executor._running_pool()
+        return self._pool
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As that of the executor itself."""

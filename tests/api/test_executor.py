@@ -6,6 +6,7 @@ import functools
 import gc
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,7 +19,13 @@ import pytest
 
 import manycore
 import targets
-from manycore.executor import BrokenWorker, Future, ProcessPoolExecutor, UndecodableResult
+from manycore.executor import (
+    BrokenWorker,
+    Future,
+    ProcessPoolExecutor,
+    UndecodableResult,
+    UnsendableResult,
+)
 from processes import kill_and_confirm
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -369,6 +376,13 @@ def test_a_result_that_cannot_be_unpickled_fails_its_future_alone(executor):
     assert good.result() == 9
     with pytest.raises(UndecodableResult, match="no number"):
         list(executor.map(targets.indigestible, [1]))
+
+
+def test_a_result_that_cannot_be_pickled_fails_its_future_alone(executor):
+    with pytest.raises(UnsendableResult, match=r"cannot pickle '_thread\.lock'") as caught:
+        executor.submit(targets.unpicklable, 1).result()
+    assert isinstance(caught.value, pickle.PicklingError)
+    assert executor.submit(targets.square, 3).result() == 9
 
 
 def fail_to_begin():
