@@ -11,19 +11,21 @@ from concurrent.futures.process import (
     BrokenProcessPool,
     _RemoteTraceback,
 )
-from multiprocessing.pool import (  # type: ignore[attr-defined]
+from pickle import PicklingError
+from typing import Any, ClassVar
+
+from manycore import _engine
+from manycore._withdrawn import withdrawn
+from manycore.errors import WorkerDied
+from manycore.pool import (  # type: ignore[attr-defined]
     CLOSE,
     RUN,
     TERMINATE,
     MaybeEncodingError,
+    Pool,
     RemoteTraceback,
+    _name,
 )
-from pickle import PicklingError
-from typing import Any, ClassVar
-
-from manycore._withdrawn import withdrawn
-from manycore.errors import WorkerDied
-from manycore.pool import Pool, _name
 
 
 class BrokenWorker(WorkerDied, BrokenProcessPool):
@@ -48,15 +50,17 @@ class UnsendableResult(MaybeEncodingError, PicklingError):  # type: ignore[misc]
 
 
 class _Initializer:
-    """An initializer that tells the owner when it fails."""
+    """What a worker does first. Tells the owner when the program's initializer fails."""
 
-    def __init__(self, function: Callable[..., object], failures: Any) -> None:
+    def __init__(self, function: Callable[..., object] | None, failures: Any) -> None:
         self._function = function
         self._failures = failures
 
     def __call__(self, *args: Any) -> None:
+        _engine.answer_exits()
         try:
-            self._function(*args)
+            if self._function is not None:
+                self._function(*args)
         except Exception:
             import logging
 
@@ -90,11 +94,31 @@ class ExecutorPool(Pool):
         self._is_let_go = False
         self._has_ended = False
         self._ending = threading.Lock()
+        self._growing = threading.Lock()
+        self._started = 0
         if initializer is not None:
             self._failures = context.SimpleQueue()
-            initializer = _Initializer(initializer, self._failures)
-        super().__init__(processes, initializer, initargs, max_tasks, context)
+        begin = _Initializer(initializer, self._failures)
+        # A fork is quick now, and not when the program has threads. Others are started as needed.
+        self.is_growing = context.get_start_method() != "fork"
+        super().__init__(processes, begin, initargs, max_tasks, context)
         ExecutorPool.live.add(self)
+
+    def _start_workers(self) -> None:
+        if self.is_growing:
+            self._workers.resize(0)
+        else:
+            self._workers.start()
+
+    def grow(self) -> None:
+        """Starts workers, until there is one for each call that is not answered, or all."""
+        with self._growing:
+            self._crew.collect()  # whose call is answered has time for another
+            count = min(self._crew.open, self._processes)
+            if self.is_growing and count > self._started and self._state != TERMINATE:
+                self._started = count
+                self.is_growing = count < self._processes
+                self._workers.resize(count)
 
     def __del__(self) -> None:
         """Nothing: whoever made the executor need not close it."""
@@ -122,7 +146,8 @@ class ExecutorPool(Pool):
             died.__cause__ = error.__cause__
             return died
         if type(error) is MaybeEncodingError:
-            unsendable = UnsendableResult(error.exc, error.value)
+            unsendable = UnsendableResult(None, None)
+            unsendable.exc, unsendable.value = error.exc, error.value  # texts by now
             unsendable.__cause__ = _as_remote(error.__cause__)
             return unsendable
         error.__cause__ = _as_remote(error.__cause__)

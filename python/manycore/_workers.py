@@ -69,6 +69,12 @@ class Workers:
         with self._turn:
             self._start_missing()
 
+    def resize(self, count: int) -> None:
+        """Has that many workers from now on. Starts those that are missing, and ends none."""
+        with self._turn:
+            self._count = count
+            self._start_missing()
+
     def _start_missing(self) -> None:
         free = (row for row in range(self._crew.rows) if row not in self._rows)
         missing = self._count - (len(self._rows) - len(self._leaving))

@@ -15,7 +15,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import _base
-from multiprocessing.pool import RUN
 from typing import Any
 
 from manycore._cpus import available_cpus
@@ -28,6 +27,7 @@ from manycore._executor_pool import (
 from manycore._futures import Future, failed_job
 from manycore._results import IMapIterator
 from manycore.context import BaseContext, _default_context
+from manycore.pool import RUN  # type: ignore[attr-defined]
 
 __all__ = ["BrokenWorker", "Future", "ProcessPoolExecutor", "UndecodableResult", "UnsendableResult"]
 
@@ -67,6 +67,8 @@ class _Submitting(_base.Executor):
         except Exception as error:
             pool._check_running()
             future._job = failed_job(error)
+        if pool.is_growing:
+            pool.grow()
         if pool._keeper.thread is None or crew.has_backlog:
             pool._need_keeper()
         return future
@@ -124,8 +126,9 @@ class _Submitting(_base.Executor):
 class ProcessPoolExecutor(_Submitting):
     """Runs calls in worker processes.
 
-    Workers are started with the first call. All that `concurrent.futures` does with an executor and
-    its futures works: `wait`, `as_completed`, callbacks, `asyncio`.
+    Workers start with the first call, by `fork` all of them, else as they are needed. All that
+    `concurrent.futures` does with an executor and its futures works: `wait`, `as_completed`,
+    callbacks, `asyncio`.
 
     Args:
         max_workers: How many workers; by default as many as there are CPUs.
@@ -270,6 +273,8 @@ class _Results(IMapIterator):
         if self._source is not None and self._sent:
             self._pool._check_running()
         super()._feed(most_ahead)
+        if self._pool.is_growing:
+            self._pool.grow()
 
     def __next__(self) -> Any:  # type: ignore[override]
         try:

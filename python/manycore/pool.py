@@ -134,13 +134,16 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         self._keeper = Keeper(self)
         self._has_callbacks = False
         try:
-            self._workers.start()
+            self._start_workers()
         except BaseException:
             self._workers.terminate()
             raise
         self._terminate = util.Finalize(
             self, _stop, args=(os.getpid(), self._workers, self._crew), exitpriority=15
         )
+
+    def _start_workers(self) -> None:
+        self._workers.start()
 
     def __del__(self) -> None:
         if self._state == RUN and "_terminate" in self.__dict__:
