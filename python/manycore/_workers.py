@@ -64,6 +64,12 @@ class Workers:
         """The worker processes, those on their way out included."""
         return list(self._rows.values())
 
+    @property
+    def staying(self) -> list[Any]:
+        """The worker processes that may take another task."""
+        rows = list(self._rows.items())
+        return [process for row, process in rows if row not in self._leaving]
+
     def start(self) -> None:
         """Starts as many workers as are missing."""
         with self._turn:

@@ -186,7 +186,7 @@ class ProcessPoolExecutor(_Submitting):
     @property
     def _processes(self) -> dict[int, Any]:
         """The workers, by process id."""
-        return {} if self._pool is None else {it.pid: it for it in self._pool._pool}
+        return {} if self._pool is None else {it.pid: it for it in self._pool._workers.staying}
 
     @property
     def _broken(self) -> str | bool:

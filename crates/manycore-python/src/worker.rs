@@ -203,8 +203,9 @@ impl Seat {
     }
 
     fn answer_error(&self, py: Python<'_>, tag: u64, error: PyErr) -> PyResult<()> {
-        let is_exit = error.is_instance_of::<PySystemExit>(py);
-        if !error.is_instance_of::<PyException>(py) && !(is_exit && ANSWERS_EXITS.load(Relaxed)) {
+        let is_answer = error.is_instance_of::<PyException>(py)
+            || error.is_instance_of::<PySystemExit>(py) && ANSWERS_EXITS.load(Relaxed);
+        if !is_answer {
             return Err(error); // SystemExit and KeyboardInterrupt end the worker, and with it the task
         }
         let wrapped = py
