@@ -9,6 +9,7 @@ from benches.report import figure
 
 BARS = {
     "pool.map-1": 25.0,
+    "pool.submit": 100.0,
     "queue.int": 40.0,
     "queue.dict": 15.0,
     "queue.object": 8.0,

@@ -6,6 +6,8 @@ is the consumer of the results, times from the call to the last result.
 
 from __future__ import annotations
 
+import concurrent.futures
+import importlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -85,14 +87,37 @@ def submit_burst(pool: Any, n: int) -> Squares:
     return [result.get() for result in pending]
 
 
+@contextmanager
+def warm_executor(target: Target) -> Iterator[Any]:
+    """An executor whose workers have run tasks: ours, or that of `concurrent.futures`."""
+    module = importlib.import_module(target.module)
+    cls = getattr(module, "ProcessPoolExecutor", concurrent.futures.ProcessPoolExecutor)
+    with pinning(target) as arguments, cls(WORKERS, target.context(), **arguments) as executor:
+        list(executor.map(square, range(WARM_UP_TASKS)))
+        yield executor
+
+
+def future_burst(executor: Any, n: int) -> Squares:
+    """Submit everything, then collect everything."""
+    futures = [executor.submit(square, i) for i in range(n)]
+    return [future.result() for future in futures]
+
+
+def executor_map(executor: Any, n: int) -> Squares:
+    """`Executor.map` with one task per message."""
+    return list(executor.map(square, range(n)))
+
+
 def imap_any_order(pool: Any, n: int) -> Squares:
     """`imap_unordered` with one task per message."""
     return list(pool.imap_unordered(square, range(n), chunksize=1))
 
 
-def bulk_sample(run: Callable[[Any, int], Squares], target: Target, n: int) -> Sample:
+def bulk_sample(
+    run: Callable[[Any, int], Squares], target: Target, n: int, warm: Any = warm_pool
+) -> Sample:
     """Time `run(pool, n)`, which returns the squares up to `n` in any order."""
-    with warm_pool(target) as pool:
+    with warm(target) as pool:
         begin = perf_counter()
         results = run(pool, n)
         seconds = perf_counter() - begin
@@ -136,6 +161,18 @@ BENCHES = (
     bulk_bench("map-1", "Pool.map, chunksize=1", map_one_by_one, MANY),
     bulk_bench("map", "Pool.map, default chunksize", map_in_chunks, MANY),
     bulk_bench("apply-async", "apply_async burst", submit_burst, PENDING),
+    Bench(
+        "pool.submit",
+        "executor submit burst",
+        partial(bulk_sample, future_burst, warm=warm_executor),
+        max_n=PENDING,
+    ),
+    Bench(
+        "pool.executor-map",
+        "executor map, chunksize=1",
+        partial(bulk_sample, executor_map, warm=warm_executor),
+        max_n=PENDING,
+    ),
     bulk_bench("imap-unordered-1", "imap_unordered, chunksize=1", imap_any_order, MANY),
     Bench("pool.apply", "apply round trip", apply_sample, metrics=(MEDIAN, P99), max_n=1_000_000),
     Bench(

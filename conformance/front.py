@@ -22,6 +22,11 @@ if os.environ["CONFORMANCE_OF"] == "manycore":
     import manycore
 
     manycore.install()
+    if SUITE == "executor":
+        import concurrent.futures
+
+        concurrent.futures.ProcessPoolExecutor = manycore.ProcessPoolExecutor
+        concurrent.futures.process.ProcessPoolExecutor = manycore.ProcessPoolExecutor
 
 # In every process: the tests' functions and classes are looked up in the main module.
 if SUITE == "multiprocessing":

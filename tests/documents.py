@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = (
     "README.md",
     "docs/api/doctor.md",
+    "docs/api/executor.md",
     "docs/api/install.md",
     "docs/api/locks.md",
     "docs/api/pipelines.md",

@@ -7,13 +7,18 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.process import (
+    BrokenProcessPool,
+    _RemoteTraceback,
+)
 from multiprocessing.pool import (  # type: ignore[attr-defined]
     CLOSE,
     RUN,
     TERMINATE,
+    MaybeEncodingError,
     RemoteTraceback,
 )
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from manycore import _engine
@@ -46,16 +51,22 @@ class UndecodableResult(BrokenProcessPool):
     """
 
 
-class _Initializer:
-    """An initializer that tells the owner when it fails."""
+class UnsendableResult(MaybeEncodingError, PicklingError):  # type: ignore[misc]
+    """A call's result, or its exception, could not be pickled."""
 
-    def __init__(self, function: Callable[..., object], failures: Any) -> None:
+
+class _Initializer:
+    """What a worker does first. Tells the owner when the program's initializer fails."""
+
+    def __init__(self, function: Callable[..., object] | None, failures: Any) -> None:
         self._function = function
         self._failures = failures
 
     def __call__(self, *args: Any) -> None:
+        _engine.answer_exits()
         try:
-            self._function(*args)
+            if self._function is not None:
+                self._function(*args)
         except Exception:
             import logging
 
@@ -90,11 +101,32 @@ class ExecutorPool(Pool):
         self._is_let_go = False
         self._has_ended = False
         self._ending = threading.Lock()
+        self._growing = threading.Lock()
+        self._started = 0
         if initializer is not None:
             self._failures = context.SimpleQueue()
             initializer = _Initializer(initializer, self._failures)
+        self._most = processes
+        # A fork is quick now, and not when the program has threads. Others are started as needed.
+        self.is_growing = context.get_start_method() != "fork"
         super().__init__(processes, initializer, initargs, max_tasks, context, **options)
         ExecutorPool.live.add(self)
+
+    def _start_workers(self) -> None:
+        if self.is_growing:
+            self._workers.resize(0)
+        else:
+            self._workers.start()
+
+    def grow(self) -> None:
+        """Starts workers, until there is one for each call that is not answered, or all."""
+        with self._growing:
+            self._crew.collect()  # whose call is answered has time for another
+            count = min(self._crew.open, self._most)
+            if self.is_growing and count > self._started and self._state != TERMINATE:
+                self._started = count
+                self.is_growing = count < self._most
+                self._workers.resize(count)
 
     def __del__(self) -> None:
         """Nothing: whoever made the executor need not close it."""
@@ -106,13 +138,6 @@ class ExecutorPool(Pool):
     def is_plain(self) -> bool:
         """Whether calls have no options."""
         return self._is_plain
-
-    def head_for(self, function: Callable[..., Any]) -> bytes:
-        """What stands before the arguments of a call of the function."""
-        known = self._functions.known.get(id(function))
-        if known is None or self._state != RUN or self._crew.seems_dead():
-            return self._begin(function)
-        return known[1]
 
     def options_for(self, options: CallOptions, chunksize: int) -> Options:
         """What is asked of the calls of a map."""
@@ -133,7 +158,7 @@ class ExecutorPool(Pool):
 
     # ---- failing ------------------------------------------------------------------------------
 
-    def as_broken(self, error: BaseException, job: Any) -> BaseException:
+    def as_broken(self, error: Any, job: Any) -> Any:
         """The error of an answer as executors raise it."""
         if isinstance(error, BrokenProcessPool):
             return error
@@ -141,6 +166,12 @@ class ExecutorPool(Pool):
             died = BrokenWorker(str(error), *error.details)
             died.__cause__ = error.__cause__
             return died
+        if type(error) is MaybeEncodingError:
+            unsendable = UnsendableResult(None, None)
+            unsendable.exc, unsendable.value = error.exc, error.value  # texts by now
+            unsendable.__cause__ = _as_remote(error.__cause__)
+            return unsendable
+        error.__cause__ = _as_remote(error.__cause__)
         if job.is_undecodable(error):
             undecodable = UndecodableResult(f"a result cannot be unpickled: {error!r}")
             undecodable.__cause__ = error
@@ -260,10 +291,16 @@ class _ExecutorAttendant(Attendant):
         return super().keep()
 
 
+def _as_remote(cause: Any) -> Any:
+    """The traceback of a worker as executors show it."""
+    return _RemoteTraceback(cause.tb) if type(cause) is RemoteTraceback else cause
+
+
 def _failed_initializer(text: str) -> BrokenProcessPool:
     error = BrokenProcessPool(
         "the initializer of a worker failed, so no call can be run: "
         + text.strip().rpartition("\n")[2]
     )
-    error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+    cause: Any = f'\n"""\n{text}"""'
+    error.__cause__ = _RemoteTraceback(cause)
     return error

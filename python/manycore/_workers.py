@@ -70,6 +70,12 @@ class Workers:
         """Whether somebody has to look at them now and then, also while they have nothing to do."""
         return self._limits.need_looks or len(self._rows) > self._count
 
+    @property
+    def staying(self) -> list[Any]:
+        """The worker processes that may take another task."""
+        rows = list(self._rows.items())
+        return [process for row, process in rows if row not in self._leaving]
+
     def start(self) -> None:
         """Starts as many workers as are missing."""
         with self._turn:

@@ -18,18 +18,24 @@ from concurrent.futures import _base
 from typing import TYPE_CHECKING, Any
 
 from manycore._cpus import available_cpus
-from manycore._executor_pool import BrokenWorker, ExecutorPool, UndecodableResult
+from manycore._executor_pool import (
+    BrokenWorker,
+    ExecutorPool,
+    UndecodableResult,
+    UnsendableResult,
+)
 from manycore._futures import Future, failed_job
 from manycore._options import Options
 from manycore._results import IMapIterator
 from manycore.context import BaseContext, _default_context
+from manycore.pool import RUN  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from manycore._options import CallOptions, PoolOptions
 
-__all__ = ["BrokenWorker", "Future", "ProcessPoolExecutor", "UndecodableResult"]
+__all__ = ["BrokenWorker", "Future", "ProcessPoolExecutor", "UndecodableResult", "UnsendableResult"]
 
 _new_future = Future.__new__
 
@@ -38,6 +44,7 @@ class _Submitting(_base.Executor):
     """What submits calls, with options."""
 
     _options: CallOptions = {}  # noqa: RUF012 - never changed
+    _pool: ExecutorPool | None = None
 
     def _running_pool(self) -> ExecutorPool:
         raise NotImplementedError
@@ -51,18 +58,25 @@ class _Submitting(_base.Executor):
             RuntimeError: After `shutdown`.
             BrokenProcessPool: When workers cannot start.
         """
-        pool = self._running_pool()
+        pool = self._pool or self._running_pool()
+        crew = pool._crew
         future = _new_future(Future)
         future._pool = pool
         try:
+            # As `_begin`, of which nothing is left to do most often.
+            known = pool._functions.known.get(id(fn))
             if self._options or not pool.is_plain:
                 future._job = pool._call(fn, args, kwargs, None, None, None, self._options)._job
+            elif known is None or pool._state != RUN or crew.seems_dead():
+                future._job = crew.submit(fn, pool._begin(fn), args, kwargs)
             else:
-                future._job = pool._crew.submit(fn, pool.head_for(fn), args, kwargs)
+                future._job = crew.submit(fn, known[1], args, kwargs)
         except Exception as error:
             pool._check_running()
             future._job = failed_job(error)
-        if not pool._attendant.keeper.runs or pool._crew.has_backlog:
+        if pool.is_growing:
+            pool.grow()
+        if not pool._attendant.keeper.runs or crew.has_backlog:
             pool._need_keeper()
         return future
 
@@ -119,8 +133,9 @@ class _Submitting(_base.Executor):
 class ProcessPoolExecutor(_Submitting):
     """Runs calls in worker processes.
 
-    Workers are started with the first call. All that `concurrent.futures` does with an executor and
-    its futures works: `wait`, `as_completed`, callbacks, `asyncio`.
+    Workers start with the first call, by `fork` all of them, else as they are needed. All that
+    `concurrent.futures` does with an executor and its futures works: `wait`, `as_completed`,
+    callbacks, `asyncio`.
 
     Args:
         max_workers: How many workers; by default as many as there are CPUs.
@@ -160,17 +175,12 @@ class ProcessPoolExecutor(_Submitting):
         self._initargs = tuple(initargs)
         self._max_tasks_per_child = max_tasks_per_child
         self._pool_options = options
-        self._pool: ExecutorPool | None = None
         self._is_shut = False
         self._lock = threading.Lock()
 
     def _running_pool(self) -> ExecutorPool:
-        pool = self._pool
-        return self._start() if pool is None else pool
-
-    def _start(self) -> ExecutorPool:
         with self._lock:
-            if self._is_shut:
+            if self._is_shut and self._pool is None:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._pool is None:
                 self._pool = pool = ExecutorPool(
@@ -187,7 +197,7 @@ class ProcessPoolExecutor(_Submitting):
     @property
     def _processes(self) -> dict[int, Any]:
         """The workers, by process id."""
-        return {} if self._pool is None else {it.pid: it for it in self._pool._pool}
+        return {} if self._pool is None else {it.pid: it for it in self._pool._workers.staying}
 
     @property
     def _broken(self) -> str | bool:
@@ -253,7 +263,8 @@ class _WithOptions(_Submitting):
         self._options = options
 
     def _running_pool(self) -> ExecutorPool:
-        return self._executor._running_pool()
+        self._pool = self._executor._running_pool()
+        return self._pool
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As that of the executor itself."""
@@ -277,6 +288,8 @@ class _Results(IMapIterator):
         if self._source is not None and self._sent:
             self._pool._check_running()
         super()._feed(most_ahead)
+        if self._pool.is_growing:
+            self._pool.grow()
 
     def __next__(self) -> Any:  # type: ignore[override]
         try:

@@ -167,7 +167,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         self._streams: list[IMapIterator] = []
         self._attendant = self._make_attendant()
         try:
-            self._workers.start()
+            self._start_workers()
         except BaseException:
             self._workers.terminate()
             raise
@@ -177,6 +177,9 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
 
     def _make_attendant(self) -> Attendant:
         return Attendant(self._crew, self._workers)
+
+    def _start_workers(self) -> None:
+        self._workers.start()
 
     def __del__(self) -> None:
         if "_terminate" in self.__dict__ and self._state == RUN:

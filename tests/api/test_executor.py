@@ -6,6 +6,7 @@ import functools
 import gc
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,7 +19,13 @@ import pytest
 
 import manycore
 import targets
-from manycore.executor import BrokenWorker, Future, ProcessPoolExecutor, UndecodableResult
+from manycore.executor import (
+    BrokenWorker,
+    Future,
+    ProcessPoolExecutor,
+    UndecodableResult,
+    UnsendableResult,
+)
 from processes import kill_and_confirm
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -28,7 +35,7 @@ pytestmark = pytest.mark.beyond_stdlib
 def executor(request):
     """An executor of two for tests that leave it as they found it."""
     with ProcessPoolExecutor(2, manycore.get_context(request.param)) as executor:
-        executor.submit(targets.nothing).result()  # its workers start now
+        list(executor.map(targets.square, range(50)))  # both workers start now
         yield executor
 
 
@@ -85,6 +92,13 @@ def test_an_exception_comes_with_the_traceback_of_the_worker(executor):
     assert "in fail_on" in str(caught.value.__cause__)
     assert future.exception() is caught.value
     assert future.done()
+
+
+def test_an_exit_in_a_call_is_its_exception_and_the_worker_lives(executor):
+    with pytest.raises(SystemExit) as caught:
+        executor.submit(sys.exit, 5).result()
+    assert caught.value.code == 5
+    assert executor.submit(targets.square, 3).result() == 9
 
 
 def test_megabytes_travel_both_ways(executor):
@@ -303,6 +317,22 @@ def test_nothing_is_started_before_the_first_call():
         executor.submit(targets.square, 1)
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_are_started_as_they_are_needed(method, gate):
+    with ProcessPoolExecutor(3, manycore.get_context(method)) as executor:
+        for n in range(3):
+            assert executor.submit(targets.square, n).result() == n * n
+            assert len(executor._processes) == 1
+        stopped = [executor.submit(targets.stop_at, gate, n) for n in range(5)]
+        assert len(set(gate.arrived(3))) == len(executor._processes) == 3
+        gate.let_go(5)
+        gate.arrived(2)
+        assert [future.result() for future in stopped] == list(range(5))
+    with ProcessPoolExecutor(2, manycore.get_context(method)) as executor:
+        assert list(executor.map(targets.square, range(20))) == [n * n for n in range(20)]
+        assert len(executor._processes) == 2
+
+
 def test_a_context_of_the_standard_library_stands_for_ours():
     import multiprocessing
 
@@ -369,6 +399,13 @@ def test_a_result_that_cannot_be_unpickled_fails_its_future_alone(executor):
     assert good.result() == 9
     with pytest.raises(UndecodableResult, match="no number"):
         list(executor.map(targets.indigestible, [1]))
+
+
+def test_a_result_that_cannot_be_pickled_fails_its_future_alone(executor):
+    with pytest.raises(UnsendableResult, match=r"cannot pickle '_thread\.lock'") as caught:
+        executor.submit(targets.unpicklable, 1).result()
+    assert isinstance(caught.value, pickle.PicklingError)
+    assert executor.submit(targets.square, 3).result() == 9
 
 
 def fail_to_begin():

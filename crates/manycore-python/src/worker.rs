@@ -2,13 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use manycore::pool::Seat as Engine;
 use manycore::pool::crew::SeatHandles;
 use manycore::pool::seat::LEAVE;
 use manycore_ipc::ring::{GetError, Message};
 use manycore_os::Deadline;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -18,6 +19,15 @@ use crate::message::{self, Encoded};
 use crate::queue::with_message;
 use crate::task::{ERROR, HEAD, Head, Mode};
 use crate::wait::detached;
+
+/// Whether `SystemExit` is the answer to a task, as executors have it, and not the end of this worker.
+static ANSWERS_EXITS: AtomicBool = AtomicBool::new(false);
+
+/// Has the tasks that this process runs be answered with a `SystemExit` that they raise.
+#[pyfunction]
+pub fn answer_exits() {
+    ANSWERS_EXITS.store(true, Relaxed); // for this thread, which runs the tasks
+}
 
 /// A worker's place in a pool.
 #[pyclass(frozen, unsendable, module = "manycore._engine")]
@@ -228,7 +238,9 @@ impl Seat {
     }
 
     fn answer_error(&self, py: Python<'_>, tag: u64, error: PyErr) -> PyResult<()> {
-        if !error.is_instance_of::<PyException>(py) {
+        let is_answer = error.is_instance_of::<PyException>(py)
+            || error.is_instance_of::<PySystemExit>(py) && ANSWERS_EXITS.load(Relaxed);
+        if !is_answer {
             return Err(error); // SystemExit and KeyboardInterrupt end the worker, and with it the task
         }
         let wrapped = py

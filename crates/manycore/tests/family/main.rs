@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // all of this is a test, though not one that clippy knows as such
 
 mod atomics;
+mod backlogs;
 mod channels;
 mod deaths;
 mod forks;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         atomics::TESTS,
         owners::TESTS,
         pools::TESTS,
+        backlogs::TESTS,
         deaths::TESTS,
         forks::TESTS,
     ])
