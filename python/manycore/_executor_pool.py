@@ -95,6 +95,7 @@ class ExecutorPool(Pool):
         self._has_ended = False
         self._ending = threading.Lock()
         self._growing = threading.Lock()
+        self._breaking = threading.Lock()
         self._started = 0
         if initializer is not None:
             self._failures = context.SimpleQueue()
@@ -160,17 +161,28 @@ class ExecutorPool(Pool):
     def _look_after(self) -> None:
         super()._look_after()
         if self.broken is None and self._state in (RUN, CLOSE):
-            if self._failures is not None and not self._failures.empty():
-                self._break(_failed_initializer(self._failures.get()))
-            elif self._workers.is_broken():
-                self._break(BrokenProcessPool("workers end before they can take a call"))
+            with self._breaking:  # the keeper looks, too, and one failure is told once
+                error = self._why_broken()
+                if error is not None:
+                    self.broken = error
+            if error is not None:
+                self._break(error)
+
+    def _why_broken(self) -> BrokenProcessPool | None:
+        if self.broken is not None:
+            return None  # another thread was sooner
+        if self._failures is not None and not self._failures.empty():
+            return _failed_initializer(self._failures.get())
+        if self._workers.is_broken():
+            return BrokenProcessPool("workers end before they can take a call")
+        return None
 
     def _break(self, error: BrokenProcessPool) -> None:
         """Fails all that is not answered, and accepts no more."""
-        self.broken = error
         self._state = TERMINATE
         self._workers.abandon(error)
-        self._terminate()
+        self._crew.dismiss()
+        self._workers.terminate(wait=False)  # else they leave by themselves, being dismissed
 
     def end_workers(self, how: str) -> None:
         """Ends the workers now: `terminate` or `kill`."""
@@ -236,6 +248,10 @@ class ExecutorPool(Pool):
             # Unless another thread does it, which waits for this one to end.
             if self._ending.acquire(blocking=False):
                 try:
+                    self._crew.dismiss()
+                    self._workers.join()
+                    if not self._workers.terminate(wait=False):
+                        return 0.001
                     self._end_now()
                 finally:
                     self._ending.release()
