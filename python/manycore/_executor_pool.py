@@ -102,14 +102,15 @@ class ExecutorPool(Pool):
         self._has_ended = False
         self._ending = threading.Lock()
         self._growing = threading.Lock()
+        self._breaking = threading.Lock()
         self._started = 0
         if initializer is not None:
             self._failures = context.SimpleQueue()
-            initializer = _Initializer(initializer, self._failures)
+        begin = _Initializer(initializer, self._failures)
         self._most = processes
         # A fork is quick now, and not when the program has threads. Others are started as needed.
         self.is_growing = context.get_start_method() != "fork"
-        super().__init__(processes, initializer, initargs, max_tasks, context, **options)
+        super().__init__(processes, begin, initargs, max_tasks, context, **options)
         ExecutorPool.live.add(self)
 
     def _start_workers(self) -> None:
@@ -181,17 +182,28 @@ class ExecutorPool(Pool):
     def break_if_it_must(self) -> None:
         """Fails all calls if no worker can begin."""
         if self.broken is None and self._state in (RUN, CLOSE):
-            if self._failures is not None and not self._failures.empty():
-                self._break(_failed_initializer(self._failures.get()))
-            elif self._workers.is_broken():
-                self._break(BrokenProcessPool("workers end before they can take a call"))
+            with self._breaking:  # the keeper looks, too, and one failure is told once
+                error = self._why_broken()
+                if error is not None:
+                    self.broken = error
+            if error is not None:
+                self._break(error)
+
+    def _why_broken(self) -> BrokenProcessPool | None:
+        if self.broken is not None:
+            return None  # another thread was sooner
+        if self._failures is not None and not self._failures.empty():
+            return _failed_initializer(self._failures.get())
+        if self._workers.is_broken():
+            return BrokenProcessPool("workers end before they can take a call")
+        return None
 
     def _break(self, error: BrokenProcessPool) -> None:
         """Fails all that is not answered, and accepts no more."""
-        self.broken = error
         self._state = TERMINATE
         self._workers.abandon(error)
-        self._terminate()
+        self._crew.dismiss()
+        self._workers.terminate(wait=False)  # else they leave by themselves, being dismissed
 
     def end_workers(self, how: str) -> None:
         """Ends the workers now: `terminate` or `kill`."""
@@ -250,17 +262,23 @@ class ExecutorPool(Pool):
         """Whether it is to end by itself, and has not."""
         return self._is_let_go and not self._has_ended
 
-    def end_by_itself(self) -> bool:
-        """Ends it if it is time for that; whether it is."""
-        if not self._is_let_go or self._state == RUN or self._crew.open:
-            return False
+    def is_due(self) -> bool:
+        """Whether it is time for it to end by itself."""
+        return self._is_let_go and self._state != RUN and not self._crew.open
+
+    def end_by_itself(self) -> float | None:
+        """Ends it; seconds after which that is to be tried again, or None."""
         # Unless another thread does it, which waits for this one to end.
         if self._ending.acquire(blocking=False):
             try:
+                self._crew.dismiss()
+                self._workers.join()
+                if not self._workers.terminate(wait=False):
+                    return 0.001
                 self._end_now()
             finally:
                 self._ending.release()
-        return True
+        return None
 
 
 class _ExecutorAttendant(Attendant):
@@ -285,8 +303,8 @@ class _ExecutorAttendant(Attendant):
     def keep(self) -> float | None:
         """One round of the keeper; seconds until the next, or None when there is no more to do."""
         pool = self._pool()
-        if pool is not None and pool.end_by_itself():
-            return None
+        if pool is not None and pool.is_due():
+            return pool.end_by_itself()
         del pool
         return super().keep()
 

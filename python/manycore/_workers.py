@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
-from multiprocessing.connection import wait
+from multiprocessing.connection import wait as wait_for
 from typing import Any
 
 from manycore import _engine
@@ -237,9 +237,14 @@ class Workers:
         for process in self.processes:
             process.join()
 
-    def terminate(self) -> None:
-        """Ends all workers now."""
-        with self._turn:
+    def terminate(self, *, wait: bool = True) -> bool:
+        """Ends all workers now. Without `wait`, only if no thread is looking after them.
+
+        The keeper must not wait for that one: it may be about to fork, and wait for the keeper.
+        """
+        if not self._turn.acquire(blocking=wait):
+            return False
+        try:
             processes = self.processes
             for process in processes:
                 process.terminate()
@@ -248,12 +253,15 @@ class Workers:
                 # A context may have processes of its own kind, which can do less.
                 sentinel = getattr(process, "sentinel", None)
                 left = max(end - time.monotonic(), 0.0)
-                if sentinel is not None and not wait([sentinel], left):
+                if sentinel is not None and not wait_for([sentinel], left):
                     process.kill()
                 process.join()
             self._rows.clear()
             self._leaving.clear()
             self._last_words.close()
+            return True
+        finally:
+            self._turn.release()
 
     def describe(self) -> str:
         """The workers' states in words."""
