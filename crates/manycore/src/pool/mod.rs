@@ -12,11 +12,15 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `typed` | [`Pool`] |
+//! | `typed`, `builder` | [`Pool`], [`PoolBuilder`] |
+//! | `calls`, `terms` | [`Calls`]: what may be asked of the tasks of a call |
 //! | `task` | [`Task`]: one call |
 //! | `flow` | many calls, handed out ahead of their answers |
+//! | `mapping` | iterators over their results |
 //! | `job` | what one caller waits for |
-//! | `owner` | hands out, collects, buries |
+//! | `owner`, `state` | hands out, collects, buries; what has no answer yet |
+//! | `run` | [`Run`]: what a task was doing when its worker ended |
+//! | `collector` | the thread that collects while tasks are awaited |
 //! | `staff` | the worker processes |
 //! | `worker` | what each of them does |
 //!
@@ -27,19 +31,30 @@
 //! have their answers. The owner sleeps on one bell for all of its conditions. `PROTOCOL.md`
 //! beside this file has the steps of both sides.
 
+mod builder;
+mod calls;
+mod collector;
 pub mod crew;
 mod flow;
 mod job;
 pub mod ledger;
+mod mapping;
 mod owner;
+mod run;
 pub mod seat;
 mod staff;
+mod state;
 mod task;
+mod terms;
 mod typed;
 mod worker;
 
+pub use builder::PoolBuilder;
+pub use calls::Calls;
 pub use crew::Crew;
 pub use ledger::Ledger;
+pub use mapping::{Ordered, PoolMap, Unordered};
+pub use run::Run;
 pub use seat::Seat;
 pub use task::Task;
-pub use typed::{Pool, Unordered};
+pub use typed::Pool;

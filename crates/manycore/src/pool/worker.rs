@@ -108,6 +108,11 @@ fn run_tasks(seating: &Seating) -> Result<(), Stopped> {
             }
         };
         answer_to(&seat, tag, kind, &answer)?;
+        let goes_on = seat.finish();
+        seat.answered();
+        if !goes_on {
+            break; // to be killed, for a task that has its answer
+        }
     }
     Ok(())
 }
@@ -161,7 +166,6 @@ fn answer_to(seat: &Seat, tag: u64, kind: u8, answer: &Encoded) -> Result<(), St
         let sent = send(seat, tag, kind::ANSWER, &refusal);
         sent.map_err(|error| Stopped::Answer(error.into()))?;
     }
-    seat.answered();
     Ok(())
 }
 

@@ -10,6 +10,9 @@ mod house;
 mod meetings;
 mod mutexes;
 mod owners;
+mod pool_awaited;
+mod pool_deaths;
+mod pool_terms;
 mod pools;
 mod processes;
 mod queues;
@@ -37,6 +40,9 @@ fn main() -> ExitCode {
         atomics::TESTS,
         owners::TESTS,
         pools::TESTS,
+        pool_terms::TESTS,
+        pool_awaited::TESTS,
+        pool_deaths::TESTS,
         deaths::TESTS,
         forks::TESTS,
     ])
