@@ -3,7 +3,7 @@
 //! A worker takes a task under its ring's get lock and writes its row before it commits; see
 //! [`Row`] for what a death leaves there.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::block::BlockRef;
 use crate::fault;
@@ -138,9 +138,9 @@ impl Row {
     /// that: it is not to take anything else.
     #[must_use]
     pub fn finish(&self) -> bool {
-        // Either side changes the word by one exchange, so the end comes first or the decision does. Acquire
-        // and Release pair with each other.
-        let began = self.began.swap(0, AcqRel);
+        // Either side changes the word by one exchange, so the end comes first or the decision does. Nothing
+        // else is handed over by it.
+        let began = self.began.swap(0, Relaxed);
         fault::point("row.finished");
         began != DOOMED
     }
@@ -150,7 +150,7 @@ impl Row {
     /// says when it is done, and is doomed only long after it began, so that it has begun nothing else then.
     #[must_use]
     pub fn doom(&self, began: u64) -> bool {
-        let exchanged = self.began.compare_exchange(began, DOOMED, AcqRel, Relaxed); // see `finish`
+        let exchanged = self.began.compare_exchange(began, DOOMED, Relaxed, Relaxed); // see `finish`
         fault::point("row.doomed");
         exchanged.is_ok()
     }

@@ -4,6 +4,7 @@
 //!
 //! Locks are taken in the order staff, state, job. No code of the user runs under any of them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Poll, Waker};
@@ -172,18 +173,21 @@ impl Owner {
     /// Does what changes of the state have left to be done without a lock.
     fn run_errands(&self) {
         let errands = std::mem::take(&mut self.state().errands);
+        let mut wakers = Vec::new();
         for errand in errands {
             match errand {
-                Errand::Wake(waker) => {
-                    self.collector.end_one();
-                    waker.wake();
-                }
+                Errand::Wake(waker) => wakers.push(waker),
                 Errand::Send(tag, arguments) => {
                     if self.state().ledger.get(tag).is_some() {
                         self.send_task(tag, &arguments);
                     }
                 }
             }
+        }
+        for waker in wakers {
+            self.collector.end_one();
+            // One that panics says so, and others are to be woken all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 
@@ -261,8 +265,9 @@ impl Owner {
         if let Some((_, answer)) = job.take_one() {
             return Poll::Ready(answer);
         }
+        let own = waker.clone(); // its code runs before anything is counted for it
         let is_collected = self.collector.begin(self);
-        match job.take_or_wake(waker.clone()) {
+        match job.take_or_wake(own) {
             Wish::New if is_collected => Poll::Pending,
             Wish::New => {
                 self.look_after_when_due();

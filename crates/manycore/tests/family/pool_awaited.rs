@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_task_that_was_polled_may_be_dropped_or_joined,
     another_waker_replaces_the_first,
     a_waker_may_use_the_pool_and_end_it,
+    a_waker_that_panics_keeps_no_other_from_being_woken,
     a_forked_child_cannot_use_its_parents_pool,
 ];
 
@@ -236,6 +237,27 @@ fn a_waker_may_use_the_pool_and_end_it() {
         assert_eq!(block_on(task).is_err(), dies);
         until(|| !is_collecting());
     }
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+fn a_waker_that_panics_keeps_no_other_from_being_woken() {
+    let pool = Pool::new(1).unwrap();
+    let go = Queue::<u8>::new().unwrap();
+    let wait = |go: Queue<u8>| go.recv().unwrap();
+    let mut first = pool.submit(wait, go.clone());
+    let second = pool.submit(wait, go.clone());
+    assert!(poll_with(&mut first, &Arc::new(Panics).into()).is_pending());
+    (1..3).for_each(|number| go.send(&number).unwrap());
+    assert_eq!(block_on(second), Ok(2));
+    assert_eq!(first.join(), Ok(1));
+    until(|| !is_collecting());
 }
 
 fn a_forked_child_cannot_use_its_parents_pool() {

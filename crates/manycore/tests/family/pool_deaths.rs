@@ -1,22 +1,26 @@
 //! Workers of pools that are killed at named places of the engine, and what their owners find.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use manycore::{Pool, Process, Queue};
 
-use crate::house::{Belongings, Scenario, Test, play, tests};
+use crate::house::{Belongings, Scenario, Test, play, tests, until_ended};
 use crate::pools::{is_killed, square};
 
 pub(crate) const TESTS: &[Test] = &tests![
     a_death_anywhere_fails_at_most_one_task,
     a_death_of_who_takes_over_from_a_dead_worker_fails_at_most_one_task_more,
     tasks_that_may_be_retried_survive_deaths_of_both_workers,
+    a_doomed_worker_ends_with_an_owner_that_dies_before_it_kills_it,
 ];
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("die-in-pool", die_in_pool),
     ("die-twice-in-pool", die_twice_in_pool),
+    ("die-over-a-late-task", die_over_a_late_task),
 ];
 
 /// Where workers die; they pass each of these places often.
@@ -169,5 +173,29 @@ fn die_twice_in_pool() -> ExitCode {
     assert_eq!(pool.map(square, 1..=3).unwrap(), [1, 4, 9]);
     drop(pool);
     before.assert_is_left(2);
+    ExitCode::SUCCESS
+}
+
+fn a_doomed_worker_ends_with_an_owner_that_dies_before_it_kills_it() {
+    let output = play("die-over-a-late-task")
+        .env("MANYCORE_FAULT", "row.doomed:1")
+        .output() // what it says is complete once its worker, too, has ended
+        .unwrap();
+    assert_eq!(output.status.signal(), Some(9));
+    let worker = String::from_utf8(output.stdout).unwrap();
+    until_ended(worker.trim().parse().unwrap());
+}
+
+/// The owner of a worker whose task never ends.
+fn die_over_a_late_task() -> ExitCode {
+    let pool = Pool::new(1).unwrap();
+    let stay = |()| -> () {
+        println!("{}", std::process::id());
+        loop {
+            std::thread::park();
+        }
+    };
+    let task = pool.timeout(Duration::from_millis(20)).submit(stay, ());
+    drop(task.join());
     ExitCode::SUCCESS
 }
