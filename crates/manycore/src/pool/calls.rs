@@ -27,7 +27,7 @@ use crate::error::{MapError, SendError, TaskError};
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     manycore::init();
 ///     let pool = Pool::new(2)?;
-///     let careful = pool.timeout(Duration::from_millis(50)).retries(2);
+///     let careful = pool.timeout(Duration::from_millis(500)).retries(2);
 ///     let endless = |number: u32| if number == 3 { loop {} } else { number };
 ///     let results = careful.try_map(endless, 0..6);
 ///     assert!(matches!(results[3], Err(TaskError::TimedOut { .. })));
