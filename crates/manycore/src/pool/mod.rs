@@ -18,7 +18,8 @@
 //! | `flow` | many calls, handed out ahead of their answers |
 //! | `mapping` | iterators over their results |
 //! | `job` | what one caller waits for |
-//! | `owner`, `state` | hands out, collects, buries; what has no answer yet |
+//! | `owner`, `state` | hands out and collects; what has no answer yet |
+//! | `tending` | ends, buries and starts workers |
 //! | `run` | [`Run`]: what a task was doing when its worker ended |
 //! | `collector` | the thread that collects while tasks are awaited |
 //! | `staff` | the worker processes |
@@ -45,6 +46,7 @@ pub mod seat;
 mod staff;
 mod state;
 mod task;
+mod tending;
 mod terms;
 mod typed;
 mod worker;

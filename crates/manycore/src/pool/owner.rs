@@ -1,24 +1,22 @@
-//! The owner's side of a [`Pool`](crate::Pool), below its types: hands out tasks, collects answers,
-//! looks after the workers. Whoever waits for an answer does it for all; the pool has a thread for that only
+//! The owner's side of a [`Pool`](crate::Pool), below its types: hands out tasks and collects answers; how it
+//! looks after the workers is in `tending.rs`. Whoever waits for an answer does it for all; the pool has a thread for that only
 //! while tasks are awaited (`collector.rs`).
 //!
 //! Locks are taken in the order staff, state, job. No code of the user runs under any of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use manycore_ipc::ring::Outgoing;
 use manycore_ipc::wait::Patience;
-use manycore_os::clock::coarse_now_ns;
 use manycore_os::{Deadline, incarnation};
 
 use super::Crew;
 use super::collector::Collector;
 use super::job::{Answer, Job, Wish};
-use super::staff::{Ended, LOOK_AFTER, Staff};
+use super::staff::Staff;
 use super::state::{Errand, Kept, Open, State};
 use super::worker::{kind, put_place};
 use crate::codec::Encoded;
@@ -28,21 +26,17 @@ use crate::{family, transport};
 /// Bytes of arguments that are handed out ahead of their answers by a caller that can wait.
 const MOST_BYTES: usize = 64 << 20;
 
-/// By how much a task may seem to have run longer than it has: the clock that a worker looks at when it begins
-/// one goes in steps of up to ten milliseconds.
-const CLOCK_STEP: Duration = Duration::from_millis(10);
-
 /// Shared by the pool and its tasks.
 pub(super) struct Owner {
-    crew: Crew,
+    pub(super) crew: Crew,
     state: Mutex<State>,
-    staff: Mutex<Staff>,
+    pub(super) staff: Mutex<Staff>,
     pub(super) collector: Collector,
     /// Threads that wait for answers.
     waiting: AtomicUsize,
     /// Nanoseconds that the task may run that may run for the shortest time, of those that were handed out since
     /// none was open that may run only for so long.
-    shortest: AtomicU64,
+    pub(super) shortest: AtomicU64,
     /// Which process made the pool. A forked copy of it has the pool's memory, but not its workers.
     process: u64,
 }
@@ -72,7 +66,7 @@ impl Owner {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,7 +165,7 @@ impl Owner {
     }
 
     /// Does what changes of the state have left to be done without a lock.
-    fn run_errands(&self) {
+    pub(super) fn run_errands(&self) {
         let errands = std::mem::take(&mut self.state().errands);
         let mut wakers = Vec::new();
         for errand in errands {
@@ -201,7 +195,7 @@ impl Owner {
     }
 
     /// As [`Owner::collect`], but leaves the errands.
-    fn receive_all(&self) -> bool {
+    pub(super) fn receive_all(&self) -> bool {
         let mut state = self.state();
         if !self.is_ours() {
             let any = !state.ledger.is_empty();
@@ -234,7 +228,7 @@ impl Owner {
     }
 
     /// Wakes the threads that wait: something was delivered.
-    fn tell_others(&self) {
+    pub(super) fn tell_others(&self) {
         if self.waiting.load(SeqCst) > 0 {
             self.ring();
         }
@@ -293,99 +287,7 @@ impl Owner {
         }
     }
 
-    /// Ends the workers of tasks that have run for too long, buries workers that have ended, and starts others,
-    /// if it is time for that and no other thread does it. Returns when it will be time again.
-    pub(super) fn look_after_when_due(&self) -> Deadline {
-        let mut staff = match self.staff.try_lock() {
-            Ok(staff) => staff,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Deadline::after(LOOK_AFTER),
-        };
-        if !self.is_ours() {
-            return Deadline::after(LOOK_AFTER);
-        }
-        if self.is_timed() && staff.needs_check() {
-            self.end_overdue(&mut staff);
-        }
-        let needs_look = staff.needs_look(&self.crew);
-        if needs_look {
-            self.look_after(&mut staff);
-        }
-        let next_turn = staff.next_turn(self.is_timed());
-        drop(staff);
-        if needs_look {
-            self.run_errands();
-        }
-        next_turn
-    }
-
-    /// Whether there may be tasks that may run only for so long.
-    fn is_timed(&self) -> bool {
-        self.shortest.load(Relaxed) != u64::MAX // see `open_task`
-    }
-
-    fn look_after(&self, staff: &mut Staff) {
-        for ended in staff.take_ended() {
-            self.bury(ended);
-        }
-        if let Some(why) = staff.gives_up() {
-            self.fail_all(&TaskError::NoWorkers { why });
-        }
-        if let Err(error) = staff.start_missing(&self.crew) {
-            if staff.is_empty() {
-                let why = error.to_string();
-                self.fail_all(&TaskError::NoWorkers { why });
-            }
-        }
-    }
-
-    /// Ends the workers whose tasks have run for too long.
-    fn end_overdue(&self, staff: &mut Staff) {
-        let now = coarse_now_ns();
-        let mut state = self.state();
-        if state.timed == 0 {
-            self.shortest.store(u64::MAX, Relaxed); // see `open_task`
-            return;
-        }
-        let shortest = Duration::from_nanos(self.shortest.load(Relaxed));
-        let mut next = LOOK_AFTER.min(shortest.saturating_add(CLOCK_STEP));
-        for row in 0..self.crew.rows() {
-            let Some((tag, began)) = self.crew.running(row) else {
-                continue;
-            };
-            let Some(limit) = state.limit_of(tag) else {
-                continue;
-            };
-            let lasted = Duration::from_nanos(now.saturating_sub(began));
-            let left = limit.saturating_add(CLOCK_STEP).saturating_sub(lasted);
-            if !left.is_zero() {
-                next = next.min(left);
-            } else if self.crew.doom(row, began) {
-                staff.end_overdue(row, lasted);
-            }
-        }
-        staff.check_again(Deadline::after(next));
-    }
-
-    /// Fails the task that a worker had when it ended, if it had one.
-    fn bury(&self, ended: Ended) {
-        let last_taken = self.crew.last_taken(ended.row);
-        let running = self.crew.running(ended.row);
-        let lasted = ended.lasted.or_else(|| {
-            let (_, began) = running?;
-            Some(Duration::from_nanos(coarse_now_ns().saturating_sub(began)))
-        });
-        self.crew.clear_row(ended.row);
-        self.receive_all(); // it may have answered
-        match last_taken {
-            Ok(Some(tag)) => self.state().bury(tag, ended.end, lasted),
-            Ok(None) => {}
-            Err(error) => self.state().fail_all(&TaskError::Heap(error)), // any may have been its task
-        }
-        self.tell_others();
-    }
-
-    fn fail_all(&self, error: &TaskError) {
+    pub(super) fn fail_all(&self, error: &TaskError) {
         self.state().fail_all(error);
         self.tell_others();
         let _ = self.crew.drop_tasks(); // what stays is freed with the ring
