@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         retries: int
         retry_on: type[BaseException] | tuple[type[BaseException], ...]
         on_error: Literal["raise", "return"]
+        priority: int
 
     class PoolOptions(CallOptions, total=False):
         """What may be asked of a pool."""
@@ -32,12 +33,14 @@ class Options(NamedTuple):
         retries: How often a task is run again.
         retry_on: After which errors, beside the death of its worker.
         on_error: Whether a map raises the first error, or has each in the place of its result.
+        priority: Of the tasks that no worker has begun, those with the highest are begun first.
     """
 
     timeout: float | None = None
     retries: int = 0
     retry_on: tuple[type[BaseException], ...] = ()
     on_error: Literal["raise", "return"] = "raise"
+    priority: int = 0
 
     def with_(self, changes: Any) -> Options:
         """These options with some changed.
@@ -53,7 +56,7 @@ class Options(NamedTuple):
                 f"unknown option {unknown[0]!r}: a pool's calls take {', '.join(Options._fields)}"
             )
         changes = dict(changes)
-        if isinstance(changes.get("retry_on"), type):
+        if not isinstance(changes.get("retry_on", ()), tuple):
             changes["retry_on"] = (changes["retry_on"],)
         options = self._replace(**changes)
         options._check()
@@ -64,11 +67,13 @@ class Options(NamedTuple):
             raise ValueError(f"timeout must be a number of seconds above 0, not {self.timeout!r}")
         if not isinstance(self.retries, int) or self.retries < 0:  # type: ignore[redundant-expr]
             raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
-        types: tuple[Any, ...] = tuple(self.retry_on)
+        types: tuple[Any, ...] = self.retry_on
         if not all(isinstance(it, type) and issubclass(it, BaseException) for it in types):
             raise TypeError(f"retry_on must be exception types, not {self.retry_on!r}")
         if self.retry_on and not self.retries:
             raise ValueError("retry_on says when a task is tried again, but retries is 0")
+        if not isinstance(self.priority, int):
+            raise TypeError(f"priority must be an integer, not {self.priority!r}")
         if self.on_error not in ("raise", "return"):
             raise ValueError(f"on_error must be 'raise' or 'return', not {self.on_error!r}")
 

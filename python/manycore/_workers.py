@@ -168,7 +168,7 @@ class Workers:
             what = _describe(job, task)
             if sentence is not None and sentence[0] == tag:
                 return sentence[1](what, self._last_words.take(row))
-            return self._death(process, what, job.name, seconds, row)
+            return self._death(process, what, name_of(job.function), seconds, row)
 
         self._crew.bury(row, tell)
         del self._rows[row]
@@ -196,10 +196,13 @@ class Workers:
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""
-        error = WorkerDied(
-            f"the last {self._early_deaths} workers ended before they could take a task; look at "
-            "what they printed, and at the initializer"
-        )
+        count, cause = self._early_deaths, self._crew.false_start
+        if cause is None:
+            why = "ended before they could take a task; look at what they printed"
+        else:
+            why = f"failed in the initializer, the last one with {type(cause).__name__}: {cause}"
+        error = WorkerDied(f"the last {count} workers {why}")
+        error.__cause__ = cause
         self.abandon(error)
 
     def abandon(self, error: BaseException) -> None:
@@ -212,15 +215,16 @@ class Workers:
         """Whether workers die before they take a task, again and again."""
         return self._early_deaths > 2 * self._count + 2
 
-    def cancel(self, tag: int) -> bool:
-        """Has a task given up that a worker runs; whether one does."""
+    def cancel(self, job: _engine.Job) -> bool:
+        """Has the tasks of a job given up that workers run; whether any does."""
+        any_does = False
         with self._turn:
             for row, process in self._rows.items():
                 running = self._crew.running(row)
-                if running is not None and running[0] == tag:
-                    self._tending.cancel(row, process, tag)
-                    return True
-        return False
+                if running is not None and running[1] is job:
+                    self._tending.cancel(row, process, running[0])
+                    any_does = True
+        return any_does
 
     def join(self) -> None:
         """Waits until all workers have ended."""
@@ -253,21 +257,44 @@ class Workers:
         )
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxother = _SHORT.maxstring = 60
+class _Short(reprlib.Repr):
+    """What is long is told in short, and not made long first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxother = self.maxstring = 60
+
+    def _begin(self, value: Any, level: int) -> str:
+        start = repr(value[: self.maxstring])
+        return start if len(value) <= self.maxstring else f"{start}..."
+
+    repr_bytes = repr_bytearray = _begin
+
+
+_SHORT = _Short()
+
+
+def name_of(function: Any) -> str | None:
+    """How a function is called in messages."""
+    if function is None or isinstance(function, str):
+        return function  # the name itself
+    inner = getattr(function, "func", function)  # functools.partial
+    name: str = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    return name
 
 
 def _describe(job: _engine.Job, task: int) -> str:
     """A task in words: its function and its arguments in short."""
-    if job.name is None:
-        return "this task"
+    name = name_of(job.function) or "this task"
+    if name is job.function:
+        return name  # it says enough
     try:
         about = job.about(task)
-    except Exception:
-        about = None
-    if about is None:
-        return job.name
-    args, kwargs = about
-    texts = [_SHORT.repr(it) for it in args]
-    texts += [f"{name}={_SHORT.repr(it)}" for name, it in kwargs.items()]
-    return f"{job.name}({', '.join(texts)})"
+        if about is None:
+            return name
+        args, kwargs = about
+        texts = [_SHORT.repr(it) for it in args]
+        texts += [f"{key}={_SHORT.repr(it)}" for key, it in kwargs.items()]
+    except Exception:  # whatever the arguments do when they are asked
+        return name
+    return f"{name}({', '.join(texts)})"

@@ -26,9 +26,13 @@ def work(
     """What a worker process runs."""
     _engine.volunteer_for_oom()
     try:
-        if initializer is not None:
-            initializer(*initargs)
         place = _engine.Seat(*seat)
+        if initializer is not None:
+            try:
+                initializer(*initargs)
+            except Exception as error:
+                place.fail(error)
+                raise
         _obey(place)
         _last_words.speak(last_words, seat[-1], STOP_FOR_TIME)
         place.run(most_tasks)

@@ -11,7 +11,7 @@ import functools
 import os
 import warnings
 from abc import ABCMeta
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from multiprocessing import pool as _pool
 from multiprocessing import util
 from multiprocessing.pool import (  # type: ignore[attr-defined]
@@ -62,16 +62,13 @@ _AHEAD = 16
 _ROOM = 64
 """Workers that a pool can be made to have later, at least."""
 
+_new = object.__new__
+
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-def _name(func: Callable[..., Any]) -> str | None:
-    """How a function is called in messages."""
-    inner = getattr(func, "func", func)  # functools.partial
-    return getattr(inner, "__qualname__", None) or type(inner).__qualname__
-
-
-def _check_chunks(options: Options) -> None:
+def check_chunks(options: Options) -> None:
+    """Raises ValueError if tasks with these options cannot be of several items."""
     if options.are_for_each_item:
         raise ValueError(
             "timeout, retries and on_error are for each item, which then is a task of its own: "
@@ -102,6 +99,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             later its worker is killed, which fails that task alone. By default as long as it takes.
         retries: How often a task is run again whose worker has died.
         retry_on: Errors of a task after which it is run again, too: one type or a tuple of them.
+        priority: Of the tasks that no worker has begun, those with the highest are begun first.
         on_error: `"raise"`, or `"return"` for maps that have the error in the place of the result.
         max_memory: Bytes of private memory at which a worker is killed: its task fails with
             `MemoryLimitExceeded`.
@@ -128,6 +126,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         retries: int = 0,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
         on_error: Literal["raise", "return"] = "raise",
+        priority: int = 0,
         max_memory: int | None = None,
         worker_lifetime: Lifetime | None = None,
     ) -> None:
@@ -143,8 +142,15 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._options = Options().with_(
-            {"timeout": timeout, "retries": retries, "retry_on": retry_on, "on_error": on_error}
+            {
+                "timeout": timeout,
+                "retries": retries,
+                "retry_on": retry_on,
+                "on_error": on_error,
+                "priority": priority,
+            }
         )
+        self._is_plain = self._options == Options()
         limits = Limits.of(max_memory, worker_lifetime, maxtasksperchild)
         self._ctx = context or _default_context.get_context()
         self._crew = _engine.Crew(2 * count, 2 * max(2 * count, _ROOM))
@@ -159,7 +165,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             _thread_limits.for_workers(count) if limit_threads else {},
         )
         self._streams: list[IMapIterator] = []
-        self._attendant = Attendant(self._crew, self._workers)
+        self._attendant = self._make_attendant()
         try:
             self._workers.start()
         except BaseException:
@@ -168,6 +174,9 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         self._terminate = util.Finalize(
             self, _stop, args=(os.getpid(), self._workers, self._crew), exitpriority=15
         )
+
+    def _make_attendant(self) -> Attendant:
+        return Attendant(self._crew, self._workers)
 
     def __del__(self) -> None:
         if "_terminate" in self.__dict__ and self._state == RUN:
@@ -237,8 +246,20 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         **options: Unpack[CallOptions],
     ) -> Any:
         """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
-        result = self._call(func, args, kwds, callback, error_callback, None, options)
-        self._need_keeper(callback, error_callback)
+        known = self._functions.known.get(id(func))
+        if known is None or kwds or callback or error_callback or options or not self._is_plain:
+            result = self._call(func, args, kwds, callback, error_callback, None, options)
+            self._need_keeper(callback, error_callback)
+            return result
+        # The usual call, in as few steps as can be: many programs make a hundred thousand of them.
+        attendant = self._attendant
+        if attendant.state != RUN:
+            self._check_running()
+        if not attendant.keeper.runs:
+            attendant.need_keeper()
+        result = _new(ApplyResult)
+        result._pool = self
+        result._job = self._crew.submit(func, known[1], tuple(args))
         return result
 
     def _call(
@@ -253,24 +274,35 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
     ) -> ApplyResult:
         head = self._begin(func)
         wanted = self._options.with_(options) if options else self._options
-        args = tuple(args)
-        about = (args, dict(kwds) if kwds else {})
+        pair = (tuple(args), dict(kwds) if kwds else {})
         retry = Attempts(wanted) if wanted.retries else None
         result = ApplyResult(
-            self, callback, error_callback, name or _name(func), about, wanted.timeout, retry
+            self,
+            callback,
+            error_callback,
+            function=name or func,
+            about=lambda _: pair,
+            timeout=wanted.timeout,
+            retry=retry,
         )
-        arguments: Any = about if kwds else args
+        arguments: Any = pair if kwds else pair[0]
         if retry is not None:
             retry.resend = functools.partial(
-                self._call_again, result._job, head, arguments, bool(kwds)
+                self._call_again, result._job, head, arguments, bool(kwds), wanted.priority
             )
-        self._crew.call(result._job, head, arguments, bool(kwds))
+        self._crew.call(result._job, head, arguments, bool(kwds), wanted.priority)
         return result
 
     def _call_again(
-        self, job: _engine.Job, head: bytes, arguments: Any, has_keywords: bool, _: int
+        self,
+        job: _engine.Job,
+        head: bytes,
+        arguments: Any,
+        has_keywords: bool,
+        priority: int,
+        _: int,
     ) -> None:
-        self._crew.call(job, head, arguments, has_keywords)
+        self._crew.call(job, head, arguments, has_keywords, priority)
 
     def map(
         self,
@@ -305,8 +337,8 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         wanted = self._options.with_(options)
         items = iterable if type(iterable) is list else list(iterable)
         chunk = self._chunk_for(len(items), chunksize, wanted)
-        chunks = Chunks(self._crew, head, items, chunk, star=star)
-        result = MapResult(self, None, None, chunks, _name(func), wanted)
+        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
+        result = MapResult(self, None, None, chunks=chunks, function=func, options=wanted)
         job, crew, sent = result._job, self._crew, 0
         while sent < len(items):
             sent = chunks.send(sent, _MOST_OPEN)
@@ -355,8 +387,9 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         wanted = self._options.with_(options)
         items = list(iterable)
         chunk = self._chunk_for(len(items), chunksize, wanted)
-        chunks = Chunks(self._crew, head, items, chunk, star=star)
-        result = MapResult(self, *callbacks, chunks, _name(func), wanted)
+        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
+        result = MapResult(self, *callbacks, chunks=chunks, function=func, options=wanted)
+        result._begin()
         chunks.send(0, 1 << 62)
         self._need_keeper(*callbacks)
         return result
@@ -398,12 +431,45 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         wanted = self._options.with_(options)
         if chunksize > 1:
-            _check_chunks(wanted)
+            check_chunks(wanted)
         ahead = _AHEAD * self._processes
-        stream = kind(self, head, iterable, chunksize, ahead, _name(func), wanted)
+        stream = kind(self, head, iterable, chunksize, ahead, func, wanted)
         self._streams.append(stream)
         self._need_keeper()
         return stream
+
+    async def run(self, func: Callable[..., Any], /, *args: Any, **kwds: Any) -> Any:
+        """The result of `func(*args, **kwds)`, run by a worker, for asyncio.
+
+        When the task that awaits it is cancelled, so is the call: see `ApplyResult.cancel`.
+        """
+        return await self._call(func, args, kwds, None, None)
+
+    def stream(
+        self,
+        func: Callable[[Any], Any],
+        items: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        ordered: bool = True,
+        **options: Unpack[CallOptions],
+    ) -> AsyncIterator[Any]:
+        """A lazy `map` for asyncio: an asynchronous iterator over the results.
+
+        At most 16 tasks for each worker are taken ahead of the results that were fetched. Whoever
+        leaves it early withdraws what no worker has begun.
+
+        Args:
+            func: What workers call with each item.
+            items: The items; taken in the event loop's thread.
+            chunksize: How many of them travel to a worker at a time.
+            ordered: Whether the results come in the order of the items, or as they come.
+            options: As those of `imap`.
+        """
+        from manycore._asyncio import ResultStream
+
+        kind = IMapIterator if ordered else IMapUnorderedIterator
+        return ResultStream(self._attendant, self._stream(kind, func, items, chunksize, options))
 
     def _begin(self, func: Callable[..., Any]) -> bytes:
         self._check_running()
@@ -417,7 +483,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
     def _chunk_for(self, items: int, chunksize: int | None, options: Options) -> int:
         if options.are_for_each_item:
             if chunksize is not None and chunksize > 1:
-                _check_chunks(options)
+                check_chunks(options)
             chunksize = 1
         if chunksize is None:
             chunksize, extra = divmod(items, self._processes * 4)

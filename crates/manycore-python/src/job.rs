@@ -2,41 +2,61 @@
 //!
 //! Whether a task that failed is tried again is asked before its answer counts, in one place: `deliver`.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire};
+use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 /// A call to the pool.
 ///
 /// A *stream* delivers `(index, succeeded, value)` tuples, one for each task, as they come. Any other
 /// job fills a list with the results of its tasks, `chunk` of them for each, and remembers the first
 /// error.
-#[pyclass(frozen, module = "manycore._engine")]
+#[pyclass(frozen, weakref, module = "manycore._engine")]
 pub struct Job {
-    results: Py<PyList>,
-    is_stream: bool,
-    chunk: usize,
+    results: Results,
     left: AtomicUsize,
     delivered: AtomicUsize,
     is_done: AtomicBool,
     error: Mutex<Option<Py<PyAny>>>,
     /// What to call: forgotten once it is done, since most of it refers to this job.
     calls: Mutex<Calls>,
-    name: Option<String>,
+    /// The function, or its name.
+    function: Option<Py<PyAny>>,
     /// Nanoseconds that each task may run.
     timeout: Option<u64>,
     /// Errors are results.
     returns_errors: bool,
+    /// Tasks of it may be handed out again.
+    is_repeatable: bool,
+    /// Of a job that is one task: its tag, once it was handed out.
+    tag: AtomicU64,
+    /// Errors of answers that could not be decoded here.
+    undecodable: Mutex<Vec<Py<PyAny>>>,
+    is_withdrawn: AtomicBool,
+}
+
+/// Where the results of a job go.
+enum Results {
+    /// To the one place of a single call.
+    One(Mutex<Option<Py<PyAny>>>),
+    /// Into a list, so many from each task.
+    List(Py<PyList>, usize),
+    /// To the end of a list, with the task's number and whether it succeeded.
+    Stream(Py<PyList>),
 }
 
 #[derive(Default)]
 struct Calls {
-    on_done: Option<Py<PyAny>>,
+    on_done: Vec<Py<PyAny>>,
+    on_news: Option<Py<PyAny>>,
     resend: Option<Py<PyAny>>,
     retry: Option<Py<PyAny>>,
+    /// The positional arguments of a single call, or what tells those of each task.
     about: Option<Py<PyAny>>,
+    keywords: Option<Py<PyDict>>,
 }
 
 #[pymethods]
@@ -45,12 +65,12 @@ impl Job {
     ///
     /// `on_done()` is called with the last answer. `resend(task, item)` is called when a worker died at
     /// an item of a task: to hand out the items after it. `retry(task, error)` is called when a task
-    /// failed; if it hands the task out again it returns true, and the error is no answer. `about` is the
-    /// pair of the arguments, for messages, or is called with a task and returns it; `name` is the function's. `timeout` is how many
+    /// failed; if it hands the task out again it returns true, and the error is no answer. `about(task)`
+    /// tells the arguments of a task, for messages; `function` is the function or its name. `timeout` is how many
     /// seconds each task may run. With `returns_errors` an error is a result like any other.
     #[new]
     #[pyo3(signature = (results, tasks, chunk=1, *, stream=false, on_done=None, resend=None, retry=None,
-        about=None, name=None, timeout=None, returns_errors=false))]
+        about=None, function=None, timeout=None, returns_errors=false))]
     #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn new(
         results: Py<PyList>,
@@ -61,34 +81,42 @@ impl Job {
         resend: Option<Py<PyAny>>,
         retry: Option<Py<PyAny>>,
         about: Option<Py<PyAny>>,
-        name: Option<String>,
+        function: Option<Py<PyAny>>,
         timeout: Option<f64>,
         returns_errors: bool,
     ) -> Self {
         let is_done = tasks == 0;
+        let is_repeatable = retry.is_some() || (resend.is_some() && chunk > 1);
         // Of one that is done already nobody would forget them.
         let calls = if is_done && !stream {
             Calls::default()
         } else {
             Calls {
-                on_done,
+                on_done: on_done.into_iter().collect(),
                 resend,
                 retry,
                 about,
+                ..Calls::default()
             }
         };
         Self {
-            results,
-            is_stream: stream,
-            chunk,
+            results: if stream {
+                Results::Stream(results)
+            } else {
+                Results::List(results, chunk)
+            },
             left: AtomicUsize::new(tasks),
             delivered: AtomicUsize::new(0),
             is_done: AtomicBool::new(is_done),
             error: Mutex::new(None),
             calls: Mutex::new(calls),
-            name,
+            function,
             timeout: timeout.map(|seconds| (seconds * 1e9) as u64), // as much as there is room for
             returns_errors,
+            is_repeatable,
+            tag: AtomicU64::new(0),
+            undecodable: Mutex::default(),
+            is_withdrawn: AtomicBool::new(false),
         }
     }
 
@@ -120,10 +148,27 @@ impl Job {
             .map(|e| e.clone_ref(py))
     }
 
-    /// The results so far.
+    /// The results so far; of a single call `None`.
     #[getter]
-    fn results(&self, py: Python<'_>) -> Py<PyList> {
-        self.results.clone_ref(py)
+    fn results(&self, py: Python<'_>) -> Option<Py<PyList>> {
+        match &self.results {
+            Results::One(_) => None,
+            Results::List(results, _) | Results::Stream(results) => Some(results.clone_ref(py)),
+        }
+    }
+
+    /// The result of a single call, once it is there.
+    #[getter]
+    fn value(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match &self.results {
+            Results::One(place) => {
+                let value = place.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(value.as_ref().map(|it| it.clone_ref(py)))
+            }
+            Results::List(results, _) | Results::Stream(results) => {
+                results.bind(py).get_item(0).map(|it| Some(it.unbind()))
+            }
+        }
     }
 
     /// Adds tasks to a stream whose length was not known.
@@ -132,18 +177,67 @@ impl Job {
         self.is_done.store(false, Release);
     }
 
-    /// The name of the function that its tasks call, where known.
+    /// The function that its tasks call, or its name, where known.
     #[getter]
-    fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.function.as_ref().map(|it| it.clone_ref(py))
     }
 
-    /// The arguments of a task, where known.
+    /// The positional and the keyword arguments of a task, where known.
     fn about(&self, py: Python<'_>, task: usize) -> PyResult<Option<Py<PyAny>>> {
         match self.call(py, |calls| &calls.about) {
             Some(about) if about.bind(py).is_callable() => about.call1(py, (task,)).map(Some),
-            about => Ok(about),
+            Some(args) => {
+                let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+                let keywords = calls.keywords.as_ref().map(|it| it.clone_ref(py));
+                drop(calls); // before any Python code runs
+                let keywords = keywords.unwrap_or_else(|| PyDict::new(py).unbind());
+                Ok(Some(
+                    (args, keywords).into_pyobject(py)?.into_any().unbind(),
+                ))
+            }
+            None => Ok(None),
         }
+    }
+
+    /// Whether tasks of it were withdrawn before a worker had them.
+    #[getter]
+    fn withdrawn(&self) -> bool {
+        self.is_withdrawn.load(Acquire) // pairs with the Release in `note_withdrawn`
+    }
+
+    /// Whether an error is that of an answer that could not be decoded here, and not the task's own.
+    fn is_undecodable(&self, error: &Bound<'_, PyAny>) -> bool {
+        let undecodable = self.undecodable.lock();
+        let undecodable = undecodable.unwrap_or_else(PoisonError::into_inner);
+        undecodable.iter().any(|other| other.is(error))
+    }
+
+    /// Has `on_done()` called with the last answer; `False`, and nothing is called, if it is there already.
+    fn when_done(&self, on_done: Py<PyAny>) -> bool {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_done() {
+            return false; // `finish` has begun, and takes the calls away, or has taken them
+        }
+        calls.on_done.push(on_done);
+        true
+    }
+
+    /// Has `on_news()` called once, with the next answer of a stream, or when it is done; `False`, and
+    /// nothing is called, if there is an answer to fetch already.
+    fn when_news(&self, py: Python<'_>, on_news: Py<PyAny>) -> bool {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_some = match &self.results {
+            Results::Stream(results) => !results.bind(py).is_empty(),
+            Results::One(_) | Results::List(..) => false,
+        };
+        if self.is_done() || has_some {
+            return false;
+        }
+        let before = calls.on_news.replace(on_news);
+        drop(calls); // before any Python code runs
+        drop(before);
+        true
     }
 
     /// Answers one task.
@@ -159,6 +253,33 @@ impl Job {
 }
 
 impl Job {
+    /// A job of one call, which nobody is told of.
+    pub fn single(
+        function: Py<PyAny>,
+        arguments: Py<PyTuple>,
+        keywords: Option<Py<PyDict>>,
+    ) -> Self {
+        Self {
+            results: Results::One(Mutex::default()),
+            left: AtomicUsize::new(1),
+            delivered: AtomicUsize::new(0),
+            is_done: AtomicBool::new(false),
+            error: Mutex::new(None),
+            calls: Mutex::new(Calls {
+                about: Some(arguments.into_any()),
+                keywords,
+                ..Calls::default()
+            }),
+            function: Some(function),
+            timeout: None,
+            returns_errors: false,
+            is_repeatable: false,
+            tag: AtomicU64::new(0),
+            undecodable: Mutex::default(),
+            is_withdrawn: AtomicBool::new(false),
+        }
+    }
+
     /// Whether every task has been answered.
     pub fn is_done(&self) -> bool {
         self.is_done.load(Acquire) // pairs with the Release in `deliver`
@@ -169,6 +290,11 @@ impl Job {
         self.delivered.load(Acquire)
     }
 
+    /// Whether tasks of it may be handed out again.
+    pub fn is_repeatable(&self) -> bool {
+        self.is_repeatable
+    }
+
     /// Nanoseconds that each task may run.
     pub fn timeout(&self) -> Option<u64> {
         self.timeout
@@ -177,6 +303,7 @@ impl Job {
     /// Has the items after item number `item` of a task handed out again: nobody has run them.
     pub fn resend_after(&self, py: Python<'_>, task: usize, item: u64) -> PyResult<()> {
         match self.call(py, |calls| &calls.resend) {
+            Some(_) if self.is_withdrawn.load(Acquire) => Ok(()), // nobody wants them any more
             Some(resend) => resend.call1(py, (task, item)).map(drop),
             None => Ok(()),
         }
@@ -201,9 +328,33 @@ impl Job {
         error: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         match self.call(py, |calls| &calls.retry) {
+            Some(_) if self.is_withdrawn.load(Acquire) => Ok(false),
             Some(retry) => retry.bind(py).call1((index, error))?.is_truthy(),
             None => Ok(false),
         }
+    }
+
+    /// Notes the tag of the one task that this job is.
+    pub fn note_tag(&self, tag: u64) {
+        self.tag.store(tag, Relaxed); // read by threads that were given the job after that
+    }
+
+    /// The tag of the one task that this job is, if it is one and was handed out.
+    pub fn tag(&self) -> Option<u64> {
+        let tag = self.tag.load(Relaxed);
+        (tag != 0).then_some(tag)
+    }
+
+    /// Notes that an answer could not be decoded.
+    pub fn note_undecodable(&self, error: Py<PyAny>) {
+        let undecodable = self.undecodable.lock();
+        let mut undecodable = undecodable.unwrap_or_else(PoisonError::into_inner);
+        undecodable.push(error);
+    }
+
+    /// Notes that tasks of it will not be run, nor what is left of others whose workers die.
+    pub fn note_withdrawn(&self) {
+        self.is_withdrawn.store(true, Release);
     }
 
     /// Takes the answer of task `index`, unless it has failed and is tried again.
@@ -232,18 +383,36 @@ impl Job {
             self.is_done.store(true, Release); // pairs with the Acquire in `is_done`
             self.finish(py);
         }
+        if matches!(self.results, Results::Stream(_)) {
+            self.tell_news(py);
+        }
         stored
+    }
+
+    /// Calls and forgets what is to be called with the next answer.
+    fn tell_news(&self, py: Python<'_>) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_news = calls.on_news.take();
+        drop(calls); // before any Python code runs
+        if let Some(on_news) = on_news {
+            call(py, &on_news);
+        }
     }
 
     /// Calls and forgets what is to be called when all tasks have been answered.
     fn finish(&self, py: Python<'_>) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let forgotten = std::mem::take(&mut *calls);
+        let on_news = calls.on_news.take();
+        let mut forgotten = std::mem::take(&mut *calls);
+        calls.on_news = on_news; // which is called after these
+        if matches!(self.results, Results::Stream(_)) {
+            // It may go on.
+            calls.retry = forgotten.retry.take();
+            calls.about = forgotten.about.take();
+        }
         drop(calls); // before any Python code runs
-        if let Some(on_done) = &forgotten.on_done {
-            if let Err(error) = on_done.bind(py).call0() {
-                error.write_unraisable(py, Some(on_done.bind(py)));
-            }
+        for function in &forgotten.on_done {
+            call(py, function);
         }
     }
 
@@ -254,36 +423,56 @@ impl Job {
         succeeded: bool,
         value: Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let results = self.results.bind(py);
-        if self.is_stream {
+        if let Results::Stream(results) = &self.results {
             let triple = (index, succeeded, value).into_pyobject(py)?;
-            return results.append(triple.cast_into::<PyTuple>()?);
+            return results.bind(py).append(triple.cast_into::<PyTuple>()?);
         }
+        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         if !succeeded {
-            let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
             if first.is_none() {
                 *first = Some(value.unbind());
             }
             return Ok(());
         }
-        if self
-            .error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
-        {
+        if first.is_some() {
             return Ok(()); // nobody will see the results
         }
-        if self.chunk == 1 {
-            return results.set_item(index, value);
+        drop(first);
+        match &self.results {
+            Results::One(place) => {
+                let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+                *place = Some(value.unbind());
+                Ok(())
+            }
+            Results::List(results, chunk) => fill(results.bind(py), index, *chunk, &value),
+            Results::Stream(_) => Ok(()),
         }
-        let start = index * self.chunk;
-        if start >= results.len() {
-            return Ok(()); // what was handed out again: the death before it may be noted only now
-        }
-        for (offset, item) in value.try_iter()?.enumerate() {
-            results.set_item(start + offset, item?)?;
-        }
-        Ok(())
+    }
+}
+
+/// Puts the results of a task where they belong.
+fn fill(
+    results: &Bound<'_, PyList>,
+    index: usize,
+    chunk: usize,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    if chunk == 1 {
+        return results.set_item(index, value);
+    }
+    let start = index * chunk;
+    if start >= results.len() {
+        return Ok(()); // what was handed out again: the death before it may be noted only now
+    }
+    for (offset, item) in value.try_iter()?.enumerate() {
+        results.set_item(start + offset, item?)?;
+    }
+    Ok(())
+}
+
+/// Calls what is to be called; what that raises is shown, since nobody could handle it.
+fn call(py: Python<'_>, function: &Py<PyAny>) {
+    if let Err(error) = function.bind(py).call0() {
+        error.write_unraisable(py, Some(function.bind(py)));
     }
 }
