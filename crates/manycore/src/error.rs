@@ -1,11 +1,14 @@
 //! What can go wrong, one type for each operation.
 
+use std::time::Duration;
+
 use manycore_ipc::ring::record::MOST_HANDLES;
 use manycore_ipc::{Corrupted, FamilyError, HandleError};
-use manycore_os::process::Exit;
 
 use crate::pool::ledger::MOST_OPEN;
 use crate::transport;
+
+pub use crate::pool::Run;
 
 /// A value could not be turned into bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -169,20 +172,40 @@ pub enum TaskError {
         location: Option<String>,
     },
     /// A signal ended the worker that ran it.
-    #[error("the worker of this task was killed by signal {}{}", name_of(*signal), hint_about(*signal))]
+    #[error(
+        "the worker of this task was killed by signal {}{}; {run}",
+        name_of(*signal), hint_about(*signal)
+    )]
     Killed {
         /// The signal's number.
         signal: i32,
+        /// What it was running.
+        run: Run,
     },
     /// The worker that ran it exited.
-    #[error("the worker of this task exited with status {code} before the function returned")]
+    #[error(
+        "the worker of this task exited with status {code} before the function returned; {run}"
+    )]
     Exited {
         /// The exit status.
         code: i32,
+        /// What it was running.
+        run: Run,
     },
     /// The worker that ran it ended, and other code of this program has collected its exit status.
-    #[error("the worker of this task ended; its exit status was collected by somebody else")]
-    Vanished,
+    #[error("the worker of this task ended, and somebody else collected its exit status; {run}")]
+    Vanished {
+        /// What it was running.
+        run: Run,
+    },
+    /// It ran longer than it may, and was ended with its worker.
+    #[error("the task may run for {limit:?} and was ended; {run}")]
+    TimedOut {
+        /// How long it may run.
+        limit: Duration,
+        /// What its worker was running.
+        run: Run,
+    },
     /// Its arguments could not be put where a worker would find them: it was not run.
     #[error("the task was not run: its arguments cannot travel: {0}")]
     Unsent(#[from] SendError),
@@ -216,20 +239,15 @@ pub enum TaskError {
          `Pool::join`"
     )]
     Dropped,
+    /// The pool is that of the process of which this one is a fork.
+    #[error(
+        "the pool belongs to the process that made it, of which this one is a fork: make one here, after the \
+         fork"
+    )]
+    OtherProcess,
     /// The shared memory is corrupted.
     #[error(transparent)]
     Heap(#[from] HandleError),
-}
-
-impl TaskError {
-    /// What ended the worker ended its task.
-    pub(crate) fn died(exit: Exit) -> Self {
-        match exit {
-            Exit::Code(code) => Self::Exited { code },
-            Exit::Signal(signal) => Self::Killed { signal },
-            Exit::Unknown => Self::Vanished,
-        }
-    }
 }
 
 /// Which item of a [`Pool::map`](crate::Pool::map) failed first, in the order of the items, and why.

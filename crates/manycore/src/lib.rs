@@ -89,8 +89,29 @@
 //! ```
 //!
 //! [`Pool::map`] wants all results or the first error, [`Pool::try_map`] what came of each item,
-//! [`Pool::map_unordered`] each result as soon as it is there; [`Pool::submit`] is one call, to be joined
-//! later. Each task runs at most once and gets exactly one answer.
+//! [`Pool::map_unordered`] each result as soon as it is there, [`Pool::map_ordered`] the same in order, which
+//! [`PoolMap`] has as a method of iterators; [`Pool::submit`] is one call, to be joined or awaited later. Each task
+//! gets exactly one answer, and runs at most once unless it may be run again after the death of its worker:
+//!
+//! ```
+//! use std::time::Duration;
+//! use manycore::{Pool, PoolMap};
+//!
+//! fn length(word: String) -> usize {
+//!     word.len()
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     manycore::init();
+//!     let pool = Pool::builder().workers(2).retries(1).build()?;
+//!     let words = "how much wood would a woodchuck chuck".split(' ').map(str::to_owned);
+//!     let lengths = words.pool_map(pool.timeout(Duration::from_secs(5)), length);
+//!     assert_eq!(lengths.collect::<Result<Vec<_>, _>>()?, [3, 4, 4, 5, 1, 9, 5]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `examples/monte_carlo.rs` takes results until they are enough, `examples/hash_files.rs` has limits and retries.
 //!
 //! # Failure
 //!
@@ -101,6 +122,7 @@
 //! | is killed, or panics, with a lock | the next one gets the lock, and is told by [`sync::OwnerDied`]; what the lock guards is what it was before |
 //! | is a worker of a pool and panics | that task fails and says why; the worker goes on |
 //! | is a worker of a pool and dies | the task that it was running fails and names the signal or the exit status, no other does; another worker is started |
+//! | is a worker of a pool whose task runs longer than it may | that task fails, the worker is killed and another one started |
 //! | ends with others waiting for it | who joins it is told, and who waits for a channel of which it had the last other end; who waits at a queue goes on waiting until somebody closes it |
 //! | ends with children of its own | these are killed, however it ended |
 //! | sends what cannot be encoded | the sender gets the error, the queue is unchanged |
@@ -190,7 +212,7 @@ pub use init::init;
 pub use manycore_ipc::inspect::{self, InspectError, Report, inspect};
 pub use manycore_os::Deadline;
 pub use manycore_os::process::Exit;
-pub use pool::{Pool, Task};
+pub use pool::{Calls, Pool, PoolBuilder, PoolMap, Task};
 pub use process::{Child, Process};
 pub use queue::{Iter, Queue};
 pub use select::{Select, Selectable};

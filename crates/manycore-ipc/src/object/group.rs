@@ -6,8 +6,12 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::block::BlockRef;
+use crate::fault;
 use crate::wait::Bell;
 use crate::word::{Word32, Word64};
+
+/// What a row has in place of a time once its worker is to be killed for its task.
+const DOOMED: u64 = u64::MAX;
 
 /// Shared by all processes of a group.
 #[repr(C, align(64))]
@@ -52,6 +56,7 @@ impl GroupBody {
 /// It is written under the task ring's get lock, before the take is committed. If the worker dies
 /// between the two, the task is still in the ring, and who finds the lock's owner dead voids every row
 /// whose place is not yet behind the head.
+#[derive(Default)]
 #[repr(C, align(64))]
 pub struct Row {
     tag: Word64,
@@ -64,7 +69,8 @@ pub struct Row {
     pub worker: Word64,
     /// Of a task that is a list of items: the item that the worker is at.
     pub item: Word64,
-    /// When the worker began to run what it took, on the coarse monotonic clock; zero until then.
+    /// When the worker began to run what it took, on the coarse monotonic clock; zero until then, and again
+    /// once it has said that it is done; or [`DOOMED`].
     began: Word64,
     /// Nanoseconds that the worker has spent on tasks, where that is measured.
     pub busy: Word64,
@@ -72,6 +78,7 @@ pub struct Row {
 }
 
 /// What the owner wants of a worker: apart from the line that the worker writes for each task.
+#[derive(Default)]
 #[repr(C, align(64))]
 struct Wishes {
     /// The tag of the task that is to be given up.
@@ -124,7 +131,28 @@ impl Row {
         let began = self.began.load(Acquire);
         // The worker may have taken another one in between.
         let is_same = tag != 0 && began != 0 && self.tag.load(Relaxed) == tag;
-        is_same.then_some((tag, began))
+        (is_same && began != DOOMED).then_some((tag, began))
+    }
+
+    /// Says that the worker is done with what it ran. False when its owner has decided by then to kill it for
+    /// that: it is not to take anything else.
+    #[must_use]
+    pub fn finish(&self) -> bool {
+        // Either side changes the word by one exchange, so the end comes first or the decision does. Nothing
+        // else is handed over by it.
+        let began = self.began.swap(0, Relaxed);
+        fault::point("row.finished");
+        began != DOOMED
+    }
+
+    /// Decides that the worker is to be killed for what it began then, unless it is done with it: then it may
+    /// run something else by now. The time stands for the task, as [`Row::running`] found it: for a worker that
+    /// says when it is done, and is doomed only long after it began, so that it has begun nothing else then.
+    #[must_use]
+    pub fn doom(&self, began: u64) -> bool {
+        let exchanged = self.began.compare_exchange(began, DOOMED, Relaxed, Relaxed); // see `finish`
+        fault::point("row.doomed");
+        exchanged.is_ok()
     }
 
     /// Asks the worker to give up this task, if it still runs it.

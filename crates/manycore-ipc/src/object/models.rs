@@ -1,5 +1,6 @@
 //! Holding and letting go in every order of two or three processes' steps.
 
+use super::group::{Row, Taking};
 use super::header::{Handle, Phase};
 use super::{Kind, Objects};
 use crate::crash::{for_every_death, run_and_count};
@@ -157,5 +158,31 @@ fn who_dies_while_it_lets_go_leaves_an_object_that_another_at_work_has_or_can_fr
             }
             assert_eq!(freed + free_all(third), 1);
         });
+    });
+}
+
+#[test]
+#[ignore = "a model"]
+fn a_worker_that_is_doomed_for_one_task_never_begins_another() {
+    // All zero is a row without worker.
+    let row: &'static Row = Box::leak(Box::default());
+    Model::with_interruptions(3).explore(move || {
+        row.clear();
+        row.write(Taking { tag: 1, place: 0 });
+        row.begin(10);
+        let worker = spawn(move || {
+            let goes_on = row.finish();
+            if goes_on {
+                row.write(Taking { tag: 2, place: 1 });
+                row.begin(20);
+            }
+            goes_on
+        });
+        let found = row.running();
+        let is_doomed = found.is_some_and(|(tag, began)| tag == 1 && row.doom(began));
+        let goes_on = worker.join();
+        assert_ne!(is_doomed, goes_on, "one of the two comes first");
+        let last = row.read().expect("never voided").tag;
+        assert_eq!(last, if is_doomed { 1 } else { 2 });
     });
 }

@@ -348,6 +348,14 @@ impl Crew {
         }
     }
 
+    /// Decides that the worker of a row is to be killed for the task that it began with at this time, unless it
+    /// is done with that. If so it will take no other: who kills it kills nothing else. For workers that say
+    /// when they are done, by [`Seat::finish`](super::Seat::finish).
+    #[must_use]
+    pub fn doom(&self, row: usize, began: u64) -> bool {
+        self.row(row).is_some_and(|row| row.doom(began))
+    }
+
     /// Asks the worker of a row to leave after its task, or not to.
     pub fn retire(&self, row: usize, shall: bool) {
         if let Some(row) = self.row(row) {

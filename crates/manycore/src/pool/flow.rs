@@ -4,10 +4,10 @@ use std::iter::Fuse;
 use std::sync::Arc;
 
 use manycore_os::Deadline;
-use manycore_os::image::{self, Entry};
 use serde::Serialize;
 
-use super::job::{Answer, Job};
+use super::calls::Calls;
+use super::job::{Answer, Job, Target};
 use super::owner::Owner;
 use crate::codec;
 use crate::error::{SendError, TaskError};
@@ -31,13 +31,13 @@ pub(super) enum Pace {
 pub(super) struct Flow<'a, I: Iterator> {
     owner: &'a Owner,
     job: Arc<Job>,
-    place: Option<u64>,
     items: Fuse<I>,
     pace: Pace,
     /// No more tasks are handed out.
     is_over: bool,
     given: usize,
-    answered: usize,
+    /// Answers that the caller is done with.
+    done: usize,
     /// Answers that have arrived, the next one last.
     ready: Vec<(usize, Answer)>,
 }
@@ -46,17 +46,16 @@ impl<'a, I: Iterator> Flow<'a, I>
 where
     I::Item: Serialize,
 {
-    pub(super) fn new(owner: &'a Owner, entry: Entry, items: I, pace: Pace) -> Self {
-        owner.look_after_when_due();
+    pub(super) fn new(calls: Calls<'a>, target: Target, items: I, pace: Pace) -> Self {
+        calls.owner.look_after_when_due();
         Self {
-            owner,
-            job: Arc::default(),
-            place: image::offset_of(entry),
+            owner: calls.owner,
+            job: Arc::new(Job::new(target, calls.terms)),
             items: items.fuse(),
             pace,
             is_over: false,
             given: 0,
-            answered: 0,
+            done: 0,
             ready: Vec::new(),
         }
     }
@@ -68,6 +67,14 @@ where
 
     /// The next answer and the number of its item; `None` when all tasks have been answered.
     pub(super) fn next_answer(&mut self) -> Option<(usize, Answer)> {
+        let next = self.next_to_keep();
+        self.done += usize::from(next.is_some());
+        next
+    }
+
+    /// As [`Flow::next_answer`], but the task counts as open, for how many there may be, until
+    /// [`Flow::let_go`].
+    pub(super) fn next_to_keep(&mut self) -> Option<(usize, Answer)> {
         // Before the last answer is taken: the caller may be long about each, and workers idle then.
         if self.ready.is_empty() || self.open() <= self.most() / 4 * 3 {
             self.hand_out();
@@ -78,13 +85,17 @@ where
         if self.ready.is_empty() {
             self.wait();
         }
-        self.answered += 1;
         self.ready.pop()
     }
 
-    /// Tasks that were handed out and whose answers the caller does not have.
+    /// The caller is done with an answer that it had kept.
+    pub(super) fn let_go(&mut self) {
+        self.done += 1;
+    }
+
+    /// Tasks that were handed out and with whose answers the caller is not done.
     fn open(&self) -> usize {
-        self.given - self.answered
+        self.given - self.done
     }
 
     fn most(&self) -> usize {
@@ -107,10 +118,10 @@ where
     fn hand_out_one(&mut self, item: &I::Item) {
         let index = self.given;
         match codec::encode(item) {
-            Ok(arguments) => self.owner.hand_out(&self.job, index, self.place, arguments),
+            Ok(arguments) => self.owner.hand_out(&self.job, index, arguments),
             Err(error) => {
                 let error = TaskError::Unsent(SendError::Encode(error));
-                self.job.deliver(index, Answer::Failed(error));
+                self.job.refuse(index, error);
             }
         }
         self.given += 1;

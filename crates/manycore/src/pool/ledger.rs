@@ -16,10 +16,18 @@ struct Entry<J> {
     job: Option<J>,
 }
 
+impl<J> Entry<J> {
+    fn begin_generation(&mut self) {
+        self.generation = (self.generation % GENERATION) + 1; // 1 ..= GENERATION: a tag is never zero
+        self.attempt = 0;
+    }
+}
+
 const INDEX_BITS: u32 = 28;
 const ATTEMPT_BITS: u32 = 12;
 const INDEX: u64 = (1 << INDEX_BITS) - 1;
 const GENERATION: u32 = (1 << 24) - 1;
+const MOST_ATTEMPTS: u16 = (1 << ATTEMPT_BITS) - 1;
 
 /// The most tasks that may be open at a time.
 pub const MOST_OPEN: usize = 1 << INDEX_BITS;
@@ -51,8 +59,7 @@ impl<J> Ledger<J> {
             None => return None,
         };
         let entry = self.entries.get_mut(index as usize)?;
-        entry.generation = (entry.generation % GENERATION) + 1; // 1 ..= GENERATION: a tag is never zero
-        entry.attempt = 0;
+        entry.begin_generation();
         entry.job = Some(job);
         self.open += 1;
         Some(tag(index, entry))
@@ -66,6 +73,18 @@ impl<J> Ledger<J> {
         self.free.push((tag & INDEX) as u32);
         self.open -= 1;
         job
+    }
+
+    /// Gives an open task its next tag, because it is handed out again; the one before is stale then. `None`
+    /// when it was stale already.
+    pub fn reopen(&mut self, stale: u64) -> Option<u64> {
+        let entry = self.find(stale)?;
+        if entry.attempt < MOST_ATTEMPTS {
+            entry.attempt += 1;
+        } else {
+            entry.begin_generation();
+        }
+        Some(tag((stale & INDEX) as u32, entry))
     }
 
     /// What is known about an open task.
@@ -139,6 +158,28 @@ mod tests {
         assert_eq!(ledger.len(), 1);
         assert_eq!(ledger.close(b), Some('b'));
         assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn each_attempt_at_a_task_has_a_tag_of_its_own() {
+        let mut ledger = Ledger::default();
+        let other = ledger.open('b').expect("room");
+        let mut tags = vec![ledger.open('a').expect("room")];
+        for _ in 0..2 * u32::from(MOST_ATTEMPTS) {
+            let last = tags[tags.len() - 1];
+            let next = ledger.reopen(last).expect("open");
+            assert_eq!((ledger.reopen(last), ledger.get(last)), (None, None));
+            tags.push(next);
+        }
+        let last = tags[tags.len() - 1];
+        tags.sort_unstable();
+        tags.dedup();
+        assert_eq!(tags.len(), 1 + 2 * usize::from(MOST_ATTEMPTS));
+        assert_eq!((ledger.close(last), ledger.len()), (Some('a'), 1));
+        assert_eq!(
+            (ledger.reopen(last), ledger.close(other)),
+            (None, Some('b'))
+        );
     }
 
     #[test]

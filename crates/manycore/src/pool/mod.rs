@@ -13,11 +13,16 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `typed` | [`Pool`] |
+//! | `typed`, `builder` | [`Pool`], [`PoolBuilder`] |
+//! | `calls`, `terms` | [`Calls`]: what may be asked of the tasks of a call |
 //! | `task` | [`Task`]: one call |
 //! | `flow` | many calls, handed out ahead of their answers |
+//! | `mapping` | iterators over their results |
 //! | `job` | what one caller waits for |
-//! | `owner` | hands out, collects, buries |
+//! | `owner`, `state` | hands out and collects; what has no answer yet |
+//! | `tending` | ends, buries and starts workers |
+//! | `run` | [`Run`]: what a task was doing when its worker ended |
+//! | `collector` | the thread that collects while tasks are awaited |
 //! | `staff` | the worker processes |
 //! | `worker` | what each of them does |
 //!
@@ -29,20 +34,32 @@
 //! beside this file has the steps of both sides.
 
 pub mod backlog;
+mod builder;
+mod calls;
+mod collector;
 pub mod crew;
 mod flow;
 mod job;
 pub mod ledger;
+mod mapping;
 mod owner;
+mod run;
 pub mod seat;
 mod staff;
+mod state;
 mod task;
+mod tending;
+mod terms;
 mod typed;
 mod worker;
 
 pub use backlog::Backlog;
+pub use builder::PoolBuilder;
+pub use calls::Calls;
 pub use crew::Crew;
 pub use ledger::Ledger;
+pub use mapping::{Ordered, PoolMap, Unordered};
+pub use run::Run;
 pub use seat::Seat;
 pub use task::Task;
-pub use typed::{Pool, Unordered};
+pub use typed::Pool;

@@ -1,23 +1,26 @@
-//! The owner's side of a [`Pool`](crate::Pool), below its types: hands out tasks, collects answers,
-//! looks after the workers. There is no thread for that: whoever waits for an answer does it for all.
+//! The owner's side of a [`Pool`](crate::Pool), below its types: hands out tasks and collects answers; how it
+//! looks after the workers is in `tending.rs`. Whoever waits for an answer does it for all; the pool has a thread for that only
+//! while tasks are awaited (`collector.rs`).
 //!
 //! Locks are taken in the order staff, state, job. No code of the user runs under any of them.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
-use manycore_ipc::ring::{Message, Outgoing};
+use manycore_ipc::ring::Outgoing;
 use manycore_ipc::wait::Patience;
-use manycore_ipc::{Corrupted, Family};
-use manycore_os::Deadline;
+use manycore_os::{Deadline, incarnation};
 
-use super::job::{Answer, Job};
-use super::staff::{Ended, LOOK_AFTER, Staff};
+use super::Crew;
+use super::collector::Collector;
+use super::job::{Answer, Job, Wish};
+use super::staff::Staff;
+use super::state::{Errand, Kept, Open, State};
 use super::worker::{kind, put_place};
-use super::{Crew, Ledger};
-use crate::codec::{self, Encoded};
+use crate::codec::Encoded;
 use crate::error::{PoolError, SendError, TaskError};
-use crate::panic::Panic;
 use crate::{family, transport};
 
 /// Bytes of arguments that are handed out ahead of their answers by a caller that can wait.
@@ -25,28 +28,17 @@ const MOST_BYTES: usize = 64 << 20;
 
 /// Shared by the pool and its tasks.
 pub(super) struct Owner {
-    crew: Crew,
+    pub(super) crew: Crew,
     state: Mutex<State>,
-    staff: Mutex<Staff>,
+    pub(super) staff: Mutex<Staff>,
+    pub(super) collector: Collector,
     /// Threads that wait for answers.
     waiting: AtomicUsize,
-    /// The process that made the pool. A forked copy of it has the pool's memory, but not its workers.
-    process: u32,
-}
-
-/// A task without an answer.
-struct Open {
-    job: Arc<Job>,
-    index: usize,
-    bytes: usize,
-}
-
-struct State {
-    ledger: Ledger<Open>,
-    /// Bytes of the arguments of all open tasks.
-    bytes: usize,
-    cursor: usize,
-    message: Message,
+    /// Nanoseconds that the task may run that may run for the shortest time, of those that were handed out since
+    /// none was open that may run only for so long.
+    pub(super) shortest: AtomicU64,
+    /// Which process made the pool. A forked copy of it has the pool's memory, but not its workers.
+    process: u64,
 }
 
 impl Owner {
@@ -57,15 +49,12 @@ impl Owner {
         }
         let owner = Self {
             crew: Crew::new(family::family()?, workers, workers)?,
-            state: Mutex::new(State {
-                ledger: Ledger::default(),
-                bytes: 0,
-                cursor: 0,
-                message: Message::default(),
-            }),
+            state: Mutex::default(),
             staff: Mutex::new(Staff::new(workers)),
+            collector: Collector::default(),
             waiting: AtomicUsize::new(0),
-            process: std::process::id(),
+            shortest: AtomicU64::new(u64::MAX),
+            process: incarnation::id(),
         };
         let started = owner.staff().start_missing(&owner.crew);
         match started {
@@ -77,7 +66,7 @@ impl Owner {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -102,31 +91,57 @@ impl Owner {
 
     /// Whether the arguments of all open tasks leave room for more.
     pub(super) fn has_room(&self) -> bool {
-        self.state().bytes < MOST_BYTES
+        !self.is_ours() || self.state().bytes < MOST_BYTES
     }
 
-    /// Hands out a task to the entry at this place. What prevents that is the answer to the task.
-    pub(super) fn hand_out(
-        &self,
-        job: &Arc<Job>,
-        index: usize,
-        place: Option<u64>,
-        mut arguments: Encoded,
-    ) {
-        let Some(place) = place else {
-            return job.deliver(index, Answer::Failed(TaskError::NotInProgram));
+    /// Whether this process made the pool. In another, any of the locks here may be taken by a thread that is not
+    /// there.
+    pub(super) fn is_ours(&self) -> bool {
+        self.process == incarnation::id()
+    }
+
+    /// Hands out a task. What prevents that is the answer to the task.
+    pub(super) fn hand_out(&self, job: &Arc<Job>, index: usize, mut arguments: Encoded) {
+        let Some(place) = job.target.place else {
+            return job.refuse(index, TaskError::NotInProgram);
         };
+        if !self.is_ours() {
+            return job.refuse(index, TaskError::OtherProcess);
+        }
         put_place(&mut arguments.bytes, place);
+        let bytes = arguments.bytes.len();
+        let may_come_again = job.terms.retries > 0;
+        let kept = may_come_again.then(|| Box::new(Kept::new(std::mem::take(&mut arguments))));
+        let kept_arguments = kept.as_ref().map(|kept| Arc::clone(&kept.arguments));
         let open = Open {
             job: Arc::clone(job),
             index,
-            bytes: arguments.bytes.len(),
+            bytes,
+            kept,
         };
-        let Some(tag) = self.state().open(open) else {
-            return job.deliver(index, Answer::Failed(TaskError::TooMany));
+        let Some(tag) = self.open_task(open) else {
+            return job.refuse(index, TaskError::TooMany);
         };
-        if let Err(error) = self.send(tag, &arguments) {
-            self.state().fail(tag, error.into());
+        self.send_task(tag, kept_arguments.as_deref().unwrap_or(&arguments));
+    }
+
+    fn open_task(&self, open: Open) -> Option<u64> {
+        let mut state = self.state();
+        if let Some(limit) = open.job.terms.timeout {
+            if state.timed == 0 {
+                self.shortest.store(u64::MAX, Relaxed); // a hint for when to look, changed under the lock alone
+            }
+            let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+            self.shortest.fetch_min(limit, Relaxed);
+        }
+        state.open(open)
+    }
+
+    fn send_task(&self, tag: u64, arguments: &Encoded) {
+        if let Err(error) = self.send(tag, arguments) {
+            self.state().refuse(tag, error.into());
+            self.tell_others();
+            self.run_errands();
         }
     }
 
@@ -149,9 +164,44 @@ impl Owner {
         )?)
     }
 
+    /// Does what changes of the state have left to be done without a lock.
+    pub(super) fn run_errands(&self) {
+        let errands = std::mem::take(&mut self.state().errands);
+        let mut wakers = Vec::new();
+        for errand in errands {
+            match errand {
+                Errand::Wake(waker) => wakers.push(waker),
+                Errand::Send(tag, arguments) => {
+                    if self.state().ledger.get(tag).is_some() {
+                        self.send_task(tag, &arguments);
+                    }
+                }
+            }
+        }
+        for waker in wakers {
+            self.collector.end_one();
+            // One that panics says so, and others are to be woken all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+
     /// Delivers all answers that are there; returns whether there were any.
     pub(super) fn collect(&self) -> bool {
+        let any = self.receive_all();
+        if any {
+            self.run_errands();
+        }
+        any
+    }
+
+    /// As [`Owner::collect`], but leaves the errands.
+    pub(super) fn receive_all(&self) -> bool {
         let mut state = self.state();
+        if !self.is_ours() {
+            let any = !state.ledger.is_empty();
+            state.fail_all(&TaskError::OtherProcess); // in this process's copy of the ledger
+            return any;
+        }
         let mut any = false;
         loop {
             match state.receive(&self.crew) {
@@ -172,70 +222,72 @@ impl Owner {
         any
     }
 
+    /// Wakes every thread that waits for answers.
+    pub(super) fn ring(&self) {
+        self.crew.ring();
+    }
+
     /// Wakes the threads that wait: something was delivered.
-    fn tell_others(&self) {
+    pub(super) fn tell_others(&self) {
         if self.waiting.load(SeqCst) > 0 {
-            self.crew.ring();
+            self.ring();
         }
     }
 
     /// Sleeps until `want` answers are there, or `done` says so, or it is time to look after the
     /// workers again, which it does first.
     pub(super) fn pause(&self, want: usize, until: Deadline, done: impl FnMut() -> bool) {
-        self.look_after_when_due();
+        let next_turn = self.look_after_when_due();
         let open = self.open() as u64;
         // SeqCst, before `done` is asked: see `Job::deliver`.
         let others = self.waiting.fetch_add(1, SeqCst);
         // Who waits for a crowd must not let others wait.
         let want = if others == 0 { want.max(1) } else { 1 };
-        let until = until.earlier(Deadline::after(LOOK_AFTER));
         let mut go_on = || true;
-        let mut patience = Patience::new(until, &mut go_on);
+        let mut patience = Patience::new(until.earlier(next_turn), &mut go_on);
         let _ = self.crew.wait(want as u64, open, &mut patience, done); // the caller looks anyway
         if self.waiting.fetch_sub(1, SeqCst) > 1 && self.crew.pending() > 0 {
             self.crew.ring(); // this thread may have had a wake-up that another one needs
         }
     }
 
-    /// Buries workers that have ended, and starts others, if it is time for that and no other thread
-    /// does it.
-    pub(super) fn look_after_when_due(&self) {
-        let mut staff = match self.staff.try_lock() {
-            Ok(staff) => staff,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        if !staff.needs_look(&self.crew) {
-            return;
+    /// The answer to a job's only task, if it is there; else the waker will be woken when it is.
+    pub(super) fn poll(self: &Arc<Self>, job: &Job, waker: &Waker) -> Poll<Answer> {
+        if job.delivered() == 0 {
+            self.collect();
         }
-        for ended in staff.take_ended() {
-            self.bury(ended);
+        if let Some((_, answer)) = job.take_one() {
+            return Poll::Ready(answer);
         }
-        if let Some(why) = staff.gives_up() {
-            self.fail_all(&TaskError::NoWorkers { why });
-        }
-        if let Err(error) = staff.start_missing(&self.crew) {
-            if staff.is_empty() {
-                let why = error.to_string();
-                self.fail_all(&TaskError::NoWorkers { why });
+        let own = waker.clone(); // its code runs before anything is counted for it
+        let is_collected = self.collector.begin(self);
+        match job.take_or_wake(own) {
+            Wish::New if is_collected => Poll::Pending,
+            Wish::New => {
+                self.look_after_when_due();
+                waker.wake_by_ref(); // there is no thread to wait for it: it asks again
+                Poll::Pending
+            }
+            Wish::Changed(before) => {
+                self.collector.end_one();
+                drop(before);
+                Poll::Pending
+            }
+            Wish::Answered(answer) => {
+                self.collector.end_one();
+                Poll::Ready(answer)
             }
         }
     }
 
-    /// Fails the task that a worker had when it ended, if it had one.
-    fn bury(&self, ended: Ended) {
-        let last_taken = self.crew.last_taken(ended.row);
-        self.crew.clear_row(ended.row);
-        self.collect(); // it may have answered
-        match last_taken {
-            Ok(Some(tag)) => self.state().fail(tag, ended.error),
-            Ok(None) => {}
-            Err(error) => self.state().fail_all(&TaskError::Heap(error)), // any may have been its task
+    /// Wakes nobody for a job any more.
+    pub(super) fn forget_waker(&self, job: &Job) {
+        if job.forget_waker().is_some() {
+            self.collector.end_one();
         }
-        self.tell_others();
     }
 
-    fn fail_all(&self, error: &TaskError) {
+    pub(super) fn fail_all(&self, error: &TaskError) {
         self.state().fail_all(error);
         self.tell_others();
         let _ = self.crew.drop_tasks(); // what stays is freed with the ring
@@ -244,6 +296,9 @@ impl Owner {
     /// Waits until every task has its answer.
     pub(super) fn wait_for_all(&self) {
         loop {
+            if !self.is_ours() {
+                return;
+            }
             let open = self.open();
             if open == 0 {
                 return;
@@ -256,75 +311,18 @@ impl Owner {
 
     /// Ends the workers. Tasks without an answer fail.
     pub(super) fn end(&self) {
-        if self.process != std::process::id() {
+        if !self.is_ours() {
             return;
         }
         let mut staff = self.staff();
-        self.collect();
+        self.receive_all();
         let are_idle = self.open() == 0;
         self.crew.dismiss();
         staff.end(are_idle);
-        self.collect();
+        self.receive_all();
         self.fail_all(&TaskError::Dropped);
-    }
-}
-
-impl State {
-    fn open(&mut self, open: Open) -> Option<u64> {
-        let bytes = open.bytes;
-        let tag = self.ledger.open(open)?;
-        self.bytes += bytes;
-        Some(tag)
-    }
-
-    /// Answers a task, unless it was answered already.
-    fn answer(&mut self, tag: u64, answer: Answer) {
-        if let Some(open) = self.ledger.close(tag) {
-            self.bytes -= open.bytes;
-            open.job.deliver(open.index, answer);
-        }
-    }
-
-    fn fail(&mut self, tag: u64, error: TaskError) {
-        self.answer(tag, Answer::Failed(error));
-    }
-
-    fn fail_all(&mut self, error: &TaskError) {
-        self.bytes = 0;
-        for open in self.ledger.drain() {
-            open.job.deliver(open.index, Answer::Failed(error.clone()));
-        }
-    }
-
-    /// Receives and delivers one answer; false when there is none.
-    fn receive(&mut self, crew: &Crew) -> Result<bool, Corrupted> {
-        if !crew.try_receive(&mut self.cursor, &mut self.message)? {
-            return Ok(false);
-        }
-        // Also one that comes too late, or its blocks would stay.
-        let answer = unpacked(crew.family(), &mut self.message);
-        self.answer(self.message.header.tag, answer);
-        Ok(true)
-    }
-}
-
-fn unpacked(family: &'static Family, message: &mut Message) -> Answer {
-    let unpacked = transport::unpack(family, message);
-    let bytes = std::mem::take(&mut message.payload);
-    match unpacked {
-        Ok(holds) if message.header.kind == kind::ANSWER => {
-            Answer::Arrived(Encoded { bytes, holds })
-        }
-        Ok(_) => Answer::Failed(panicked(&bytes)),
-        Err(error) => Answer::Failed(TaskError::Heap(error)),
-    }
-}
-
-fn panicked(bytes: &[u8]) -> TaskError {
-    match codec::decode(bytes) {
-        Ok(Panic { message, location }) => TaskError::Panicked { message, location },
-        Err(error) => TaskError::Undelivered {
-            why: error.to_string(),
-        },
+        drop(staff);
+        self.run_errands();
+        self.collector.end(self);
     }
 }

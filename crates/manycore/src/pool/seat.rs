@@ -111,6 +111,16 @@ impl Seat {
         self.row.begin(coarse_now_ns());
     }
 
+    /// Notes that this worker is done with it, for an owner that kills workers by [`Crew::doom`]; false if it is
+    /// to be killed for that, and so must take nothing else.
+    ///
+    /// [`Crew::doom`]: super::Crew::doom
+    #[inline]
+    #[must_use]
+    pub fn finish(&self) -> bool {
+        self.row.finish()
+    }
+
     /// Whether the owner wants this task to be given up.
     #[must_use]
     pub fn is_interrupted(&self, tag: u64) -> bool {

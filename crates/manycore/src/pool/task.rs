@@ -1,13 +1,16 @@
 //! A task that was submitted to a pool.
 
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use manycore_os::Deadline;
 use serde::de::DeserializeOwned;
 
-use super::job::Job;
+use super::job::{Answer, Job};
 use super::owner::Owner;
 use crate::error::TaskError;
 
@@ -15,6 +18,48 @@ use crate::error::TaskError;
 ///
 /// Dropping a `Task` does not stop it: it runs, and its result is thrown away. A task may outlive its
 /// pool: what was answered before can still be joined, what was not has failed.
+///
+/// A `Task` is also a future, of what [`Task::join`] returns, for any executor: whichever thread polls it does
+/// not wait. From the first pending one on, and until no task has been awaited for a moment, the pool has a
+/// thread that collects answers and looks after the workers. A process that this one forks does not have that
+/// thread: there the tasks of its parent's pools fail. A future that has been ready must not be polled again.
+///
+/// ```
+/// use std::future::Future;
+/// use std::pin::pin;
+/// use std::sync::Arc;
+/// use std::task::{Context, Poll, Wake};
+/// use std::thread::{self, Thread};
+///
+/// /// The smallest executor: one future, on this thread.
+/// fn block_on<F: Future>(future: F) -> F::Output {
+///     struct Unpark(Thread);
+///     impl Wake for Unpark {
+///         fn wake(self: Arc<Self>) {
+///             self.0.unpark();
+///         }
+///     }
+///     let waker = Arc::new(Unpark(thread::current())).into();
+///     let mut future = pin!(future);
+///     loop {
+///         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+///             Poll::Ready(output) => return output,
+///             Poll::Pending => thread::park(),
+///         }
+///     }
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     manycore::init();
+///     let pool = manycore::Pool::new(2)?;
+///     let sum = block_on(async {
+///         let (two, three) = (pool.submit(|n: u32| n * n, 2), pool.submit(|n: u32| n * n, 3));
+///         Ok::<u32, manycore::error::TaskError>(two.await? + three.await?)
+///     });
+///     assert_eq!(sum?, 13);
+///     Ok(())
+/// }
+/// ```
 #[must_use = "a task that nobody joins does not tell whether it failed"]
 pub struct Task<R> {
     owner: Arc<Owner>,
@@ -39,7 +84,7 @@ impl<R> Task<R> {
 
     /// Waits until the task has its answer or the deadline has passed; returns whether it has.
     pub fn wait_until(&self, until: Deadline) -> bool {
-        let is_done = || self.job.delivered() > 0;
+        let is_done = || self.job.delivered() > 0 || !self.owner.is_ours();
         loop {
             if is_done() {
                 return true;
@@ -66,10 +111,33 @@ impl<R: DeserializeOwned> Task<R> {
     /// never run.
     pub fn join(self) -> Result<R, TaskError> {
         self.wait_until(Deadline::NEVER);
-        let mut arrived = Vec::with_capacity(1);
-        self.job.take(&mut arrived);
-        let (_, answer) = arrived.pop().expect("a task that is done has its answer");
+        if !self.owner.is_ours() {
+            return Err(TaskError::OtherProcess);
+        }
+        let answer = self.job.take_one();
+        let (_, answer) =
+            answer.expect("a task that is done has its answer, unless it was awaited");
         answer.into_result()
+    }
+}
+
+impl<R: DeserializeOwned> Future for Task<R> {
+    type Output = Result<R, TaskError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.owner.is_ours() {
+            return Poll::Ready(Err(TaskError::OtherProcess));
+        }
+        let answer = self.owner.poll(&self.job, context.waker());
+        answer.map(Answer::into_result)
+    }
+}
+
+impl<R> Drop for Task<R> {
+    fn drop(&mut self) {
+        if self.owner.is_ours() {
+            self.owner.forget_waker(&self.job);
+        }
     }
 }
 

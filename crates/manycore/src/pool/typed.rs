@@ -1,33 +1,35 @@
 //! Pools of worker processes for functions of this program.
 
 use std::fmt;
-use std::marker::PhantomData;
-use std::num::NonZero;
 use std::sync::Arc;
+use std::time::Duration;
 
-use manycore_os::image;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::flow::{Flow, Pace};
-use super::job::{Answer, Job};
+use super::builder::PoolBuilder;
+use super::calls::Calls;
+use super::mapping::{Ordered, Unordered};
 use super::owner::Owner;
 use super::task::Task;
-use crate::error::{MapError, PoolError, SendError, TaskError};
-use crate::{call, codec};
+use super::terms::Terms;
+use crate::error::{MapError, PoolError, TaskError};
 
 /// Worker processes that run tasks.
 ///
 /// A task is a call of a function: a plain `fn` or a closure that captures nothing, as in
 /// [`Process::spawn`](crate::Process::spawn). Workers take tasks one by one, so a long task holds up no
-/// other. Each task runs at most once and gets exactly one answer:
+/// other. Each task runs at most once, unless it may be [retried](Pool::retries), and gets exactly one answer:
 ///
 /// * A task that *panics* fails; its worker goes on.
 /// * A worker that *dies*, at any instruction, fails the task that it was running and no other, and
 ///   is replaced.
+/// * A task that runs *too long*, where there is a [limit](Pool::timeout), fails and no other; its worker is
+///   killed and replaced.
 ///
-/// A pool has no thread. Whoever waits for an answer collects those of all threads and looks after the
-/// workers every 50 ms. Any number of threads may use a pool. Tasks may have pools of their own.
+/// A pool has no thread, but while a [`Task`] is awaited as a future. Whoever waits for an answer collects those
+/// of all threads and looks after the workers every 50 ms. Any number of threads may use a pool. Tasks may have
+/// pools of their own.
 ///
 /// Dropping a pool ends its workers: in order if no task is open, else at once, and tasks without an
 /// answer fail. [`Pool::join`] waits for them instead. When this process ends, however it ends, the
@@ -51,6 +53,8 @@ use crate::{call, codec};
 /// ```
 pub struct Pool {
     owner: Arc<Owner>,
+    /// What holds for a task where its call says nothing else.
+    terms: Terms,
 }
 
 impl Pool {
@@ -60,9 +64,7 @@ impl Pool {
     /// When `workers` is zero, [`init`](crate::init) was not called, or the system refuses memory or
     /// processes. No process is left then.
     pub fn new(workers: usize) -> Result<Self, PoolError> {
-        Ok(Self {
-            owner: Arc::new(Owner::new(workers)?),
-        })
+        Self::builder().workers(workers).build()
     }
 
     /// Starts a pool with a worker for each CPU that this process may use, by its affinity and its
@@ -71,7 +73,102 @@ impl Pool {
     /// # Errors
     /// As [`Pool::new`].
     pub fn with_available_cpus() -> Result<Self, PoolError> {
-        Self::new(std::thread::available_parallelism().map_or(1, NonZero::get))
+        Self::builder().build()
+    }
+
+    /// A pool of which more is to be said than how many workers it has.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+
+    pub(super) fn with_terms(workers: usize, terms: Terms) -> Result<Self, PoolError> {
+        let owner = Arc::new(Owner::new(workers)?);
+        Ok(Self { owner, terms })
+    }
+
+    /// This pool, with what holds for all of its tasks; to ask more of some.
+    pub fn calls(&self) -> Calls<'_> {
+        Calls {
+            owner: &self.owner,
+            terms: self.terms,
+        }
+    }
+
+    /// This pool, for tasks each of which may run for so long, from when a worker begins with it.
+    ///
+    /// Code cannot be interrupted from outside: the worker of a task that runs longer is killed and replaced,
+    /// the task fails by [`TaskError::TimedOut`] and is not tried again, and no other task is affected. It may
+    /// take some milliseconds more, never less. Who looks is who waits for any answer of the pool; of a task for
+    /// which nobody waits, whoever uses the pool next.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use manycore::error::TaskError;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # manycore::init();
+    /// let pool = manycore::Pool::new(1)?;
+    /// let limit = Duration::from_millis(20);
+    /// let task = pool.timeout(limit).submit(|()| loop {}, ());
+    /// let Err(TaskError::TimedOut { run, .. }): Result<(), _> = task.join() else {
+    ///     panic!("it never ends");
+    /// };
+    /// assert!(run.lasted.is_some_and(|lasted| lasted >= limit));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout(&self, limit: Duration) -> Calls<'_> {
+        self.calls().timeout(limit)
+    }
+
+    /// This pool, for tasks each of which is handed out so often again when the worker that runs it dies.
+    ///
+    /// Such a task may run more than once, and what it did before its worker died was done. It still has one
+    /// answer. Its arguments are kept until then, and the queues and values in them.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # manycore::init();
+    /// use manycore::{Pool, Value};
+    ///
+    /// fn works_the_third_time(runs: Value<u32>) -> u32 {
+    ///     runs.update(|runs| *runs += 1).expect("a number fits");
+    ///     if runs.get().expect("a number") < 3 {
+    ///         std::process::abort();
+    ///     }
+    ///     42
+    /// }
+    ///
+    /// let pool = Pool::new(1)?;
+    /// let runs = Value::new(0)?;
+    /// assert_eq!(pool.retries(2).submit(works_the_third_time, runs.clone()).join(), Ok(42));
+    /// assert_eq!(runs.get(), Ok(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retries(&self, most: u32) -> Calls<'_> {
+        self.calls().retries(most)
+    }
+
+    /// This pool, for tasks each of which is handed out again also when it panics, as often as
+    /// [`Calls::retries`] says.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # manycore::init();
+    /// use manycore::{Pool, Queue};
+    ///
+    /// let pool = Pool::new(1)?;
+    /// let numbers = Queue::new()?;
+    /// numbers.send(&0_u32)?;
+    /// numbers.send(&5)?;
+    /// let task = |numbers: Queue<u32>| 100 / numbers.recv().expect("a number");
+    /// let patient = pool.retry_panics(true).retries(1);
+    /// assert_eq!(patient.submit(task, numbers).join(), Ok(20));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_panics(&self, shall: bool) -> Calls<'_> {
+        self.calls().retry_panics(shall)
     }
 
     /// How many workers the pool has. One that has died is replaced.
@@ -104,20 +201,7 @@ impl Pool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = (f, image::plain_function::<F>()); // only its type travels; here the error is readable
-        self.owner.look_after_when_due();
-        let job = Arc::<Job>::default();
-        match codec::encode(&arguments) {
-            Ok(arguments) => {
-                let place = image::offset_of(call::entry::<F, A, R>());
-                self.owner.hand_out(&job, 0, place, arguments);
-            }
-            Err(error) => {
-                let error = TaskError::Unsent(SendError::Encode(error));
-                job.deliver(0, Answer::Failed(error));
-            }
-        }
-        Task::new(&self.owner, job)
+        self.calls().submit(f, arguments)
     }
 
     /// The results of `f(item)` for all items, in their order.
@@ -135,11 +219,7 @@ impl Pool {
         I::Item: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let results = self.run_all(f, items, true);
-        let numbered = results.into_iter().enumerate();
-        numbered
-            .map(|(index, result)| result.map_err(|error| MapError { index, error }))
-            .collect()
+        self.calls().map(f, items)
     }
 
     /// What came of `f(item)` for each item, in their order. A task that fails does not keep others
@@ -163,34 +243,33 @@ impl Pool {
         I::Item: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        self.run_all(f, items, false)
+        self.calls().try_map(f, items)
     }
 
-    /// What came of each item that was handed out.
-    fn run_all<F, I, R>(&self, _: F, items: I, stop_early: bool) -> Vec<Result<R, TaskError>>
+    /// What came of `f(item)` for each item, in their order, as soon as it and all before it are known.
+    ///
+    /// Items are taken as results are, at most 16 for each worker ahead, so there may be infinitely many. When
+    /// the iterator is dropped, tasks that were handed out still run. [`PoolMap`](crate::PoolMap) has it as a
+    /// method of iterators.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # manycore::init();
+    /// let pool = manycore::Pool::new(2)?;
+    /// let squares = pool.map_ordered(|number: u64| number * number, 1..);
+    /// let small: Vec<u64> = squares.map_while(|square| square.ok().filter(|&it| it < 30)).collect();
+    /// assert_eq!(small, [1, 4, 9, 16, 25]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_ordered<F, I, R>(&self, f: F, items: I) -> Ordered<'_, I::IntoIter, R>
     where
         F: Fn(I::Item) -> R + Copy + 'static,
         I: IntoIterator,
         I::Item: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = image::plain_function::<F>(); // as in `submit`
-        let entry = call::entry::<F, I::Item, R>();
-        let mut flow = Flow::new(&self.owner, entry, items.into_iter(), Pace::Bulk);
-        let mut results: Vec<Option<Result<R, TaskError>>> = Vec::new();
-        while let Some((index, answer)) = flow.next_answer() {
-            let result = answer.into_result();
-            if stop_early && result.is_err() {
-                flow.stop();
-            }
-            if results.len() <= index {
-                results.resize_with(index + 1, || None);
-            }
-            if let Some(place) = results.get_mut(index) {
-                *place = Some(result);
-            }
-        }
-        results.into_iter().flatten().collect()
+        self.calls().map_ordered(f, items)
     }
 
     /// What came of `f(item)` for each item, with the number of the item, as soon as it is known.
@@ -215,12 +294,7 @@ impl Pool {
         I::Item: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = (f, image::plain_function::<F>()); // as in `submit`
-        let entry = call::entry::<F, I::Item, R>();
-        Unordered {
-            flow: Flow::new(&self.owner, entry, items.into_iter(), Pace::Each),
-            result: PhantomData,
-        }
+        self.calls().map_unordered(f, items)
     }
 
     /// Waits until every task has its answer, then ends the workers.
@@ -244,30 +318,8 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// The results of [`Pool::map_unordered`].
-#[must_use = "iterators do nothing unless they are consumed"]
-pub struct Unordered<'a, I: Iterator, R> {
-    flow: Flow<'a, I>,
-    result: PhantomData<fn() -> R>,
-}
-
-impl<I, R> Iterator for Unordered<'_, I, R>
-where
-    I: Iterator,
-    I::Item: Serialize,
-    R: DeserializeOwned,
-{
-    /// The number of the item, and what came of it.
-    type Item = (usize, Result<R, TaskError>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (index, answer) = self.flow.next_answer()?;
-        Some((index, answer.into_result()))
-    }
-}
-
-impl<I: Iterator, R> fmt::Debug for Unordered<'_, I, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unordered").finish_non_exhaustive()
+impl<'pool> From<&'pool Pool> for Calls<'pool> {
+    fn from(pool: &'pool Pool) -> Self {
+        pool.calls()
     }
 }

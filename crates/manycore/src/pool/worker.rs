@@ -108,6 +108,11 @@ fn run_tasks(seating: &Seating) -> Result<(), Stopped> {
             }
         };
         answer_to(&seat, tag, kind, &answer)?;
+        let goes_on = seat.finish();
+        seat.answered();
+        if !goes_on {
+            break; // to be killed, for a task that has its answer
+        }
     }
     Ok(())
 }
@@ -161,7 +166,6 @@ fn answer_to(seat: &Seat, tag: u64, kind: u8, answer: &Encoded) -> Result<(), St
         let sent = send(seat, tag, kind::ANSWER, &refusal);
         sent.map_err(|error| Stopped::Answer(error.into()))?;
     }
-    seat.answered();
     Ok(())
 }
 
@@ -185,7 +189,45 @@ fn send(seat: &Seat, tag: u64, kind: u8, answer: &Encoded) -> Result<(), SendErr
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
+    use crate::pool::Crew;
+
+    static CREW: OnceLock<Crew> = OnceLock::new();
+
+    /// Is doomed by its owner while it runs.
+    fn is_doomed(number: u8) -> u8 {
+        let crew = CREW.get().unwrap();
+        let (tag, began) = crew.running(0).unwrap();
+        assert_eq!(tag, u64::from(number));
+        assert!(crew.doom(0, began) && !crew.doom(0, began));
+        number
+    }
+
+    #[test]
+    fn a_doomed_worker_answers_and_takes_nothing_else() {
+        let family = family::family().unwrap();
+        let crew = CREW.get_or_init(|| Crew::new(family, 1, 1).unwrap());
+        let mut go_on = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+        for number in 1..=2_u8 {
+            let mut arguments = codec::encode(&number).unwrap();
+            let entry = call::entry_of(is_doomed);
+            put_place(&mut arguments.bytes, image::offset_of(entry).unwrap());
+            let task = Outgoing {
+                kind: kind::TASK,
+                tag: number.into(),
+                ..Outgoing::default()
+            };
+            let (ring, bytes) = (crew.tasks().unwrap(), &arguments.bytes);
+            transport::send_through(family, &ring, task, bytes, &mut patience).unwrap();
+        }
+        crew.dismiss(); // or a worker that goes on would wait for a third one
+        run_tasks(&Seating::from(crew.seat(0).unwrap())).unwrap();
+        assert_eq!((crew.pending(), crew.queued()), (1, 1));
+        assert_eq!(crew.last_taken(0), Ok(Some(1)));
+    }
 
     #[test]
     fn the_place_comes_off_again_whole() {

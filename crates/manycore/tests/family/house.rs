@@ -128,11 +128,19 @@ impl Belongings {
 
     /// A death may leave a handle counted that is in no message, and so an object and its block.
     pub(crate) fn assert_at_most_one_message_is_left(&self) {
+        self.assert_is_left(1);
+    }
+
+    /// The same after several deaths.
+    pub(crate) fn assert_is_left(&self, at_most: u64) {
         let now = Self::now();
         let is_same = (&self.children, &self.descriptors) == (&now.children, &now.descriptors);
-        let lost = (now.objects - self.objects, now.blocks - self.blocks);
+        let lost = (
+            now.objects as u64 - self.objects as u64,
+            now.blocks - self.blocks,
+        );
         assert!(
-            is_same && lost.0 <= 1 && lost.1 <= 1,
+            is_same && lost.0 <= at_most && lost.1 <= at_most,
             "before: {self:?}\n after: {now:?}"
         );
     }
@@ -175,6 +183,7 @@ pub(crate) fn scenario() -> Option<Scenario> {
         crate::channels::SCENARIOS,
         crate::deaths::SCENARIOS,
         crate::pools::SCENARIOS,
+        crate::pool_deaths::SCENARIOS,
         crate::forks::SCENARIOS,
     ];
     let found = scenarios

@@ -11,6 +11,9 @@ mod house;
 mod meetings;
 mod mutexes;
 mod owners;
+mod pool_awaited;
+mod pool_deaths;
+mod pool_terms;
 mod pools;
 mod processes;
 mod queues;
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
         owners::TESTS,
         pools::TESTS,
         backlogs::TESTS,
+        pool_terms::TESTS,
+        pool_awaited::TESTS,
+        pool_deaths::TESTS,
         deaths::TESTS,
         forks::TESTS,
     ])

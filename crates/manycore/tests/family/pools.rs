@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use manycore::error::{PoolError, TaskError};
-use manycore::{Deadline, Pool, Process, Queue, Value};
+use manycore::{Deadline, Pool, PoolMap, Queue, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::house::{Belongings, Scenario, Test, play, tests, until_ended};
+use crate::house::{Scenario, Test, play, tests, until_ended};
 
 pub(crate) const TESTS: &[Test] = &tests![
     a_map_keeps_the_order_of_its_items,
@@ -30,31 +30,34 @@ pub(crate) const TESTS: &[Test] = &tests![
     what_cannot_travel_fails_its_task_alone,
     endless_items_are_taken_as_they_are_needed,
     an_iterator_may_be_left_early,
+    results_in_order_wait_for_the_first_but_not_without_bound,
+    an_iterator_is_mapped_in_order_by_a_method_of_its_own,
     a_join_waits_for_all_tasks,
     a_dropped_pool_ends_running_tasks,
     workers_die_with_their_owner,
     workers_that_hide_init_are_told,
-    a_death_anywhere_fails_at_most_one_task,
 ];
 
-pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
-    ("own-a-pool", own_a_pool),
-    ("start-a-pool", start_a_pool),
-    ("die-in-pool", die_in_pool),
-];
+pub(crate) const SCENARIOS: &[(&str, Scenario)] =
+    &[("own-a-pool", own_a_pool), ("start-a-pool", start_a_pool)];
 
-fn square(number: u64) -> u64 {
+pub(crate) fn square(number: u64) -> u64 {
     number * number
 }
 
-fn park<R>(ready: &Queue<u32>) -> R {
+pub(crate) fn park<R>(ready: &Queue<u32>) -> R {
     ready.send(&std::process::id()).unwrap();
     loop {
         std::thread::park();
     }
 }
 
-fn kill(id: u32) {
+/// Whether a task failed because its worker was killed.
+pub(crate) fn is_killed<R>(result: &Result<R, TaskError>) -> bool {
+    matches!(result, Err(TaskError::Killed { signal: 9, .. }))
+}
+
+pub(crate) fn kill(id: u32) {
     manycore_os::process::kill(id).unwrap();
 }
 
@@ -150,7 +153,7 @@ fn a_worker_killed_in_a_map_fails_one_task() {
         assert_eq!(results.len(), 1000);
         for (index, result) in results.into_iter().enumerate() {
             if index == victim {
-                assert_eq!(result, Err(TaskError::Killed { signal: 9 }));
+                assert!(is_killed(&result), "{result:?}");
             } else {
                 assert_eq!(result, Ok(index), "round {round}");
             }
@@ -179,8 +182,8 @@ fn a_worker_killed_at_any_time_fails_at_most_its_task() {
         for (number, result) in (0..).zip(results) {
             match result {
                 Ok(result) => assert_eq!(result, square(number)),
-                Err(error) => {
-                    assert_eq!(error, TaskError::Killed { signal: 9 });
+                failure => {
+                    assert!(is_killed(&failure), "{failure:?}");
                     failed += 1;
                 }
             }
@@ -204,7 +207,11 @@ fn the_only_worker_is_replaced() {
     kill(ready.recv().unwrap());
     assert_eq!(second.join(), Ok(9));
     let error = first.join().unwrap_err();
-    assert_eq!(error, TaskError::Killed { signal: 9 });
+    let TaskError::Killed { signal: 9, run } = &error else {
+        panic!("{error:?}")
+    };
+    assert!(run.function.contains("the_only_worker_is_replaced"));
+    assert!(run.lasted.is_some() && run.attempts == 1, "{run:?}");
     let text = error.to_string();
     assert!(
         text.starts_with("the worker of this task was killed by signal 9 (SIGKILL)"),
@@ -228,7 +235,12 @@ fn a_worker_that_exits_fails_its_task() {
     let pool = Pool::new(1).unwrap();
     let leave = |status: i32| -> u8 { std::process::exit(status) };
     let results = pool.try_map(leave, [0, 3]);
-    assert_eq!(results, [0, 3].map(|code| Err(TaskError::Exited { code })));
+    for (result, status) in results.iter().zip([0, 3]) {
+        let Err(TaskError::Exited { code, run }) = result else {
+            panic!("{result:?}")
+        };
+        assert_eq!((*code, run.attempts), (status, 1));
+    }
 }
 
 fn submitted_tasks_are_joined_in_any_order() {
@@ -391,6 +403,62 @@ fn an_iterator_may_be_left_early() {
     assert_eq!(pool.map(square, [7]).unwrap(), [49]);
 }
 
+fn results_in_order_wait_for_the_first_but_not_without_bound() {
+    let pool = Pool::new(2).unwrap();
+    let go = Queue::<()>::new().unwrap();
+    let made = AtomicU64::new(0);
+    let items = (0..500_u64).map(|number| {
+        made.store(number + 1, Relaxed);
+        (number, (number == 0).then(|| go.clone()))
+    });
+    let task = |(number, go): (u64, Option<Queue<()>>)| {
+        if let Some(go) = go {
+            go.recv().unwrap();
+        }
+        number
+    };
+    let mut results = pool.map_ordered(task, items);
+    assert_eq!(
+        made.load(Relaxed),
+        0,
+        "nothing is taken before it is needed"
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            crate::house::until(|| made.load(Relaxed) == 32);
+            pool.submit(square, 1).join().unwrap(); // others go on meanwhile
+            assert_eq!(made.load(Relaxed), 32, "16 for each worker");
+            go.send(&()).unwrap();
+        });
+        assert_eq!(results.next(), Some(Ok(0)));
+    });
+    assert!(results.eq((1..500).map(Ok)));
+}
+
+fn an_iterator_is_mapped_in_order_by_a_method_of_its_own() {
+    let pool = Pool::new(2).unwrap();
+    let squares = (0..1000).pool_map(&pool, square);
+    assert!(squares.eq((0..1000).map(|number| Ok(square(number)))));
+    let checked = |number: u64| assert_ne!(number, 5);
+    let mut results = (0..).pool_map(pool.retries(1), checked).take(20);
+    assert!(results.by_ref().take(5).all(|result| result.is_ok()));
+    assert!(matches!(
+        results.next(),
+        Some(Err(TaskError::Panicked { .. }))
+    ));
+    assert_eq!(results.filter(Result::is_ok).count(), 14);
+    let mut numbers: Vec<usize> = (0..100)
+        .pool_map_unordered(&pool, square)
+        .map(|(index, result)| {
+            (result == Ok(square(index as u64)))
+                .then_some(index)
+                .unwrap()
+        })
+        .collect();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..100));
+}
+
 fn a_join_waits_for_all_tasks() {
     let pool = Pool::new(2).unwrap();
     let sum = Value::new(0_u64).unwrap();
@@ -470,92 +538,5 @@ fn start_a_pool() -> ExitCode {
         );
         assert_eq!(results, [0; 3].map(|_| results[0].clone()));
     }
-    ExitCode::SUCCESS
-}
-
-/// Where workers die; they pass each of these places often.
-const PLACES: &[&str] = &[
-    "block.claimed",
-    "block.returned",
-    "handle.held",
-    "handle.sent",
-    "object.held",
-    "object.released",
-    "ring.get.committed",
-    "ring.get.claimed",
-    "ring.get.copied",
-    "ring.put.binding",
-    "ring.put.committed",
-    "ring.put.rung",
-    "ring.put.written",
-];
-
-fn a_death_anywhere_fails_at_most_one_task() {
-    let once = std::env::temp_dir().join(format!("manycore-pool-{}", std::process::id()));
-    for place in PLACES {
-        for count in 20..22 {
-            // The owner does not die while the file is there, and has passed the place by then.
-            std::fs::write(&once, "").unwrap();
-            let fault = format!("{place}:{count}+{}", once.display());
-            let output = play("die-in-pool")
-                .env("MANYCORE_FAULT", &fault)
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "{place}:{count}: {said}");
-            std::fs::remove_file(&once).expect("a worker has died there");
-        }
-    }
-}
-
-type Item = (u64, Queue<u64>, String);
-
-/// Answers with a queue and a text that needs a block.
-fn echo((number, queue, text): Item) -> Item {
-    let own = Queue::new().unwrap();
-    own.send(&(queue.recv().unwrap() + number)).unwrap();
-    (number, own, text)
-}
-
-fn items(count: u64) -> impl Iterator<Item = Item> {
-    (0..count).map(|number| {
-        let queue = Queue::new().unwrap();
-        queue.send(&1).unwrap();
-        let len = if number % 2 == 0 { 10 } else { 40_000 };
-        (number, queue, "x".repeat(len))
-    })
-}
-
-fn is_echo(number: u64, (same, queue, text): &Item) -> bool {
-    *same == number && queue.recv() == Ok(number + 1) && text.bytes().all(|byte| byte == b'x')
-}
-
-/// The owner of a pool of which one worker dies.
-fn die_in_pool() -> ExitCode {
-    let fault = std::env::var("MANYCORE_FAULT").unwrap();
-    let (_, once) = fault.split_once('+').unwrap();
-    let relay = Queue::new().unwrap();
-    for item in items(60) {
-        relay.send(&item).unwrap();
-        echo(relay.recv().unwrap());
-    }
-    drop(relay);
-    std::fs::remove_file(once).unwrap();
-    let before = Belongings::now();
-    let pool = Pool::new(2).unwrap();
-    for _ in 0..2 {
-        let results = pool.try_map(echo, items(100));
-        let failed = results.iter().filter(|result| result.is_err()).count();
-        assert!(failed <= 1, "{failed} tasks failed");
-        for (number, result) in (0..).zip(results) {
-            match result {
-                Ok(item) => assert!(is_echo(number, &item), "{number}"),
-                Err(error) => assert_eq!(error, TaskError::Killed { signal: 9 }),
-            }
-        }
-    }
-    assert_eq!(Process::spawn(square, 3).unwrap().join(), Ok(9));
-    drop(pool);
-    before.assert_at_most_one_message_is_left();
     ExitCode::SUCCESS
 }

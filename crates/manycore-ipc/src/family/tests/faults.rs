@@ -121,6 +121,8 @@ const PLACES: &[&str] = &[
     "barrier.passing",
     "barrier.breaking",
     "barrier.resetting",
+    "row.finished",
+    "row.doomed",
 ];
 
 const HEAP: &str = "MANYCORE_TEST_HEAP";
@@ -215,6 +217,7 @@ fn everything() {
     wait_for_an_event(family);
     wait_for_a_notification(family);
     come_to_a_barrier(family);
+    end_a_task(family);
     let other = family.make_ring(Shape::unbounded()).expect("room");
     let finished = other.ring().expect("a ring");
     let watch = Watch::new(&finished, Event::Message).expect("the system allows it");
@@ -253,6 +256,14 @@ fn everything() {
     assert_eq!(given_up, Err(GaveUp::TimedOut));
     assert!(user_lock.release());
     family.leave();
+}
+
+/// As a worker whose owner has lost patience.
+fn end_a_task(family: &'static Family) {
+    let group = family.make_group(1).expect("room");
+    let row = group.rows().expect("a group")[0];
+    row.begin(7);
+    assert!(row.doom(7) && !row.finish());
 }
 
 /// Takes and gives tokens, with and without shares; others wait for them and have as many shares as there is
