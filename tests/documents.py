@@ -10,6 +10,8 @@ PAGES = (
     "docs/api/doctor.md",
     "docs/api/install.md",
     "docs/api/locks.md",
+    "docs/api/pool-insights.md",
+    "docs/api/pool-workers.md",
     "docs/api/processes.md",
     "docs/api/queues.md",
     "docs/api/shared-dict.md",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
 from manycore._options import Attempts, Options
+from manycore._seeds import Seed
 from manycore.errors import TimeoutError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
         about: Any = None,
         timeout: float | None = None,
         retry: Attempts | None = None,
+        seed: Seed | None = None,
     ) -> None:
         self._take_callbacks(pool, callback, error_callback)
         self._job = _engine.Job(
@@ -50,6 +52,7 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
             about=about,
             timeout=timeout,
             retry=retry,
+            seed=seed,
         )
 
     def _take_callbacks(
@@ -123,6 +126,7 @@ class MapResult(ApplyResult):
         chunks: Chunks,
         name: str | None,
         options: Options,
+        seed: Seed | None = None,
     ) -> None:
         self._take_callbacks(pool, callback, error_callback)
         items, chunk = len(chunks.items), chunks.chunk
@@ -137,6 +141,7 @@ class MapResult(ApplyResult):
             name=name,
             timeout=options.timeout,
             returns_errors=options.on_error == "return",
+            seed=seed,
         )
         if items == 0 and self._on_done is not None:
             self._on_done()
@@ -162,7 +167,9 @@ class Chunks:
         self.items = items
         self.chunk = chunk
         self._star = star
-        self._rests: list[list[Any]] = []  # of chunks whose worker died: tasks behind the chunks
+        self._rests: list[
+            tuple[int, list[Any]]
+        ] = []  # of chunks whose worker died: tasks behind the chunks
 
     def send(self, start: int, most_open: int) -> int:
         """Hands out items from `start` on; the first that was not handed out."""
@@ -170,35 +177,42 @@ class Chunks:
 
     def resend(self, task: int, item: int) -> None:
         """Hands out what is left of a task whose worker died at an item of it."""
-        rest = self._items_of(task)[item + 1 :]
+        first, items = self._items_of(task)
+        rest = items[item + 1 :]
         if rest:
             number = self._count + len(self._rests)
-            self._rests.append(rest)
+            first += item + 1
+            self._rests.append((first, rest))
             self.job.extend(1)
-            self._hand_out(rest, 0, 1 << 62, number)
+            self._hand_out(rest, 0, 1 << 62, number, first)
 
     def send_again(self, task: int) -> None:
         """Hands out a task of one item again."""
-        self._hand_out([self.items[task]], 0, 1 << 62, task)
+        self._hand_out([self.items[task]], 0, 1 << 62, task, task)
 
     def about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a task of one item."""
         item = self.items[task]
         return tuple(item) if self._star else (item,), {}
 
-    def _hand_out(self, items: list[Any], start: int, most_open: int, task: int) -> int:
+    def _hand_out(
+        self, items: list[Any], start: int, most_open: int, task: int, base: int = 0
+    ) -> int:
         return self._crew.map(
-            self.job, self._head, items, start, self.chunk, self._star, most_open, task
+            self.job, self._head, items, start, self.chunk, self._star, most_open, task, base
         )
 
     @property
     def _count(self) -> int:
         return -(-len(self.items) // self.chunk)
 
-    def _items_of(self, task: int) -> list[Any]:
-        """What a task consists of: a chunk, or a rest, whose worker may die, too."""
+    def _items_of(self, task: int) -> tuple[int, list[Any]]:
+        """What a task consists of, and the number of the first item.
+
+        It is a chunk, or a rest, whose worker may die, too.
+        """
         if task < self._count:
-            return self.items[task * self.chunk : (task + 1) * self.chunk]
+            return task * self.chunk, self.items[task * self.chunk : (task + 1) * self.chunk]
         return self._rests[task - self._count]
 
 
@@ -220,6 +234,7 @@ class IMapIterator:
         window: int,
         name: str | None,
         options: Options,
+        seed: Seed | None = None,
     ) -> None:
         self._pool = pool
         self._head = head
@@ -230,12 +245,14 @@ class IMapIterator:
         self._job = _engine.Job(
             [],
             0,
+            chunk,
             stream=True,
             name=name,
             about=self._about if chunk == 1 else None,
             retry=Attempts(options, self._send) if options.retries else None,
             timeout=options.timeout,
             returns_errors=options.on_error == "return",
+            seed=seed,
         )
         self._sent = 0
         self._fetched = 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from manycore import _engine, _last_words
+from manycore._worker import Surroundings, Worker, being
 from manycore.errors import TaskCancelled, TaskTimeout
 
 STOP_FOR_TIME = signal.SIGRTMAX - 3
@@ -18,20 +18,24 @@ STOP = signal.SIGRTMAX - 4
 
 def work(
     seat: tuple[Any, ...],
-    initializer: Callable[..., object] | None,
-    initargs: Iterable[Any],
+    id: int,
+    surroundings: Surroundings,
     most_tasks: int | None,
     last_words: tuple[int, int] | None,
 ) -> None:
     """What a worker process runs."""
     _engine.volunteer_for_oom()
+    worker = Worker(id)
+    surroundings.pin(worker)
     try:
-        if initializer is not None:
-            initializer(*initargs)
-        place = _engine.Seat(*seat)
-        _obey(place)
-        _last_words.speak(last_words, seat[-1], STOP_FOR_TIME)
-        place.run(most_tasks)
+        with being(worker):
+            surroundings.begin()
+            place = _engine.Seat(*seat)
+            surroundings.settle(place, worker)
+            _obey(place)
+            _last_words.speak(last_words, seat[-1], STOP_FOR_TIME)
+            place.run(most_tasks)
+            surroundings.end()
     except KeyboardInterrupt:
         # Ctrl-C reaches every process of the terminal; the owner decides and says what happens.
         raise SystemExit(130) from None

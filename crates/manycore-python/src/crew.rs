@@ -1,7 +1,7 @@
 //! The owner's side of a pool.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manycore::pool::{Crew as Engine, Ledger};
 use manycore_ipc::ring::Message;
@@ -16,7 +16,7 @@ use crate::family::{self, Parts};
 use crate::job::Job;
 use crate::message::{self, Encoded};
 use crate::queue::with_message;
-use crate::task::{ERROR, HEAD, Head, Mode};
+use crate::task::{ERROR, HEAD, Head, Mode, TIMED};
 use crate::wait::{deadline, detached};
 
 /// A task without an answer.
@@ -30,6 +30,8 @@ struct State {
     cursor: usize,
     /// Open tasks that may run only so long.
     timed: usize,
+    /// Answers that were results, and that were errors.
+    answered: [u64; 2],
 }
 
 impl State {
@@ -59,6 +61,10 @@ pub struct Crew {
     between: AtomicUsize,
     /// How often somebody has rung.
     rung: AtomicUsize,
+    /// What is told of tasks that took long, where that is measured.
+    listener: OnceLock<Py<PyAny>>,
+    /// Nanoseconds from which on a task took long.
+    long: AtomicU64,
 }
 
 struct Between<'a>(&'a AtomicUsize);
@@ -71,24 +77,36 @@ impl Drop for Between<'_> {
 
 type SeatParts = (Parts, Parts, Parts, usize);
 
+/// What stands before the arguments of a job's tasks.
+fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResult<[u8; HEAD]> {
+    let (mut head, _) = Head::from_bytes(head)?;
+    head.seeded = job.get().seed().is_some();
+    Ok(head.to_bytes(mode))
+}
+
 impl Crew {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Encodes and hands out one task.
+    /// Encodes and hands out one task, whose first item is number `first` of its job.
     #[inline]
     fn hand_out(
         &self,
         py: Python<'_>,
         job: &Bound<'_, Job>,
         index: usize,
+        first: usize,
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
-        encoded.object(arguments)?;
+        if let Some(seed) = job.get().seed() {
+            encoded.object((seed, first, arguments).into_pyobject(py)?.as_any())?;
+        } else {
+            encoded.object(arguments)?;
+        }
         let open = Open {
             job: job.clone().unbind(),
             index,
@@ -117,10 +135,11 @@ impl Crew {
         py: Python<'_>,
         job: &Bound<'_, Job>,
         index: usize,
+        first: usize,
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match self.hand_out(py, job, index, head, arguments) {
+        match self.hand_out(py, job, index, first, head, arguments) {
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let value = error.into_value(py).into_bound(py).into_any();
                 job.get().deliver(py, index, false, value)
@@ -136,7 +155,12 @@ impl Crew {
         if !self.engine.try_receive(&mut state.cursor, message)? {
             return Ok(None);
         }
-        Ok(Some(state.close(message.header.tag)))
+        let open = state.close(message.header.tag);
+        if open.is_some() {
+            let is_error = message.header.kind & ERROR != 0;
+            state.answered[usize::from(is_error)] += 1;
+        }
+        Ok(Some(open))
     }
 
     /// Wakes the threads that wait: something was delivered.
@@ -153,12 +177,44 @@ impl Crew {
         Between(&self.between)
     }
 
+    /// Nanoseconds that the task of an answer took.
+    #[cold]
+    fn took(&self, message: &Message) -> PyResult<u64> {
+        let front = message::front(self.engine.family(), message)?;
+        Ok(u64::from_ne_bytes(front))
+    }
+
+    /// Tells of a task that took long, while its arguments are known.
+    #[cold]
+    fn tell_listener(
+        &self,
+        py: Python<'_>,
+        took: u64,
+        job: &Py<Job>,
+        index: usize,
+    ) -> PyResult<()> {
+        match self.listener.get() {
+            Some(listener) if took >= self.long.load(Relaxed) => {
+                let long = listener.bind(py).call1((took, job, index))?.extract()?;
+                self.long.store(long, Relaxed); // whoever sees it late tells of a task in vain
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Delivers one received answer; a stale one is dropped.
     fn deliver(&self, py: Python<'_>, message: &Message, open: Option<Open>) -> PyResult<()> {
-        let value = message::decode(py, self.engine.family(), message, 0);
+        let is_timed = message.header.kind & TIMED != 0;
+        let took = if is_timed { self.took(message)? } else { 0 };
+        let skip = if is_timed { size_of::<u64>() } else { 0 };
+        let value = message::decode(py, self.engine.family(), message, skip);
         let Some(Open { job, index }) = open else {
             return Ok(());
         };
+        if is_timed {
+            self.tell_listener(py, took, &job, index)?;
+        }
         match value {
             Ok(value) => job
                 .get()
@@ -182,6 +238,7 @@ impl Crew {
             ledger: Ledger::default(),
             cursor: 0,
             timed: 0,
+            answered: [0; 2],
         });
         Ok(Self {
             engine,
@@ -189,7 +246,35 @@ impl Crew {
             waiting: AtomicUsize::new(0),
             between: AtomicUsize::new(0),
             rung: AtomicUsize::new(0),
+            listener: OnceLock::new(),
+            long: AtomicU64::new(0),
         })
+    }
+
+    /// Calls `listener(nanoseconds, job, task)` for each task that took long, where workers measure that; it returns
+    /// from how many nanoseconds on that is so. To be called once, before the first task.
+    fn listen(&self, listener: Py<PyAny>) {
+        let _ = self.listener.set(listener); // the first one stays
+    }
+
+    /// How many tasks were answered, by results and by errors.
+    #[getter]
+    fn answered(&self) -> (u64, u64) {
+        let [results, errors] = self.state().answered;
+        (results, errors)
+    }
+
+    /// What the worker of a row has spent on waiting, working, and reading and writing messages, in seconds, and
+    /// when it asked for its first task, on the monotonic clock; where that is measured.
+    fn spent(&self, row: usize) -> (f64, f64, f64, Option<f64>) {
+        let spent = self.engine.spent(row);
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        (
+            seconds(spent.waited),
+            seconds(spent.worked),
+            seconds(spent.moved),
+            self.engine.ready(row).map(seconds),
+        )
     }
 
     /// How many rows there are.
@@ -235,7 +320,12 @@ impl Crew {
         let function = self.engine.store(pickled).map_err(Error::from)?;
         Ok(PyBytes::new(
             py,
-            &Head { function, keep }.to_bytes(Mode::Call),
+            &Head {
+                function,
+                keep,
+                seeded: false,
+            }
+            .to_bytes(Mode::Call),
         ))
     }
 
@@ -259,14 +349,14 @@ impl Crew {
         } else {
             Mode::Call
         };
-        let head = Head::from_bytes(head)?.0.to_bytes(mode);
-        self.hand_out_or_answer(py, job, 0, &head, arguments)
+        let head = head_for(job, head, mode)?;
+        self.hand_out_or_answer(py, job, 0, 0, &head, arguments)
     }
 
     /// Hands out tasks of `chunk` items each, from item `start` on, while fewer than `most_open` tasks
     /// are open; returns the first item that was not handed out. The first of the tasks is number `task`
-    /// of its job.
-    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task))]
+    /// of its job; item zero is number `base`.
+    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task, base=0))]
     #[allow(clippy::too_many_arguments)] // one call for a whole map is the point
     fn map(
         &self,
@@ -279,6 +369,7 @@ impl Crew {
         star: bool,
         most_open: usize,
         task: usize,
+        base: usize,
     ) -> PyResult<usize> {
         let chunk = chunk.max(1);
         let mode = match (star, chunk) {
@@ -287,7 +378,7 @@ impl Crew {
             (false, _) => Mode::Chunk,
             (true, _) => Mode::StarChunk,
         };
-        let head = Head::from_bytes(head)?.0.to_bytes(mode);
+        let head = head_for(job, head, mode)?;
         let mut next = start;
         let room = most_open.saturating_sub(self.state().ledger.len());
         for index in task..task.saturating_add(room) {
@@ -300,7 +391,7 @@ impl Crew {
             } else {
                 items.get_slice(next, end).into_any()
             };
-            self.hand_out_or_answer(py, job, index, &head, &arguments)?;
+            self.hand_out_or_answer(py, job, index, base + next, &head, &arguments)?;
             next = end;
         }
         Ok(next)
@@ -317,8 +408,9 @@ impl Crew {
         chunked: bool,
     ) -> PyResult<()> {
         let mode = if chunked { Mode::Chunk } else { Mode::Item };
-        let head = Head::from_bytes(head)?.0.to_bytes(mode);
-        self.hand_out_or_answer(py, job, index, &head, items)
+        let head = head_for(job, head, mode)?;
+        let first = index * job.get().chunk();
+        self.hand_out_or_answer(py, job, index, first, &head, items)
     }
 
     /// Delivers all answers that are there; how many there were.
@@ -480,7 +572,12 @@ impl Crew {
         let began = self.engine.running(row).map(|(_, began)| began);
         let _between = self.between();
         self.collect(py)?;
-        let closed = tag.and_then(|tag| self.state().close(tag));
+        let closed = tag.and_then(|tag| {
+            let state = &mut *self.state();
+            let closed = state.close(tag);
+            state.answered[1] += u64::from(closed.is_some());
+            closed
+        });
         self.engine.clear_row(row);
         if let Some(Open { job, index }) = closed {
             let seconds = began.map(|began| now_ns().saturating_sub(began) as f64 / 1e9);

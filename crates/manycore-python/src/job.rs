@@ -29,6 +29,8 @@ pub struct Job {
     timeout: Option<u64>,
     /// Errors are results.
     returns_errors: bool,
+    /// What the seeds of its tasks are made of, where they have any.
+    seed: Option<Py<PyAny>>,
 }
 
 #[derive(Default)]
@@ -47,10 +49,11 @@ impl Job {
     /// an item of a task: to hand out the items after it. `retry(task, error)` is called when a task
     /// failed; if it hands the task out again it returns true, and the error is no answer. `about` is the
     /// pair of the arguments, for messages, or is called with a task and returns it; `name` is the function's. `timeout` is how many
-    /// seconds each task may run. With `returns_errors` an error is a result like any other.
+    /// seconds each task may run. With `returns_errors` an error is a result like any other. `seed` is what
+    /// the tasks' seeds are made of.
     #[new]
     #[pyo3(signature = (results, tasks, chunk=1, *, stream=false, on_done=None, resend=None, retry=None,
-        about=None, name=None, timeout=None, returns_errors=false))]
+        about=None, name=None, timeout=None, returns_errors=false, seed=None))]
     #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn new(
         results: Py<PyList>,
@@ -64,6 +67,7 @@ impl Job {
         name: Option<String>,
         timeout: Option<f64>,
         returns_errors: bool,
+        seed: Option<Py<PyAny>>,
     ) -> Self {
         let is_done = tasks == 0;
         // Of one that is done already nobody would forget them.
@@ -89,6 +93,7 @@ impl Job {
             name,
             timeout: timeout.map(|seconds| (seconds * 1e9) as u64), // as much as there is room for
             returns_errors,
+            seed,
         }
     }
 
@@ -167,6 +172,17 @@ impl Job {
     /// How many tasks have been answered.
     pub fn delivered_so_far(&self) -> usize {
         self.delivered.load(Acquire)
+    }
+
+    /// What the seeds of its tasks are made of.
+    #[inline]
+    pub fn seed(&self) -> Option<&Py<PyAny>> {
+        self.seed.as_ref()
+    }
+
+    /// How many items each task of it has.
+    pub fn chunk(&self) -> usize {
+        self.chunk
     }
 
     /// Nanoseconds that each task may run.

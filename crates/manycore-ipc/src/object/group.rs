@@ -64,10 +64,11 @@ pub struct Row {
     pub worker: Word64,
     /// Of a task that is a list of items: the item that the worker is at.
     pub item: Word64,
-    /// When the worker began to run what it took, on the coarse monotonic clock; zero until then.
+    /// When the worker began to run what it took, on the coarse monotonic clock; zero until then, and again
+    /// once that was answered.
     began: Word64,
     /// Nanoseconds that the worker has spent on tasks, where that is measured.
-    pub busy: Word64,
+    busy: Word64,
     wishes: Wishes,
 }
 
@@ -78,7 +79,24 @@ struct Wishes {
     interrupt: Word64,
     /// One when the worker is to leave after its task.
     retire: Word64,
-    spare: [Word64; 6],
+    /// When the worker first asked for a task; zero until then, and where nothing is measured.
+    ready: Word64,
+    /// Nanoseconds that the worker has waited for tasks, where that is measured.
+    waited: Word64,
+    /// Nanoseconds that the worker has spent on reading tasks and writing answers, where that is measured.
+    moved: Word64,
+    spare: [Word64; 3],
+}
+
+/// What a worker has spent its time on, in nanoseconds, where that is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// On waiting for tasks.
+    pub waited: u64,
+    /// On the tasks themselves.
+    pub worked: u64,
+    /// On reading tasks and writing answers.
+    pub moved: u64,
 }
 
 /// A task that was taken.
@@ -117,7 +135,45 @@ impl Row {
         self.began.store(now, Release); // pairs with the Acquire in `running`
     }
 
-    /// The tag of the task that the worker runs, or ran last, and when it began with it.
+    /// Says that the worker has answered what it took.
+    pub fn end(&self) {
+        self.began.store(0, Relaxed); // the answer itself went through the ring
+    }
+
+    /// Says that the worker asks for its first task.
+    pub fn be_ready(&self, now: u64) {
+        self.wishes.ready.store(now, Relaxed); // for who only looks
+    }
+
+    /// When the worker asked for its first task, where that is measured.
+    #[must_use]
+    pub fn ready(&self) -> Option<u64> {
+        let ready = self.wishes.ready.load(Relaxed);
+        (ready != 0).then_some(ready)
+    }
+
+    /// Adds to what the worker has spent: only itself does.
+    pub fn spend(&self, more: Spent) {
+        for (word, more) in [
+            (&self.wishes.waited, more.waited),
+            (&self.busy, more.worked),
+            (&self.wishes.moved, more.moved),
+        ] {
+            word.store(word.load(Relaxed).wrapping_add(more), Relaxed); // a statistic
+        }
+    }
+
+    /// What the worker has spent so far.
+    #[must_use]
+    pub fn spent(&self) -> Spent {
+        Spent {
+            waited: self.wishes.waited.load(Relaxed),
+            worked: self.busy.load(Relaxed),
+            moved: self.wishes.moved.load(Relaxed),
+        }
+    }
+
+    /// The tag of the task that the worker runs, and when it began with it.
     #[must_use]
     pub fn running(&self) -> Option<(u64, u64)> {
         let tag = self.tag.load(Acquire);
@@ -161,6 +217,9 @@ impl Row {
             &self.busy,
             &self.wishes.interrupt,
             &self.wishes.retire,
+            &self.wishes.ready,
+            &self.wishes.waited,
+            &self.wishes.moved,
         ] {
             word.store(0, Relaxed);
         }

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manycore_ipc::block::BlockRef;
-use manycore_ipc::object::group::Row;
+use manycore_ipc::object::group::{Row, Spent};
 use manycore_ipc::ring::{Get, GetError, Message, Ring};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Corrupted, Family, HandleError, Hold, Kind};
 
-use manycore_os::clock::coarse_now_ns;
+use manycore_os::clock::{coarse_now_ns, now_ns};
 
 use super::crew::SeatHandles;
 
@@ -99,6 +99,16 @@ impl Seat {
         self.row.begin(coarse_now_ns());
     }
 
+    /// Notes that this worker asks for its first task.
+    pub fn be_ready(&self) {
+        self.row.be_ready(now_ns());
+    }
+
+    /// Adds to what this worker has spent its time on.
+    pub fn spend(&self, more: Spent) {
+        self.row.spend(more);
+    }
+
     /// Whether the owner wants this task to be given up.
     #[must_use]
     pub fn is_interrupted(&self, tag: u64) -> bool {
@@ -121,6 +131,7 @@ impl Seat {
     /// Tells the owner of answers, if it waits for as many as there are.
     #[inline]
     pub fn answered(&self) {
+        self.row.end();
         let Ok(group) = self.group.group() else {
             return;
         };
