@@ -13,7 +13,7 @@ from typing import Any
 
 from manycore import _engine
 from manycore._attendant import Attendant
-from manycore._descriptions import describe
+from manycore._descriptions import describe, name_of
 from manycore._insights import Insights
 from manycore._worker import Surroundings, Worker, being
 from manycore.errors import WorkerDied
@@ -82,7 +82,7 @@ def _deaths_of(error: BaseException) -> Callable[..., BaseException]:
             "go on",
             None,
             code if isinstance(code, int) else int(code is not None),
-            job.name,
+            name_of(job.function),
             seconds,
         )
 

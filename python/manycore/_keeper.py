@@ -17,18 +17,24 @@ if TYPE_CHECKING:
 
 
 class Keeper:
-    """Looks after a pool from a thread of its own. Does not keep the pool alive."""
+    """Looks after a pool from a thread of its own. Does not keep the pool alive.
+
+    Attributes:
+        runs: Whether there is the thread.
+    """
 
     def __init__(self, attendant: Attendant) -> None:
         self._attendant = weakref.ref(attendant)
         self._thread: threading.Thread | None = None
         self._rests = threading.Event()
+        self.runs = False
 
     def start(self) -> None:
         """Starts the thread, unless it runs."""
-        if self._thread is None or not self._thread.is_alive():
+        if not self.runs:
             rest_across_forks(self)
             self._rests.clear()
+            self.runs = True
             self._thread = threading.Thread(target=self._keep, name=KEEPER, daemon=True)
             self._thread.start()
 
@@ -47,13 +53,16 @@ class Keeper:
         return True
 
     def _keep(self) -> None:
-        while not self._rests.is_set():
-            attendant = self._attendant()
-            pause = None if attendant is None else attendant.keep()
-            if pause is None:
-                return
-            del attendant
-            self._rests.wait(pause)
+        try:
+            while not self._rests.is_set():
+                attendant = self._attendant()
+                pause = None if attendant is None else attendant.keep()
+                if pause is None:
+                    return
+                del attendant
+                self._rests.wait(pause)
+        finally:
+            self.runs = False
 
     def is_needed(self) -> bool:
         """Whether there is something to do even if nobody waits."""

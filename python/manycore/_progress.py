@@ -86,6 +86,11 @@ class ShownMapResult(MapResult):
             raise
         self.show()
 
+    def get(self, timeout: float | None = None) -> Any:
+        """The results; waits for them."""
+        self.wait(timeout)
+        return super().get(0)
+
 
 class _Shown(IMapIterator):
     """A lazy map whose progress is shown as its results are fetched."""

@@ -32,39 +32,27 @@ def _call(callback: Callable[[Any], object] | None, value: object) -> None:
 class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
     """The result of one call, now or later."""
 
+    # Of a call of which nobody is told the pool sets these two, and nothing else.
+    _pool: Pool
+    _job: _engine.Job
+
+    _callbacks: tuple[Callable[[Any], object] | None, Callable[[BaseException], object] | None]
+
     def __init__(
         self,
         pool: Pool,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
-        name: str | None = None,
-        about: Any = None,
-        timeout: float | None = None,
-        retry: Attempts | None = None,
-        seed: Seed | None = None,
-    ) -> None:
-        self._take_callbacks(pool, callback, error_callback)
-        self._job = _engine.Job(
-            [None],
-            1,
-            on_done=self._on_done,
-            name=name,
-            about=about,
-            timeout=timeout,
-            retry=retry,
-            seed=seed,
-        )
-
-    def _take_callbacks(
-        self,
-        pool: Pool,
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
+        **details: Any,
     ) -> None:
         self._pool = pool
         self._callbacks = (callback, error_callback)
         has_callbacks = callback is not None or error_callback is not None
-        self._on_done = self._call_back if has_callbacks else None
+        on_done = self._call_back if has_callbacks else None
+        self._job = self._make_job(on_done, **details)
+
+    def _make_job(self, on_done: Callable[[], object] | None, **details: Any) -> _engine.Job:
+        return _engine.Job([None], 1, on_done=on_done, **details)
 
     def _call_back(self) -> None:
         error = self._job.error
@@ -74,7 +62,8 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
             _call(self._callbacks[1], error)
 
     def _value(self) -> Any:
-        return self._job.results[0]
+        results = self._job.results
+        return self._job.value if results is None else results[0]
 
     def ready(self) -> bool:
         """Whether the call has completed."""
@@ -103,10 +92,10 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
             TimeoutError: When `timeout` seconds were not enough.
             Exception: What the call raised.
         """
-        self.wait(timeout)
-        if not self._job.done:
+        job = self._job
+        if not job.done and not self._pool._attendant.wait(job, _deadline(timeout)):
             raise TimeoutError
-        error = self._job.error
+        error = job.error
         if error is not None:
             raise error
         return self._value()
@@ -118,33 +107,35 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult):
     """The results of a map, now or later."""
 
-    def __init__(
+    def _make_job(  # type: ignore[override]
         self,
-        pool: Pool,
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
+        on_done: Callable[[], object] | None,
+        *,
         chunks: Chunks,
-        name: str | None,
+        function: Callable[..., Any],
         options: Options,
         seed: Seed | None = None,
-    ) -> None:
-        self._take_callbacks(pool, callback, error_callback)
+    ) -> _engine.Job:
         items, chunk = len(chunks.items), chunks.chunk
-        self._job = chunks.job = _engine.Job(
+        chunks.job = _engine.Job(
             [None] * items,
             -(-items // chunk),
             chunk,
-            on_done=self._on_done,
+            on_done=on_done,
             resend=chunks.resend,
             retry=Attempts(options, chunks.send_again) if options.retries else None,
             about=chunks.about if chunk == 1 else None,
-            name=name,
+            function=function,
             timeout=options.timeout,
             returns_errors=options.on_error == "return",
             seed=seed,
         )
-        if items == 0 and self._on_done is not None:
-            self._on_done()
+        return chunks.job
+
+    def _begin(self) -> None:
+        """Calls back where there is nothing to wait for."""
+        if self._job.done and not self._job.delivered and self._callbacks != (None, None):
+            self._call_back()
 
     def _value(self) -> Any:
         return self._job.results
@@ -232,7 +223,7 @@ class IMapIterator:
         iterable: Iterable[Any],
         chunk: int,
         window: int,
-        name: str | None,
+        function: Callable[..., Any],
         options: Options,
         seed: Seed | None = None,
     ) -> None:
@@ -247,7 +238,7 @@ class IMapIterator:
             0,
             chunk,
             stream=True,
-            name=name,
+            function=function,
             about=self._about if chunk == 1 else None,
             retry=Attempts(options, self._send) if options.retries else None,
             timeout=options.timeout,

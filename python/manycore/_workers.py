@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from manycore import _engine
-from manycore._descriptions import describe
+from manycore._descriptions import describe, name_of
 from manycore._insights import Insights
 from manycore._last_words import LastWords
 from manycore._memory import killed_for_memory
@@ -205,7 +205,7 @@ class Workers:
             what = describe(job, task)
             if sentence is not None and sentence[0] == tag:
                 return sentence[1](what, self._last_words.take(row))
-            return self._death(process, what, job.name, seconds, row)
+            return self._death(process, what, name_of(job.function), seconds, row)
 
         if self._insights is not None:
             self._insights.end(row)
@@ -235,10 +235,13 @@ class Workers:
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""
-        error = WorkerDied(
-            f"the last {self._early_deaths} workers ended before they could take a task; look at "
-            "what they printed, and at the initializer"
-        )
+        count, cause = self._early_deaths, self._crew.false_start
+        if cause is None:
+            why = "ended before they could take a task; look at what they printed"
+        else:
+            why = f"failed in the initializer, the last one with {type(cause).__name__}: {cause}"
+        error = WorkerDied(f"the last {count} workers {why}")
+        error.__cause__ = cause
         self.abandon(error)
 
     def abandon(self, error: BaseException) -> None:

@@ -29,9 +29,13 @@ def work(
     surroundings.pin(worker)
     try:
         with being(worker):
-            surroundings.begin()
             place = _engine.Seat(*seat)
             surroundings.settle(place, worker)
+            try:
+                surroundings.begin()
+            except Exception as error:
+                place.fail(error)
+                raise
             _obey(place)
             _last_words.speak(last_words, seat[-1], STOP_FOR_TIME)
             place.run(most_tasks)

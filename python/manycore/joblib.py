@@ -23,7 +23,8 @@ from manycore import _idle_pool
 from manycore import context as _context
 from manycore._batches import Batches, run
 from manycore._by_value import ByValue
-from manycore.pool import Pool, _name
+from manycore._descriptions import name_of
+from manycore.pool import Pool
 
 __all__ = ["ManycoreBackend", "register", "shutdown"]
 
@@ -239,8 +240,8 @@ def _describe(batch: Any) -> str | None:
     """What a batch is called when its worker died."""
     items = getattr(batch, "items", None)
     if not items:
-        return _name(batch)
-    name = _name(items[0][0])
+        return name_of(batch)
+    name = name_of(items[0][0])
     return name if len(items) == 1 else f"a batch of {len(items)} calls of {name}"
 
 

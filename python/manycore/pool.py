@@ -65,13 +65,9 @@ _AHEAD = 16
 _ROOM = 64
 """Workers that a pool can be made to have later, at least."""
 
+_new = object.__new__
+
 _NONE: Mapping[str, Any] = MappingProxyType({})
-
-
-def _name(func: Callable[..., Any]) -> str | None:
-    """How a function is called in messages."""
-    inner = getattr(func, "func", func)  # functools.partial
-    return getattr(inner, "__qualname__", None) or type(inner).__qualname__
 
 
 def _check_chunks(options: Options) -> None:
@@ -183,6 +179,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         self._options = Options().with_(
             {"timeout": timeout, "retries": retries, "retry_on": retry_on, "on_error": on_error}
         )
+        self._is_plain = self._options == Options() and seed is None and idle_seconds is None
         limits = Limits.of(max_memory, worker_lifetime, maxtasksperchild)
         self._ctx = context or _default_context.get_context()
         if count:
@@ -315,8 +312,20 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         **options: Unpack[CallOptions],
     ) -> Any:
         """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
-        result = self._call(func, args, kwds, callback, error_callback, None, options)
-        self._need_keeper(callback, error_callback)
+        known = self._functions.known.get(id(func))
+        if known is None or kwds or callback or error_callback or options or not self._is_plain:
+            result = self._call(func, args, kwds, callback, error_callback, None, options)
+            self._need_keeper(callback, error_callback)
+            return result
+        # The usual call, in as few steps as can be: many programs make a hundred thousand of them.
+        attendant = self._attendant
+        if attendant.state != RUN:
+            self._check_running()
+        if not attendant.keeper.runs:
+            attendant.need_keeper()
+        result = _new(ApplyResult)
+        result._pool = self
+        result._job = self._crew.submit(known[1], func, tuple(args))
         return result
 
     def _call(
@@ -333,20 +342,19 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         wanted = self._options.with_(options) if options else self._options
         if wanted.progress:
             raise TypeError("progress is for maps: one call has nothing to count")
-        args = tuple(args)
-        about = (args, dict(kwds) if kwds else {})
+        pair = (tuple(args), dict(kwds) if kwds else {})
         retry = Attempts(wanted) if wanted.retries else None
         result = ApplyResult(
             self,
             callback,
             error_callback,
-            name or _name(func),
-            about,
-            wanted.timeout,
-            retry,
-            self._seeds.for_call(wanted.seed),
+            function=name or func,
+            about=lambda _: pair,
+            timeout=wanted.timeout,
+            retry=retry,
+            seed=self._seeds.for_call(wanted.seed),
         )
-        arguments: Any = about if kwds else args
+        arguments: Any = pair if kwds else pair[0]
         if retry is not None:
             retry.resend = functools.partial(
                 self._call_again, result._job, head, arguments, bool(kwds)
@@ -405,15 +413,15 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         return results
 
     def _map_result(self, func: Any, chunks: Chunks, wanted: Options, *callbacks: Any) -> Any:
-        callback, error_callback = callbacks or (None, None)
-        arguments = (self, callback, error_callback, chunks, _name(func), wanted)
+        callbacks = callbacks or (None, None)
         seed = self._seeds.for_call(wanted.seed)
+        details = {"chunks": chunks, "function": func, "options": wanted, "seed": seed}
         if not wanted.progress:
-            return MapResult(*arguments, seed)
+            return MapResult(self, *callbacks, **details)
         from manycore._progress import ShownMapResult, bar
 
         drawn = bar(wanted.progress, len(chunks.items))
-        result = ShownMapResult(*arguments, seed)
+        result = ShownMapResult(self, *callbacks, **details)
         result.draw(drawn, chunks.chunk)
         return result
 
@@ -459,6 +467,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         chunk = self._chunk_for(len(items), chunksize, wanted)
         chunks = Chunks(self._crew, head, items, chunk, star=star)
         result = self._map_result(func, chunks, wanted, *callbacks)
+        result._begin()
         chunks.send(0, 1 << 62)
         self._need_keeper(*callbacks)
         return result
@@ -509,7 +518,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
 
             kind = _progress.SHOWN[kind]
             bar = _progress.bar(wanted.progress, _progress.length(iterable))
-        stream = kind(self, head, iterable, chunksize, ahead, _name(func), wanted, seed)
+        stream = kind(self, head, iterable, chunksize, ahead, func, wanted, seed)
         if bar is not None:
             stream.draw(bar)  # type: ignore[attr-defined]
         self._streams.append(stream)

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use manycore::pool::seat::LEAVE;
 use manycore::pool::{Crew as Engine, Ledger};
 use manycore_ipc::ring::Message;
 use manycore_ipc::wait::GaveUp;
 use manycore_os::clock::now_ns;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::errors::{Error, interrupted};
 use crate::family::{self, Parts};
@@ -57,6 +58,8 @@ pub struct Crew {
     engine: Engine,
     state: Mutex<State>,
     waiting: AtomicUsize,
+    /// The error of the last worker that could not begin.
+    false_start: Mutex<Option<Py<PyAny>>>,
     /// Threads between closing a task and delivering its answer.
     between: AtomicUsize,
     /// How often somebody has rung.
@@ -103,7 +106,11 @@ impl Crew {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
         if let Some(seed) = job.get().seed() {
-            encoded.object((seed, first, arguments).into_pyobject(py)?.as_any())?;
+            encoded.object(
+                (&seed.of_call, first, arguments)
+                    .into_pyobject(py)?
+                    .as_any(),
+            )?;
         } else {
             encoded.object(arguments)?;
         }
@@ -203,6 +210,18 @@ impl Crew {
         }
     }
 
+    /// Keeps what a worker says that cannot begin.
+    fn note_false_start(&self, error: PyResult<Bound<'_, PyAny>>) {
+        let error = error.ok().map(Bound::unbind);
+        let mut kept = self
+            .false_start
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *kept, error);
+        drop(kept);
+        drop(before); // not under the lock: it may run Python code
+    }
+
     /// Delivers one received answer; a stale one is dropped.
     fn deliver(&self, py: Python<'_>, message: &Message, open: Option<Open>) -> PyResult<()> {
         let is_timed = message.header.kind & TIMED != 0;
@@ -210,6 +229,9 @@ impl Crew {
         let skip = if is_timed { size_of::<u64>() } else { 0 };
         let value = message::decode(py, self.engine.family(), message, skip);
         let Some(Open { job, index }) = open else {
+            if message.header.tag == LEAVE {
+                self.note_false_start(value);
+            }
             return Ok(());
         };
         if is_timed {
@@ -245,6 +267,7 @@ impl Crew {
             state,
             waiting: AtomicUsize::new(0),
             between: AtomicUsize::new(0),
+            false_start: Mutex::new(None),
             rung: AtomicUsize::new(0),
             listener: OnceLock::new(),
             long: AtomicU64::new(0),
@@ -335,6 +358,23 @@ impl Crew {
         Ok(())
     }
 
+    /// Hands out a call with positional arguments, of which nobody is told: the usual case in one step.
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        head: &[u8],
+        function: Py<PyAny>,
+        arguments: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Job>> {
+        let job = Bound::new(
+            py,
+            Job::single(function, arguments.clone().into_any().unbind()),
+        )?;
+        let head = Head::from_bytes(head)?.0.to_bytes(Mode::Call);
+        self.hand_out_or_answer(py, &job, 0, 0, &head, arguments.as_any())?;
+        Ok(job)
+    }
+
     /// Hands out a call with positional and keyword arguments.
     fn call(
         &self,
@@ -409,7 +449,7 @@ impl Crew {
     ) -> PyResult<()> {
         let mode = if chunked { Mode::Chunk } else { Mode::Item };
         let head = head_for(job, head, mode)?;
-        let first = index * job.get().chunk();
+        let first = job.get().seed().map_or(0, |seed| index * seed.items);
         self.hand_out_or_answer(py, job, index, first, &head, items)
     }
 
@@ -464,6 +504,16 @@ impl Crew {
     #[getter]
     fn open(&self) -> usize {
         self.between.load(SeqCst) + self.state().ledger.len()
+    }
+
+    /// Why the last worker that could not begin did not, where it said so.
+    #[getter]
+    fn false_start(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let kept = self
+            .false_start
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().map(|error| error.clone_ref(py))
     }
 
     /// How many tasks nobody has taken.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Re
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 /// A call to the pool.
 ///
@@ -15,22 +15,39 @@ use pyo3::types::{PyList, PyTuple};
 /// error.
 #[pyclass(frozen, module = "manycore._engine")]
 pub struct Job {
-    results: Py<PyList>,
-    is_stream: bool,
-    chunk: usize,
+    results: Results,
     left: AtomicUsize,
     delivered: AtomicUsize,
     is_done: AtomicBool,
     error: Mutex<Option<Py<PyAny>>>,
     /// What to call: forgotten once it is done, since most of it refers to this job.
     calls: Mutex<Calls>,
-    name: Option<String>,
+    /// The function, or its name.
+    function: Option<Py<PyAny>>,
     /// Nanoseconds that each task may run.
     timeout: Option<u64>,
     /// Errors are results.
     returns_errors: bool,
     /// What the seeds of its tasks are made of, where they have any.
-    seed: Option<Py<PyAny>>,
+    seed: Option<Seed>,
+}
+
+/// What the seeds of a job's tasks are made of, beside the numbers of their items.
+pub struct Seed {
+    /// The call's.
+    pub of_call: Py<PyAny>,
+    /// How many items each task has.
+    pub items: usize,
+}
+
+/// Where the results of a job go.
+enum Results {
+    /// To the one place of a single call.
+    One(Mutex<Option<Py<PyAny>>>),
+    /// Into a list, so many from each task.
+    List(Py<PyList>, usize),
+    /// To the end of a list, with the task's number and whether it succeeded.
+    Stream(Py<PyList>),
 }
 
 #[derive(Default)]
@@ -47,13 +64,13 @@ impl Job {
     ///
     /// `on_done()` is called with the last answer. `resend(task, item)` is called when a worker died at
     /// an item of a task: to hand out the items after it. `retry(task, error)` is called when a task
-    /// failed; if it hands the task out again it returns true, and the error is no answer. `about` is the
-    /// pair of the arguments, for messages, or is called with a task and returns it; `name` is the function's. `timeout` is how many
-    /// seconds each task may run. With `returns_errors` an error is a result like any other. `seed` is what
-    /// the tasks' seeds are made of.
+    /// failed; if it hands the task out again it returns true, and the error is no answer. `about(task)`
+    /// tells the arguments of a task, for messages; `function` is the function or its name. `timeout` is how many
+    /// seconds each task may run. With `returns_errors` an error is a result like any other. `seed` is what the
+    /// tasks' seeds are made of.
     #[new]
     #[pyo3(signature = (results, tasks, chunk=1, *, stream=false, on_done=None, resend=None, retry=None,
-        about=None, name=None, timeout=None, returns_errors=false, seed=None))]
+        about=None, function=None, timeout=None, returns_errors=false, seed=None))]
     #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn new(
         results: Py<PyList>,
@@ -64,7 +81,7 @@ impl Job {
         resend: Option<Py<PyAny>>,
         retry: Option<Py<PyAny>>,
         about: Option<Py<PyAny>>,
-        name: Option<String>,
+        function: Option<Py<PyAny>>,
         timeout: Option<f64>,
         returns_errors: bool,
         seed: Option<Py<PyAny>>,
@@ -82,18 +99,23 @@ impl Job {
             }
         };
         Self {
-            results,
-            is_stream: stream,
-            chunk,
+            results: if stream {
+                Results::Stream(results)
+            } else {
+                Results::List(results, chunk)
+            },
             left: AtomicUsize::new(tasks),
             delivered: AtomicUsize::new(0),
             is_done: AtomicBool::new(is_done),
             error: Mutex::new(None),
             calls: Mutex::new(calls),
-            name,
+            function,
             timeout: timeout.map(|seconds| (seconds * 1e9) as u64), // as much as there is room for
             returns_errors,
-            seed,
+            seed: seed.map(|of_call| Seed {
+                of_call,
+                items: chunk,
+            }),
         }
     }
 
@@ -125,10 +147,23 @@ impl Job {
             .map(|e| e.clone_ref(py))
     }
 
-    /// The results so far.
+    /// The results so far; of a single call `None`.
     #[getter]
-    fn results(&self, py: Python<'_>) -> Py<PyList> {
-        self.results.clone_ref(py)
+    fn results(&self, py: Python<'_>) -> Option<Py<PyList>> {
+        match &self.results {
+            Results::One(_) => None,
+            Results::List(results, _) | Results::Stream(results) => Some(results.clone_ref(py)),
+        }
+    }
+
+    /// The result of a single call, once it is there.
+    #[getter]
+    fn value(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let Results::One(place) = &self.results else {
+            return None;
+        };
+        let value = place.lock().unwrap_or_else(PoisonError::into_inner);
+        value.as_ref().map(|it| it.clone_ref(py))
     }
 
     /// Adds tasks to a stream whose length was not known.
@@ -137,17 +172,23 @@ impl Job {
         self.is_done.store(false, Release);
     }
 
-    /// The name of the function that its tasks call, where known.
+    /// The function that its tasks call, or its name, where known.
     #[getter]
-    fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.function.as_ref().map(|it| it.clone_ref(py))
     }
 
-    /// The arguments of a task, where known.
+    /// The positional and the keyword arguments of a task, where known.
     fn about(&self, py: Python<'_>, task: usize) -> PyResult<Option<Py<PyAny>>> {
         match self.call(py, |calls| &calls.about) {
             Some(about) if about.bind(py).is_callable() => about.call1(py, (task,)).map(Some),
-            about => Ok(about),
+            Some(args) => Ok(Some(
+                (args, PyDict::new(py))
+                    .into_pyobject(py)?
+                    .into_any()
+                    .unbind(),
+            )),
+            None => Ok(None),
         }
     }
 
@@ -164,6 +205,25 @@ impl Job {
 }
 
 impl Job {
+    /// A job of one call, which nobody is told of.
+    pub fn single(function: Py<PyAny>, arguments: Py<PyAny>) -> Self {
+        Self {
+            results: Results::One(Mutex::default()),
+            left: AtomicUsize::new(1),
+            delivered: AtomicUsize::new(0),
+            is_done: AtomicBool::new(false),
+            error: Mutex::new(None),
+            calls: Mutex::new(Calls {
+                about: Some(arguments),
+                ..Calls::default()
+            }),
+            function: Some(function),
+            timeout: None,
+            returns_errors: false,
+            seed: None,
+        }
+    }
+
     /// Whether every task has been answered.
     pub fn is_done(&self) -> bool {
         self.is_done.load(Acquire) // pairs with the Release in `deliver`
@@ -176,13 +236,8 @@ impl Job {
 
     /// What the seeds of its tasks are made of.
     #[inline]
-    pub fn seed(&self) -> Option<&Py<PyAny>> {
+    pub fn seed(&self) -> Option<&Seed> {
         self.seed.as_ref()
-    }
-
-    /// How many items each task of it has.
-    pub fn chunk(&self) -> usize {
-        self.chunk
     }
 
     /// Nanoseconds that each task may run.
@@ -270,36 +325,49 @@ impl Job {
         succeeded: bool,
         value: Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let results = self.results.bind(py);
-        if self.is_stream {
+        if let Results::Stream(results) = &self.results {
             let triple = (index, succeeded, value).into_pyobject(py)?;
-            return results.append(triple.cast_into::<PyTuple>()?);
+            return results.bind(py).append(triple.cast_into::<PyTuple>()?);
         }
+        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         if !succeeded {
-            let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
             if first.is_none() {
                 *first = Some(value.unbind());
             }
             return Ok(());
         }
-        if self
-            .error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
-        {
+        if first.is_some() {
             return Ok(()); // nobody will see the results
         }
-        if self.chunk == 1 {
-            return results.set_item(index, value);
+        drop(first);
+        match &self.results {
+            Results::One(place) => {
+                let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+                *place = Some(value.unbind());
+                Ok(())
+            }
+            Results::List(results, chunk) => fill(results.bind(py), index, *chunk, &value),
+            Results::Stream(_) => Ok(()),
         }
-        let start = index * self.chunk;
-        if start >= results.len() {
-            return Ok(()); // what was handed out again: the death before it may be noted only now
-        }
-        for (offset, item) in value.try_iter()?.enumerate() {
-            results.set_item(start + offset, item?)?;
-        }
-        Ok(())
     }
+}
+
+/// Puts the results of a task where they belong.
+fn fill(
+    results: &Bound<'_, PyList>,
+    index: usize,
+    chunk: usize,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    if chunk == 1 {
+        return results.set_item(index, value);
+    }
+    let start = index * chunk;
+    if start >= results.len() {
+        return Ok(()); // what was handed out again: the death before it may be noted only now
+    }
+    for (offset, item) in value.try_iter()?.enumerate() {
+        results.set_item(start + offset, item?)?;
+    }
+    Ok(())
 }

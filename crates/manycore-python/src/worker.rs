@@ -96,6 +96,11 @@ impl Seat {
         Ok(count)
     }
 
+    /// Tells the owner why this worker cannot begin.
+    fn fail(&self, py: Python<'_>, error: Bound<'_, PyException>) -> PyResult<()> {
+        self.answer_error(py, LEAVE, PyErr::from_value(error.into_any()), 0)
+    }
+
     /// Whether the owner wants the task that runs to be given up.
     fn is_interrupted(&self) -> bool {
         self.engine.is_interrupted(self.current.get())

@@ -165,11 +165,23 @@ impl Ring {
             drop(self.repaired_put(locked)?);
             return if self.is_empty() { Err(end) } else { Ok(false) };
         }
-        let slept = self.items_bell().wait(patience, || self.is_ready())?;
+        let ready = || self.is_ready();
+        if self.body.group.load(Relaxed) == 0 {
+            let slept = self.items_bell().wait(patience, ready)?;
+            return Ok(self.count_if(slept));
+        }
+        if self.body.search.look(ready) {
+            return Ok(true); // as after a sleep: others may be asleep, and were not woken
+        }
+        let slept = self.items_bell().sleep(patience, ready)?;
+        Ok(self.count_if(slept))
+    }
+
+    fn count_if(&self, slept: bool) -> bool {
         if slept {
             self.body.get_sleeps.fetch_add(1, Relaxed); // a count that orders nothing
         }
-        Ok(slept)
+        slept
     }
 
     /// Whether there is nothing to get. The producers' position is only looked at when this side has

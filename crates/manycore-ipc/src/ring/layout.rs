@@ -1,7 +1,7 @@
 //! The shared words of a ring.
 
 use crate::lock::EngineLock;
-use crate::wait::Bell;
+use crate::wait::{Bell, Search};
 use crate::word::{Word32, Word64};
 
 /// Which block a region is, and where it starts.
@@ -74,7 +74,8 @@ pub struct RingBody {
     pub group: Word32,
     /// Which of the groups at that index.
     pub(crate) group_generation: Word32,
-    pub(crate) spare: [Word32; 1],
+    /// Which of the workers of the group looks before it sleeps.
+    pub(crate) search: Search,
     /// The most bytes of messages at a time; zero for any number.
     pub max_bytes: Word64,
     /// Volume of both sides when the ring was made.

@@ -260,7 +260,10 @@ impl Ring {
     #[inline]
     pub(crate) fn announce(&self) {
         if self.body.items_at.load(Relaxed) == 0 {
-            self.body.items.ring(); // set once
+            // Set once. There is a fence in the first question, before the second.
+            if self.body.items.has_sleepers() && !self.body.search.is_on() {
+                self.body.items.ring();
+            }
         } else {
             self.items_bell().ring_all();
         }

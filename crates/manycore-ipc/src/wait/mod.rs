@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`bell`] | a word to sleep on: the waker clears the flag, so a burst costs one system call |
 //! | [`several`] | sleeping at several bells |
+//! | [`search`] | who looks anyway need not be woken |
 //! | [`spin`] | how long to look again before sleeping |
 //! | [`patience`] | until when to wait, and what to do in between |
 //!
@@ -11,6 +12,7 @@
 
 pub mod bell;
 pub mod patience;
+pub mod search;
 pub mod several;
 pub mod spin;
 
@@ -19,3 +21,4 @@ mod models;
 
 pub use bell::Bell;
 pub use patience::{GaveUp, Patience};
+pub use search::Search;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use manycore_os::Deadline;
 
-use super::{Bell, GaveUp, Patience, several};
+use super::{Bell, GaveUp, Patience, Search, several};
 use crate::crash::{for_every_death, run_and_count, run_until_death};
 use crate::model::{Model, kernel, spawn};
 use crate::word::Word64;
@@ -14,6 +14,7 @@ use crate::word::Word64;
 struct Shop {
     bell: Bell,
     things: Word64,
+    search: Search,
 }
 
 impl Shop {
@@ -57,6 +58,55 @@ impl Shop {
         }
         Ok(())
     }
+}
+
+/// The same with one customer at a time that looks before it sleeps, as the workers of a pool do.
+impl Shop {
+    fn bring_to_searchers(&self) {
+        self.things.fetch_add(1, Release); // pairs with the Acquire in `take_one`
+        if self.bell.has_sleepers() && !self.search.is_on() {
+            self.bell.ring();
+        }
+    }
+
+    fn search_and_take(&self) -> Result<(), GaveUp> {
+        let mut tick = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        let ready = || self.things.load(Acquire) > 0;
+        let mut slept = false;
+        while !self.take_one() {
+            slept |= self.search.look(ready) || self.bell.sleep(&mut patience, ready)?;
+        }
+        if slept && ready() {
+            self.bell.ring();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+#[ignore = "a model"]
+fn who_searches_misses_nothing() {
+    let shop = Shop::new();
+    Model::exhaustive().explore(move || {
+        let searcher = spawn(move || shop.search_and_take());
+        shop.bring_to_searchers();
+        assert_eq!(searcher.join(), Ok(()));
+    });
+}
+
+#[test]
+#[ignore = "a model"]
+fn what_a_searcher_leaves_is_for_who_sleeps() {
+    let shop = Shop::new();
+    Model::with_interruptions(2).explore(move || {
+        let searchers = [(); 2].map(|()| spawn(move || shop.search_and_take()));
+        shop.bring_to_searchers();
+        shop.bring_to_searchers();
+        for searcher in searchers {
+            assert_eq!(searcher.join(), Ok(()));
+        }
+    });
 }
 
 #[test]
