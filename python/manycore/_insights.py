@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
+import weakref
 from typing import Any, NamedTuple
 
 from manycore import _engine
@@ -12,6 +13,9 @@ from manycore._descriptions import describe
 
 _MOST = 10
 """Slow tasks that are remembered."""
+
+_NEVER = (1 << 64) - 1
+"""Nanoseconds that no task takes."""
 
 
 class PoolStats(NamedTuple):
@@ -97,7 +101,13 @@ class Insights:
         self._closed: float | None = None
         self._slowest: list[tuple[float, int, str]] = []
         self._order = itertools.count()
-        crew.listen(self._note_long)
+        itself = weakref.ref(self)  # a crew is not seen through by the garbage collection
+
+        def listen(nanoseconds: int, job: _engine.Job, task: int) -> int:
+            insights = itself()
+            return _NEVER if insights is None else insights._note_long(nanoseconds, job, task)
+
+        crew.listen(listen)
 
     def begin(self, row: int, id: int) -> None:
         """A worker is being started in a row."""

@@ -1,7 +1,9 @@
 """What a pool says about itself: `stats`, `insights`, and the doctor."""
 
+import gc
 import os
 import time
+import weakref
 
 import pytest
 
@@ -138,6 +140,16 @@ def test_a_worker_that_dies_while_it_measures_fails_its_task():
             pool.apply(targets.ends_as, ("SIGKILL",))
         assert pool.apply(targets.square, (3,)) == 9
         assert pool.insights().workers[0].workers == 2
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_pool_that_measures_is_forgotten_like_any_other(count):
+    with manycore.Pool(count, insights=True) as pool:
+        pool.map(targets.square, range(5), chunksize=1)
+    insights = weakref.ref(pool._insights)
+    del pool
+    gc.collect()
+    assert insights() is None
 
 
 def test_nothing_is_told_that_was_not_measured():

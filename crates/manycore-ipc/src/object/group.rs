@@ -236,3 +236,48 @@ impl Row {
         self.tag.store(0, Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::Family;
+    use crate::heap::layout::LEAST;
+
+    #[test]
+    fn what_a_worker_has_spent_adds_up_until_its_row_is_made_ready_for_another() {
+        let family = Family::create_with(LEAST).expect("a small heap");
+        let group = family.make_group(1).expect("room");
+        let row = group.rows().expect("a group")[0];
+        assert_eq!((row.spent(), row.ready()), (Spent::default(), None));
+        let more = Spent {
+            waited: 1,
+            worked: 20,
+            moved: 300,
+        };
+        row.be_ready(7);
+        row.spend(more);
+        row.spend(more);
+        let twice = Spent {
+            waited: 2,
+            worked: 40,
+            moved: 600,
+        };
+        assert_eq!((row.spent(), row.ready()), (twice, Some(7)));
+        row.clear();
+        assert_eq!((row.spent(), row.ready()), (Spent::default(), None));
+    }
+
+    #[test]
+    fn a_worker_runs_a_task_from_when_it_begins_until_it_has_answered() {
+        let family = Family::create_with(LEAST).expect("a small heap");
+        let group = family.make_group(1).expect("room");
+        let row = group.rows().expect("a group")[0];
+        row.write(Taking { tag: 5, place: 0 });
+        assert_eq!(row.running(), None);
+        row.begin(9);
+        assert_eq!(row.running(), Some((5, 9)));
+        row.end();
+        assert_eq!(row.running(), None);
+        assert!(row.read().is_some());
+    }
+}
