@@ -129,7 +129,7 @@ impl Seat {
     }
 
     /// Runs the task that was taken, given when it was asked for and when it came.
-    #[inline]
+    #[inline(always)] // it is run a million times a second, from one place
     fn run_taken(
         &self,
         py: Python<'_>,
@@ -197,49 +197,52 @@ impl Seat {
         let (head, mode, arguments) = self.decode(py, message)?;
         let function = self.function(py, head)?;
         let function = function.bind(py);
-        let (seed, arguments) = if head.seeded {
-            let (seed, arguments) = Seed::split(&arguments)?;
-            (Some(seed), arguments)
-        } else {
-            (None, arguments)
-        };
         if self.measures.get() {
             self.read_at.set(now_ns());
         }
-        if let (Some(seed), false) = (&seed, matches!(mode, Mode::Chunk | Mode::StarChunk)) {
-            seed.plant(0)?;
+        if head.seeded {
+            return self.call_seeded(function, mode, &arguments);
         }
-        match mode {
-            Mode::Item => function.call1((arguments,)),
-            Mode::Call | Mode::StarItem => function.call1(to_tuple(arguments)?),
-            Mode::CallWithKeywords => {
-                let pair = arguments.cast_into::<PyTuple>()?;
-                let keywords = pair.get_item(1)?.cast_into::<PyDict>()?;
-                function.call(pair.get_item(0)?.cast_into::<PyTuple>()?, Some(&keywords))
+        self.call(function, mode, arguments, |_| Ok(()))
+    }
+
+    /// Calls a function for what came with a seed.
+    #[cold]
+    fn call_seeded<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        mode: Mode,
+        with_seed: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (seed, arguments) = Seed::split(with_seed)?;
+        self.call(function, mode, arguments, |item| seed.plant(item))
+    }
+
+    /// Calls a function, once or for each item; before each time it calls `prepare` with the item's number.
+    #[inline(always)]
+    fn call<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        mode: Mode,
+        arguments: Bound<'py, PyAny>,
+        prepare: impl Fn(usize) -> PyResult<()>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let results = match mode {
+            Mode::Chunk | Mode::StarChunk => PyList::empty(function.py()),
+            _ => {
+                prepare(0)?;
+                return call_once(function, mode, arguments);
             }
-            Mode::Chunk => {
-                let results = PyList::empty(py);
-                for (number, item) in arguments.try_iter()?.enumerate() {
-                    self.engine.at_item(number);
-                    if let Some(seed) = &seed {
-                        seed.plant(number)?;
-                    }
-                    results.append(function.call1((item?,))?)?;
-                }
-                Ok(results.into_any())
-            }
-            Mode::StarChunk => {
-                let results = PyList::empty(py);
-                for (number, item) in arguments.try_iter()?.enumerate() {
-                    self.engine.at_item(number);
-                    if let Some(seed) = &seed {
-                        seed.plant(number)?;
-                    }
-                    results.append(function.call1(to_tuple(item?)?)?)?;
-                }
-                Ok(results.into_any())
-            }
+        };
+        for (number, item) in arguments.try_iter()?.enumerate() {
+            self.engine.at_item(number);
+            prepare(number)?;
+            results.append(match mode {
+                Mode::Chunk => function.call1((item?,))?,
+                _ => function.call1(to_tuple(item?)?)?,
+            })?;
         }
+        Ok(results.into_any())
     }
 
     #[inline]
@@ -285,7 +288,12 @@ impl Seat {
 
     #[inline]
     fn answer(&self, py: Python<'_>, tag: u64, value: &Bound<'_, PyAny>, ran: u64) -> PyResult<()> {
-        let (mut encoded, timed) = self.begin_answer(ran);
+        let mut encoded = Encoded::new();
+        let timed = if self.measures.get() {
+            self.stamp(&mut encoded, ran)
+        } else {
+            0
+        };
         match encoded.object(value) {
             Ok(()) => self.send(py, encoded, tag, timed),
             Err(error) if error.is_instance_of::<PyException>(py) => {
@@ -298,16 +306,12 @@ impl Seat {
         }
     }
 
-    /// An empty answer, but for how long its task took where that is measured; and the flag that says so.
-    #[inline]
-    fn begin_answer(&self, ran: u64) -> (Encoded, u8) {
-        let mut encoded = Encoded::new();
-        if !self.measures.get() {
-            return (encoded, 0);
-        }
+    /// Writes into an empty answer how long its task took; the flag that says so.
+    #[cold]
+    fn stamp(&self, encoded: &mut Encoded, ran: u64) -> u8 {
         let took = ran.saturating_sub(self.read_at.get());
         encoded.payload.extend_from_slice(&took.to_ne_bytes());
-        (encoded, TIMED)
+        TIMED
     }
 
     fn answer_error(&self, py: Python<'_>, tag: u64, error: PyErr, ran: u64) -> PyResult<()> {
@@ -328,7 +332,12 @@ impl Seat {
         error: &Bound<'_, PyAny>,
         ran: u64,
     ) -> PyResult<()> {
-        let (mut encoded, timed) = self.begin_answer(ran);
+        let mut encoded = Encoded::new();
+        let timed = if self.measures.get() {
+            self.stamp(&mut encoded, ran)
+        } else {
+            0
+        };
         encoded.object(error)?;
         self.send(py, encoded, tag, ERROR | timed)
     }
@@ -337,6 +346,24 @@ impl Seat {
     fn send(&self, py: Python<'_>, encoded: Encoded, tag: u64, flags: u8) -> PyResult<()> {
         let (family, ring) = (self.engine.family(), self.engine.answers());
         encoded.put(py, family, ring, tag, flags)
+    }
+}
+
+/// Calls a function for a task that is no list of items.
+#[inline(always)]
+fn call_once<'py>(
+    function: &Bound<'py, PyAny>,
+    mode: Mode,
+    arguments: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match mode {
+        Mode::Call | Mode::StarItem => function.call1(to_tuple(arguments)?),
+        Mode::CallWithKeywords => {
+            let pair = arguments.cast_into::<PyTuple>()?;
+            let keywords = pair.get_item(1)?.cast_into::<PyDict>()?;
+            function.call(pair.get_item(0)?.cast_into::<PyTuple>()?, Some(&keywords))
+        }
+        _ => function.call1((arguments,)),
     }
 }
 

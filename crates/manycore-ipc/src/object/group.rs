@@ -65,7 +65,7 @@ pub struct Row {
     /// Of a task that is a list of items: the item that the worker is at.
     pub item: Word64,
     /// When the worker began to run what it took, on the coarse monotonic clock; zero until then, and again
-    /// once that was answered.
+    /// once there is nothing to run.
     began: Word64,
     /// Nanoseconds that the worker has spent on tasks, where that is measured.
     busy: Word64,
@@ -135,7 +135,7 @@ impl Row {
         self.began.store(now, Release); // pairs with the Acquire in `running`
     }
 
-    /// Says that the worker has answered what it took.
+    /// Says that the worker has answered what it took, and has nothing else to run.
     pub fn end(&self) {
         self.began.store(0, Relaxed); // the answer itself went through the ring
     }
@@ -173,7 +173,7 @@ impl Row {
         }
     }
 
-    /// The tag of the task that the worker runs, and when it began with it.
+    /// The tag of the task that the worker runs, or has just run, and when it began with it.
     #[must_use]
     pub fn running(&self) -> Option<(u64, u64)> {
         let tag = self.tag.load(Acquire);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_runs_a_task_from_when_it_begins_until_it_has_answered() {
+    fn a_worker_runs_a_task_from_when_it_begins_until_it_has_nothing_to_run() {
         let family = Family::create_with(LEAST).expect("a small heap");
         let group = family.make_group(1).expect("room");
         let row = group.rows().expect("a group")[0];

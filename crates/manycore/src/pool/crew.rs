@@ -291,7 +291,7 @@ impl Crew {
         self.row(row).map_or_else(Spent::default, Row::spent)
     }
 
-    /// The tag of the task that the worker of a row runs, and when it began with it, in
+    /// The tag of the task that the worker of a row runs, or has just run, and when it began with it, in
     /// nanoseconds of the monotonic clock.
     #[must_use]
     pub fn running(&self, row: usize) -> Option<(u64, u64)> {

@@ -71,6 +71,7 @@ impl Seat {
     /// # Errors
     /// [`GetError::Closed`] when the crew was dismissed.
     pub fn take(&self, into: &mut Message, patience: &mut Patience<'_>) -> Result<(), GetError> {
+        self.row.end(); // not after each task: the owner may be looking at the same line of memory
         self.ring();
         self.tasks.get(into, Some(self.row), patience)
     }
@@ -131,7 +132,6 @@ impl Seat {
     /// Tells the owner of answers, if it waits for as many as there are.
     #[inline]
     pub fn answered(&self) {
-        self.row.end();
         let Ok(group) = self.group.group() else {
             return;
         };
@@ -156,6 +156,7 @@ impl Seat {
 
     /// Says that this worker will take no more tasks.
     pub fn leave(&self) {
+        self.row.end();
         self.row.leaving.store(1, Release); // seen by the owner's wait
         self.ring();
     }
