@@ -81,6 +81,16 @@ def fail_pickily(_value):
     raise PickyError(1, 2)
 
 
+class _Indigestible:
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def indigestible(_value):
+    """What can be pickled and not unpickled."""
+    return _Indigestible()
+
+
 def unpicklable(_value):
     return threading.Lock()
 
@@ -635,12 +645,30 @@ def remembered(_value=None):
     return _initialised
 
 
+def append_number(path, number):
+    """Adds a line to a file."""
+    with open(path, "a") as lines:
+        lines.write(f"{number}\n")
+    return number
+
+
+def fail_then_stop(gate, value):
+    """Fails with the first value, and stops with the next."""
+    if value == 0:
+        raise ValueError(f"{value} is bad")
+    gate.stop()
+
+
 def tally(path, value):
     """Writes down that it ran, in one record that survives whatever happens next."""
     record = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(record, value.to_bytes(4, "little"))
     os.close(record)
     return value
+
+
+def tally_beside(path, value, _beside):
+    return tally(path, value)
 
 
 def tally_or_die(path, chosen, way, value):

@@ -39,8 +39,10 @@ from manycore.errors import (
 TYPE_CHECKING = False  # `typing` would cost every child by `spawn` its import
 if TYPE_CHECKING:
     import logging
+    from typing import Any
 
     from manycore._records import LogReceiver
+    from manycore.executor import ProcessPoolExecutor
     from manycore.pool import Worker
 
 _default = context._default_context
@@ -108,6 +110,7 @@ __all__ = [
     "Pool",
     "Process",
     "ProcessError",
+    "ProcessPoolExecutor",
     "ProcessStalled",
     "Queue",
     "RLock",
@@ -191,6 +194,15 @@ def log_to_parent(logger: str | logging.Logger | None = None, level: int | str =
     from manycore._records import LogReceiver
 
     return LogReceiver(logger, level)
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at the first need, since `concurrent.futures` is not small.
+    if name == "ProcessPoolExecutor":
+        from manycore.executor import ProcessPoolExecutor
+
+        return ProcessPoolExecutor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 # Registered first, so it runs last: what the program's own exit functions release counts as

@@ -11,6 +11,7 @@ from multiprocessing.pool import CLOSE, RUN, TERMINATE
 from manycore import _engine
 from manycore._idle import Idle
 from manycore._keeper import Keeper
+from manycore._withdrawn import withdrawn
 from manycore._workers import Workers
 
 _MOMENT = 0.0005
@@ -105,20 +106,51 @@ class Attendant:
 
     def need_keeper(self, *, collects: bool = False) -> None:
         """Makes sure that a thread keeps the pool going while nobody waits for its answers."""
-        if collects:
+        if collects and not self.collects:
             self.collects = True
+            self.keeper.hurry()
+        if self._crew.has_backlog:
+            self.keeper.hurry()
         self.keeper.start()
+
+    def cancel(self, job: _engine.Job) -> bool:
+        """Withdraws the tasks of a job that no worker has begun, and has the others given up.
+
+        Whether there were any.
+        """
+        withdrawn = self.withdraw(job)
+        return self._workers.cancel(job) or withdrawn
+
+    def withdraw(self, job: _engine.Job) -> bool:
+        """Withdraws the tasks of a job that no worker has begun; whether there were any."""
+        count = self._crew.withdraw(job, withdrawn())
+        self.feed()
+        return count > 0
+
+    def withdraw_all(self) -> None:
+        """Withdraws all tasks that no worker has begun."""
+        if self._crew.open:
+            self._crew.withdraw_all(withdrawn())
+            self.feed()
+
+    def feed(self) -> None:
+        """Gives the workers what waits here, and has somebody go on with that."""
+        self._crew.feed()
+        self._crew.ring()  # who waits may wait for what was withdrawn, or for too many answers
+        if self._crew.has_backlog:
+            self.keeper.hurry()
+            self.keeper.start()
 
     def keep(self) -> float | None:
         """One round of the keeper; seconds until the next, or None when there is no more to do."""
         if self.state == TERMINATE or (self.state == CLOSE and not self._crew.open):
             return None
-        if self.collects:
+        if self.collects or self._crew.has_backlog:
             self._crew.collect()
             self.pause(None, 1, None)
             return 0.0
         # Answers are collected by whoever waits for them; the workers must live all the same.
-        if self.is_needed:
+        if self.is_needed():
             self.look_after()
         return max(self._next_look - time.monotonic(), 0.0) if self._crew.open else _LOOK_AFTER
 
@@ -126,7 +158,6 @@ class Attendant:
         """Wakes every thread that waits here."""
         self._crew.ring()
 
-    @property
     def is_needed(self) -> bool:
         """Whether there is something to do even if nobody waits."""
         is_awake = self.idle is not None and self.idle.is_awake

@@ -7,8 +7,22 @@ from typing import Any
 
 from manycore import _engine
 
-_SHORT = reprlib.Repr()
-_SHORT.maxother = _SHORT.maxstring = 60
+
+class _Short(reprlib.Repr):
+    """What is long is told in short, and not made long first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxother = self.maxstring = 60
+
+    def _begin(self, value: Any, level: int) -> str:
+        start = repr(value[: self.maxstring])
+        return start if len(value) <= self.maxstring else f"{start}..."
+
+    repr_bytes = repr_bytearray = _begin
+
+
+_SHORT = _Short()
 
 
 def name_of(function: Any) -> str | None:
@@ -27,11 +41,11 @@ def describe(job: _engine.Job, task: int) -> str:
         return name  # it says enough
     try:
         about = job.about(task)
-    except Exception:
-        about = None
-    if about is None:
+        if about is None:
+            return name
+        args, kwargs = about
+        texts = [_SHORT.repr(it) for it in args]
+        texts += [f"{key}={_SHORT.repr(it)}" for key, it in kwargs.items()]
+    except Exception:  # whatever the arguments do when they are asked
         return name
-    args, kwargs = about
-    texts = [_SHORT.repr(it) for it in args]
-    texts += [f"{key}={_SHORT.repr(it)}" for key, it in kwargs.items()]
     return f"{name}({', '.join(texts)})"

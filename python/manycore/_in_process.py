@@ -42,8 +42,8 @@ class InProcessCrew:
 
     def collect_all(self) -> None:
         """Runs all tasks that are there, and delivers their answers."""
-        while self._crew.queued:
-            self.collect()
+        while self.collect() or self._crew.queued:
+            pass
 
     def wait(self, job: _engine.Job | None, seen: int, want: int, timeout: float) -> None:
         """As a crew's, but not while there is a task to run."""

@@ -26,14 +26,16 @@ class Keeper:
     def __init__(self, attendant: Attendant) -> None:
         self._attendant = weakref.ref(attendant)
         self._thread: threading.Thread | None = None
-        self._rests = threading.Event()
+        self._rests = False
+        self._news = threading.Event()
         self.runs = False
 
     def start(self) -> None:
         """Starts the thread, unless it runs."""
         if not self.runs:
             rest_across_forks(self)
-            self._rests.clear()
+            self._rests = False
+            self._news.clear()
             self.runs = True
             self._thread = threading.Thread(target=self._keep, name=KEEPER, daemon=True)
             self._thread.start()
@@ -43,7 +45,8 @@ class Keeper:
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return False
-        self._rests.set()
+        self._rests = True
+        self._news.set()
         attendant = self._attendant()
         if attendant is not None:
             attendant.ring()
@@ -52,19 +55,25 @@ class Keeper:
         self._thread = None
         return True
 
+    def hurry(self) -> None:
+        """Has the thread look at once at what there is to do."""
+        self._news.set()
+
     def _keep(self) -> None:
         try:
-            while not self._rests.is_set():
+            while not self._rests:
                 attendant = self._attendant()
                 pause = None if attendant is None else attendant.keep()
                 if pause is None:
                     return
                 del attendant
-                self._rests.wait(pause)
+                if pause:
+                    self._news.wait(pause)
+                    self._news.clear()
         finally:
             self.runs = False
 
     def is_needed(self) -> bool:
         """Whether there is something to do even if nobody waits."""
         attendant = self._attendant()
-        return attendant is not None and attendant.is_needed
+        return attendant is not None and attendant.is_needed()

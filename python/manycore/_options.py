@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         on_error: Literal["raise", "return"]
         progress: bool | str
         seed: int | None
+        priority: int
 
     class PoolOptions(TypedDict, total=False):
         """What may be asked of a pool."""
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         retries: int
         retry_on: type[BaseException] | tuple[type[BaseException], ...]
         on_error: Literal["raise", "return"]
+        priority: int
         seed: int | None
         limit_threads: bool
         max_memory: int | None
@@ -54,6 +56,7 @@ class Options(NamedTuple):
         on_error: Whether a map raises the first error, or has each in the place of its result.
         progress: Whether a bar shows how far a map is, or the label of one that does.
         seed: What the seeds of the tasks are made of.
+        priority: Of the tasks that no worker has begun, those with the highest are begun first.
     """
 
     timeout: float | None = None
@@ -62,6 +65,7 @@ class Options(NamedTuple):
     on_error: Literal["raise", "return"] = "raise"
     progress: bool | str = False
     seed: int | None = None
+    priority: int = 0
 
     def with_(self, changes: Any) -> Options:
         """These options with some changed.
@@ -77,7 +81,7 @@ class Options(NamedTuple):
                 f"unknown option {unknown[0]!r}: a pool's calls take {', '.join(Options._fields)}"
             )
         changes = dict(changes)
-        if isinstance(changes.get("retry_on"), type):
+        if not isinstance(changes.get("retry_on", ()), tuple):
             changes["retry_on"] = (changes["retry_on"],)
         options = self._replace(**changes)
         options._check()
@@ -88,7 +92,7 @@ class Options(NamedTuple):
             raise ValueError(f"timeout must be a number of seconds above 0, not {self.timeout!r}")
         if not isinstance(self.retries, int) or self.retries < 0:  # type: ignore[redundant-expr]
             raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
-        types: tuple[Any, ...] = tuple(self.retry_on)
+        types: tuple[Any, ...] = self.retry_on
         if not all(isinstance(it, type) and issubclass(it, BaseException) for it in types):
             raise TypeError(f"retry_on must be exception types, not {self.retry_on!r}")
         if self.retry_on and not self.retries:
@@ -96,6 +100,8 @@ class Options(NamedTuple):
         if not isinstance(self.progress, bool | str):
             raise TypeError(f"progress must be True or a label, not {self.progress!r}")
         _seeds.check(self.seed)
+        if not isinstance(self.priority, int):
+            raise TypeError(f"priority must be an integer, not {self.priority!r}")
         if self.on_error not in ("raise", "return"):
             raise ValueError(f"on_error must be 'raise' or 'return', not {self.on_error!r}")
 

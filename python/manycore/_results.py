@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import pool as _pool
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,7 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
             _call(self._callbacks[1], error)
 
     def _value(self) -> Any:
-        results = self._job.results
-        return self._job.value if results is None else results[0]
+        return self._job.value
 
     def ready(self) -> bool:
         """Whether the call has completed."""
@@ -85,8 +85,23 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
         """Waits until the call has completed, at most `timeout` seconds."""
         self._pool._attendant.wait(self._job, _deadline(timeout))
 
+    def cancel(self) -> bool:
+        """Cancels what has not been answered; whether there was anything.
+
+        What no worker has begun never runs, and `get` raises `concurrent.futures.CancelledError`;
+        once the pool was closed nothing is withdrawn any more. In a task that runs `TaskCancelled`
+        is raised, and if it does not end within a second, its worker is killed.
+        """
+        return not self._job.done and self._pool._attendant.cancel(self._job)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        from manycore._asyncio import wait_for
+
+        yield from wait_for(self._pool._attendant, self._job).__await__()
+        return self.get()
+
     def get(self, timeout: float | None = None) -> Any:
-        """The result; waits for it.
+        """The result; waits for it. In asyncio it can be awaited instead.
 
         Raises:
             TimeoutError: When `timeout` seconds were not enough.
@@ -151,16 +166,23 @@ class Chunks:
     job: _engine.Job
 
     def __init__(
-        self, crew: _engine.Crew, head: bytes, items: list[Any], chunk: int, *, star: bool
+        self,
+        crew: _engine.Crew,
+        head: bytes,
+        items: list[Any],
+        chunk: int,
+        *,
+        star: bool,
+        priority: int = 0,
     ) -> None:
         self._crew = crew
         self._head = head
         self.items = items
         self.chunk = chunk
         self._star = star
-        self._rests: list[
-            tuple[int, list[Any]]
-        ] = []  # of chunks whose worker died: tasks behind the chunks
+        self._priority = priority
+        # Of chunks whose worker died: tasks behind the chunks, by the numbers of their first items.
+        self._rests: list[tuple[int, list[Any]]] = []
 
     def send(self, start: int, most_open: int) -> int:
         """Hands out items from `start` on; the first that was not handed out."""
@@ -190,7 +212,16 @@ class Chunks:
         self, items: list[Any], start: int, most_open: int, task: int, base: int = 0
     ) -> int:
         return self._crew.map(
-            self.job, self._head, items, start, self.chunk, self._star, most_open, task, base
+            self.job,
+            self._head,
+            items,
+            start,
+            self.chunk,
+            self._star,
+            most_open,
+            task,
+            self._priority,
+            base,
         )
 
     @property
@@ -207,6 +238,35 @@ class Chunks:
         return self._rests[task - self._count]
 
 
+class _Sending:
+    """Hands out the tasks of a stream, and knows those without an answer.
+
+    Its job refers to it, and it does not keep the job, nor who reads the stream: nobody has to
+    break a cycle.
+    """
+
+    job: weakref.ref[_engine.Job]
+
+    def __init__(
+        self, crew: _engine.Crew, head: bytes, chunked: bool, star: bool, priority: int
+    ) -> None:
+        self.open: dict[int, Any] = {}
+        self._crew = crew
+        self._head = head
+        self._options = (chunked, star, priority)
+
+    def send(self, task: int) -> None:
+        """Hands out a task, also again."""
+        job = self.job()
+        if job is not None:
+            self._crew.stream(job, self._head, task, self.open[task], *self._options)
+
+    def about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a task of one item."""
+        item = self.open[task]
+        return tuple(item) if self._options[1] else (item,), {}
+
+
 class IMapIterator:
     """The results of a lazy map, in order.
 
@@ -215,6 +275,8 @@ class IMapIterator:
     """
 
     _ordered = True
+    _is_closed = False
+    _timeout_error: type[Exception] = TimeoutError
 
     def __init__(
         self,
@@ -222,29 +284,31 @@ class IMapIterator:
         head: bytes,
         iterable: Iterable[Any],
         chunk: int,
-        window: int,
+        window: float,
         function: Callable[..., Any],
         options: Options,
+        *,
+        star: bool = False,
         seed: Seed | None = None,
     ) -> None:
         self._pool = pool
-        self._head = head
         self._source: Iterator[Any] | None = iter(iterable)
         self._chunk = chunk
         self._window = window
-        self._open: dict[int, Any] = {}
+        self._sending = _Sending(pool._crew, head, chunk > 1, star, options.priority)
         self._job = _engine.Job(
             [],
             0,
             chunk,
             stream=True,
             function=function,
-            about=self._about if chunk == 1 else None,
-            retry=Attempts(options, self._send) if options.retries else None,
+            about=self._sending.about if chunk == 1 else None,
+            retry=Attempts(options, self._sending.send) if options.retries else None,
             timeout=options.timeout,
             returns_errors=options.on_error == "return",
             seed=seed,
         )
+        self._sending.job = weakref.ref(self._job)
         self._sent = 0
         self._fetched = 0
         self._source_error: BaseException | None = None
@@ -260,16 +324,9 @@ class IMapIterator:
                 self._source = None
                 return
             self._job.extend(1)
-            self._open[self._sent] = items if self._chunk > 1 else items[0]
-            self._send(self._sent)
+            self._sending.open[self._sent] = items if self._chunk > 1 else items[0]
+            self._sending.send(self._sent)
             self._sent += 1
-
-    def _send(self, task: int) -> None:
-        """Hands out a task, also again."""
-        self._pool._crew.stream(self._job, self._head, task, self._open[task], self._chunk > 1)
-
-    def _about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (self._open[task],), {}
 
     def _next_items(self, source: Iterator[Any]) -> list[Any]:
         try:
@@ -290,25 +347,44 @@ class IMapIterator:
             TimeoutError: When `timeout` seconds were not enough.
             Exception: What the task raised.
         """
-        until = _deadline(timeout)
-        while not self._items:
+        if not self._items:
+            until = _deadline(timeout)
+            while not self._advance():
+                if not self._pool._attendant.wait_for_news(self._job, until):
+                    raise self._timeout_error
+        return self._take()
+
+    __next__ = next
+
+    def close(self) -> None:
+        """Ends it: takes no more items, and withdraws the tasks that no worker has begun."""
+        self._is_closed = True
+        self._source = self._source_error = None
+        self._items.clear()
+        self._pool._forget_stream(self)
+        if not self._job.done:
+            self._pool._attendant.withdraw(self._job)
+
+    def _advance(self) -> bool:
+        """Hands out what is due, and takes what has come; whether `_take` need not wait."""
+        while not self._items and not self._is_closed:
             self._feed(self._window)
-            if self._take_ready():
-                continue
-            if self._fetched == self._sent and self._source is None:
-                self._pool._forget_stream(self)
-                if self._source_error is not None:
-                    error, self._source_error = self._source_error, None
-                    raise error
-                raise StopIteration
-            if not self._pool._attendant.wait_for_news(self._job, until):
-                raise TimeoutError
+            if not self._take_ready():
+                return self._fetched == self._sent and self._source is None
+        return True
+
+    def _take(self) -> Any:
+        """The next result, or the end."""
+        if not self._items:
+            self._pool._forget_stream(self)
+            if self._source_error is not None:
+                error, self._source_error = self._source_error, None
+                raise error
+            raise StopIteration
         succeeded, value = self._items.popleft()
         if succeeded:
             return value
         raise value
-
-    __next__ = next
 
     def _take_ready(self) -> bool:
         """Moves answers that may be fetched now; whether there were any."""
@@ -317,7 +393,7 @@ class IMapIterator:
         batch = ready[:]
         del ready[: len(batch)]  # another thread may have appended meanwhile
         for index, succeeded, value in batch:
-            del self._open[index]
+            del self._sending.open[index]
             if self._ordered:
                 self._early[index] = (succeeded, value)
             else:

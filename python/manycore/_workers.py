@@ -254,15 +254,16 @@ class Workers:
         """Whether workers die before they take a task, again and again."""
         return self._early_deaths > 2 * self._count + 2
 
-    def cancel(self, tag: int) -> bool:
-        """Has a task given up that a worker runs; whether one does."""
+    def cancel(self, job: _engine.Job) -> bool:
+        """Has the tasks of a job given up that workers run; whether any does."""
+        any_does = False
         with self._turn:
             for row, process in self._rows.items():
                 running = self._crew.running(row)
-                if running is not None and running[0] == tag:
-                    self._tending.cancel(row, process, tag)
-                    return True
-        return False
+                if running is not None and running[1] is job:
+                    self._tending.cancel(row, process, running[0])
+                    any_does = True
+        return any_does
 
     def join(self) -> None:
         """Waits until all workers have ended."""

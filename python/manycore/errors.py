@@ -77,15 +77,13 @@ class WorkerDied(ProcessError, RuntimeError):
         self.seconds = seconds
         self.stack = stack
 
+    @property
+    def details(self) -> tuple[int | None, int | None, str | None, float | None, str | None]:
+        """All attributes."""
+        return self.pid, self.exitcode, self.function, self.seconds, self.stack
+
     def __reduce__(self) -> tuple[type[WorkerDied], tuple[object, ...]]:
-        return type(self), (
-            str(self),
-            self.pid,
-            self.exitcode,
-            self.function,
-            self.seconds,
-            self.stack,
-        )
+        return type(self), (str(self), *self.details)
 
 
 class MemoryLimitExceeded(ProcessError, MemoryError):

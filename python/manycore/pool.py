@@ -11,7 +11,7 @@ import functools
 import os
 import warnings
 from abc import ABCMeta
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from multiprocessing import pool as _pool
 from multiprocessing import util
 from multiprocessing.pool import (  # type: ignore[attr-defined]
@@ -70,7 +70,8 @@ _new = object.__new__
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-def _check_chunks(options: Options) -> None:
+def check_chunks(options: Options) -> None:
+    """Raises ValueError if tasks with these options cannot be of several items."""
     if options.are_for_each_item:
         raise ValueError(
             "timeout, retries and on_error are for each item, which then is a task of its own: "
@@ -103,6 +104,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             later its worker is killed, which fails that task alone. By default as long as it takes.
         retries: How often a task is run again whose worker has died.
         retry_on: Errors of a task after which it is run again, too: one type or a tuple of them.
+        priority: Of the tasks that no worker has begun, those with the highest are begun first.
         on_error: `"raise"`, or `"return"` for maps that have the error in the place of the result.
         max_memory: Bytes of private memory at which a worker is killed: its task fails with
             `MemoryLimitExceeded`.
@@ -142,6 +144,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         retries: int = 0,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
         on_error: Literal["raise", "return"] = "raise",
+        priority: int = 0,
         max_memory: int | None = None,
         worker_lifetime: Lifetime | None = None,
         finalizer: Callable[..., object] | None = None,
@@ -177,7 +180,13 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         _idle.check(idle_seconds, min_processes, count)
         self._seeds = Seeds(seed)
         self._options = Options().with_(
-            {"timeout": timeout, "retries": retries, "retry_on": retry_on, "on_error": on_error}
+            {
+                "timeout": timeout,
+                "retries": retries,
+                "retry_on": retry_on,
+                "on_error": on_error,
+                "priority": priority,
+            }
         )
         self._is_plain = self._options == Options() and seed is None and idle_seconds is None
         limits = Limits.of(max_memory, worker_lifetime, maxtasksperchild)
@@ -213,7 +222,10 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         self._workers = Workers(
             self._ctx, self._crew, count, surroundings, limits, variables, self._insights
         )
-        self._attendant = Attendant(self._crew, self._workers)
+        self._attendant = self._make_attendant()
+
+    def _make_attendant(self) -> Attendant:
+        return Attendant(self._crew, self._workers)
 
     def _do_without_workers(self, surroundings: Surroundings) -> None:
         from manycore._in_process import InProcessAttendant, InProcessCrew, InProcessWorkers
@@ -325,7 +337,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             attendant.need_keeper()
         result = _new(ApplyResult)
         result._pool = self
-        result._job = self._crew.submit(known[1], func, tuple(args))
+        result._job = self._crew.submit(func, known[1], tuple(args))
         return result
 
     def _call(
@@ -357,15 +369,21 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         arguments: Any = pair if kwds else pair[0]
         if retry is not None:
             retry.resend = functools.partial(
-                self._call_again, result._job, head, arguments, bool(kwds)
+                self._call_again, result._job, head, arguments, bool(kwds), wanted.priority
             )
-        self._crew.call(result._job, head, arguments, bool(kwds))
+        self._crew.call(result._job, head, arguments, bool(kwds), wanted.priority)
         return result
 
     def _call_again(
-        self, job: _engine.Job, head: bytes, arguments: Any, has_keywords: bool, _: int
+        self,
+        job: _engine.Job,
+        head: bytes,
+        arguments: Any,
+        has_keywords: bool,
+        priority: int,
+        _: int,
     ) -> None:
-        self._crew.call(job, head, arguments, has_keywords)
+        self._crew.call(job, head, arguments, has_keywords, priority)
 
     def map(
         self,
@@ -400,7 +418,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         wanted = self._options.with_(options)
         items = iterable if type(iterable) is list else list(iterable)
         chunk = self._chunk_for(len(items), chunksize, wanted)
-        chunks = Chunks(self._crew, head, items, chunk, star=star)
+        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
         result = self._map_result(func, chunks, wanted)
         job, crew, sent = result._job, self._crew, 0
         while sent < len(items):
@@ -465,7 +483,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         wanted = self._options.with_(options)
         items = list(iterable)
         chunk = self._chunk_for(len(items), chunksize, wanted)
-        chunks = Chunks(self._crew, head, items, chunk, star=star)
+        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
         result = self._map_result(func, chunks, wanted, *callbacks)
         result._begin()
         chunks.send(0, 1 << 62)
@@ -509,7 +527,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         wanted = self._options.with_(options)
         if chunksize > 1:
-            _check_chunks(wanted)
+            check_chunks(wanted)
         ahead = _AHEAD * self._processes or 1
         seed = self._seeds.for_call(wanted.seed)
         bar = None
@@ -518,12 +536,45 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
 
             kind = _progress.SHOWN[kind]
             bar = _progress.bar(wanted.progress, _progress.length(iterable))
-        stream = kind(self, head, iterable, chunksize, ahead, func, wanted, seed)
+        stream = kind(self, head, iterable, chunksize, ahead, func, wanted, seed=seed)
         if bar is not None:
             stream.draw(bar)  # type: ignore[attr-defined]
         self._streams.append(stream)
         self._need_keeper()
         return stream
+
+    async def run(self, func: Callable[..., Any], /, *args: Any, **kwds: Any) -> Any:
+        """The result of `func(*args, **kwds)`, run by a worker, for asyncio.
+
+        When the task that awaits it is cancelled, so is the call: see `ApplyResult.cancel`.
+        """
+        return await self._call(func, args, kwds, None, None)
+
+    def stream(
+        self,
+        func: Callable[[Any], Any],
+        items: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        ordered: bool = True,
+        **options: Unpack[CallOptions],
+    ) -> AsyncIterator[Any]:
+        """A lazy `map` for asyncio: an asynchronous iterator over the results.
+
+        At most 16 tasks for each worker are taken ahead of the results that were fetched. Whoever
+        leaves it early withdraws what no worker has begun.
+
+        Args:
+            func: What workers call with each item.
+            items: The items; taken in the event loop's thread.
+            chunksize: How many of them travel to a worker at a time.
+            ordered: Whether the results come in the order of the items, or as they come.
+            options: As those of `imap`.
+        """
+        from manycore._asyncio import ResultStream
+
+        kind = IMapIterator if ordered else IMapUnorderedIterator
+        return ResultStream(self._attendant, self._stream(kind, func, items, chunksize, options))
 
     def _begin(self, func: Callable[..., Any]) -> bytes:
         self._check_running()
@@ -540,7 +591,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
     def _chunk_for(self, items: int, chunksize: int | None, options: Options) -> int:
         if options.are_for_each_item:
             if chunksize is not None and chunksize > 1:
-                _check_chunks(options)
+                check_chunks(options)
             chunksize = 1
         if chunksize is None:
             chunksize, extra = divmod(items, (self._processes or 1) * 4)

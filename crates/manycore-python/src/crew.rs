@@ -1,16 +1,18 @@
 //! The owner's side of a pool.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+mod backlog;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manycore::pool::seat::LEAVE;
-use manycore::pool::{Crew as Engine, Ledger};
+use manycore::pool::{Backlog, Crew as Engine, Ledger};
 use manycore_ipc::ring::Message;
 use manycore_ipc::wait::GaveUp;
 use manycore_os::clock::now_ns;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::errors::{Error, interrupted};
 use crate::family::{self, Parts};
@@ -29,6 +31,11 @@ struct Open {
 struct State {
     ledger: Ledger<Open>,
     cursor: usize,
+    backlog: Backlog,
+    /// Whether the workers are to leave once no task waits here, or may be handed out again.
+    is_ending: bool,
+    /// Open tasks that may be handed out again.
+    repeatable: usize,
     /// Open tasks that may run only so long.
     timed: usize,
     /// Answers that were results, and that were errors.
@@ -37,15 +44,19 @@ struct State {
 
 impl State {
     fn open(&mut self, open: Open) -> Option<u64> {
-        let is_timed = open.job.get().timeout().is_some();
+        let job = open.job.get();
+        let (is_timed, is_repeatable) = (job.timeout().is_some(), job.is_repeatable());
         let tag = self.ledger.open(open)?;
         self.timed += usize::from(is_timed);
+        self.repeatable += usize::from(is_repeatable);
         Some(tag)
     }
 
     fn close(&mut self, tag: u64) -> Option<Open> {
         let open = self.ledger.close(tag)?;
-        self.timed -= usize::from(open.job.get().timeout().is_some());
+        let job = open.job.get();
+        self.timed -= usize::from(job.timeout().is_some());
+        self.repeatable -= usize::from(job.is_repeatable());
         Some(open)
     }
 }
@@ -68,13 +79,17 @@ pub struct Crew {
     listener: OnceLock<Py<PyAny>>,
     /// Nanoseconds from which on a task took long.
     long: AtomicU64,
+    /// Whether tasks wait in the backlog: for who does not lock the state.
+    has_backlog: AtomicBool,
 }
 
-struct Between<'a>(&'a AtomicUsize);
+struct Between<'a>(&'a Crew);
 
 impl Drop for Between<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
+        if self.0.between.fetch_sub(1, SeqCst) == 1 {
+            self.0.end_if_due(&self.0.state());
+        }
     }
 }
 
@@ -92,8 +107,9 @@ impl Crew {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Encodes and hands out one task, whose first item is number `first` of its job.
+    /// Encodes and hands out one task, whose first item is number `first` of its job; returns its tag.
     #[inline]
+    #[allow(clippy::too_many_arguments)] // what a task consists of
     fn hand_out(
         &self,
         py: Python<'_>,
@@ -102,7 +118,8 @@ impl Crew {
         first: usize,
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+        priority: i64,
+    ) -> PyResult<u64> {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
         if let Some(seed) = job.get().seed() {
@@ -118,15 +135,23 @@ impl Crew {
             job: job.clone().unbind(),
             index,
         };
-        let tag = self.state().open(open);
+        let (tag, is_in_turn) = {
+            let mut state = self.state();
+            (state.open(open), state.backlog.is_empty())
+        };
         let tag =
             tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
-        let sent = self.send(py, encoded, tag);
-        if sent.is_err() {
+        let sent = if is_in_turn && priority == 0 {
+            self.send(py, encoded, tag)
+        } else {
+            self.queue_up(py, encoded, tag, priority)
+        };
+        if let Err(error) = sent {
             let closed = self.state().close(tag);
             drop(closed); // not under the lock: it may run Python code
+            return Err(error);
         }
-        sent
+        Ok(tag)
     }
 
     #[inline]
@@ -135,8 +160,9 @@ impl Crew {
         encoded.put(py, self.engine.family(), &ring, tag, 0)
     }
 
-    /// Hands out one task; what is wrong with its arguments is the answer to that task.
+    /// Hands out one task, and returns its tag; what is wrong with its arguments is the answer to that task.
     #[inline]
+    #[allow(clippy::too_many_arguments)] // what a task consists of
     fn hand_out_or_answer(
         &self,
         py: Python<'_>,
@@ -145,13 +171,15 @@ impl Crew {
         first: usize,
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        match self.hand_out(py, job, index, first, head, arguments) {
+        priority: i64,
+    ) -> PyResult<Option<u64>> {
+        match self.hand_out(py, job, index, first, head, arguments, priority) {
+            Ok(tag) => Ok(Some(tag)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let value = error.into_value(py).into_bound(py).into_any();
-                job.get().deliver(py, index, false, value)
+                job.get().deliver(py, index, false, value).map(|()| None)
             }
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
@@ -170,6 +198,14 @@ impl Crew {
         Ok(Some(open))
     }
 
+    /// Has the workers leave if that was asked and nothing more is to be handed out.
+    fn end_if_due(&self, state: &State) {
+        let is_due = state.is_ending && state.backlog.is_empty() && state.repeatable == 0;
+        if is_due && self.between.load(SeqCst) == 0 {
+            self.engine.dismiss();
+        }
+    }
+
     /// Wakes the threads that wait: something was delivered.
     fn tell_others(&self) {
         if self.waiting.load(SeqCst) > 0 {
@@ -181,7 +217,7 @@ impl Crew {
     /// may be handed out again, so that it is not over yet for those who wait for the end of all.
     fn between(&self) -> Between<'_> {
         self.between.fetch_add(1, SeqCst); // before the task is closed: `open` sees one or the other
-        Between(&self.between)
+        Between(self)
     }
 
     /// Nanoseconds that the task of an answer took.
@@ -243,6 +279,7 @@ impl Crew {
                 .deliver(py, index, message.header.kind & ERROR == 0, value),
             Err(error) => {
                 let value = error.into_value(py).into_bound(py).into_any();
+                job.get().note_undecodable(value.clone().unbind());
                 job.get().deliver(py, index, false, value)
             }
         }
@@ -259,6 +296,9 @@ impl Crew {
         let state = Mutex::new(State {
             ledger: Ledger::default(),
             cursor: 0,
+            backlog: Backlog::default(),
+            is_ending: false,
+            repeatable: 0,
             timed: 0,
             answered: [0; 2],
         });
@@ -271,6 +311,7 @@ impl Crew {
             rung: AtomicUsize::new(0),
             listener: OnceLock::new(),
             long: AtomicU64::new(0),
+            has_backlog: AtomicBool::new(false),
         })
     }
 
@@ -358,24 +399,8 @@ impl Crew {
         Ok(())
     }
 
-    /// Hands out a call with positional arguments, of which nobody is told: the usual case in one step.
-    fn submit<'py>(
-        &self,
-        py: Python<'py>,
-        head: &[u8],
-        function: Py<PyAny>,
-        arguments: &Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, Job>> {
-        let job = Bound::new(
-            py,
-            Job::single(function, arguments.clone().into_any().unbind()),
-        )?;
-        let head = Head::from_bytes(head)?.0.to_bytes(Mode::Call);
-        self.hand_out_or_answer(py, &job, 0, 0, &head, arguments.as_any())?;
-        Ok(job)
-    }
-
-    /// Hands out a call with positional and keyword arguments.
+    /// Hands out a call with positional and keyword arguments. The higher priority comes first.
+    #[pyo3(signature = (job, head, arguments, has_keywords, priority=0))]
     fn call(
         &self,
         py: Python<'_>,
@@ -383,6 +408,7 @@ impl Crew {
         head: &[u8],
         arguments: &Bound<'_, PyAny>,
         has_keywords: bool,
+        priority: i64,
     ) -> PyResult<()> {
         let mode = if has_keywords {
             Mode::CallWithKeywords
@@ -390,13 +416,41 @@ impl Crew {
             Mode::Call
         };
         let head = head_for(job, head, mode)?;
-        self.hand_out_or_answer(py, job, 0, 0, &head, arguments)
+        if let Some(tag) = self.hand_out_or_answer(py, job, 0, 0, &head, arguments, priority)? {
+            job.get().note_tag(tag);
+        }
+        Ok(())
+    }
+
+    /// Hands out a call that is a job of its own: the usual case in one step.
+    #[pyo3(signature = (function, head, arguments, keywords=None, priority=0))]
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        function: Py<PyAny>,
+        head: &[u8],
+        arguments: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+        priority: i64,
+    ) -> PyResult<Bound<'py, Job>> {
+        let keywords = keywords.filter(|keywords| !keywords.is_empty());
+        let (args, kwargs) = (arguments.clone(), keywords.cloned());
+        let job = Job::single(function, args.unbind(), kwargs.map(Bound::unbind));
+        let job = Bound::new(py, job)?;
+        match keywords {
+            None => self.call(py, &job, head, arguments, false, priority)?,
+            Some(keywords) => {
+                let both = (arguments, keywords).into_pyobject(py)?;
+                self.call(py, &job, head, &both, true, priority)?;
+            }
+        }
+        Ok(job)
     }
 
     /// Hands out tasks of `chunk` items each, from item `start` on, while fewer than `most_open` tasks
     /// are open; returns the first item that was not handed out. The first of the tasks is number `task`
     /// of its job; item zero is number `base`.
-    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task, base=0))]
+    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task, priority=0, base=0))]
     #[allow(clippy::too_many_arguments)] // one call for a whole map is the point
     fn map(
         &self,
@@ -409,6 +463,7 @@ impl Crew {
         star: bool,
         most_open: usize,
         task: usize,
+        priority: i64,
         base: usize,
     ) -> PyResult<usize> {
         let chunk = chunk.max(1);
@@ -431,13 +486,16 @@ impl Crew {
             } else {
                 items.get_slice(next, end).into_any()
             };
-            self.hand_out_or_answer(py, job, index, base + next, &head, &arguments)?;
+            let first = base + next;
+            self.hand_out_or_answer(py, job, index, first, &head, &arguments, priority)?;
             next = end;
         }
         Ok(next)
     }
 
-    /// Hands out one task of a stream.
+    /// Hands out one task of a stream. With `star`, its items are tuples of arguments.
+    #[pyo3(signature = (job, head, index, items, chunked, star=false, priority=0))]
+    #[allow(clippy::too_many_arguments)] // as for a map
     fn stream(
         &self,
         py: Python<'_>,
@@ -446,11 +504,19 @@ impl Crew {
         index: usize,
         items: &Bound<'_, PyAny>,
         chunked: bool,
+        star: bool,
+        priority: i64,
     ) -> PyResult<()> {
-        let mode = if chunked { Mode::Chunk } else { Mode::Item };
+        let mode = match (star, chunked) {
+            (false, false) => Mode::Item,
+            (true, false) => Mode::StarItem,
+            (false, true) => Mode::Chunk,
+            (true, true) => Mode::StarChunk,
+        };
         let head = head_for(job, head, mode)?;
         let first = job.get().seed().map_or(0, |seed| index * seed.items);
-        self.hand_out_or_answer(py, job, index, first, &head, items)
+        self.hand_out_or_answer(py, job, index, first, &head, items, priority)?;
+        Ok(())
     }
 
     /// Delivers all answers that are there; how many there were.
@@ -466,6 +532,9 @@ impl Crew {
                 break;
             }
             count += 1;
+        }
+        if self.has_backlog.load(SeqCst) {
+            self.feed(py)?;
         }
         if count > 0 {
             self.tell_others();
@@ -485,12 +554,14 @@ impl Crew {
     ) -> PyResult<()> {
         let open = self.state().ledger.len() as u64;
         let job = job.map(|job| job.get());
+        let want = self.want_with_backlog(want);
         self.waiting.fetch_add(1, SeqCst);
         let rung = self.rung.load(SeqCst);
         let (result, raised) = detached(py, deadline(true, Some(timeout)), |patience| {
             self.engine.wait(want, open, patience, || {
                 self.rung.load(SeqCst) != rung // pairs with the step in `ring`, before the bell
                     || job.is_some_and(|job| job.is_done() || job.delivered_so_far() > seen)
+                    || self.is_hungry()
             })
         });
         self.waiting.fetch_sub(1, SeqCst);
@@ -519,7 +590,49 @@ impl Crew {
     /// How many tasks nobody has taken.
     #[getter]
     fn queued(&self) -> u64 {
-        self.engine.queued()
+        self.engine.queued() + self.state().backlog.len() as u64
+    }
+
+    /// Whether tasks wait that are handed out by `collect` and `feed` only.
+    #[getter]
+    fn has_backlog(&self) -> bool {
+        self.has_backlog.load(SeqCst)
+    }
+
+    /// Gives the workers more of what waits in the backlog.
+    fn feed(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some((open, error)) = self.feed_once() {
+            let value = error.into_value(py).into_bound(py).into_any();
+            open.job.get().deliver(py, open.index, false, value)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a worker has begun the one task that a job is.
+    fn is_running(&self, job: &Bound<'_, Job>) -> bool {
+        let tag = job.get().tag();
+        tag.is_some_and(|tag| self.state().ledger.get(tag).is_some() && self.engine.has_taken(tag))
+    }
+
+    /// Withdraws what no worker has taken of a job, and answers it with `error`: it will not be run.
+    /// Returns how many tasks these were. Call `feed` afterwards.
+    fn withdraw(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        error: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        let tags = match job.get().tag() {
+            Some(tag) => vec![tag],
+            None => self.state().ledger.tags(|open| open.job.is(job)),
+        };
+        self.withdraw_tasks(py, &tags, error)
+    }
+
+    /// Withdraws every task that no worker has taken, as `withdraw` does.
+    fn withdraw_all(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let tags = self.state().ledger.tags(|_| true);
+        self.withdraw_tasks(py, &tags, error)
     }
 
     /// Ends the waiting of every thread that is in `wait`.
@@ -529,8 +642,12 @@ impl Crew {
     }
 
     /// Tells workers that are idle, or become so, to leave; no more tasks are accepted.
+    ///
+    /// Tasks of the backlog are handed out before, and so are those whose workers die until then.
     fn dismiss(&self) {
-        self.engine.dismiss();
+        let mut state = self.state();
+        state.is_ending = true;
+        self.end_if_due(&state);
     }
 
     /// Tells one worker, whichever is the first to be idle, to leave; whether it was told.
@@ -645,11 +762,15 @@ impl Crew {
     /// Closes every open task and drops those that nobody has taken; returns them for the caller to
     /// answer.
     fn abandon(&self) -> PyResult<Vec<(Py<Job>, usize)>> {
-        self.engine.drop_tasks().map_err(Error::from)?;
-        let mut state = self.state();
-        let open = state.ledger.drain();
-        state.timed = 0;
-        drop(state);
+        let open = {
+            let mut state = self.state();
+            state.backlog.discard_all(&self.engine);
+            self.has_backlog.store(false, SeqCst);
+            self.engine.drop_tasks().map_err(Error::from)?;
+            state.timed = 0;
+            state.repeatable = 0;
+            state.ledger.drain()
+        };
         Ok(open
             .into_iter()
             .map(|open| (open.job, open.index))

@@ -2,7 +2,8 @@
 //!
 //! Whether a task that failed is tried again is asked before its answer counts, in one place: `deliver`.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire};
+use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -13,7 +14,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 /// A *stream* delivers `(index, succeeded, value)` tuples, one for each task, as they come. Any other
 /// job fills a list with the results of its tasks, `chunk` of them for each, and remembers the first
 /// error.
-#[pyclass(frozen, module = "manycore._engine")]
+#[pyclass(frozen, weakref, module = "manycore._engine")]
 pub struct Job {
     results: Results,
     left: AtomicUsize,
@@ -30,6 +31,13 @@ pub struct Job {
     returns_errors: bool,
     /// What the seeds of its tasks are made of, where they have any.
     seed: Option<Seed>,
+    /// Tasks of it may be handed out again.
+    is_repeatable: bool,
+    /// Of a job that is one task: its tag, once it was handed out.
+    tag: AtomicU64,
+    /// Errors of answers that could not be decoded here.
+    undecodable: Mutex<Vec<Py<PyAny>>>,
+    is_withdrawn: AtomicBool,
 }
 
 /// What the seeds of a job's tasks are made of, beside the numbers of their items.
@@ -52,10 +60,13 @@ enum Results {
 
 #[derive(Default)]
 struct Calls {
-    on_done: Option<Py<PyAny>>,
+    on_done: Vec<Py<PyAny>>,
+    on_news: Option<Py<PyAny>>,
     resend: Option<Py<PyAny>>,
     retry: Option<Py<PyAny>>,
+    /// The positional arguments of a single call, or what tells those of each task.
     about: Option<Py<PyAny>>,
+    keywords: Option<Py<PyDict>>,
 }
 
 #[pymethods]
@@ -87,15 +98,17 @@ impl Job {
         seed: Option<Py<PyAny>>,
     ) -> Self {
         let is_done = tasks == 0;
+        let is_repeatable = retry.is_some() || (resend.is_some() && chunk > 1);
         // Of one that is done already nobody would forget them.
         let calls = if is_done && !stream {
             Calls::default()
         } else {
             Calls {
-                on_done,
+                on_done: on_done.into_iter().collect(),
                 resend,
                 retry,
                 about,
+                ..Calls::default()
             }
         };
         Self {
@@ -116,6 +129,10 @@ impl Job {
                 of_call,
                 items: chunk,
             }),
+            is_repeatable,
+            tag: AtomicU64::new(0),
+            undecodable: Mutex::default(),
+            is_withdrawn: AtomicBool::new(false),
         }
     }
 
@@ -158,12 +175,16 @@ impl Job {
 
     /// The result of a single call, once it is there.
     #[getter]
-    fn value(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let Results::One(place) = &self.results else {
-            return None;
-        };
-        let value = place.lock().unwrap_or_else(PoisonError::into_inner);
-        value.as_ref().map(|it| it.clone_ref(py))
+    fn value(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match &self.results {
+            Results::One(place) => {
+                let value = place.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(value.as_ref().map(|it| it.clone_ref(py)))
+            }
+            Results::List(results, _) | Results::Stream(results) => {
+                results.bind(py).get_item(0).map(|it| Some(it.unbind()))
+            }
+        }
     }
 
     /// Adds tasks to a stream whose length was not known.
@@ -182,14 +203,57 @@ impl Job {
     fn about(&self, py: Python<'_>, task: usize) -> PyResult<Option<Py<PyAny>>> {
         match self.call(py, |calls| &calls.about) {
             Some(about) if about.bind(py).is_callable() => about.call1(py, (task,)).map(Some),
-            Some(args) => Ok(Some(
-                (args, PyDict::new(py))
-                    .into_pyobject(py)?
-                    .into_any()
-                    .unbind(),
-            )),
+            Some(args) => {
+                let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+                let keywords = calls.keywords.as_ref().map(|it| it.clone_ref(py));
+                drop(calls); // before any Python code runs
+                let keywords = keywords.unwrap_or_else(|| PyDict::new(py).unbind());
+                Ok(Some(
+                    (args, keywords).into_pyobject(py)?.into_any().unbind(),
+                ))
+            }
             None => Ok(None),
         }
+    }
+
+    /// Whether tasks of it were withdrawn before a worker had them.
+    #[getter]
+    fn withdrawn(&self) -> bool {
+        self.is_withdrawn.load(Acquire) // pairs with the Release in `note_withdrawn`
+    }
+
+    /// Whether an error is that of an answer that could not be decoded here, and not the task's own.
+    fn is_undecodable(&self, error: &Bound<'_, PyAny>) -> bool {
+        let undecodable = self.undecodable.lock();
+        let undecodable = undecodable.unwrap_or_else(PoisonError::into_inner);
+        undecodable.iter().any(|other| other.is(error))
+    }
+
+    /// Has `on_done()` called with the last answer; `False`, and nothing is called, if it is there already.
+    fn when_done(&self, on_done: Py<PyAny>) -> bool {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_done() {
+            return false; // `finish` has begun, and takes the calls away, or has taken them
+        }
+        calls.on_done.push(on_done);
+        true
+    }
+
+    /// Has `on_news()` called once, with the next answer of a stream, or when it is done; `False`, and
+    /// nothing is called, if there is an answer to fetch already.
+    fn when_news(&self, py: Python<'_>, on_news: Py<PyAny>) -> bool {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_some = match &self.results {
+            Results::Stream(results) => !results.bind(py).is_empty(),
+            Results::One(_) | Results::List(..) => false,
+        };
+        if self.is_done() || has_some {
+            return false;
+        }
+        let before = calls.on_news.replace(on_news);
+        drop(calls); // before any Python code runs
+        drop(before);
+        true
     }
 
     /// Answers one task.
@@ -206,7 +270,11 @@ impl Job {
 
 impl Job {
     /// A job of one call, which nobody is told of.
-    pub fn single(function: Py<PyAny>, arguments: Py<PyAny>) -> Self {
+    pub fn single(
+        function: Py<PyAny>,
+        arguments: Py<PyTuple>,
+        keywords: Option<Py<PyDict>>,
+    ) -> Self {
         Self {
             results: Results::One(Mutex::default()),
             left: AtomicUsize::new(1),
@@ -214,13 +282,18 @@ impl Job {
             is_done: AtomicBool::new(false),
             error: Mutex::new(None),
             calls: Mutex::new(Calls {
-                about: Some(arguments),
+                about: Some(arguments.into_any()),
+                keywords,
                 ..Calls::default()
             }),
             function: Some(function),
             timeout: None,
             returns_errors: false,
             seed: None,
+            is_repeatable: false,
+            tag: AtomicU64::new(0),
+            undecodable: Mutex::default(),
+            is_withdrawn: AtomicBool::new(false),
         }
     }
 
@@ -240,6 +313,11 @@ impl Job {
         self.seed.as_ref()
     }
 
+    /// Whether tasks of it may be handed out again.
+    pub fn is_repeatable(&self) -> bool {
+        self.is_repeatable
+    }
+
     /// Nanoseconds that each task may run.
     pub fn timeout(&self) -> Option<u64> {
         self.timeout
@@ -248,6 +326,7 @@ impl Job {
     /// Has the items after item number `item` of a task handed out again: nobody has run them.
     pub fn resend_after(&self, py: Python<'_>, task: usize, item: u64) -> PyResult<()> {
         match self.call(py, |calls| &calls.resend) {
+            Some(_) if self.is_withdrawn.load(Acquire) => Ok(()), // nobody wants them any more
             Some(resend) => resend.call1(py, (task, item)).map(drop),
             None => Ok(()),
         }
@@ -272,9 +351,33 @@ impl Job {
         error: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         match self.call(py, |calls| &calls.retry) {
+            Some(_) if self.is_withdrawn.load(Acquire) => Ok(false),
             Some(retry) => retry.bind(py).call1((index, error))?.is_truthy(),
             None => Ok(false),
         }
+    }
+
+    /// Notes the tag of the one task that this job is.
+    pub fn note_tag(&self, tag: u64) {
+        self.tag.store(tag, Relaxed); // read by threads that were given the job after that
+    }
+
+    /// The tag of the one task that this job is, if it is one and was handed out.
+    pub fn tag(&self) -> Option<u64> {
+        let tag = self.tag.load(Relaxed);
+        (tag != 0).then_some(tag)
+    }
+
+    /// Notes that an answer could not be decoded.
+    pub fn note_undecodable(&self, error: Py<PyAny>) {
+        let undecodable = self.undecodable.lock();
+        let mut undecodable = undecodable.unwrap_or_else(PoisonError::into_inner);
+        undecodable.push(error);
+    }
+
+    /// Notes that tasks of it will not be run, nor what is left of others whose workers die.
+    pub fn note_withdrawn(&self) {
+        self.is_withdrawn.store(true, Release);
     }
 
     /// Takes the answer of task `index`, unless it has failed and is tried again.
@@ -303,18 +406,36 @@ impl Job {
             self.is_done.store(true, Release); // pairs with the Acquire in `is_done`
             self.finish(py);
         }
+        if matches!(self.results, Results::Stream(_)) {
+            self.tell_news(py);
+        }
         stored
+    }
+
+    /// Calls and forgets what is to be called with the next answer.
+    fn tell_news(&self, py: Python<'_>) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_news = calls.on_news.take();
+        drop(calls); // before any Python code runs
+        if let Some(on_news) = on_news {
+            call(py, &on_news);
+        }
     }
 
     /// Calls and forgets what is to be called when all tasks have been answered.
     fn finish(&self, py: Python<'_>) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let forgotten = std::mem::take(&mut *calls);
+        let on_news = calls.on_news.take();
+        let mut forgotten = std::mem::take(&mut *calls);
+        calls.on_news = on_news; // which is called after these
+        if matches!(self.results, Results::Stream(_)) {
+            // It may go on.
+            calls.retry = forgotten.retry.take();
+            calls.about = forgotten.about.take();
+        }
         drop(calls); // before any Python code runs
-        if let Some(on_done) = &forgotten.on_done {
-            if let Err(error) = on_done.bind(py).call0() {
-                error.write_unraisable(py, Some(on_done.bind(py)));
-            }
+        for function in &forgotten.on_done {
+            call(py, function);
         }
     }
 
@@ -370,4 +491,11 @@ fn fill(
         results.set_item(start + offset, item?)?;
     }
     Ok(())
+}
+
+/// Calls what is to be called; what that raises is shown, since nobody could handle it.
+fn call(py: Python<'_>, function: &Py<PyAny>) {
+    if let Err(error) = function.bind(py).call0() {
+        error.write_unraisable(py, Some(function.bind(py)));
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use manycore::pool::backlog::Waiting;
 use manycore_ipc::block::BlockRef;
 use manycore_ipc::map::{Key, Map, MapError, When};
 use manycore_ipc::ring::record::{MOST_BLOCKS, MOST_HANDLES, MOST_INLINE};
@@ -289,6 +290,17 @@ impl Ready {
         self.blocks.clear();
         self.handles.clear();
         Ok(())
+    }
+
+    /// The task that it is, which is kept instead of being sent.
+    pub fn into_waiting(mut self, tag: u64) -> Waiting {
+        Waiting {
+            kind: self.kind,
+            tag,
+            payload: std::mem::take(&mut self.payload),
+            blocks: std::mem::take(&mut self.blocks),
+            handles: std::mem::take(&mut self.handles),
+        }
     }
 
     /// Makes it the value of a key; `false` if it is not the case that was asked for.

@@ -12,8 +12,8 @@ use crate::fault;
 use crate::registry::OwnerId;
 
 impl Blocks {
-    /// Binds a block that this process has filled to an object, so that it lives as long as the object or its
-    /// message does.
+    /// Binds a block that this process has filled, or has received and hands on as it is, to an object, so that
+    /// it lives as long as the object or its message does.
     pub(crate) fn bind(
         &self,
         block: BlockRef,
@@ -21,24 +21,36 @@ impl Blocks {
         place: u64,
         owner: OwnerId,
     ) -> Result<bool, Corrupted> {
-        self.bind_from(State::Filling, block, object, place, owner)
+        self.bind_from(
+            |state| matches!(state, State::Filling | State::Held),
+            block,
+            object,
+            place,
+            owner,
+        )
     }
 
     /// Binds a block that this process has received to an object, so that it lives as long as the object.
     pub(crate) fn bind_received(&self, block: BlockRef, object: u32) -> Result<bool, Corrupted> {
-        self.bind_from(State::Held, block, object, u64::MAX, OwnerId::NOBODY)
+        self.bind_from(
+            |state| state == State::Held,
+            block,
+            object,
+            u64::MAX,
+            OwnerId::NOBODY,
+        )
     }
 
     fn bind_from(
         &self,
-        state: State,
+        is_right: impl Fn(State) -> bool,
         block: BlockRef,
         object: u32,
         place: u64,
         owner: OwnerId,
     ) -> Result<bool, Corrupted> {
         let entry = self.entry(u64::from(block.page))?;
-        let is_mine = |run: Run| run.state == state && run.owner == self.me;
+        let is_mine = |run: Run| is_right(run.state) && run.owner == self.me;
         // Nobody else changes a block that this process fills or holds; of any other, these words are not ours.
         if !is_mine(self.run(u64::from(block.page))?)
             || entry.generation.load(Relaxed) != block.generation

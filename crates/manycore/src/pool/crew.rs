@@ -291,6 +291,13 @@ impl Crew {
         self.row(row).map_or_else(Spent::default, Row::spent)
     }
 
+    /// Whether a worker took this task, and no other since.
+    #[must_use]
+    pub fn has_taken(&self, tag: u64) -> bool {
+        let mut taken = self.rows.iter().filter_map(|row| row.read());
+        taken.any(|taking| taking.tag == tag)
+    }
+
     /// The tag of the task that the worker of a row runs, or has just run, and when it began with it, in
     /// nanoseconds of the monotonic clock.
     #[must_use]
@@ -338,12 +345,19 @@ impl Crew {
     pub fn drop_tasks(&self) -> Result<(), HandleError> {
         let (ring, blocks) = (self.tasks.ring()?, self.family.blocks()?);
         let mut message = Message::default();
-        while let Get::Done = ring.try_get(&mut message, None)? {
+        loop {
+            match ring.try_get(&mut message, None)? {
+                Get::Done => {}
+                Get::Empty => return Ok(()),
+                Get::Busy => {
+                    ring.settle_get();
+                    continue;
+                }
+            }
             for &block in &message.blocks {
                 blocks.free(block);
             }
             drop(self.family.receive(&message.handles)?);
         }
-        Ok(())
     }
 }

@@ -80,6 +80,15 @@ impl<J> Ledger<J> {
         (entry.job.is_some() && tag(index, entry) == wanted).then_some(entry)
     }
 
+    /// The tags of open tasks of which `is_wanted` says so. Looks at every place of the ledger.
+    pub fn tags(&self, is_wanted: impl Fn(&J) -> bool) -> Vec<u64> {
+        let entries = (0u32..).zip(&self.entries);
+        entries
+            .filter(|(_, entry)| entry.job.as_ref().is_some_and(&is_wanted))
+            .map(|(index, entry)| tag(index, entry))
+            .collect()
+    }
+
     /// How many tasks are open.
     #[inline]
     #[must_use]
@@ -140,6 +149,8 @@ mod tests {
         let new = ledger.open(2).expect("room");
         assert_eq!(ledger.close(old), None);
         assert_eq!(ledger.get(new), Some(&mut 2));
+        assert_eq!(ledger.tags(|&job| job == 2), [new]);
+        assert_eq!(ledger.tags(|&job| job == 1), [0u64; 0]);
         assert_eq!(ledger.drain(), [2]);
         assert_eq!(ledger.close(new), None);
     }

@@ -7,6 +7,7 @@
 //! | [`ledger`] | which tasks have no answer yet |
 //! | [`crew`] | the owner's side: hands out tasks, collects answers, buries workers |
 //! | [`seat`] | a worker's side: takes a task, notes it in its row, answers |
+//! | [`backlog`] | tasks that wait at the owner: to be withdrawn, or by priority |
 //!
 //! The pool for functions of this program:
 //!
@@ -27,6 +28,7 @@
 //! have their answers. The owner sleeps on one bell for all of its conditions. `PROTOCOL.md`
 //! beside this file has the steps of both sides.
 
+pub mod backlog;
 pub mod crew;
 mod flow;
 mod job;
@@ -38,6 +40,7 @@ mod task;
 mod typed;
 mod worker;
 
+pub use backlog::Backlog;
 pub use crew::Crew;
 pub use ledger::Ledger;
 pub use seat::Seat;

@@ -1,0 +1,85 @@
+"""Pools in asyncio: a call that is awaited, and a stream of results.
+
+An answer is collected by the pool's keeper, which wakes the event loop. A task that is cancelled
+cancels its call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from manycore import _engine
+
+if TYPE_CHECKING:
+    from manycore._attendant import Attendant
+    from manycore._results import IMapIterator
+
+
+def _waker(waiter: asyncio.Future[None]) -> Callable[[], None]:
+    """What ends the wait for a future of the running loop; any thread may call it."""
+    loop = asyncio.get_running_loop()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_finish, waiter)
+
+    return wake
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+async def wait_for(attendant: Attendant, job: _engine.Job) -> None:
+    """Waits until a job is done. It is cancelled if the waiting task is."""
+    waiter = asyncio.get_running_loop().create_future()
+    if job.when_done(_waker(waiter)):
+        attendant.need_keeper(collects=True)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not job.done:
+                attendant.cancel(job)
+            raise
+
+
+class ResultStream(AsyncIterator[Any]):
+    """The results of `Pool.stream`, as they are asked for."""
+
+    def __init__(self, attendant: Attendant, results: IMapIterator) -> None:
+        self._attendant = attendant
+        self._results = results
+
+    async def __anext__(self) -> Any:
+        results = self._results
+        while not results._advance():
+            self._attendant.poll()
+            if not results._advance():
+                await self._wait()
+        try:
+            return results._take()
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    async def _wait(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        if self._results._job.when_news(_waker(waiter)):
+            self._attendant.need_keeper(collects=True)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self._results.close()  # as an asynchronous generator ends by it
+                raise
+
+    async def aclose(self) -> None:
+        """Ends it: takes no more items, and withdraws the calls that no worker has begun."""
+        self._results.close()
+
+    def __del__(self) -> None:
+        results = self.__dict__.get("_results")
+        if results is not None:
+            results.close()

@@ -1,0 +1,269 @@
+"""The pool behind an executor: ends by itself, and breaks as executors do."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+import weakref
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.pool import (  # type: ignore[attr-defined]
+    CLOSE,
+    RUN,
+    TERMINATE,
+    RemoteTraceback,
+)
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from manycore import _engine
+from manycore._attendant import Attendant
+from manycore._options import Options
+from manycore._workers import Workers
+from manycore.errors import WorkerDied
+from manycore.pool import Pool, check_chunks
+
+if TYPE_CHECKING:
+    from manycore._options import CallOptions, PoolOptions
+
+
+class BrokenWorker(WorkerDied, BrokenProcessPool):
+    """A worker ended while it ran a call. Only that future fails; the executor goes on.
+
+    Attributes:
+        pid: Process id of the worker.
+        exitcode: As `Process.exitcode`: the exit status, or minus the number of the signal.
+        function: Name of the function that it ran, where known.
+        seconds: For how long it had run it, where known.
+        stack: Where the worker was, as text, where it could still say so.
+    """
+
+
+class UndecodableResult(BrokenProcessPool):
+    """A call's result arrived, but could not be unpickled; the cause is what that raised.
+
+    Only that future fails; the executor goes on.
+    """
+
+
+class _Initializer:
+    """An initializer that tells the owner when it fails."""
+
+    def __init__(self, function: Callable[..., object], failures: Any) -> None:
+        self._function = function
+        self._failures = failures
+
+    def __call__(self, *args: Any) -> None:
+        try:
+            self._function(*args)
+        except Exception:
+            import logging
+
+            # As `concurrent.futures` does.
+            logger = logging.getLogger("concurrent.futures")
+            logger.critical("Exception in initializer:", exc_info=True)
+            self._failures.put(traceback.format_exc())
+            raise SystemExit(1) from None
+
+
+class ExecutorPool(Pool):
+    """A pool that nobody closes and joins: it ends with its executor, once all is answered."""
+
+    live: ClassVar[weakref.WeakSet[ExecutorPool]] = weakref.WeakSet()
+    """Those that have not ended."""
+
+    _let_go: ClassVar[set[ExecutorPool]] = set()
+    """Those that end by themselves, kept alive until then."""
+
+    def __init__(
+        self,
+        processes: int,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        max_tasks: int | None,
+        context: Any,
+        options: PoolOptions,
+    ) -> None:
+        self.broken: BrokenProcessPool | None = None
+        self._failures = None
+        self._owner = os.getpid()
+        self._is_let_go = False
+        self._has_ended = False
+        self._ending = threading.Lock()
+        if initializer is not None:
+            self._failures = context.SimpleQueue()
+            initializer = _Initializer(initializer, self._failures)
+        super().__init__(processes, initializer, initargs, max_tasks, context, **options)
+        ExecutorPool.live.add(self)
+
+    def __del__(self) -> None:
+        """Nothing: whoever made the executor need not close it."""
+
+    def _make_attendant(self) -> Attendant:
+        return _ExecutorAttendant(self, self._crew, self._workers)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether calls have no options."""
+        return self._is_plain
+
+    def head_for(self, function: Callable[..., Any]) -> bytes:
+        """What stands before the arguments of a call of the function."""
+        known = self._functions.known.get(id(function))
+        if known is None or self._state != RUN or self._crew.seems_dead():
+            return self._begin(function)
+        return known[1]
+
+    def options_for(self, options: CallOptions, chunksize: int) -> Options:
+        """What is asked of the calls of a map."""
+        wanted = self._options.with_(options)
+        if chunksize > 1:
+            check_chunks(wanted)
+        return wanted
+
+    def is_ours(self) -> bool:
+        """Whether this process has the workers: a forked copy of it has not."""
+        return self._owner == os.getpid()
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            if self.broken is not None:
+                raise BrokenProcessPool(str(self.broken)) from self.broken.__cause__
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    # ---- failing ------------------------------------------------------------------------------
+
+    def as_broken(self, error: BaseException, job: Any) -> BaseException:
+        """The error of an answer as executors raise it."""
+        if isinstance(error, BrokenProcessPool):
+            return error
+        if isinstance(error, WorkerDied):
+            died = BrokenWorker(str(error), *error.details)
+            died.__cause__ = error.__cause__
+            return died
+        if job.is_undecodable(error):
+            undecodable = UndecodableResult(f"a result cannot be unpickled: {error!r}")
+            undecodable.__cause__ = error
+            return undecodable
+        return error
+
+    def break_if_it_must(self) -> None:
+        """Fails all calls if no worker can begin."""
+        if self.broken is None and self._state in (RUN, CLOSE):
+            if self._failures is not None and not self._failures.empty():
+                self._break(_failed_initializer(self._failures.get()))
+            elif self._workers.is_broken():
+                self._break(BrokenProcessPool("workers end before they can take a call"))
+
+    def _break(self, error: BrokenProcessPool) -> None:
+        """Fails all that is not answered, and accepts no more."""
+        self.broken = error
+        self._state = TERMINATE
+        self._workers.abandon(error)
+        self._terminate()
+
+    def end_workers(self, how: str) -> None:
+        """Ends the workers now: `terminate` or `kill`."""
+        self._state = TERMINATE
+        for process in self._workers.processes:
+            if how == "kill":
+                process.kill()
+            else:
+                process.terminate()
+        self._workers.abandon(
+            BrokenProcessPool("the workers were ended before this call was answered")
+        )
+        self.terminate()
+        self._forget()
+
+    # ---- the end --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Accepts no more calls.
+
+        Workers are told once all is answered: until then calls can be withdrawn.
+        """
+        if self._state == RUN:
+            self._state = CLOSE
+
+    def withdraw_all(self) -> None:
+        """Withdraws what no worker has begun."""
+        self._attendant.withdraw_all()
+
+    def let_go(self) -> None:
+        """Has the pool end by itself once all is answered. Takes no lock: finalizers call it."""
+        if self._owner != os.getpid() or self._has_ended:
+            return
+        if self._state == RUN:
+            self._state = CLOSE
+        self._is_let_go = True
+        ExecutorPool._let_go.add(self)
+        self._attendant.need_keeper(collects=True)
+
+    def end(self) -> None:
+        """Waits until all is answered and the workers have ended."""
+        with self._ending:
+            self._end_now()
+
+    def _end_now(self) -> None:
+        if not self._has_ended:
+            self.join()
+            self._forget()
+
+    def _forget(self) -> None:
+        self._has_ended = True
+        ExecutorPool.live.discard(self)
+        ExecutorPool._let_go.discard(self)
+
+    def is_to_end(self) -> bool:
+        """Whether it is to end by itself, and has not."""
+        return self._is_let_go and not self._has_ended
+
+    def end_by_itself(self) -> bool:
+        """Ends it if it is time for that; whether it is."""
+        if not self._is_let_go or self._state == RUN or self._crew.open:
+            return False
+        # Unless another thread does it, which waits for this one to end.
+        if self._ending.acquire(blocking=False):
+            try:
+                self._end_now()
+            finally:
+                self._ending.release()
+        return True
+
+
+class _ExecutorAttendant(Attendant):
+    """Has the pool of an executor break and end when it must."""
+
+    def __init__(self, pool: ExecutorPool, crew: _engine.Crew, workers: Workers) -> None:
+        super().__init__(crew, workers)
+        self._pool = weakref.ref(pool)
+
+    def look_after(self) -> None:
+        """Buries, ends and starts workers as need be."""
+        super().look_after()
+        pool = self._pool()
+        if pool is not None:
+            pool.break_if_it_must()
+
+    def is_needed(self) -> bool:
+        """Whether there is something to do even if nobody waits."""
+        pool = self._pool()
+        return super().is_needed() or (pool is not None and pool.is_to_end())
+
+    def keep(self) -> float | None:
+        """One round of the keeper; seconds until the next, or None when there is no more to do."""
+        pool = self._pool()
+        if pool is not None and pool.end_by_itself():
+            return None
+        del pool
+        return super().keep()
+
+
+def _failed_initializer(text: str) -> BrokenProcessPool:
+    error = BrokenProcessPool(
+        "the initializer of a worker failed, so no call can be run: "
+        + text.strip().rpartition("\n")[2]
+    )
+    error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+    return error

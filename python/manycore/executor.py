@@ -1,0 +1,330 @@
+"""`ProcessPoolExecutor`: that of `concurrent.futures`, on the engine's pool.
+
+Differences: a worker that is killed fails only the future whose call it ran, and the executor goes
+on; all calls that no worker has begun can be cancelled; there is no thread between `submit` and the
+workers, and none behind `result()`.
+
+Imported at the first need: it imports `concurrent.futures`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import _base
+from typing import TYPE_CHECKING, Any
+
+from manycore._cpus import available_cpus
+from manycore._executor_pool import BrokenWorker, ExecutorPool, UndecodableResult
+from manycore._futures import Future, failed_job
+from manycore._options import Options
+from manycore._results import IMapIterator
+from manycore.context import BaseContext, _default_context
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from manycore._options import CallOptions, PoolOptions
+
+__all__ = ["BrokenWorker", "Future", "ProcessPoolExecutor", "UndecodableResult"]
+
+_new_future = Future.__new__
+
+
+class _Submitting(_base.Executor):
+    """What submits calls, with options."""
+
+    _options: CallOptions = {}  # noqa: RUF012 - never changed
+
+    def _running_pool(self) -> ExecutorPool:
+        raise NotImplementedError
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Has a worker run `fn(*args, **kwargs)`; returns a future at once.
+
+        What cannot be pickled is the future's exception.
+
+        Raises:
+            RuntimeError: After `shutdown`.
+            BrokenProcessPool: When workers cannot start.
+        """
+        pool = self._running_pool()
+        future = _new_future(Future)
+        future._pool = pool
+        try:
+            if self._options or not pool.is_plain:
+                future._job = pool._call(fn, args, kwargs, None, None, None, self._options)._job
+            else:
+                future._job = pool._crew.submit(fn, pool.head_for(fn), args, kwargs)
+        except Exception as error:
+            pool._check_running()
+            future._job = failed_job(error)
+        if not pool._attendant.keeper.runs or pool._crew.has_backlog:
+            pool._need_keeper()
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """An iterator over the results of `fn` for each item of the iterables, in order.
+
+        Args:
+            fn: What workers call, with one argument from each iterable.
+            iterables: The arguments.
+            timeout: Seconds from this call on, after which the iterator raises `TimeoutError`.
+            chunksize: How many items travel to a worker at a time.
+            buffersize: How many chunks are taken ahead of the results that were fetched; by
+                default all at once. Endless iterables need it.
+
+        Raises:
+            ValueError: When a number is below one.
+            RuntimeError: After `shutdown`.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else timeout + time.monotonic()
+        pool = self._running_pool()
+        window = float("inf") if buffersize is None else buffersize
+        results = _Results(
+            pool,
+            pool._begin(fn),
+            iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False),
+            chunksize,
+            window,
+            fn,
+            pool.options_for(self._options, chunksize),
+            star=len(iterables) != 1,
+        )
+        pool._need_keeper()
+        error = results.source_error
+        if buffersize is None and error is not None:
+            results.close()
+            raise error
+        results.end = end
+        return results
+
+
+class ProcessPoolExecutor(_Submitting):
+    """Runs calls in worker processes.
+
+    Workers are started with the first call. All that `concurrent.futures` does with an executor and
+    its futures works: `wait`, `as_completed`, callbacks, `asyncio`.
+
+    Args:
+        max_workers: How many workers; by default as many as there are CPUs.
+        mp_context: The context that starts the workers; one of `multiprocessing` stands for that of
+            manycore with the same start method.
+        initializer: Called in each worker before its first call. When it raises, the executor is
+            broken.
+        initargs: The initializer's arguments.
+        max_tasks_per_child: After how many calls a worker is replaced; by default never. If given,
+            workers are started by `spawn`, unless `mp_context` says otherwise.
+        options: As those of `manycore.pool.Pool`.
+
+    Raises:
+        ValueError: When a number is below one, or `max_tasks_per_child` meets the method `fork`.
+        TypeError: When an argument is of another type.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        **options: Unpack[PoolOptions],
+    ) -> None:
+        if max_workers is None:
+            max_workers = available_cpus()
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._max_workers = max_workers
+        self._mp_context = _context(mp_context, max_tasks_per_child)
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        self._max_tasks_per_child = max_tasks_per_child
+        self._pool_options = options
+        self._pool: ExecutorPool | None = None
+        self._is_shut = False
+        self._lock = threading.Lock()
+
+    def _running_pool(self) -> ExecutorPool:
+        pool = self._pool
+        return self._start() if pool is None else pool
+
+    def _start(self) -> ExecutorPool:
+        with self._lock:
+            if self._is_shut:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if self._pool is None:
+                self._pool = pool = ExecutorPool(
+                    self._max_workers,
+                    self._initializer,
+                    self._initargs,
+                    self._max_tasks_per_child,
+                    self._mp_context,
+                    self._pool_options,
+                )
+                weakref.finalize(self, pool.let_go).atexit = False
+            return self._pool
+
+    @property
+    def _processes(self) -> dict[int, Any]:
+        """The workers, by process id."""
+        return {} if self._pool is None else {it.pid: it for it in self._pool._pool}
+
+    @property
+    def _broken(self) -> str | bool:
+        """Why no call is accepted any more, if there is a reason."""
+        error = None if self._pool is None else self._pool.broken
+        return False if error is None else str(error)
+
+    def with_options(self, **options: Unpack[CallOptions]) -> _base.Executor:
+        """This executor, with options for the calls that are submitted through what is returned.
+
+        Args:
+            options: `timeout`, `retries`, `retry_on` and `priority`: see `manycore.pool.Pool`.
+
+        Raises:
+            TypeError, ValueError: When a name or a value makes no sense.
+        """
+        Options().with_(options)
+        return _WithOptions(self, options)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accepts no more calls; the workers end when all have been answered.
+
+        Args:
+            wait: Whether to wait for that.
+            cancel_futures: Whether calls that no worker has begun are cancelled.
+        """
+        with self._lock:
+            self._is_shut = True
+            pool = self._pool
+        if pool is None or not pool.is_ours():
+            return
+        pool.close()
+        if cancel_futures:
+            pool.withdraw_all()
+        if wait:
+            pool.end()
+        else:
+            pool.let_go()
+
+    def terminate_workers(self) -> None:
+        """Ends the workers now, by SIGTERM: what is not answered fails with `BrokenProcessPool`."""
+        self._end_workers("terminate")
+
+    def kill_workers(self) -> None:
+        """Ends the workers now, by SIGKILL: what is not answered fails with `BrokenProcessPool`."""
+        self._end_workers("kill")
+
+    def _end_workers(self, how: str) -> None:
+        with self._lock:
+            self._is_shut = True
+            pool = self._pool
+        if pool is not None and pool.is_ours():
+            pool.close()
+            pool.withdraw_all()
+            pool.end_workers(how)
+
+
+class _WithOptions(_Submitting):
+    """An executor whose calls have options."""
+
+    def __init__(self, executor: ProcessPoolExecutor, options: CallOptions) -> None:
+        self._executor = executor
+        self._options = options
+
+    def _running_pool(self) -> ExecutorPool:
+        return self._executor._running_pool()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As that of the executor itself."""
+        self._executor.shutdown(wait, cancel_futures=cancel_futures)
+
+
+class _Results(IMapIterator):
+    """The results of a `map`, in order; fed by who fetches them."""
+
+    _pool: ExecutorPool
+    _timeout_error = TimeoutError
+    end: float | None = None
+    """When it is too late for another result."""
+
+    @property
+    def source_error(self) -> BaseException | None:
+        """What the iterables raised."""
+        return self._source_error
+
+    def _feed(self, most_ahead: float) -> None:
+        if self._source is not None and self._sent:
+            self._pool._check_running()
+        super()._feed(most_ahead)
+
+    def __next__(self) -> Any:  # type: ignore[override]
+        try:
+            return self.next(None if self.end is None else self.end - time.monotonic())
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.close()
+            raise self._pool.as_broken(error, self._job)  # noqa: B904 - most often the same
+
+    def close(self) -> None:
+        """Ends it: takes no more items, and withdraws the calls that no worker has begun."""
+        if self._pool.is_ours():
+            super().close()
+
+    def __del__(self) -> None:
+        if "_job" in self.__dict__:  # its iterables were some
+            self.close()
+
+
+def _context(mp_context: Any, max_tasks_per_child: int | None) -> Any:
+    """The context of ours that is meant."""
+    if max_tasks_per_child is not None:
+        if not isinstance(max_tasks_per_child, int):
+            raise TypeError("max_tasks_per_child must be an integer")
+        if max_tasks_per_child <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+        if mp_context is None:
+            return _default_context.get_context("spawn")
+        if mp_context.get_start_method(allow_none=False) == "fork":
+            raise ValueError(
+                "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method; "
+                "supply a different mp_context."
+            )
+    if mp_context is None:
+        return _default_context.get_context()
+    if isinstance(mp_context, BaseContext):
+        return mp_context
+    return _default_context.get_context(mp_context.get_start_method(allow_none=False))
+
+
+def _wait_for_all() -> None:
+    """At the end of the program: waits for what is not answered, as `concurrent.futures` does."""
+    for pool in list(ExecutorPool.live):
+        if pool._owner == os.getpid():
+            pool.close()
+            pool.end()
+
+
+# It runs before the threads of the program are waited for, and before all functions of `atexit`.
+threading._register_atexit(_wait_for_all)  # type: ignore[attr-defined]

@@ -1,0 +1,472 @@
+"""What a task may take, how often it is tried, how many workers there are."""
+
+import os
+import re
+import signal
+import time
+import warnings
+
+import pytest
+
+import demanding
+import manycore
+import targets
+from manycore.pool import Lifetime
+from processes import kill_and_confirm
+
+pytestmark = pytest.mark.beyond_stdlib
+
+SOON = 0.05
+
+
+def until(is_so):
+    """Looks again until something is so; the watchdog ends it otherwise."""
+    while not is_so():
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def pool(ctx):
+    with ctx.Pool(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def note(tmp_path):
+    """A file in which tasks note that they have begun."""
+    return str(tmp_path / "begun")
+
+
+# ---- time ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [demanding.sleep_for_ever, demanding.count_for_ever])
+def test_a_task_is_told_when_its_time_is_up(pool, task):
+    with pytest.raises(manycore.TaskTimeout) as caught:
+        pool.apply(task, timeout=SOON)
+    assert f"in {task.__name__}" in str(caught.value.__cause__), "where it was"
+    assert isinstance(caught.value, TimeoutError)
+    assert isinstance(caught.value, manycore.TimeoutError)
+
+
+@pytest.mark.parametrize("task", [demanding.hold_the_interpreter, demanding.refuse_to_stop])
+def test_a_task_that_does_not_listen_is_killed(pool, task):
+    before = {worker.pid for worker in pool._pool}
+    with pytest.raises(manycore.TaskTimeout, match=f"{task.__name__}.* killed"):
+        pool.apply(task, timeout=SOON)
+    assert pool.map(targets.square, range(10)) == [n * n for n in range(10)]
+    until(lambda: len({worker.pid for worker in pool._pool} - before) == 1)
+
+
+def test_a_worker_survives_a_task_that_listens(ctx):
+    with ctx.Pool(1) as pool:
+        worker = pool.apply(demanding.process_id)
+        with pytest.raises(manycore.TaskTimeout):
+            pool.apply(demanding.sleep_for_ever, timeout=SOON)
+        assert pool.apply(demanding.process_id) == worker
+
+
+def test_a_task_may_tidy_up_and_answer_when_its_time_is_up(pool, tmp_path):
+    path = tmp_path / "tidy"
+    assert pool.apply(demanding.tidy_up, (str(path),), timeout=SOON) == "tidy"
+    assert path.read_text() == "tidy"
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda pool, items, **options: pool.starmap(demanding.wait_if, items, **options),
+        lambda pool, items, **options: pool.starmap_async(
+            demanding.wait_if, items, **options
+        ).get(),
+    ],
+    ids=["starmap", "starmap_async"],
+)
+def test_only_the_task_that_takes_too_long_fails(pool, way):
+    results = way(pool, [(3, n) for n in range(10)], timeout=SOON * 4, on_error="return")
+    assert isinstance(results.pop(3), manycore.TaskTimeout)
+    assert results == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+
+
+def test_lazy_maps_have_time_outs(pool):
+    results = pool.imap(time.sleep, [0, 3600, 0], timeout=SOON * 4)
+    assert results.next() is None
+    with pytest.raises(manycore.TaskTimeout):
+        results.next()
+    assert results.next() is None
+    (late,) = pool.imap_unordered(time.sleep, [3600], timeout=SOON, on_error="return")
+    assert isinstance(late, manycore.TaskTimeout)
+
+
+def test_time_is_counted_from_when_a_worker_begins(ctx):
+    with ctx.Pool(1) as pool:
+        assert pool.map(time.sleep, [SOON] * 10, timeout=SOON * 8) == [None] * 10
+
+
+def test_a_time_out_of_the_pool_is_for_all_its_calls(ctx):
+    with ctx.Pool(1, timeout=SOON) as pool:
+        for call in (
+            lambda: pool.apply(demanding.sleep_for_ever),
+            lambda: pool.apply_async(demanding.sleep_for_ever).get(),
+            lambda: pool.map(time.sleep, [3600]),
+        ):
+            with pytest.raises(manycore.TaskTimeout):
+                call()
+        assert pool.apply(time.sleep, (SOON * 3,), timeout=None) is None
+
+
+def test_a_callback_is_told_of_a_time_out(pool):
+    errors = []
+    pool.apply_async(demanding.sleep_for_ever, error_callback=errors.append, timeout=SOON)
+    until(lambda: errors)
+    assert isinstance(errors[0], manycore.TaskTimeout)
+
+
+def test_a_stopped_worker_is_reported_and_its_task_given_up(pool, gate):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = pool.apply_async(targets.stop_at, (gate, 1), timeout=3)
+        (worker,) = gate.arrived()
+        os.kill(worker, signal.SIGSTOP)
+        with pytest.raises(manycore.TaskTimeout):
+            result.get()
+    stalled = [it for it in caught if it.category is manycore.ProcessStalled]
+    assert f"worker {worker} was stopped" in str(stalled[0].message)
+    assert worker not in pool.map(demanding.process_id, range(20))
+
+
+# ---- cancelling ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [demanding.sleep_for_ever, demanding.refuse_to_stop])
+def test_a_task_that_runs_is_cancelled(pool, task):
+    result = pool.apply_async(task)
+    until(lambda: pool._crew.is_running(result._job))
+    assert result.cancel()
+    with pytest.raises(manycore.TaskCancelled):
+        result.get()
+    assert pool.map(targets.square, range(4)) == [0, 1, 4, 9]
+
+
+# ---- again --------------------------------------------------------------------------------------
+
+
+def apply(pool, task, arguments, **options):
+    return [pool.apply(task, (*arguments, n), **options) for n in range(4)]
+
+
+def starmap(pool, task, arguments, **options):
+    return pool.starmap(task, [(*arguments, n) for n in range(4)], **options)
+
+
+def starmap_async(pool, task, arguments, **options):
+    return pool.starmap_async(task, [(*arguments, n) for n in range(4)], **options).get()
+
+
+def imap(pool, task, arguments, **options):
+    return list(pool.imap(demanding.Fixed(task, arguments), range(4), **options))
+
+
+again = pytest.mark.parametrize("way", [apply, starmap, starmap_async, imap])
+
+
+@again
+def test_a_task_whose_worker_dies_is_tried_again(pool, note, way):
+    assert way(pool, demanding.die_at_first, (note, 1), retries=1) == [0, 1, 2, 3]
+
+
+@again
+def test_a_task_that_fails_is_tried_again_if_that_was_asked(pool, note, way):
+    options = {"retries": 2, "retry_on": (ConnectionError, KeyError)}
+    assert way(pool, demanding.fail_at_first, (note, 2), **options) == [0, 1, 2, 3]
+
+
+@again
+def test_other_errors_are_final(pool, note, way):
+    with pytest.raises(ConnectionError):
+        way(pool, demanding.fail_at_first, (note, 1), retries=9, retry_on=KeyError)
+
+
+def test_a_task_is_tried_as_often_as_was_asked_and_not_more(pool, note):
+    with pytest.raises(manycore.WorkerDied):
+        pool.apply(demanding.die_at_first, (note, 9, 1), retries=2)
+    with open(note) as lines:
+        assert lines.read().split() == ["1"] * 3
+
+
+def test_without_retries_a_task_runs_once(pool, note):
+    with pytest.raises(manycore.WorkerDied):
+        pool.apply(demanding.die_at_first, (note, 1, 1))
+    with open(note) as lines:
+        assert lines.read().split() == ["1"]
+
+
+def test_a_task_that_took_too_long_is_tried_again_if_that_was_asked(pool, note):
+    options = {"timeout": SOON, "retries": 1, "retry_on": manycore.TaskTimeout}
+    with pytest.raises(manycore.TaskTimeout):
+        pool.apply(demanding.sleep_for_ever, **options)
+
+
+def test_join_waits_for_tasks_that_are_tried_again(ctx, note):
+    with ctx.Pool(2, retries=3) as pool:
+        results = [pool.apply_async(demanding.die_at_first, (note, 3, n)) for n in range(3)]
+        pool.close()
+        pool.join()
+        assert [result.get() for result in results] == [0, 1, 2]
+
+
+def test_a_lazy_map_that_was_idle_in_between_still_tries_again(pool, note):
+    def slowly():
+        for number in range(3):
+            yield number
+            until(lambda: pool._attendant.poll() or pool._crew.open == 0)
+
+    task = demanding.Fixed(demanding.die_at_first, (note, 1))
+    assert list(pool.imap(task, slowly(), retries=1)) == [0, 1, 2]
+
+
+# ---- errors -------------------------------------------------------------------------------------
+
+
+def test_errors_may_be_results(pool):
+    results = pool.map(int, ["1", "x", "3"], on_error="return")
+    assert (results[0], results[2]) == (1, 3)
+    assert isinstance(results[1], ValueError)
+    assert "in int" not in repr(results[1])
+    kinds = [type(it) for it in pool.imap(int, ["1", "x"], on_error="return")]
+    assert kinds == [int, ValueError]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"timeout": 0}, ValueError, "timeout must be"),
+        ({"retries": -1}, ValueError, "retries must be"),
+        ({"retry_on": KeyError}, ValueError, "retries is 0"),
+        ({"retries": 1, "retry_on": 7}, TypeError, "retry_on"),
+        ({"on_error": "ignore"}, ValueError, "'raise' or 'return'"),
+        ({"priority": "high"}, TypeError, "priority must be"),
+        ({"time_out": 1}, TypeError, "unknown option 'time_out'"),
+    ],
+)
+def test_wrong_options_are_refused(pool, options, error, words):
+    with pytest.raises(error, match=words):
+        pool.map(targets.square, range(3), **options)
+    if "time_out" not in options:
+        with pytest.raises(error, match=words):
+            manycore.Pool(1, **options)
+
+
+@pytest.mark.parametrize("options", [{"timeout": 1}, {"retries": 1}, {"on_error": "return"}])
+def test_what_is_for_each_item_is_refused_for_chunks(pool, options):
+    with pytest.raises(ValueError, match="leave chunksize out"):
+        pool.map(targets.square, range(10), 5, **options)
+    with pytest.raises(ValueError, match="leave chunksize out"):
+        pool.imap(targets.square, range(10), 5, **options)
+
+
+# ---- memory and age -----------------------------------------------------------------------------
+
+
+def test_a_greedy_task_is_given_up(ctx):
+    with ctx.Pool(2, max_memory=200 << 20) as pool:
+        results = pool.map(demanding.fill, [1, 400, 2], on_error="return")
+        assert (results[0], results[2]) == (1, 2)
+        error = results[1]
+        assert isinstance(error, manycore.MemoryLimitExceeded)
+        assert isinstance(error, MemoryError)
+        assert error.used > error.limit == 200 << 20
+        assert "fill(400)" in str(error)
+        assert pool.map(targets.square, range(4)) == [0, 1, 4, 9]
+
+
+def test_memory_that_is_still_that_of_the_owner_is_not_counted():
+    ballast = b"x" * (300 << 20)
+    with manycore.get_context("fork").Pool(2, max_memory=250 << 20) as pool:
+        assert pool.map(time.sleep, [0.2, 0.2]) == [None, None]
+    assert len(ballast) == 300 << 20
+
+
+def test_shared_memory_is_not_counted(ctx):
+    with ctx.Pool(1, max_memory=100 << 20) as pool:
+        shared = ctx.RawArray("b", 200 << 20)
+        assert pool.apply(demanding.look_at, (shared,)) == (200 << 20) // 4096
+
+
+def test_a_worker_that_keeps_too_much_is_replaced_after_its_task(ctx):
+    with ctx.Pool(1, worker_lifetime=Lifetime(memory=150 << 20)) as pool:
+        workers = {pool.apply(demanding.keep, (1,))}
+        while len(workers) < 2:
+            workers.add(pool.apply(demanding.keep, (40,)))
+            time.sleep(0.06)
+
+
+def test_a_worker_is_replaced_when_it_is_old(ctx):
+    with ctx.Pool(1, worker_lifetime=Lifetime(seconds=0.2)) as pool:
+        workers = set()
+        while len(workers) < 3:
+            workers.add(pool.apply(demanding.process_id))
+
+
+def test_the_smaller_number_of_tasks_counts(ctx):
+    with ctx.Pool(1, maxtasksperchild=5, worker_lifetime=Lifetime(tasks=2)) as pool:
+        workers = pool.map(demanding.process_id, range(8), 1)
+    assert [workers.count(worker) for worker in dict.fromkeys(workers)] == [2] * 4
+
+
+@pytest.mark.parametrize("lifetime", [Lifetime(tasks=0), Lifetime(memory=-1), Lifetime(seconds=0)])
+def test_a_lifetime_must_be_one(lifetime):
+    with pytest.raises(ValueError, match="worker_lifetime"):
+        manycore.Pool(1, worker_lifetime=lifetime)
+
+
+def test_a_memory_limit_must_be_one():
+    with pytest.raises(ValueError, match="max_memory"):
+        manycore.Pool(1, max_memory=0)
+
+
+# ---- how many -----------------------------------------------------------------------------------
+
+
+def together(pool, gate, count):
+    """As many tasks as `count` run at the same time; the workers."""
+    results = [pool.apply_async(targets.stop_at, (gate, n)) for n in range(count)]
+    workers = set(gate.arrived(count))
+    gate.let_go(count)
+    assert [result.get() for result in results] == list(range(count))
+    return workers
+
+
+def test_a_pool_grows(pool, gate):
+    pool.resize(5)
+    assert len(together(pool, gate, 5)) == 5
+    assert pool._processes == 5
+
+
+def test_a_pool_without_tasks_shrinks(pool):
+    pool.resize(4)
+    pool.resize(1)
+    until(lambda: len(pool._pool) == 1)
+    assert len(set(pool.map(demanding.process_id, range(20), 1))) == 1
+
+
+def test_a_busy_pool_shrinks_after_its_tasks(ctx, gate):
+    with ctx.Pool(4) as pool:
+        results = [pool.apply_async(targets.stop_at, (gate, n)) for n in range(8)]
+        gate.arrived(4)
+        pool.resize(2)
+        gate.let_go(8)
+        assert [result.get() for result in results] == list(range(8))
+        until(lambda: len(pool._pool) == 2)
+        gate.arrived(4)
+        assert len(together(pool, gate, 2)) == 2
+
+
+def test_a_pool_can_be_resized_again_and_again(pool, gate):
+    for count in (3, 1, 6, 2, 4):
+        pool.resize(count)
+        assert len(together(pool, gate, count)) == count
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_a_pool_has_a_least_and_a_most_size(pool, count):
+    with pytest.raises(ValueError, match=r"at least 1|room for 64"):
+        pool.resize(count)
+
+
+def test_a_closed_pool_is_not_resized(pool):
+    pool.close()
+    with pytest.raises(ValueError, match="not running"):
+        pool.resize(3)
+
+
+# ---- what is said of the dead -------------------------------------------------------------------
+
+
+def test_the_error_says_with_what_arguments_the_worker_died(pool):
+    with pytest.raises(manycore.WorkerDied, match=r"die_of\(9\), after 0\.\d+ s") as caught:
+        pool.apply(demanding.die_of, (9,))
+    assert caught.value.seconds > 0
+    with pytest.raises(manycore.WorkerDied, match=r"die_of\(number=9\)"):
+        pool.apply(demanding.die_of, kwds={"number": 9})
+    with pytest.raises(manycore.WorkerDied, match=r"die_of\(9\)"):
+        pool.map(demanding.die_of, [9])
+    with pytest.raises(manycore.WorkerDied, match=r"die_of\(9\)"):
+        list(pool.imap(demanding.die_of, [9]))
+
+
+def test_long_arguments_are_told_in_short(pool):
+    with pytest.raises(manycore.WorkerDied) as caught:
+        pool.apply(demanding.die_with, (b"x" * 100_000,))
+    assert len(str(caught.value)) < 1000
+
+
+def test_the_last_stack_of_a_crash_is_told(run_script):
+    shown = run_script(
+        """
+        import ctypes, faulthandler
+        import manycore
+
+        faulthandler.disable()  # as it is where nobody has set PYTHONFAULTHANDLER
+
+        def crash():
+            ctypes.string_at(0)
+
+        if __name__ == "__main__":
+            with manycore.Pool(1) as pool:
+                try:
+                    pool.apply(crash)
+                except manycore.WorkerDied as died:
+                    print(died.stack)
+                    pool.map(abs, [1])
+                    try:
+                        pool.apply(exit)
+                    except manycore.WorkerDied as died:
+                        print(died.stack)
+        """
+    ).stdout
+    assert re.search(r"Segmentation fault.*in string_at.*in crash", shown, re.DOTALL)
+    assert shown.rstrip().endswith("None"), "each worker has its own"
+
+
+def test_where_a_task_was_stuck_is_told(run_script):
+    shown = run_script(
+        """
+        import faulthandler
+        import manycore
+
+        faulthandler.disable()
+
+        def stuck():
+            sum(range(10**12))
+
+        if __name__ == "__main__":
+            with manycore.Pool(1) as pool:
+                try:
+                    pool.apply(stuck, timeout=0.1)
+                except manycore.TaskTimeout as late:
+                    print(late)
+        """
+    ).stdout
+    assert "in stuck" in shown
+
+
+def test_a_failing_initializer_is_told_to_who_waits(ctx, capfd):
+    with ctx.Pool(2, initializer=demanding.refuse) as pool:
+        with pytest.raises(
+            manycore.WorkerDied, match=r"initializer.*PermissionError: no licence"
+        ) as caught:
+            pool.map(targets.square, range(3))
+        assert isinstance(caught.value.__cause__, PermissionError)
+        assert "in refuse" in str(caught.value.__cause__.__cause__)
+    capfd.readouterr()
+
+
+def test_a_worker_killed_by_others_while_a_task_is_told_to_stop_fails_it_once(pool, gate):
+    errors = []
+    pool.apply_async(demanding.refuse_to_stop, timeout=SOON, error_callback=errors.append)
+    until(lambda: pool._workers._tending._told)
+    (row,) = pool._workers._tending._told
+    kill_and_confirm(pool._workers._rows[row].pid)
+    until(lambda: errors)
+    assert [type(error) for error in errors] == [manycore.WorkerDied]
