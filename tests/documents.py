@@ -12,6 +12,8 @@ PAGES = (
     "docs/api/install.md",
     "docs/api/locks.md",
     "docs/api/pipelines.md",
+    "docs/api/pool-insights.md",
+    "docs/api/pool-workers.md",
     "docs/api/processes.md",
     "docs/api/queues.md",
     "docs/api/shared-dict.md",

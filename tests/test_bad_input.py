@@ -21,7 +21,6 @@ def pool():
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"processes": 0}, ValueError, "at least 1"),
         ({"processes": -1}, ValueError, "at least 1"),
         ({"processes": "2"}, TypeError, "int"),
         ({"processes": 1.5}, TypeError, "integer"),

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from manycore._records import LogReceiver
     from manycore.executor import ProcessPoolExecutor
     from manycore.pipelines import Pipeline, Stage
+    from manycore.pool import Worker
 
 _default = context._default_context
 
@@ -133,6 +134,7 @@ __all__ = [
     "available_cpus",
     "cpu_count",
     "current_process",
+    "current_worker",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
@@ -150,7 +152,31 @@ __all__ = [
     "set_start_method",
     "share",
     "stage",
+    "task_seed",
 ]
+
+
+def current_worker() -> Worker | None:
+    """The worker of a pool that calls this: its `id` and its `state`.
+
+    None outside of a pool's workers.
+    """
+    from manycore._worker import current_worker
+
+    return current_worker()
+
+
+def task_seed() -> int:
+    """The seed of the pool's task that calls this: for random generators of its own.
+
+    It is a number below 2**128, the same for the same `seed` and item, and another for each item.
+
+    Raises:
+        RuntimeError: When the call to the pool had no `seed`, or this is no task of a pool.
+    """
+    from manycore._seeds import task_seed
+
+    return task_seed()
 
 
 def log_to_parent(logger: str | logging.Logger | None = None, level: int | str = 0) -> LogReceiver:

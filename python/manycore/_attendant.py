@@ -9,6 +9,7 @@ import time
 from multiprocessing.pool import CLOSE, RUN, TERMINATE
 
 from manycore import _engine
+from manycore._idle import Idle
 from manycore._keeper import Keeper
 from manycore._withdrawn import withdrawn
 from manycore._workers import Workers
@@ -26,6 +27,7 @@ class Attendant:
     Attributes:
         state: The standard library's `RUN`, `CLOSE` or `TERMINATE`.
         collects: Whether the keeper collects answers, too: somebody is to be called with them.
+        idle: Lets workers go while there is nothing to do, where that is wanted.
     """
 
     def __init__(self, crew: _engine.Crew, workers: Workers) -> None:
@@ -35,6 +37,7 @@ class Attendant:
         self._crew = crew
         self._workers = workers
         self._next_look = 0.0
+        self.idle: Idle | None = None
 
     def poll(self) -> None:
         """Collects what is there."""
@@ -93,6 +96,8 @@ class Attendant:
         self._next_look = time.monotonic() + _LOOK_AFTER
         soon = self._workers.look_after(replace=self.state == RUN or self._crew.open > 0)
         self._next_look = min(self._next_look, time.monotonic() + soon)
+        if self.idle is not None and self.state == RUN:
+            self.idle.tend()
 
     def look_if_any_died(self) -> None:
         """Looks after the workers at once if the kernel has marked one as ending."""
@@ -155,4 +160,5 @@ class Attendant:
 
     def is_needed(self) -> bool:
         """Whether there is something to do even if nobody waits."""
-        return self._crew.open > 0 or self._workers.need_looks
+        is_awake = self.idle is not None and self.idle.is_awake
+        return self._crew.open > 0 or self._workers.need_looks or is_awake

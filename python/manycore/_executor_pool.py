@@ -25,7 +25,7 @@ from manycore import _engine
 from manycore._attendant import Attendant
 from manycore._options import Options
 from manycore._workers import Workers
-from manycore.errors import WorkerDied
+from manycore.errors import ShutDown, WorkerDied
 from manycore.pool import Pool, check_chunks
 
 if TYPE_CHECKING:
@@ -163,6 +163,11 @@ class ExecutorPool(Pool):
         """The error of an answer as executors raise it."""
         if isinstance(error, BrokenProcessPool):
             return error
+        if isinstance(error, ShutDown) and self.broken is not None:
+            # Handed out while it broke.
+            late = BrokenProcessPool(str(self.broken))
+            late.__cause__ = self.broken.__cause__
+            return late
         if isinstance(error, WorkerDied):
             died = BrokenWorker(str(error), *error.details)
             died.__cause__ = error.__cause__

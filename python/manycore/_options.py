@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from manycore import _seeds
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import TypedDict
+
+    from manycore._worker import Pins
 
     class CallOptions(TypedDict, total=False):
         """What may be asked of one call."""
@@ -15,14 +20,30 @@ if TYPE_CHECKING:
         retries: int
         retry_on: type[BaseException] | tuple[type[BaseException], ...]
         on_error: Literal["raise", "return"]
+        progress: bool | str
+        seed: int | None
         priority: int
 
-    class PoolOptions(CallOptions, total=False):
+    class PoolOptions(TypedDict, total=False):
         """What may be asked of a pool."""
 
+        timeout: float | None
+        retries: int
+        retry_on: type[BaseException] | tuple[type[BaseException], ...]
+        on_error: Literal["raise", "return"]
+        priority: int
+        seed: int | None
         limit_threads: bool
         max_memory: int | None
         worker_lifetime: Lifetime | None
+        finalizer: Callable[..., object] | None
+        finalargs: Iterable[Any]
+        environment: Mapping[str, str] | None
+        pin: Pins
+        pass_worker: bool
+        insights: bool
+        idle_seconds: float | None
+        min_processes: int
 
 
 class Options(NamedTuple):
@@ -33,6 +54,8 @@ class Options(NamedTuple):
         retries: How often a task is run again.
         retry_on: After which errors, beside the death of its worker.
         on_error: Whether a map raises the first error, or has each in the place of its result.
+        progress: Whether a bar shows how far a map is, or the label of one that does.
+        seed: What the seeds of the tasks are made of.
         priority: Of the tasks that no worker has begun, those with the highest are begun first.
     """
 
@@ -40,6 +63,8 @@ class Options(NamedTuple):
     retries: int = 0
     retry_on: tuple[type[BaseException], ...] = ()
     on_error: Literal["raise", "return"] = "raise"
+    progress: bool | str = False
+    seed: int | None = None
     priority: int = 0
 
     def with_(self, changes: Any) -> Options:
@@ -72,6 +97,9 @@ class Options(NamedTuple):
             raise TypeError(f"retry_on must be exception types, not {self.retry_on!r}")
         if self.retry_on and not self.retries:
             raise ValueError("retry_on says when a task is tried again, but retries is 0")
+        if not isinstance(self.progress, bool | str):
+            raise TypeError(f"progress must be True or a label, not {self.progress!r}")
+        _seeds.check(self.seed)
         if not isinstance(self.priority, int):
             raise TypeError(f"priority must be an integer, not {self.priority!r}")
         if self.on_error not in ("raise", "return"):

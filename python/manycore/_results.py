@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
 from manycore._options import Attempts, Options
+from manycore._seeds import Seed
 from manycore.errors import TimeoutError
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class MapResult(ApplyResult):
         chunks: Chunks,
         function: Callable[..., Any],
         options: Options,
+        seed: Seed | None = None,
     ) -> _engine.Job:
         items, chunk = len(chunks.items), chunks.chunk
         chunks.job = _engine.Job(
@@ -141,6 +143,7 @@ class MapResult(ApplyResult):
             function=function,
             timeout=options.timeout,
             returns_errors=options.on_error == "return",
+            seed=seed,
         )
         return chunks.job
 
@@ -178,7 +181,8 @@ class Chunks:
         self.chunk = chunk
         self._star = star
         self._priority = priority
-        self._rests: list[list[Any]] = []  # of chunks whose worker died: tasks behind the chunks
+        # Of chunks whose worker died: tasks behind the chunks, by the numbers of their first items.
+        self._rests: list[tuple[int, list[Any]]] = []
 
     def send(self, start: int, most_open: int) -> int:
         """Hands out items from `start` on; the first that was not handed out."""
@@ -186,23 +190,27 @@ class Chunks:
 
     def resend(self, task: int, item: int) -> None:
         """Hands out what is left of a task whose worker died at an item of it."""
-        rest = self._items_of(task)[item + 1 :]
+        first, items = self._items_of(task)
+        rest = items[item + 1 :]
         if rest:
             number = self._count + len(self._rests)
-            self._rests.append(rest)
+            first += item + 1
+            self._rests.append((first, rest))
             self.job.extend(1)
-            self._hand_out(rest, 0, 1 << 62, number)
+            self._hand_out(rest, 0, 1 << 62, number, first)
 
     def send_again(self, task: int) -> None:
         """Hands out a task of one item again."""
-        self._hand_out([self.items[task]], 0, 1 << 62, task)
+        self._hand_out([self.items[task]], 0, 1 << 62, task, task)
 
     def about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a task of one item."""
         item = self.items[task]
         return tuple(item) if self._star else (item,), {}
 
-    def _hand_out(self, items: list[Any], start: int, most_open: int, task: int) -> int:
+    def _hand_out(
+        self, items: list[Any], start: int, most_open: int, task: int, base: int = 0
+    ) -> int:
         return self._crew.map(
             self.job,
             self._head,
@@ -213,16 +221,20 @@ class Chunks:
             most_open,
             task,
             self._priority,
+            base,
         )
 
     @property
     def _count(self) -> int:
         return -(-len(self.items) // self.chunk)
 
-    def _items_of(self, task: int) -> list[Any]:
-        """What a task consists of: a chunk, or a rest, whose worker may die, too."""
+    def _items_of(self, task: int) -> tuple[int, list[Any]]:
+        """What a task consists of, and the number of the first item.
+
+        It is a chunk, or a rest, whose worker may die, too.
+        """
         if task < self._count:
-            return self.items[task * self.chunk : (task + 1) * self.chunk]
+            return task * self.chunk, self.items[task * self.chunk : (task + 1) * self.chunk]
         return self._rests[task - self._count]
 
 
@@ -277,6 +289,7 @@ class IMapIterator:
         options: Options,
         *,
         star: bool = False,
+        seed: Seed | None = None,
     ) -> None:
         self._pool = pool
         self._source: Iterator[Any] | None = iter(iterable)
@@ -286,12 +299,14 @@ class IMapIterator:
         self._job = _engine.Job(
             [],
             0,
+            chunk,
             stream=True,
             function=function,
             about=self._sending.about if chunk == 1 else None,
             retry=Attempts(options, self._sending.send) if options.retries else None,
             timeout=options.timeout,
             returns_errors=options.on_error == "return",
+            seed=seed,
         )
         self._sending.job = weakref.ref(self._job)
         self._sent = 0

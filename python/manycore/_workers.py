@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import reprlib
+import itertools
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
 from manycore import _engine
+from manycore._descriptions import describe, name_of
+from manycore._insights import Insights
 from manycore._last_words import LastWords
 from manycore._memory import killed_for_memory
 from manycore._options import Limits
 from manycore._tending import Tending
+from manycore._worker import Surroundings
 from manycore._working import work
 from manycore.errors import WorkerDied, describe_exit
 
@@ -34,22 +36,26 @@ class Workers:
         context: Any,
         crew: _engine.Crew,
         count: int,
-        initializer: Callable[..., object] | None,
-        initargs: Iterable[Any],
+        surroundings: Surroundings,
         limits: Limits,
         variables: dict[str, str],
+        insights: Insights | None = None,
     ) -> None:
         self._context = context
         self._crew = crew
         self._count = count
-        self._initializer = (initializer, initargs)
+        self._surroundings = surroundings
         self._limits = limits
         self._variables = variables
+        self._insights = insights
         self._rows: dict[int, Any] = {}
+        self._ids: dict[int, int] = {}  # of the workers in rows, and of those that are missing
+        self._vacant: set[int] = set()
         self._leaving: set[int] = set()
         self._surplus: set[int] = set()
         self._dismissed = 0
         self._early_deaths = 0
+        self.died = self.replaced = 0
         self._turn = threading.Lock()
         self._tending = Tending(crew, limits)
         self._last_words = LastWords()
@@ -66,12 +72,22 @@ class Workers:
         return self._count
 
     @property
+    def staying(self) -> int:
+        """How many workers there are that do not leave."""
+        return len(self._rows) - len(self._leaving)
+
+    @property
+    def busy(self) -> int:
+        """How many workers run a task."""
+        return sum(self._crew.running(row) is not None for row in list(self._rows))
+
+    @property
     def need_looks(self) -> bool:
         """Whether somebody has to look at them now and then, also while they have nothing to do."""
         return self._limits.need_looks or len(self._rows) > self._count
 
     @property
-    def staying(self) -> list[Any]:
+    def those_staying(self) -> list[Any]:
         """The worker processes that may take another task."""
         rows = list(self._rows.items())
         return [process for row, process in rows if row not in self._leaving]
@@ -81,13 +97,20 @@ class Workers:
         with self._turn:
             self._start_missing()
 
-    def resize(self, count: int) -> None:
+    def resize(self, count: int, *, at_once: bool = False) -> None:
         """There shall be so many workers from now on.
+
+        Args:
+            count: How many.
+            at_once: Do nothing while another thread sees to the workers. It may start one by
+                `fork`, and so wait for the keeper's thread, which must not wait for it then.
 
         Raises:
             ValueError: When there is no room for so many.
         """
-        with self._turn:
+        if not self._turn.acquire(blocking=not at_once):
+            return
+        try:
             if 2 * count > self._crew.most_rows:
                 raise ValueError(
                     f"this pool has room for {self._crew.most_rows // 2} workers, not {count}"
@@ -96,15 +119,20 @@ class Workers:
             self._count = count
             self._start_missing()
             self._dismiss_surplus()
+        finally:
+            self._turn.release()
 
     def _start_missing(self) -> None:
         free = (row for row in range(self._crew.rows) if row not in self._rows)
-        for row, _ in zip(free, range(self._count - self._staying), strict=False):
+        taken = {id for row, id in self._ids.items() if row not in self._leaving}
+        ids = (id for id in itertools.count() if id not in taken)
+        for row, id, _ in zip(free, ids, range(self._count - self.staying), strict=False):
             self._crew.clear_row(row)
             self._last_words.take(row)
             arguments = (
                 self._crew.seat(row),
-                *self._initializer,
+                id,
+                self._surroundings,
                 self._limits.lifetime.tasks,
                 self._last_words.place,
             )
@@ -112,18 +140,18 @@ class Workers:
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             process._variables = self._variables
+            if self._insights is not None:
+                self._insights.begin(row, id)
             process.start()
             self._rows[row] = process
+            self._ids[row] = id
+            self.replaced += id in self._vacant
+            self._vacant.discard(id)
             self._tending.begin(row)
-
-    @property
-    def _staying(self) -> int:
-        """How many workers there are that do not leave."""
-        return len(self._rows) - len(self._leaving)
 
     def _dismiss_surplus(self) -> None:
         """Has as many workers leave as there are too many: idle ones, or else after their tasks."""
-        surplus = max(self._staying - self._count, 0)
+        surplus = max(self.staying - self._count, 0)
         if surplus == 0 and not self._surplus:
             return
         staying = [row for row in self._rows if row not in self._leaving]
@@ -155,7 +183,7 @@ class Workers:
                     self._bury(row, process)
                 elif self._crew.is_leaving(row):
                     self._crew.note_leaving(row)
-                    self._leaving.add(row)
+                    self._leave(row)
             if self.is_broken():
                 self._give_up()
             elif replace:
@@ -165,22 +193,33 @@ class Workers:
         finally:
             self._turn.release()
 
+    def _leave(self, row: int) -> None:
+        """The worker of a row takes no more tasks: another will have its place."""
+        if row not in self._leaving:
+            if self.staying <= self._count:
+                self._vacant.add(self._ids[row])
+            self._leaving.add(row)
+
     def _bury(self, row: int, process: Any) -> None:
+        self._leave(row)
+        self.died += process.exitcode != 0
         took_none = self._crew.taken(row) == 0
         self._early_deaths = self._early_deaths + 1 if took_none and process.exitcode else 0
         sentence = self._tending.end(row)
 
         def tell(tag: int, job: _engine.Job, task: int, seconds: float | None) -> BaseException:
-            what = _describe(job, task)
+            what = describe(job, task)
             if sentence is not None and sentence[0] == tag:
                 return sentence[1](what, self._last_words.take(row))
             return self._death(process, what, name_of(job.function), seconds, row)
 
+        if self._insights is not None:
+            self._insights.end(row)
         self._crew.bury(row, tell)
-        del self._rows[row]
+        del self._rows[row], self._ids[row]
         self._leaving.discard(row)
         self._surplus.discard(row)
-        if self._staying <= self._count:
+        if self.staying <= self._count:
             self._dismissed = 0
 
     def _death(
@@ -257,6 +296,7 @@ class Workers:
                     process.kill()
                 process.join()
             self._rows.clear()
+            self._ids.clear()
             self._leaving.clear()
             self._last_words.close()
             return True
@@ -269,46 +309,3 @@ class Workers:
             "running" if process.exitcode is None else describe_exit(process.exitcode)
             for process in self.processes
         )
-
-
-class _Short(reprlib.Repr):
-    """What is long is told in short, and not made long first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxother = self.maxstring = 60
-
-    def _begin(self, value: Any, level: int) -> str:
-        start = repr(value[: self.maxstring])
-        return start if len(value) <= self.maxstring else f"{start}..."
-
-    repr_bytes = repr_bytearray = _begin
-
-
-_SHORT = _Short()
-
-
-def name_of(function: Any) -> str | None:
-    """How a function is called in messages."""
-    if function is None or isinstance(function, str):
-        return function  # the name itself
-    inner = getattr(function, "func", function)  # functools.partial
-    name: str = getattr(inner, "__qualname__", None) or type(inner).__qualname__
-    return name
-
-
-def _describe(job: _engine.Job, task: int) -> str:
-    """A task in words: its function and its arguments in short."""
-    name = name_of(job.function) or "this task"
-    if name is job.function:
-        return name  # it says enough
-    try:
-        about = job.about(task)
-        if about is None:
-            return name
-        args, kwargs = about
-        texts = [_SHORT.repr(it) for it in args]
-        texts += [f"{key}={_SHORT.repr(it)}" for key, it in kwargs.items()]
-    except Exception:  # whatever the arguments do when they are asked
-        return name
-    return f"{name}({', '.join(texts)})"

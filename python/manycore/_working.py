@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from manycore import _engine, _last_words
+from manycore._worker import Surroundings, Worker, being
 from manycore.errors import TaskCancelled, TaskTimeout
 
 STOP_FOR_TIME = signal.SIGRTMAX - 3
@@ -18,24 +18,28 @@ STOP = signal.SIGRTMAX - 4
 
 def work(
     seat: tuple[Any, ...],
-    initializer: Callable[..., object] | None,
-    initargs: Iterable[Any],
+    id: int,
+    surroundings: Surroundings,
     most_tasks: int | None,
     last_words: tuple[int, int] | None,
 ) -> None:
     """What a worker process runs."""
     _engine.volunteer_for_oom()
+    worker = Worker(id)
+    surroundings.pin(worker)
     try:
-        place = _engine.Seat(*seat)
-        if initializer is not None:
+        with being(worker):
+            place = _engine.Seat(*seat)
+            surroundings.settle(place, worker)
             try:
-                initializer(*initargs)
+                surroundings.begin()
             except Exception as error:
                 place.fail(error)
                 raise
-        _obey(place)
-        _last_words.speak(last_words, seat[-1], STOP_FOR_TIME)
-        place.run(most_tasks)
+            _obey(place)
+            _last_words.speak(last_words, seat[-1], STOP_FOR_TIME)
+            place.run(most_tasks)
+            surroundings.end()
     except KeyboardInterrupt:
         # Ctrl-C reaches every process of the terminal; the owner decides and says what happens.
         raise SystemExit(130) from None

@@ -197,7 +197,9 @@ class ProcessPoolExecutor(_Submitting):
     @property
     def _processes(self) -> dict[int, Any]:
         """The workers, by process id."""
-        return {} if self._pool is None else {it.pid: it for it in self._pool._workers.staying}
+        return (
+            {} if self._pool is None else {it.pid: it for it in self._pool._workers.those_staying}
+        )
 
     @property
     def _broken(self) -> str | bool:

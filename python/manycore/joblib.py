@@ -23,7 +23,7 @@ from manycore import _idle_pool
 from manycore import context as _context
 from manycore._batches import Batches, run
 from manycore._by_value import ByValue
-from manycore._workers import name_of
+from manycore._descriptions import name_of
 from manycore.pool import Pool
 
 __all__ = ["ManycoreBackend", "register", "shutdown"]

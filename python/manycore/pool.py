@@ -25,10 +25,11 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from manycore import _engine, _thread_limits
+from manycore import _engine, _idle, _install, _thread_limits
 from manycore._attendant import Attendant
 from manycore._cpus import available_cpus
 from manycore._functions import Functions
+from manycore._insights import Insights, PoolInsights, PoolStats, stats
 from manycore._options import Attempts, Lifetime, Limits, Options
 from manycore._rest import pass_on_rest
 from manycore._results import (
@@ -39,6 +40,8 @@ from manycore._results import (
     IMapUnorderedIterator,
     MapResult,
 )
+from manycore._seeds import Seeds
+from manycore._worker import Pins, Surroundings, Worker, checked_environment, pins_of
 from manycore._workers import Workers
 from manycore.context import _default_context
 
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 
     from manycore._options import CallOptions
 
-__all__ = ["Lifetime", "Pool", "ThreadPool"]
+__all__ = ["Lifetime", "Pool", "ThreadPool", "Worker"]
 
 AsyncResult = AsyncResult
 MaybeEncodingError = MaybeEncodingError
@@ -88,7 +91,9 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
     """A pool of worker processes.
 
     Args:
-        processes: How many workers; by default as many as there are CPUs.
+        processes: How many workers; by default as many as there are CPUs. With 0 there are none:
+            whoever waits for results runs the tasks in this process, as a worker would, to debug
+            them. Where we are installed as `multiprocessing`, 0 is an error, as there.
         initializer: Called in each worker before its first task.
         initargs: The initializer's arguments.
         maxtasksperchild: After how many tasks a worker is replaced; by default never.
@@ -104,9 +109,22 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         max_memory: Bytes of private memory at which a worker is killed: its task fails with
             `MemoryLimitExceeded`.
         worker_lifetime: When a worker is replaced, between two tasks.
+        finalizer: Called in each worker that leaves in order: when the pool was closed, or when it
+            is replaced.
+        finalargs: The finalizer's arguments.
+        environment: Variables that each worker has besides, before it imports anything.
+        pin: True to bind each worker to a CPU of its own, as far as they reach; or a list with a
+            CPU, or several, for each worker.
+        pass_worker: Whether functions are called with the `Worker` as their first argument.
+        seed: What the random numbers of all tasks follow from; each call has others.
+        insights: Whether it is measured what the workers' time is spent on, for `insights()`.
+        idle_seconds: After how long without tasks workers are let go. The next call has them back.
+        min_processes: How many workers stay then.
 
     The options from `timeout` to `on_error` may also be given to each call, for that call. With any
-    of them each item of a map is a task of its own, and `chunksize` cannot be given.
+    of them each item of a map is a task of its own, and `chunksize` cannot be given. A call may
+    have a `seed`, too, and a map has `progress`: True or a label for a bar drawn by tqdm, which
+    counts the items that are done.
 
     Raises:
         ValueError: When a number is below one.
@@ -129,9 +147,18 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         priority: int = 0,
         max_memory: int | None = None,
         worker_lifetime: Lifetime | None = None,
+        finalizer: Callable[..., object] | None = None,
+        finalargs: Iterable[Any] = (),
+        environment: Mapping[str, str] | None = None,
+        pin: Pins = False,
+        pass_worker: bool = False,
+        seed: int | None = None,
+        insights: bool = False,
+        idle_seconds: float | None = None,
+        min_processes: int = 0,
     ) -> None:
         count = available_cpus() if processes is None else processes
-        if count < 1:
+        if count < (1 if _install.is_installed() else 0):
             raise ValueError(
                 f"Number of processes must be at least 1, not {count}; leave it out for one per CPU"
             )
@@ -139,8 +166,19 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0  # type: ignore[redundant-expr]
         ):
             raise ValueError("maxtasksperchild must be a positive int or None")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
+        surroundings = Surroundings(
+            initializer,
+            tuple(initargs),
+            finalizer,
+            tuple(finalargs),
+            pins_of(pin),
+            pass_worker,
+            insights,
+        )
+        surroundings.check()
+        variables = checked_environment(environment)
+        _idle.check(idle_seconds, min_processes, count)
+        self._seeds = Seeds(seed)
         self._options = Options().with_(
             {
                 "timeout": timeout,
@@ -150,24 +188,25 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
                 "priority": priority,
             }
         )
-        self._is_plain = self._options == Options()
+        self._is_plain = self._options == Options() and seed is None and idle_seconds is None
         limits = Limits.of(max_memory, worker_lifetime, maxtasksperchild)
         self._ctx = context or _default_context.get_context()
-        self._crew = _engine.Crew(2 * count, 2 * max(2 * count, _ROOM))
+        if count:
+            if limit_threads:
+                variables = _thread_limits.for_workers(count) | variables
+            self._make_workers(count, surroundings, limits, variables)
+        else:
+            self._do_without_workers(surroundings)
         self._functions = Functions(self._crew, self._ctx.get_start_method())
-        self._workers = Workers(
-            self._ctx,
-            self._crew,
-            count,
-            initializer,
-            tuple(initargs),
-            limits,
-            _thread_limits.for_workers(count) if limit_threads else {},
-        )
         self._streams: list[IMapIterator] = []
-        self._attendant = self._make_attendant()
+        if idle_seconds is not None and count:
+            self._attendant.idle = _idle.Idle(
+                self._crew, self._workers, idle_seconds, min_processes
+            )
         try:
             self._start_workers()
+            if self._attendant.idle is not None:
+                self._attendant.need_keeper()
         except BaseException:
             self._workers.terminate()
             raise
@@ -175,11 +214,30 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             self, _stop, args=(os.getpid(), self._workers, self._crew), exitpriority=15
         )
 
+    def _make_workers(
+        self, count: int, surroundings: Surroundings, limits: Limits, variables: dict[str, str]
+    ) -> None:
+        self._crew = _engine.Crew(2 * count, 2 * max(2 * count, _ROOM))
+        self._insights = Insights(self._crew) if surroundings.measures else None
+        self._workers = Workers(
+            self._ctx, self._crew, count, surroundings, limits, variables, self._insights
+        )
+        self._attendant = self._make_attendant()
+
     def _make_attendant(self) -> Attendant:
         return Attendant(self._crew, self._workers)
 
     def _start_workers(self) -> None:
         self._workers.start()
+
+    def _do_without_workers(self, surroundings: Surroundings) -> None:
+        from manycore._in_process import InProcessAttendant, InProcessCrew, InProcessWorkers
+
+        crew: Any = InProcessCrew(surroundings)
+        self._insights = Insights(crew) if surroundings.measures else None
+        workers: Any = InProcessWorkers(crew, surroundings, self._insights)
+        self._crew, self._workers = crew, workers
+        self._attendant = InProcessAttendant(crew, workers)
 
     def __del__(self) -> None:
         if "_terminate" in self.__dict__ and self._state == RUN:
@@ -225,7 +283,27 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         if processes < 1:
             raise ValueError(f"Number of processes must be at least 1, not {processes}")
         self._workers.resize(processes)
+        if self._attendant.idle is not None:
+            self._attendant.idle.most = processes
         self._attendant.need_keeper()
+
+    # ---- what it does -----------------------------------------------------------------------
+
+    def stats(self) -> PoolStats:
+        """What the pool is doing, and how many tasks and workers it has had."""
+        if self._state != TERMINATE:
+            self._attendant.poll()
+        return stats(self._crew, self._workers)
+
+    def insights(self) -> PoolInsights:
+        """What the workers have spent their time on so far, and which tasks took longest.
+
+        Raises:
+            ValueError: When the pool was not made with `insights=True`.
+        """
+        if self._insights is None:
+            raise ValueError("nothing was measured: make the pool with insights=True")
+        return self._insights.now()
 
     # ---- calls ------------------------------------------------------------------------------
 
@@ -277,6 +355,8 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
     ) -> ApplyResult:
         head = self._begin(func)
         wanted = self._options.with_(options) if options else self._options
+        if wanted.progress:
+            raise TypeError("progress is for maps: one call has nothing to count")
         pair = (tuple(args), dict(kwds) if kwds else {})
         retry = Attempts(wanted) if wanted.retries else None
         result = ApplyResult(
@@ -287,6 +367,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             about=lambda _: pair,
             timeout=wanted.timeout,
             retry=retry,
+            seed=self._seeds.for_call(wanted.seed),
         )
         arguments: Any = pair if kwds else pair[0]
         if retry is not None:
@@ -341,14 +422,29 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         items = iterable if type(iterable) is list else list(iterable)
         chunk = self._chunk_for(len(items), chunksize, wanted)
         chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
-        result = MapResult(self, None, None, chunks=chunks, function=func, options=wanted)
+        result = self._map_result(func, chunks, wanted)
         job, crew, sent = result._job, self._crew, 0
         while sent < len(items):
             sent = chunks.send(sent, _MOST_OPEN)
+            if wanted.progress:
+                result.show()
             if sent < len(items) and not crew.collect():
                 self._attendant.pause(job, crew.open // 2, None)
         results: list[Any] = result.get()
         return results
+
+    def _map_result(self, func: Any, chunks: Chunks, wanted: Options, *callbacks: Any) -> Any:
+        callbacks = callbacks or (None, None)
+        seed = self._seeds.for_call(wanted.seed)
+        details = {"chunks": chunks, "function": func, "options": wanted, "seed": seed}
+        if not wanted.progress:
+            return MapResult(self, *callbacks, **details)
+        from manycore._progress import ShownMapResult, bar
+
+        drawn = bar(wanted.progress, len(chunks.items))
+        result = ShownMapResult(self, *callbacks, **details)
+        result.draw(drawn, chunks.chunk)
+        return result
 
     def map_async(
         self,
@@ -391,7 +487,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         items = list(iterable)
         chunk = self._chunk_for(len(items), chunksize, wanted)
         chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
-        result = MapResult(self, *callbacks, chunks=chunks, function=func, options=wanted)
+        result = self._map_result(func, chunks, wanted, *callbacks)
         result._begin()
         chunks.send(0, 1 << 62)
         self._need_keeper(*callbacks)
@@ -435,8 +531,17 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         wanted = self._options.with_(options)
         if chunksize > 1:
             check_chunks(wanted)
-        ahead = _AHEAD * self._processes
-        stream = kind(self, head, iterable, chunksize, ahead, func, wanted)
+        ahead = _AHEAD * self._processes or 1
+        seed = self._seeds.for_call(wanted.seed)
+        bar = None
+        if wanted.progress:
+            from manycore import _progress
+
+            kind = _progress.SHOWN[kind]
+            bar = _progress.bar(wanted.progress, _progress.length(iterable))
+        stream = kind(self, head, iterable, chunksize, ahead, func, wanted, seed=seed)
+        if bar is not None:
+            stream.draw(bar)  # type: ignore[attr-defined]
         self._streams.append(stream)
         self._need_keeper()
         return stream
@@ -477,6 +582,9 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
     def _begin(self, func: Callable[..., Any]) -> bytes:
         self._check_running()
         self._attendant.look_if_any_died()
+        if self._attendant.idle is not None:
+            self._attendant.idle.wake()
+            self._attendant.need_keeper()
         if not callable(func):
             raise TypeError(
                 f"{func!r} is not callable: give the function itself and its arguments apart"
@@ -489,7 +597,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
                 check_chunks(options)
             chunksize = 1
         if chunksize is None:
-            chunksize, extra = divmod(items, self._processes * 4)
+            chunksize, extra = divmod(items, (self._processes or 1) * 4)
             chunksize += bool(extra)
         if chunksize < 0 or (chunksize == 0 and items):
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -497,6 +605,10 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
 
     def _need_keeper(self, *callbacks: Callable[[Any], object] | None) -> None:
         self._attendant.need_keeper(collects=any(callback is not None for callback in callbacks))
+
+    def _end_insights(self) -> None:
+        if self._insights is not None:
+            self._insights.close()
 
     # ---- the end ----------------------------------------------------------------------------
 
@@ -517,6 +629,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         util.debug("terminating pool")
         self._state = TERMINATE
         self._streams.clear()
+        self._end_insights()
         self._terminate()
 
     def join(self) -> None:
@@ -535,6 +648,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         self._attendant.wait_for_all()
         self._crew.dismiss()
         self._workers.join()
+        self._end_insights()
         self._attendant.keeper.rest()
         self._terminate()
 

@@ -2,8 +2,8 @@
 
 mod backlog;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manycore::pool::seat::LEAVE;
 use manycore::pool::{Backlog, Crew as Engine, Ledger};
@@ -19,7 +19,7 @@ use crate::family::{self, Parts};
 use crate::job::Job;
 use crate::message::{self, Encoded};
 use crate::queue::with_message;
-use crate::task::{ERROR, HEAD, Head, Mode};
+use crate::task::{ERROR, HEAD, Head, Mode, TIMED};
 use crate::wait::{deadline, detached};
 
 /// A task without an answer.
@@ -38,6 +38,8 @@ struct State {
     repeatable: usize,
     /// Open tasks that may run only so long.
     timed: usize,
+    /// Answers that were results, and that were errors.
+    answered: [u64; 2],
 }
 
 impl State {
@@ -73,6 +75,10 @@ pub struct Crew {
     between: AtomicUsize,
     /// How often somebody has rung.
     rung: AtomicUsize,
+    /// What is told of tasks that took long, where that is measured.
+    listener: OnceLock<Py<PyAny>>,
+    /// Nanoseconds from which on a task took long.
+    long: AtomicU64,
     /// Whether tasks wait in the backlog: for who does not lock the state.
     has_backlog: AtomicBool,
 }
@@ -89,12 +95,19 @@ impl Drop for Between<'_> {
 
 type SeatParts = (Parts, Parts, Parts, usize);
 
+/// What stands before the arguments of a job's tasks.
+fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResult<[u8; HEAD]> {
+    let (mut head, _) = Head::from_bytes(head)?;
+    head.seeded = job.get().seed().is_some();
+    Ok(head.to_bytes(mode))
+}
+
 impl Crew {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Encodes and hands out one task; returns its tag.
+    /// Encodes and hands out one task, whose first item is number `first` of its job; returns its tag.
     #[inline]
     #[allow(clippy::too_many_arguments)] // what a task consists of
     fn hand_out(
@@ -102,13 +115,22 @@ impl Crew {
         py: Python<'_>,
         job: &Bound<'_, Job>,
         index: usize,
+        first: usize,
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
         priority: i64,
     ) -> PyResult<u64> {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
-        encoded.object(arguments)?;
+        if let Some(seed) = job.get().seed() {
+            encoded.object(
+                (&seed.of_call, first, arguments)
+                    .into_pyobject(py)?
+                    .as_any(),
+            )?;
+        } else {
+            encoded.object(arguments)?;
+        }
         let open = Open {
             job: job.clone().unbind(),
             index,
@@ -146,11 +168,12 @@ impl Crew {
         py: Python<'_>,
         job: &Bound<'_, Job>,
         index: usize,
+        first: usize,
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
         priority: i64,
     ) -> PyResult<Option<u64>> {
-        match self.hand_out(py, job, index, head, arguments, priority) {
+        match self.hand_out(py, job, index, first, head, arguments, priority) {
             Ok(tag) => Ok(Some(tag)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let value = error.into_value(py).into_bound(py).into_any();
@@ -167,7 +190,12 @@ impl Crew {
         if !self.engine.try_receive(&mut state.cursor, message)? {
             return Ok(None);
         }
-        Ok(Some(state.close(message.header.tag)))
+        let open = state.close(message.header.tag);
+        if open.is_some() {
+            let is_error = message.header.kind & ERROR != 0;
+            state.answered[usize::from(is_error)] += 1;
+        }
+        Ok(Some(open))
     }
 
     /// Has the workers leave if that was asked and nothing more is to be handed out.
@@ -192,6 +220,32 @@ impl Crew {
         Between(self)
     }
 
+    /// Nanoseconds that the task of an answer took.
+    #[cold]
+    fn took(&self, message: &Message) -> PyResult<u64> {
+        let front = message::front(self.engine.family(), message)?;
+        Ok(u64::from_ne_bytes(front))
+    }
+
+    /// Tells of a task that took long, while its arguments are known.
+    #[cold]
+    fn tell_listener(
+        &self,
+        py: Python<'_>,
+        took: u64,
+        job: &Py<Job>,
+        index: usize,
+    ) -> PyResult<()> {
+        match self.listener.get() {
+            Some(listener) if took >= self.long.load(Relaxed) => {
+                let long = listener.bind(py).call1((took, job, index))?.extract()?;
+                self.long.store(long, Relaxed); // whoever sees it late tells of a task in vain
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Keeps what a worker says that cannot begin.
     fn note_false_start(&self, error: PyResult<Bound<'_, PyAny>>) {
         let error = error.ok().map(Bound::unbind);
@@ -206,13 +260,19 @@ impl Crew {
 
     /// Delivers one received answer; a stale one is dropped.
     fn deliver(&self, py: Python<'_>, message: &Message, open: Option<Open>) -> PyResult<()> {
-        let value = message::decode(py, self.engine.family(), message, 0);
+        let is_timed = message.header.kind & TIMED != 0;
+        let took = if is_timed { self.took(message)? } else { 0 };
+        let skip = if is_timed { size_of::<u64>() } else { 0 };
+        let value = message::decode(py, self.engine.family(), message, skip);
         let Some(Open { job, index }) = open else {
             if message.header.tag == LEAVE {
                 self.note_false_start(value);
             }
             return Ok(());
         };
+        if is_timed {
+            self.tell_listener(py, took, &job, index)?;
+        }
         match value {
             Ok(value) => job
                 .get()
@@ -240,6 +300,7 @@ impl Crew {
             is_ending: false,
             repeatable: 0,
             timed: 0,
+            answered: [0; 2],
         });
         Ok(Self {
             engine,
@@ -248,8 +309,36 @@ impl Crew {
             between: AtomicUsize::new(0),
             false_start: Mutex::new(None),
             rung: AtomicUsize::new(0),
+            listener: OnceLock::new(),
+            long: AtomicU64::new(0),
             has_backlog: AtomicBool::new(false),
         })
+    }
+
+    /// Calls `listener(nanoseconds, job, task)` for each task that took long, where workers measure that; it returns
+    /// from how many nanoseconds on that is so. To be called once, before the first task.
+    fn listen(&self, listener: Py<PyAny>) {
+        let _ = self.listener.set(listener); // the first one stays
+    }
+
+    /// How many tasks were answered, by results and by errors.
+    #[getter]
+    fn answered(&self) -> (u64, u64) {
+        let [results, errors] = self.state().answered;
+        (results, errors)
+    }
+
+    /// What the worker of a row has spent on waiting, working, and reading and writing messages, in seconds, and
+    /// when it asked for its first task, on the monotonic clock; where that is measured.
+    fn spent(&self, row: usize) -> (f64, f64, f64, Option<f64>) {
+        let spent = self.engine.spent(row);
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        (
+            seconds(spent.waited),
+            seconds(spent.worked),
+            seconds(spent.moved),
+            self.engine.ready(row).map(seconds),
+        )
     }
 
     /// How many rows there are.
@@ -295,7 +384,12 @@ impl Crew {
         let function = self.engine.store(pickled).map_err(Error::from)?;
         Ok(PyBytes::new(
             py,
-            &Head { function, keep }.to_bytes(Mode::Call),
+            &Head {
+                function,
+                keep,
+                seeded: false,
+            }
+            .to_bytes(Mode::Call),
         ))
     }
 
@@ -321,8 +415,8 @@ impl Crew {
         } else {
             Mode::Call
         };
-        let head = Head::from_bytes(head)?.0.to_bytes(mode);
-        if let Some(tag) = self.hand_out_or_answer(py, job, 0, &head, arguments, priority)? {
+        let head = head_for(job, head, mode)?;
+        if let Some(tag) = self.hand_out_or_answer(py, job, 0, 0, &head, arguments, priority)? {
             job.get().note_tag(tag);
         }
         Ok(())
@@ -355,8 +449,8 @@ impl Crew {
 
     /// Hands out tasks of `chunk` items each, from item `start` on, while fewer than `most_open` tasks
     /// are open; returns the first item that was not handed out. The first of the tasks is number `task`
-    /// of its job.
-    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task, priority=0))]
+    /// of its job; item zero is number `base`.
+    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task, priority=0, base=0))]
     #[allow(clippy::too_many_arguments)] // one call for a whole map is the point
     fn map(
         &self,
@@ -370,6 +464,7 @@ impl Crew {
         most_open: usize,
         task: usize,
         priority: i64,
+        base: usize,
     ) -> PyResult<usize> {
         let chunk = chunk.max(1);
         let mode = match (star, chunk) {
@@ -378,7 +473,7 @@ impl Crew {
             (false, _) => Mode::Chunk,
             (true, _) => Mode::StarChunk,
         };
-        let head = Head::from_bytes(head)?.0.to_bytes(mode);
+        let head = head_for(job, head, mode)?;
         let mut next = start;
         let room = most_open.saturating_sub(self.state().ledger.len());
         for index in task..task.saturating_add(room) {
@@ -391,7 +486,8 @@ impl Crew {
             } else {
                 items.get_slice(next, end).into_any()
             };
-            self.hand_out_or_answer(py, job, index, &head, &arguments, priority)?;
+            let first = base + next;
+            self.hand_out_or_answer(py, job, index, first, &head, &arguments, priority)?;
             next = end;
         }
         Ok(next)
@@ -417,8 +513,9 @@ impl Crew {
             (false, true) => Mode::Chunk,
             (true, true) => Mode::StarChunk,
         };
-        let head = Head::from_bytes(head)?.0.to_bytes(mode);
-        self.hand_out_or_answer(py, job, index, &head, items, priority)?;
+        let head = head_for(job, head, mode)?;
+        let first = job.get().seed().map_or(0, |seed| index * seed.items);
+        self.hand_out_or_answer(py, job, index, first, &head, items, priority)?;
         Ok(())
     }
 
@@ -642,7 +739,12 @@ impl Crew {
         let began = self.engine.running(row).map(|(_, began)| began);
         let _between = self.between();
         self.collect(py)?;
-        let closed = tag.and_then(|tag| self.state().close(tag));
+        let closed = tag.and_then(|tag| {
+            let state = &mut *self.state();
+            let closed = state.close(tag);
+            state.answered[1] += u64::from(closed.is_some());
+            closed
+        });
         self.engine.clear_row(row);
         if let Some(Open { job, index }) = closed {
             let seconds = began.map(|began| now_ns().saturating_sub(began) as f64 / 1e9);

@@ -30,6 +30,8 @@ pub struct Job {
     timeout: Option<u64>,
     /// Errors are results.
     returns_errors: bool,
+    /// What the seeds of its tasks are made of, where they have any.
+    seed: Option<Seed>,
     /// Tasks of it may be handed out again.
     is_repeatable: bool,
     /// Of a job that is one task: its tag, once it was handed out.
@@ -37,6 +39,14 @@ pub struct Job {
     /// Errors of answers that could not be decoded here.
     undecodable: Mutex<Vec<Py<PyAny>>>,
     is_withdrawn: AtomicBool,
+}
+
+/// What the seeds of a job's tasks are made of, beside the numbers of their items.
+pub struct Seed {
+    /// The call's.
+    pub of_call: Py<PyAny>,
+    /// How many items each task has.
+    pub items: usize,
 }
 
 /// Where the results of a job go.
@@ -68,10 +78,11 @@ impl Job {
     /// an item of a task: to hand out the items after it. `retry(task, error)` is called when a task
     /// failed; if it hands the task out again it returns true, and the error is no answer. `about(task)`
     /// tells the arguments of a task, for messages; `function` is the function or its name. `timeout` is how many
-    /// seconds each task may run. With `returns_errors` an error is a result like any other.
+    /// seconds each task may run. With `returns_errors` an error is a result like any other. `seed` is what the
+    /// tasks' seeds are made of.
     #[new]
     #[pyo3(signature = (results, tasks, chunk=1, *, stream=false, on_done=None, resend=None, retry=None,
-        about=None, function=None, timeout=None, returns_errors=false))]
+        about=None, function=None, timeout=None, returns_errors=false, seed=None))]
     #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn new(
         results: Py<PyList>,
@@ -85,6 +96,7 @@ impl Job {
         function: Option<Py<PyAny>>,
         timeout: Option<f64>,
         returns_errors: bool,
+        seed: Option<Py<PyAny>>,
     ) -> Self {
         let is_done = tasks == 0;
         let is_repeatable = retry.is_some() || (resend.is_some() && chunk > 1);
@@ -114,6 +126,10 @@ impl Job {
             function,
             timeout: timeout.map(|seconds| (seconds * 1e9) as u64), // as much as there is room for
             returns_errors,
+            seed: seed.map(|of_call| Seed {
+                of_call,
+                items: chunk,
+            }),
             is_repeatable,
             tag: AtomicU64::new(0),
             undecodable: Mutex::default(),
@@ -310,6 +326,7 @@ impl Job {
             function: Some(function),
             timeout: None,
             returns_errors: false,
+            seed: None,
             is_repeatable: false,
             tag: AtomicU64::new(0),
             undecodable: Mutex::default(),
@@ -325,6 +342,12 @@ impl Job {
     /// How many tasks have been answered.
     pub fn delivered_so_far(&self) -> usize {
         self.delivered.load(Acquire)
+    }
+
+    /// What the seeds of its tasks are made of.
+    #[inline]
+    pub fn seed(&self) -> Option<&Seed> {
+        self.seed.as_ref()
     }
 
     /// Whether tasks of it may be handed out again.

@@ -410,6 +410,23 @@ fn decode_slow<'py>(
     }
 }
 
+/// The first bytes of a message's payload.
+pub fn front<const N: usize>(family: &'static Family, message: &Message) -> PyResult<[u8; N]> {
+    if message.header.kind & IN_BLOCK == 0 {
+        let front = message.payload.first_chunk().copied();
+        return front.ok_or_else(|| errors::corrupted("a message is too short"));
+    }
+    let block = message
+        .blocks
+        .last()
+        .ok_or_else(|| errors::corrupted("a message has lost its block"))?;
+    let blocks = family.blocks().map_err(Error::from)?;
+    let bytes = blocks.bytes(*block).map_err(Error::from)?;
+    let mut front = [0; N];
+    bytes.read(0, &mut front).map_err(Error::from)?;
+    Ok(front)
+}
+
 /// Whether the program sent bytes, and no object.
 pub fn is_raw(message: &Message) -> bool {
     message.header.kind & KIND == RAW

@@ -5,6 +5,7 @@ use std::time::Instant;
 use manycore::pipeline::{ERROR, MORE, NOTHING};
 use manycore::pool::Seat as Engine;
 use manycore::pool::crew::SeatHandles;
+use manycore_ipc::object::group::Spent;
 use manycore_ipc::ring::{GetError, Message};
 use manycore_os::Deadline;
 use pyo3::exceptions::PyException;
@@ -114,7 +115,10 @@ impl StageSeat {
             Ok(item) => self.answer(py, tag, item, work),
             Err(error) => self.answer_error(py, tag, error.clone_ref(py), None),
         }?;
-        self.engine.worked(begin.elapsed().as_nanos() as u64);
+        self.engine.spend(Spent {
+            worked: begin.elapsed().as_nanos() as u64,
+            ..Spent::default()
+        });
         self.engine.answered();
         Ok(is_wanted)
     }

@@ -4,6 +4,9 @@
 //! task:   function (a block reference, 24 bytes) | mode (1 byte) | arguments, encoded
 //! answer: the value, encoded; the message's kind says whether it is a result or an error
 //! ```
+//!
+//! The arguments of a task with a seed are a tuple: the seed, the number of its first item, the arguments. Before
+//! an answer of a worker that measures stands how many nanoseconds the task took.
 
 use manycore_ipc::block::BlockRef;
 use pyo3::prelude::*;
@@ -15,8 +18,13 @@ pub const HEAD: usize = BlockRef::SIZE + 1;
 /// Added to an answer's kind: the task raised, and the value is the exception.
 pub const ERROR: u8 = 0x08;
 
+/// Added to an answer's kind: its first 8 bytes are the nanoseconds that the task took.
+pub const TIMED: u8 = 0x10;
+
 /// Set in a mode: workers keep the function for later tasks.
 pub const KEEP: u8 = 0x80;
+/// Set in a mode: the arguments come with a seed.
+pub const SEEDED: u8 = 0x40;
 
 /// What the arguments of a task are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +60,8 @@ pub struct Head {
     pub function: BlockRef,
     /// Whether workers keep the function.
     pub keep: bool,
+    /// Whether the arguments come with a seed.
+    pub seeded: bool,
 }
 
 impl Head {
@@ -60,7 +70,9 @@ impl Head {
         let mut bytes = [0; HEAD];
         let (block, last) = bytes.split_at_mut(BlockRef::SIZE);
         block.copy_from_slice(&self.function.to_bytes());
-        last.copy_from_slice(&[mode as u8 | if self.keep { KEEP } else { 0 }]);
+        let keep = if self.keep { KEEP } else { 0 };
+        let seeded = if self.seeded { SEEDED } else { 0 };
+        last.copy_from_slice(&[mode as u8 | keep | seeded]);
         bytes
     }
 
@@ -71,11 +83,12 @@ impl Head {
             .split_first_chunk::<{ BlockRef::SIZE }>()
             .ok_or_else(damaged)?;
         let byte = *rest.first().ok_or_else(damaged)?;
-        let mode = Mode::decode(byte & !KEEP).ok_or_else(damaged)?;
+        let mode = Mode::decode(byte & !(KEEP | SEEDED)).ok_or_else(damaged)?;
         Ok((
             Self {
                 function: BlockRef::from_bytes(*block),
                 keep: byte & KEEP != 0,
+                seeded: byte & SEEDED != 0,
             },
             mode,
         ))

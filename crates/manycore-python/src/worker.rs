@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use manycore::pool::Seat as Engine;
 use manycore::pool::crew::SeatHandles;
 use manycore::pool::seat::LEAVE;
+use manycore_ipc::object::group::Spent;
 use manycore_ipc::ring::{GetError, Message};
 use manycore_os::Deadline;
+use manycore_os::clock::now_ns;
 use pyo3::exceptions::{PyException, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -17,7 +19,7 @@ use crate::errors::{self, Error};
 use crate::family::{Parts, family, handle_of};
 use crate::message::{self, Encoded};
 use crate::queue::with_message;
-use crate::task::{ERROR, HEAD, Head, Mode};
+use crate::task::{ERROR, HEAD, Head, Mode, TIMED};
 use crate::wait::detached;
 
 /// Whether `SystemExit` is the answer to a task, as executors have it, and not the end of this worker.
@@ -36,6 +38,12 @@ pub struct Seat {
     functions: RefCell<HashMap<(u32, u64), Py<PyAny>>>,
     /// The tag of the task that runs; zero while none does.
     current: Cell<u64>,
+    /// Makes a function of its pickle, where that is not what every worker does.
+    load: RefCell<Option<Py<PyAny>>>,
+    /// Whether it is measured what the time is spent on.
+    measures: Cell<bool>,
+    /// When the task that runs was read; zero before that, and where nothing is measured.
+    read_at: Cell<u64>,
 }
 
 #[pymethods]
@@ -53,6 +61,30 @@ impl Seat {
             engine: Engine::new(family()?, handles)?,
             functions: RefCell::default(),
             current: Cell::new(LEAVE),
+            load: RefCell::default(),
+            measures: Cell::new(false),
+            read_at: Cell::new(0),
+        })
+    }
+
+    /// Has functions made of their pickles by `load(pickled)`.
+    fn load_by(&self, load: Py<PyAny>) {
+        self.load.replace(Some(load));
+    }
+
+    /// Measures from now on what the time is spent on.
+    fn measure(&self) {
+        self.measures.set(true);
+    }
+
+    /// Runs the next task if there is one; whether there was.
+    fn run_if_any(&self, py: Python<'_>) -> PyResult<bool> {
+        with_message(|message| {
+            if !self.engine.try_take(message).map_err(Error::from)? {
+                return Ok(false);
+            }
+            let now = self.now();
+            self.run_taken(py, message, (now, now)).map(|_| true)
         })
     }
 
@@ -60,6 +92,9 @@ impl Seat {
     #[pyo3(signature = (most=None))]
     fn run(&self, py: Python<'_>, most: Option<u64>) -> PyResult<u64> {
         let mut count = 0;
+        if self.measures.get() {
+            self.engine.be_ready();
+        }
         while most.is_none_or(|most| count < most) {
             match with_message(|message| self.run_one(py, message))? {
                 Next::Task => count += 1,
@@ -73,7 +108,7 @@ impl Seat {
 
     /// Tells the owner why this worker cannot begin.
     fn fail(&self, py: Python<'_>, error: Bound<'_, PyException>) -> PyResult<()> {
-        self.answer_error(py, LEAVE, PyErr::from_value(error.into_any()))
+        self.answer_error(py, LEAVE, PyErr::from_value(error.into_any()), 0)
     }
 
     /// Whether the owner wants the task that runs to be given up.
@@ -93,32 +128,65 @@ enum Next {
 }
 
 impl Seat {
-    /// Runs one task.
+    /// Takes and runs one task.
     #[inline]
     fn run_one(&self, py: Python<'_>, message: &mut Message) -> PyResult<Next> {
+        let asked = self.now();
         if !self.engine.try_take(message).map_err(Error::from)? && !self.take(py, message)? {
             return Ok(Next::Close);
         }
+        self.run_taken(py, message, (asked, self.now()))
+    }
+
+    /// Runs the task that was taken, given when it was asked for and when it came.
+    #[inline(always)] // it is run a million times a second, from one place
+    fn run_taken(
+        &self,
+        py: Python<'_>,
+        message: &mut Message,
+        (asked, came): (u64, u64),
+    ) -> PyResult<Next> {
         let tag = message.header.tag;
         if tag == LEAVE {
             return Ok(Next::Leave);
         }
         self.current.set(tag);
         self.engine.begin();
+        self.read_at.set(came);
         let outcome = self.execute(py, message);
+        let ran = self.now();
         self.current.set(LEAVE); // from here on the answer is on its way
         let answered = match outcome {
-            Ok(value) => self.answer(py, tag, &value),
-            Err(error) => self.answer_error(py, tag, error),
+            Ok(value) => self.answer(py, tag, &value, ran),
+            Err(error) => self.answer_error(py, tag, error, ran),
         };
         // An answer that does not fit into the heap. What says so needs no new memory; if that does not
         // arrive either, this worker ends, and its task with it.
-        answered.or_else(|error| self.answer_error(py, tag, error))?;
+        answered.or_else(|error| self.answer_error(py, tag, error, ran))?;
+        if self.measures.get() {
+            self.note_time(asked, came, ran);
+        }
         self.engine.answered();
         if self.engine.is_to_retire() {
             return Ok(Next::Leave);
         }
         Ok(Next::Task)
+    }
+
+    /// The time, where anything is measured.
+    #[inline]
+    fn now(&self) -> u64 {
+        if self.measures.get() { now_ns() } else { 0 }
+    }
+
+    #[cold]
+    fn note_time(&self, asked: u64, came: u64, ran: u64) {
+        let read = self.read_at.get();
+        self.engine.spend(Spent {
+            waited: came.saturating_sub(asked),
+            worked: ran.saturating_sub(read),
+            moved: read.saturating_sub(came) + now_ns().saturating_sub(ran),
+        });
     }
 
     #[cold]
@@ -139,31 +207,52 @@ impl Seat {
         let (head, mode, arguments) = self.decode(py, message)?;
         let function = self.function(py, head)?;
         let function = function.bind(py);
-        match mode {
-            Mode::Item => function.call1((arguments,)),
-            Mode::Call | Mode::StarItem => function.call1(to_tuple(arguments)?),
-            Mode::CallWithKeywords => {
-                let pair = arguments.cast_into::<PyTuple>()?;
-                let keywords = pair.get_item(1)?.cast_into::<PyDict>()?;
-                function.call(pair.get_item(0)?.cast_into::<PyTuple>()?, Some(&keywords))
-            }
-            Mode::Chunk => {
-                let results = PyList::empty(py);
-                for (number, item) in arguments.try_iter()?.enumerate() {
-                    self.engine.at_item(number);
-                    results.append(function.call1((item?,))?)?;
-                }
-                Ok(results.into_any())
-            }
-            Mode::StarChunk => {
-                let results = PyList::empty(py);
-                for (number, item) in arguments.try_iter()?.enumerate() {
-                    self.engine.at_item(number);
-                    results.append(function.call1(to_tuple(item?)?)?)?;
-                }
-                Ok(results.into_any())
-            }
+        if self.measures.get() {
+            self.read_at.set(now_ns());
         }
+        if head.seeded {
+            return self.call_seeded(function, mode, &arguments);
+        }
+        self.call(function, mode, arguments, |_| Ok(()))
+    }
+
+    /// Calls a function for what came with a seed.
+    #[cold]
+    fn call_seeded<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        mode: Mode,
+        with_seed: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (seed, arguments) = Seed::split(with_seed)?;
+        self.call(function, mode, arguments, |item| seed.plant(item))
+    }
+
+    /// Calls a function, once or for each item; before each time it calls `prepare` with the item's number.
+    #[inline(always)]
+    fn call<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        mode: Mode,
+        arguments: Bound<'py, PyAny>,
+        prepare: impl Fn(usize) -> PyResult<()>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let results = match mode {
+            Mode::Chunk | Mode::StarChunk => PyList::empty(function.py()),
+            _ => {
+                prepare(0)?;
+                return call_once(function, mode, arguments);
+            }
+        };
+        for (number, item) in arguments.try_iter()?.enumerate() {
+            self.engine.at_item(number);
+            prepare(number)?;
+            results.append(match mode {
+                Mode::Chunk => function.call1((item?,))?,
+                _ => function.call1(to_tuple(item?)?)?,
+            })?;
+        }
+        Ok(results.into_any())
     }
 
     #[inline]
@@ -172,34 +261,15 @@ impl Seat {
         py: Python<'py>,
         message: &Message,
     ) -> PyResult<(Head, Mode, Bound<'py, PyAny>)> {
-        if message.header.kind & message::IN_BLOCK == 0 {
-            let (head, mode) = Head::from_bytes(&message.payload)?;
-            return Ok((
-                head,
-                mode,
-                message::decode(py, self.engine.family(), message, HEAD)?,
-            ));
-        }
-        // The head went into the block with the rest.
-        let block = message
-            .blocks
-            .last()
-            .ok_or_else(|| errors::corrupted("a task has lost its block"))?;
-        let bytes = self
-            .engine
-            .family()
-            .blocks()
-            .map_err(Error::from)?
-            .bytes(*block)
-            .map_err(Error::from)?;
-        let mut head = [0; HEAD];
-        bytes.read(0, &mut head).map_err(Error::from)?;
-        let (head, mode) = Head::from_bytes(&head)?;
-        Ok((
-            head,
-            mode,
-            message::decode(py, self.engine.family(), message, HEAD)?,
-        ))
+        let family = self.engine.family();
+        // A large task's head went into the block with the rest.
+        let (head, mode) = if message.header.kind & message::IN_BLOCK == 0 {
+            Head::from_bytes(&message.payload)?
+        } else {
+            Head::from_bytes(&message::front::<HEAD>(family, message)?)?
+        };
+        let arguments = message::decode(py, family, message, HEAD)?;
+        Ok((head, mode, arguments))
     }
 
     /// The function of a task: kept from an earlier one, or unpickled now.
@@ -212,8 +282,12 @@ impl Seat {
             }
         }
         let pickled = self.engine.read(head.function).map_err(Error::from)?;
-        let loads = py.import("manycore._pickling")?.getattr("loads_function")?;
-        let function = loads.call1((PyBytes::new(py, &pickled),))?.unbind();
+        let load = self.load.borrow().as_ref().map(|load| load.clone_ref(py));
+        let load = match load {
+            Some(load) => load.into_bound(py),
+            None => py.import("manycore._pickling")?.getattr("loads_function")?,
+        };
+        let function = load.call1((PyBytes::new(py, &pickled),))?.unbind();
         if head.keep {
             self.functions
                 .borrow_mut()
@@ -223,21 +297,34 @@ impl Seat {
     }
 
     #[inline]
-    fn answer(&self, py: Python<'_>, tag: u64, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn answer(&self, py: Python<'_>, tag: u64, value: &Bound<'_, PyAny>, ran: u64) -> PyResult<()> {
         let mut encoded = Encoded::new();
+        let timed = if self.measures.get() {
+            self.stamp(&mut encoded, ran)
+        } else {
+            0
+        };
         match encoded.object(value) {
-            Ok(()) => self.send(py, encoded, tag, 0),
+            Ok(()) => self.send(py, encoded, tag, timed),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let wrapped = py
                     .import("manycore._pickling")?
                     .call_method1("unsendable_result", (error.into_value(py), value))?;
-                self.answer_value(py, tag, &wrapped, ERROR)
+                self.answer_value(py, tag, &wrapped, ran)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn answer_error(&self, py: Python<'_>, tag: u64, error: PyErr) -> PyResult<()> {
+    /// Writes into an empty answer how long its task took; the flag that says so.
+    #[cold]
+    fn stamp(&self, encoded: &mut Encoded, ran: u64) -> u8 {
+        let took = ran.saturating_sub(self.read_at.get());
+        encoded.payload.extend_from_slice(&took.to_ne_bytes());
+        TIMED
+    }
+
+    fn answer_error(&self, py: Python<'_>, tag: u64, error: PyErr, ran: u64) -> PyResult<()> {
         let is_answer = error.is_instance_of::<PyException>(py)
             || error.is_instance_of::<PySystemExit>(py) && ANSWERS_EXITS.load(Relaxed);
         if !is_answer {
@@ -246,25 +333,80 @@ impl Seat {
         let wrapped = py
             .import("manycore._pickling")?
             .call_method1("sendable_exception", (error.into_value(py),))?;
-        self.answer_value(py, tag, &wrapped, ERROR)
+        self.answer_value(py, tag, &wrapped, ran)
     }
 
+    #[cold]
     fn answer_value(
         &self,
         py: Python<'_>,
         tag: u64,
-        value: &Bound<'_, PyAny>,
-        flags: u8,
+        error: &Bound<'_, PyAny>,
+        ran: u64,
     ) -> PyResult<()> {
         let mut encoded = Encoded::new();
-        encoded.object(value)?;
-        self.send(py, encoded, tag, flags)
+        let timed = if self.measures.get() {
+            self.stamp(&mut encoded, ran)
+        } else {
+            0
+        };
+        encoded.object(error)?;
+        self.send(py, encoded, tag, ERROR | timed)
     }
 
     #[inline]
     fn send(&self, py: Python<'_>, encoded: Encoded, tag: u64, flags: u8) -> PyResult<()> {
         let (family, ring) = (self.engine.family(), self.engine.answers());
         encoded.put(py, family, ring, tag, flags)
+    }
+}
+
+/// Calls a function for a task that is no list of items.
+#[inline(always)]
+fn call_once<'py>(
+    function: &Bound<'py, PyAny>,
+    mode: Mode,
+    arguments: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match mode {
+        Mode::Call | Mode::StarItem => function.call1(to_tuple(arguments)?),
+        Mode::CallWithKeywords => {
+            let pair = arguments.cast_into::<PyTuple>()?;
+            let keywords = pair.get_item(1)?.cast_into::<PyDict>()?;
+            function.call(pair.get_item(0)?.cast_into::<PyTuple>()?, Some(&keywords))
+        }
+        _ => function.call1((arguments,)),
+    }
+}
+
+/// What the seeds of a task's items are made of.
+struct Seed<'py> {
+    seed: Bound<'py, PyAny>,
+    first: usize,
+    plant: Bound<'py, PyAny>,
+}
+
+impl<'py> Seed<'py> {
+    /// The seed that came with arguments, and these.
+    #[cold]
+    fn split(with_seed: &Bound<'py, PyAny>) -> PyResult<(Self, Bound<'py, PyAny>)> {
+        let (seed, first, arguments) = with_seed.extract()?;
+        let plant = with_seed.py().import("manycore._seeds")?.getattr("plant")?;
+        Ok((Self { seed, first, plant }, arguments))
+    }
+
+    /// Has what is random from now on follow from the seed and the number of an item.
+    fn plant(&self, item: usize) -> PyResult<()> {
+        self.plant.call1((&self.seed, self.first + item)).map(drop)
+    }
+}
+
+impl Drop for Seed<'_> {
+    /// Tasks without a seed may follow.
+    fn drop(&mut self) {
+        if let Err(error) = self.plant.call0() {
+            error.write_unraisable(self.plant.py(), Some(&self.plant));
+        }
     }
 }
 

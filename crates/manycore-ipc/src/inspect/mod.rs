@@ -17,7 +17,7 @@ pub mod things;
 
 pub use members::{Asleep, Member};
 pub use report::{InspectError, Report, inspect};
-pub use things::{Detail, GONE, Holders, Place, Thing};
+pub use things::{Detail, GONE, Holders, Place, Thing, Worker};
 
 #[cfg(test)]
 mod tests;

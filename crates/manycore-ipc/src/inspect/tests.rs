@@ -1,6 +1,8 @@
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use manycore_os::Deadline;
+use manycore_os::clock::now_ns;
 
 use super::report::{self, report};
 use super::things::{Lock, Queue};
@@ -13,6 +15,7 @@ use crate::lock::since::Since;
 use crate::lock::{Access, Acquired};
 use crate::map::When;
 use crate::object::Objects;
+use crate::object::group::Taking;
 use crate::registry::OwnerId;
 use crate::ring::{Outgoing, Shape};
 use crate::sync::Arrival;
@@ -197,6 +200,23 @@ fn semaphores_reader_writer_locks_and_maps_are_in_the_report() {
 }
 
 #[test]
+fn a_worker_is_described_with_the_time_that_its_task_has_run() {
+    let (family, seen) = family();
+    let group = family.make_group(2).expect("room");
+    let rows = group.rows().expect("a group");
+    let (slot, pid) = (family.me().expect("a member").slot(), std::process::id());
+    let text = || report(seen).expect("sound").to_string();
+    rows[0].worker.store(slot as u64, Relaxed);
+    assert!(text().contains(&format!("workers: {pid}; ")), "{}", text());
+    rows[0].write(Taking { tag: 5, place: 0 });
+    rows[0].begin(now_ns() - 12_340_000_000);
+    let said = format!("workers: {pid} (has run a task for 12.3 s); ");
+    assert!(text().contains(&said), "{}", text());
+    rows[0].end();
+    assert!(text().contains(&format!("workers: {pid}; ")), "{}", text());
+}
+
+#[test]
 fn what_is_freed_while_somebody_looks_is_left_out() {
     let (family, seen) = family();
     let nobody = OwnerId::NOBODY;
@@ -222,7 +242,7 @@ fn what_was_scribbled_on_is_an_error() {
     let objects = Objects::new(family.heap(), OwnerId::NOBODY);
     let object = objects.object(workers.handle().index).expect("an object");
     for word in &object.body {
-        word.store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
+        word.store(u64::MAX, Relaxed);
     }
     assert!(report(seen).is_err());
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::members::Member;
 use super::report::Report;
-use super::things::{Barrier, Detail, Holders, Lock, Place, Queue, RwLock, Semaphore, Thing};
+use super::things::{
+    Barrier, Detail, Holders, Lock, Place, Queue, RwLock, Semaphore, Thing, Worker,
+};
 use crate::object::Kind;
 use crate::registry::slot::Status;
 
@@ -105,7 +107,7 @@ impl Report {
             Detail::Queue(queue) => write_queue(f, queue),
             Detail::Barrier(barrier) => self.write_barrier(f, barrier),
             Detail::Memory(bytes) => write!(f, "{}", Bytes(*bytes)),
-            Detail::Group(workers) => write!(f, "workers: {}", self.processes(workers)),
+            Detail::Group(workers) => self.write_workers(f, workers),
             Detail::Event(true) => write!(f, "set"),
             Detail::Event(false) => write!(f, "not set"),
             Detail::Condition(waiting) if waiting.is_empty() => write!(f, "nobody waits"),
@@ -115,6 +117,17 @@ impl Report {
             Detail::Map => write!(f, "there"),
             Detail::Other(_) => Ok(()),
         }
+    }
+
+    fn write_workers(&self, f: &mut Formatter<'_>, workers: &[Worker]) -> fmt::Result {
+        let all = workers.iter().map(|worker| {
+            let process = self.process(worker.slot);
+            match worker.runs_for {
+                Some(time) => format!("{process} (has run a task for {})", Seconds(time)),
+                None => process,
+            }
+        });
+        write!(f, "workers: {}", all.collect::<Vec<_>>().join(", "))
     }
 
     fn write_lock(&self, f: &mut Formatter<'_>, lock: &Lock) -> fmt::Result {

@@ -4,10 +4,12 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
+use manycore_os::clock;
+
 use crate::block::Blocks;
 use crate::error::Corrupted;
 use crate::lock::{Shares, UserLock};
-use crate::object::group::GroupBody;
+use crate::object::group::{GroupBody, Row};
 use crate::object::header::{Object, Stage};
 use crate::object::memory::MemoryBody;
 use crate::object::{Kind, Objects};
@@ -42,8 +44,8 @@ pub enum Detail {
     Lock(Lock),
     /// So many bytes of memory.
     Memory(u64),
-    /// The workers of a pool: the slots of those that have a seat.
-    Group(Vec<usize>),
+    /// The workers of a pool: those that have a seat.
+    Group(Vec<Worker>),
     /// An event, and whether it is set.
     Event(bool),
     /// A condition: the slots of the processes that wait for it, each once.
@@ -88,6 +90,15 @@ pub struct Lock {
     pub held_for: Option<Duration>,
     /// Of a recursive lock: the thread that holds it, and how often it was acquired.
     pub owner: Option<(u32, u64)>,
+}
+
+/// What is seen of a worker of a pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Worker {
+    /// The slot of its process.
+    pub slot: usize,
+    /// For how long it has run the task that it runs.
+    pub runs_for: Option<Duration>,
 }
 
 /// What is seen of a barrier.
@@ -208,6 +219,14 @@ fn look_at(
     })
 }
 
+fn worker(row: &Row) -> Option<Worker> {
+    let began = row.running().map(|(_, began)| began);
+    Some(Worker {
+        slot: row.seat()?,
+        runs_for: began.map(|began| Duration::from_nanos(clock::now_ns().saturating_sub(began))),
+    })
+}
+
 fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<Detail, Corrupted> {
     Ok(match kind {
         Kind::Ring => {
@@ -234,7 +253,7 @@ fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<
         Kind::Memory => Detail::Memory(objects.body::<MemoryBody>(index)?.len()),
         Kind::Group => {
             let workers = objects.rows(index, blocks)?.into_iter();
-            Detail::Group(workers.filter_map(|row| row.seat()).collect())
+            Detail::Group(workers.filter_map(worker).collect())
         }
         Kind::Event => Detail::Event(objects.body::<EventBody>(index)?.is_set()),
         Kind::Condition => {

@@ -70,10 +70,10 @@ pub struct Row {
     /// Of a task that is a list of items: the item that the worker is at.
     pub item: Word64,
     /// When the worker began to run what it took, on the coarse monotonic clock; zero until then, and again
-    /// once it has said that it is done; or [`DOOMED`].
+    /// once it has said that it is done, or there is nothing to run; or [`DOOMED`].
     began: Word64,
     /// Nanoseconds that the worker has spent on tasks, where that is measured.
-    pub busy: Word64,
+    busy: Word64,
     wishes: Wishes,
 }
 
@@ -85,7 +85,24 @@ struct Wishes {
     interrupt: Word64,
     /// One when the worker is to leave after its task.
     retire: Word64,
-    spare: [Word64; 6],
+    /// When the worker first asked for a task; zero until then, and where nothing is measured.
+    ready: Word64,
+    /// Nanoseconds that the worker has waited for tasks, where that is measured.
+    waited: Word64,
+    /// Nanoseconds that the worker has spent on reading tasks and writing answers, where that is measured.
+    moved: Word64,
+    spare: [Word64; 3],
+}
+
+/// What a worker has spent its time on, in nanoseconds, where that is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// On waiting for tasks.
+    pub waited: u64,
+    /// On the tasks themselves.
+    pub worked: u64,
+    /// On reading tasks and writing answers.
+    pub moved: u64,
 }
 
 /// A task that was taken.
@@ -124,7 +141,45 @@ impl Row {
         self.began.store(now, Release); // pairs with the Acquire in `running`
     }
 
-    /// The tag of the task that the worker runs, or ran last, and when it began with it.
+    /// Says that the worker has answered what it took, and has nothing else to run.
+    pub fn end(&self) {
+        self.began.store(0, Relaxed); // the answer itself went through the ring
+    }
+
+    /// Says that the worker asks for its first task.
+    pub fn be_ready(&self, now: u64) {
+        self.wishes.ready.store(now, Relaxed); // for who only looks
+    }
+
+    /// When the worker asked for its first task, where that is measured.
+    #[must_use]
+    pub fn ready(&self) -> Option<u64> {
+        let ready = self.wishes.ready.load(Relaxed);
+        (ready != 0).then_some(ready)
+    }
+
+    /// Adds to what the worker has spent: only itself does.
+    pub fn spend(&self, more: Spent) {
+        for (word, more) in [
+            (&self.wishes.waited, more.waited),
+            (&self.busy, more.worked),
+            (&self.wishes.moved, more.moved),
+        ] {
+            word.store(word.load(Relaxed).wrapping_add(more), Relaxed); // a statistic
+        }
+    }
+
+    /// What the worker has spent so far.
+    #[must_use]
+    pub fn spent(&self) -> Spent {
+        Spent {
+            waited: self.wishes.waited.load(Relaxed),
+            worked: self.busy.load(Relaxed),
+            moved: self.wishes.moved.load(Relaxed),
+        }
+    }
+
+    /// The tag of the task that the worker runs, or has just run, and when it began with it.
     #[must_use]
     pub fn running(&self) -> Option<(u64, u64)> {
         let tag = self.tag.load(Acquire);
@@ -189,6 +244,9 @@ impl Row {
             &self.busy,
             &self.wishes.interrupt,
             &self.wishes.retire,
+            &self.wishes.ready,
+            &self.wishes.waited,
+            &self.wishes.moved,
         ] {
             word.store(0, Relaxed);
         }
@@ -203,5 +261,50 @@ impl Row {
     /// Forgets what was taken. Under the ring's get lock, or before a worker uses the row.
     pub fn void(&self) {
         self.tag.store(0, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::Family;
+    use crate::heap::layout::LEAST;
+
+    #[test]
+    fn what_a_worker_has_spent_adds_up_until_its_row_is_made_ready_for_another() {
+        let family = Family::create_with(LEAST).expect("a small heap");
+        let group = family.make_group(1).expect("room");
+        let row = group.rows().expect("a group")[0];
+        assert_eq!((row.spent(), row.ready()), (Spent::default(), None));
+        let more = Spent {
+            waited: 1,
+            worked: 20,
+            moved: 300,
+        };
+        row.be_ready(7);
+        row.spend(more);
+        row.spend(more);
+        let twice = Spent {
+            waited: 2,
+            worked: 40,
+            moved: 600,
+        };
+        assert_eq!((row.spent(), row.ready()), (twice, Some(7)));
+        row.clear();
+        assert_eq!((row.spent(), row.ready()), (Spent::default(), None));
+    }
+
+    #[test]
+    fn a_worker_runs_a_task_from_when_it_begins_until_it_has_nothing_to_run() {
+        let family = Family::create_with(LEAST).expect("a small heap");
+        let group = family.make_group(1).expect("room");
+        let row = group.rows().expect("a group")[0];
+        row.write(Taking { tag: 5, place: 0 });
+        assert_eq!(row.running(), None);
+        row.begin(9);
+        assert_eq!(row.running(), Some((5, 9)));
+        row.end();
+        assert_eq!(row.running(), None);
+        assert!(row.read().is_some());
     }
 }

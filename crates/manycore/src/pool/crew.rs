@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manycore_ipc::block::BlockRef;
-use manycore_ipc::object::group::Row;
+use manycore_ipc::object::group::{Row, Spent};
 use manycore_ipc::ring::{Get, Message, Outgoing, Ring, Shape};
 use manycore_ipc::wait::{GaveUp, Patience};
 use manycore_ipc::{Corrupted, Family, Handle, HandleError, Hold};
@@ -209,7 +209,7 @@ impl Crew {
     /// Nanoseconds that the worker in a row has worked.
     #[must_use]
     pub fn worked(&self, row: usize) -> u64 {
-        self.row(row).map_or(0, |row| row.busy.load(Relaxed)) // a statistic
+        self.row(row).map_or(0, |row| row.spent().worked)
     }
 
     /// How many answers are waiting.
@@ -327,6 +327,18 @@ impl Crew {
         self.row(row).map_or(0, |row| row.taken.load(Relaxed)) // a statistic
     }
 
+    /// When the worker of a row asked for its first task, where that is measured.
+    #[must_use]
+    pub fn ready(&self, row: usize) -> Option<u64> {
+        self.row(row)?.ready()
+    }
+
+    /// What the worker of a row has spent its time on, where that is measured.
+    #[must_use]
+    pub fn spent(&self, row: usize) -> Spent {
+        self.row(row).map_or_else(Spent::default, Row::spent)
+    }
+
     /// Whether a worker took this task, and no other since.
     #[must_use]
     pub fn has_taken(&self, tag: u64) -> bool {
@@ -334,7 +346,7 @@ impl Crew {
         taken.any(|taking| taking.tag == tag)
     }
 
-    /// The tag of the task that the worker of a row runs, or ran last, and when it began with it, in
+    /// The tag of the task that the worker of a row runs, or has just run, and when it began with it, in
     /// nanoseconds of the monotonic clock.
     #[must_use]
     pub fn running(&self, row: usize) -> Option<(u64, u64)> {

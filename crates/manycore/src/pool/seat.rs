@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manycore_ipc::block::BlockRef;
-use manycore_ipc::object::group::Row;
+use manycore_ipc::object::group::{Row, Spent};
 use manycore_ipc::ring::{Get, GetError, Message, Ring};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Corrupted, Family, Handle, HandleError, Hold, Kind};
 
-use manycore_os::clock::coarse_now_ns;
+use manycore_os::clock::{coarse_now_ns, now_ns};
 
 use super::crew::SeatHandles;
 
@@ -83,6 +83,7 @@ impl Seat {
     /// # Errors
     /// [`GetError::Closed`] when the crew was dismissed.
     pub fn take(&self, into: &mut Message, patience: &mut Patience<'_>) -> Result<(), GetError> {
+        self.row.end(); // not after each task: the owner may be looking at the same line of memory
         self.ring();
         self.tasks.get(into, Some(self.row), patience)
     }
@@ -119,6 +120,16 @@ impl Seat {
     #[must_use]
     pub fn finish(&self) -> bool {
         self.row.finish()
+    }
+
+    /// Notes that this worker asks for its first task.
+    pub fn be_ready(&self) {
+        self.row.be_ready(now_ns());
+    }
+
+    /// Adds to what this worker has spent its time on.
+    pub fn spend(&self, more: Spent) {
+        self.row.spend(more);
     }
 
     /// Whether the owner wants this task to be given up.
@@ -158,14 +169,6 @@ impl Seat {
         }
     }
 
-    /// Notes how long this worker has worked on one more task.
-    pub fn worked(&self, nanoseconds: u64) {
-        let before = self.row.busy.load(Relaxed); // only this worker counts
-        self.row
-            .busy
-            .store(before.wrapping_add(nanoseconds), Relaxed);
-    }
-
     /// Whether the crew was dismissed.
     #[must_use]
     pub fn is_dismissed(&self) -> bool {
@@ -176,6 +179,7 @@ impl Seat {
 
     /// Says that this worker will take no more tasks.
     pub fn leave(&self) {
+        self.row.end();
         self.row.leaving.store(1, Release); // seen by the owner's wait
         self.ring();
     }

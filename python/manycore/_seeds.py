@@ -1,0 +1,73 @@
+"""Random numbers that depend on the task, and not on who runs it and when.
+
+The seed of a task is a digest of the seed that was given, the number of the call where the pool has
+the seed, and the number of the item within the call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import itertools
+import random
+import sys
+from typing import Any
+
+Seed = tuple[int, ...]
+"""What the seeds of the tasks of one call are made of."""
+
+_now: int | None = None
+
+
+def task_seed() -> int:
+    """As the package's."""
+    if _now is None:
+        raise RuntimeError("this task has no seed: give the call, or the pool, a `seed`")
+    return _now
+
+
+def of_item(seed: Seed, item: int) -> int:
+    """The seed of one item."""
+    text = repr((*seed, item)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=16, person=b"manycore.seed").digest())
+
+
+def plant(seed: Seed | None = None, item: int = 0) -> None:
+    """In a worker: what is random from now on follows from the seed and the number of an item.
+
+    Without a seed: there is none any more.
+    """
+    global _now
+    if seed is None:
+        _now = None
+        return
+    _now = of_item(seed, item)
+    random.seed(_now)
+    if "numpy" in sys.modules:
+        numpys: Any = importlib.import_module("numpy.random")  # which it imports when it is used
+        numpys.seed([_now >> shift & 0xFFFFFFFF for shift in (0, 32, 64, 96)])
+
+
+class Seeds:
+    """Gives each call to a pool what its seeds are made of.
+
+    Args:
+        seed: The pool's, if it has one: then no two calls have the same numbers.
+    """
+
+    def __init__(self, seed: int | None) -> None:
+        check(seed)
+        self._seed = seed
+        self._calls = itertools.count()
+
+    def for_call(self, seed: int | None) -> Seed | None:
+        """The seed of the next call, which may have one of its own."""
+        if seed is not None:
+            return (seed,)
+        return None if self._seed is None else (self._seed, next(self._calls))
+
+
+def check(seed: Any) -> None:
+    """Raises TypeError when that cannot be a seed."""
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        raise TypeError(f"seed must be an integer, not {seed!r}")
