@@ -14,6 +14,7 @@ PAGES = (
     "docs/api/pipelines.md",
     "docs/api/pool-insights.md",
     "docs/api/pool-workers.md",
+    "docs/api/pool.md",
     "docs/api/processes.md",
     "docs/api/queues.md",
     "docs/api/shared-dict.md",

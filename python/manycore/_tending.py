@@ -51,6 +51,7 @@ class Tending:
         self._told: dict[int, _Told] = {}
         self._sentenced: dict[int, tuple[int, Verdict]] = {}
         self._born: dict[int, float] = {}
+        self._kept: dict[int, int] = {}
         self._next_stall_look = 0.0
         self._still: dict[int, bool] = {}
 
@@ -60,7 +61,7 @@ class Tending:
 
     def end(self, row: int) -> tuple[int, Verdict] | None:
         """The worker of a row has ended; the task for which it was killed, and what that means."""
-        for known in (self._told, self._born, self._still):
+        for known in (self._told, self._born, self._kept, self._still):
             known.pop(row, None)
         return self._sentenced.pop(row, None)
 
@@ -74,8 +75,7 @@ class Tending:
         for row, told in list(self._told.items()):
             if now >= told.kill_at:
                 del self._told[row]
-                running = self._crew.running(row)
-                if row in workers and running is not None and running[0] == told.tag:
+                if row in workers:
                     self._kill(workers[row], row, told.tag, told.verdict)
         if self._limits.need_looks:
             for row, worker in workers.items():
@@ -100,8 +100,10 @@ class Tending:
         _send(worker, number)
 
     def _kill(self, worker: Any, row: int, tag: int, verdict: Verdict) -> None:
-        self._sentenced[row] = (tag, verdict)
-        _send(worker, signal.SIGKILL)
+        """Kills a worker for a task, unless it is done with it by now."""
+        if self._crew.doom(row, tag):
+            self._sentenced[row] = (tag, verdict)
+            _send(worker, signal.SIGKILL)
 
     def _weigh(self, row: int, worker: Any, now: float) -> None:
         lifetime, lightest = self._limits.lifetime, self._limits.lightest
@@ -110,12 +112,15 @@ class Tending:
             used = private_bytes(worker.pid, lightest) or 0
             is_over = is_over or (lifetime.memory is not None and used > lifetime.memory)
             limit = self._limits.memory
-            if limit is not None and used > limit and row not in self._sentenced:
+            if limit is not None and used > limit + self._kept.get(row, 0):
                 running = self._crew.running(row)
-                tag = (
-                    0 if running is None else running[0]
-                )  # what it keeps without a task is too much
-                self._kill(worker, row, tag, _too_much(used, limit))
+                if running is None:
+                    # What it keeps without a task is too much. It has one more, which may need as
+                    # much as any: that is not its fault.
+                    self._kept[row] = used
+                    is_over = True
+                else:
+                    self._kill(worker, row, running[0], _too_much(used, limit))
         if is_over:
             self._crew.retire(row, True)
 

@@ -701,6 +701,13 @@ impl Crew {
         self.engine.interrupt(row, tag);
     }
 
+    /// Decides that the worker of a row is to be killed for this task, unless it is done with it. It takes no
+    /// other then.
+    fn doom(&self, row: usize, tag: u64) -> bool {
+        let running = self.engine.running(row);
+        running.is_some_and(|(runs, began)| runs == tag && self.engine.doom(row, began))
+    }
+
     /// Whether the worker of a row takes no more tasks.
     fn is_leaving(&self, row: usize) -> bool {
         self.engine.is_leaving(row)

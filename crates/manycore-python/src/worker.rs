@@ -123,7 +123,8 @@ enum Next {
     Task,
     /// End: the pool was closed.
     Close,
-    /// Leave, and be replaced if there are too few then.
+    /// Leave, and be replaced if there are too few then: it is old, or to be killed for a task that has
+    /// its answer.
     Leave,
 }
 
@@ -166,8 +167,9 @@ impl Seat {
         if self.measures.get() {
             self.note_time(asked, came, ran);
         }
+        let goes_on = self.engine.finish();
         self.engine.answered();
-        if self.engine.is_to_retire() {
+        if !goes_on || self.engine.is_to_retire() {
             return Ok(Next::Leave);
         }
         Ok(Next::Task)
