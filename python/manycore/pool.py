@@ -62,6 +62,9 @@ _MOST_OPEN = 8192
 _AHEAD = 16
 """Tasks for each worker that a lazy map hands out ahead of what was fetched."""
 
+_LARGEST_CHUNK = 1024
+"""Items of a chunk whose size nobody asked for: more save no time, and spread the work worse."""
+
 _ROOM = 64
 """Workers that a pool can be made to have later, at least."""
 
@@ -499,23 +502,28 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """A lazy `map`: an iterator over the results, in order.
 
-        At most 16 tasks for each worker are taken ahead of the results that were fetched.
+        At most `buffersize` items are taken ahead of the results that were fetched, by default 16
+        chunks for each worker.
         """
-        return self._stream(IMapIterator, func, iterable, chunksize, options)
+        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, options)
 
     def imap_unordered(  # type: ignore[override]
         self,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
-        """A lazy `map`: an iterator over the results, as they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, options)
+        """A lazy `map`: an iterator over the results, as they come. As lazy as `imap`."""
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, options)
 
     def _stream(
         self,
@@ -523,15 +531,20 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         func: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int,
+        buffersize: int | None,
         options: CallOptions,
     ) -> Any:
         head = self._begin(func)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         wanted = self._options.with_(options)
         if chunksize > 1:
             check_chunks(wanted)
         ahead = _AHEAD * self._processes or 1
+        if buffersize is not None:
+            ahead = max(buffersize // chunksize, 1)
         seed = self._seeds.for_call(wanted.seed)
         bar = None
         if wanted.progress:
@@ -560,24 +573,26 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
         chunksize: int = 1,
         *,
         ordered: bool = True,
+        buffersize: int | None = None,
         **options: Unpack[CallOptions],
     ) -> AsyncIterator[Any]:
         """A lazy `map` for asyncio: an asynchronous iterator over the results.
 
-        At most 16 tasks for each worker are taken ahead of the results that were fetched. Whoever
-        leaves it early withdraws what no worker has begun.
+        Whoever leaves it early withdraws what no worker has begun.
 
         Args:
             func: What workers call with each item.
             items: The items; taken in the event loop's thread.
             chunksize: How many of them travel to a worker at a time.
             ordered: Whether the results come in the order of the items, or as they come.
+            buffersize: As that of `imap`.
             options: As those of `imap`.
         """
         from manycore._asyncio import ResultStream
 
         kind = IMapIterator if ordered else IMapUnorderedIterator
-        return ResultStream(self._attendant, self._stream(kind, func, items, chunksize, options))
+        results = self._stream(kind, func, items, chunksize, buffersize, options)
+        return ResultStream(self._attendant, results)
 
     def _begin(self, func: Callable[..., Any]) -> bytes:
         self._check_running()
@@ -598,7 +613,7 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             chunksize = 1
         if chunksize is None:
             chunksize, extra = divmod(items, (self._processes or 1) * 4)
-            chunksize += bool(extra)
+            chunksize = min(chunksize + bool(extra), _LARGEST_CHUNK)
         if chunksize < 0 or (chunksize == 0 and items):
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         return max(chunksize, 1)
