@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from manycore import _engine
 from manycore._attendant import Attendant
+from manycore._calls import check_chunks
 from manycore._options import Options
 from manycore._workers import Workers
 from manycore.errors import ShutDown, WorkerDied
-from manycore.pool import Pool, check_chunks
+from manycore.pool import Pool
 
 if TYPE_CHECKING:
     from manycore._options import CallOptions, PoolOptions

@@ -16,7 +16,7 @@ from manycore._seeds import Seed
 from manycore.errors import TimeoutError
 
 if TYPE_CHECKING:
-    from manycore.pool import Pool
+    from manycore._calls import Calls
 
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
 
@@ -34,14 +34,14 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
     """The result of one call, now or later."""
 
     # Of a call of which nobody is told the pool sets these two, and nothing else.
-    _pool: Pool
+    _pool: Calls
     _job: _engine.Job
 
     _callbacks: tuple[Callable[[Any], object] | None, Callable[[BaseException], object] | None]
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Calls,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
         **details: Any,
@@ -280,7 +280,7 @@ class IMapIterator:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Calls,
         head: bytes,
         iterable: Iterable[Any],
         chunk: int,

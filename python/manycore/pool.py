@@ -7,11 +7,10 @@ has no threads unless callbacks are used; workers may have children.
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
 from abc import ABCMeta
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import pool as _pool
 from multiprocessing import util
 from multiprocessing.pool import (  # type: ignore[attr-defined]
@@ -22,64 +21,33 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
     RemoteTraceback,
     ThreadPool,
 )
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from manycore import _engine, _idle, _install, _thread_limits
 from manycore._attendant import Attendant
+from manycore._calls import Calls
 from manycore._cpus import available_cpus
 from manycore._functions import Functions
 from manycore._insights import Insights, PoolInsights, PoolStats, stats
-from manycore._options import Attempts, Lifetime, Limits, Options
+from manycore._options import Lifetime, Limits, Options
 from manycore._rest import pass_on_rest
-from manycore._results import (
-    ApplyResult,
-    AsyncResult,
-    Chunks,
-    IMapIterator,
-    IMapUnorderedIterator,
-    MapResult,
-)
+from manycore._results import ApplyResult as ApplyResult
+from manycore._results import AsyncResult as AsyncResult
+from manycore._results import IMapIterator as IMapIterator
+from manycore._results import IMapUnorderedIterator as IMapUnorderedIterator
+from manycore._results import MapResult as MapResult
 from manycore._seeds import Seeds
 from manycore._worker import Pins, Surroundings, Worker, checked_environment, pins_of
 from manycore._workers import Workers
 from manycore.context import _default_context
 
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from manycore._options import CallOptions
-
 __all__ = ["Lifetime", "Pool", "ThreadPool", "Worker"]
 
-AsyncResult = AsyncResult
 MaybeEncodingError = MaybeEncodingError
 RemoteTraceback = RemoteTraceback
 
-_MOST_OPEN = 8192
-"""Tasks of a `map` that are handed out ahead of their answers."""
-
-_AHEAD = 16
-"""Tasks for each worker that a lazy map hands out ahead of what was fetched."""
-
-_LARGEST_CHUNK = 1024
-"""Items of a chunk whose size nobody asked for: more save no time, and spread the work worse."""
-
 _ROOM = 64
 """Workers that a pool can be made to have later, at least."""
-
-_new = object.__new__
-
-_NONE: Mapping[str, Any] = MappingProxyType({})
-
-
-def check_chunks(options: Options) -> None:
-    """Raises ValueError if tasks with these options cannot be of several items."""
-    if options.are_for_each_item:
-        raise ValueError(
-            "timeout, retries and on_error are for each item, which then is a task of its own: "
-            "leave chunksize out"
-        )
 
 
 def _stop(owner: int, workers: Workers, crew: _engine.Crew) -> None:
@@ -90,7 +58,8 @@ def _stop(owner: int, workers: Workers, crew: _engine.Crew) -> None:
     workers.abandon(RuntimeError("the pool was terminated before this task was answered"))
 
 
-class Pool(_pool.Pool, metaclass=ABCMeta):
+# For typeshed the chunksize of `imap` may be None, which fails in the standard library, too.
+class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
     """A pool of worker processes.
 
     Args:
@@ -308,328 +277,11 @@ class Pool(_pool.Pool, metaclass=ABCMeta):
             raise ValueError("nothing was measured: make the pool with insights=True")
         return self._insights.now()
 
-    # ---- calls ------------------------------------------------------------------------------
-
-    def apply(
-        self,
-        func: Callable[..., Any],
-        args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] | None = _NONE,
-        **options: Unpack[CallOptions],
-    ) -> Any:
-        """The result of `func(*args, **kwds)`, run by a worker."""
-        return self._call(func, args, kwds, None, None, None, options).get()
-
-    def apply_async(
-        self,
-        func: Callable[..., Any],
-        args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] | None = _NONE,
-        callback: Callable[[Any], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Any:
-        """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
-        known = self._functions.known.get(id(func))
-        if known is None or kwds or callback or error_callback or options or not self._is_plain:
-            result = self._call(func, args, kwds, callback, error_callback, None, options)
-            self._need_keeper(callback, error_callback)
-            return result
-        # The usual call, in as few steps as can be: many programs make a hundred thousand of them.
-        attendant = self._attendant
-        if attendant.state != RUN:
-            self._check_running()
-        if not attendant.keeper.runs:
-            attendant.need_keeper()
-        result = _new(ApplyResult)
-        result._pool = self
-        result._job = self._crew.submit(func, known[1], tuple(args))
-        return result
-
-    def _call(
-        self,
-        func: Callable[..., Any],
-        args: Iterable[Any],
-        kwds: Mapping[str, Any] | None,
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-        name: str | None = None,
-        options: CallOptions | None = None,
-    ) -> ApplyResult:
-        head = self._begin(func)
-        wanted = self._options.with_(options) if options else self._options
-        if wanted.progress:
-            raise TypeError("progress is for maps: one call has nothing to count")
-        pair = (tuple(args), dict(kwds) if kwds else {})
-        retry = Attempts(wanted) if wanted.retries else None
-        result = ApplyResult(
-            self,
-            callback,
-            error_callback,
-            function=name or func,
-            about=lambda _: pair,
-            timeout=wanted.timeout,
-            retry=retry,
-            seed=self._seeds.for_call(wanted.seed),
-        )
-        arguments: Any = pair if kwds else pair[0]
-        if retry is not None:
-            retry.resend = functools.partial(
-                self._call_again, result._job, head, arguments, bool(kwds), wanted.priority
-            )
-        self._crew.call(result._job, head, arguments, bool(kwds), wanted.priority)
-        return result
-
-    def _call_again(
-        self,
-        job: _engine.Job,
-        head: bytes,
-        arguments: Any,
-        has_keywords: bool,
-        priority: int,
-        _: int,
-    ) -> None:
-        self._crew.call(job, head, arguments, has_keywords, priority)
-
-    def map(
-        self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        chunksize: int | None = None,
-        **options: Unpack[CallOptions],
-    ) -> list[Any]:
-        """The results of `func(item)` for each item, in order."""
-        return self._map(func, iterable, chunksize, options, star=False)
-
-    def starmap(
-        self,
-        func: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
-        **options: Unpack[CallOptions],
-    ) -> list[Any]:
-        """The results of `func(*item)` for each item, in order."""
-        return self._map(func, iterable, chunksize, options, star=True)
-
-    def _map(
-        self,
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        chunksize: int | None,
-        options: CallOptions,
-        *,
-        star: bool,
-    ) -> list[Any]:
-        head = self._begin(func)
-        wanted = self._options.with_(options)
-        items = iterable if type(iterable) is list else list(iterable)
-        chunk = self._chunk_for(len(items), chunksize, wanted)
-        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
-        result = self._map_result(func, chunks, wanted)
-        job, crew, sent = result._job, self._crew, 0
-        while sent < len(items):
-            sent = chunks.send(sent, _MOST_OPEN)
-            if wanted.progress:
-                result.show()
-            if sent < len(items) and not crew.collect():
-                self._attendant.pause(job, crew.open // 2, None)
-        results: list[Any] = result.get()
-        return results
-
-    def _map_result(self, func: Any, chunks: Chunks, wanted: Options, *callbacks: Any) -> Any:
-        callbacks = callbacks or (None, None)
-        seed = self._seeds.for_call(wanted.seed)
-        details = {"chunks": chunks, "function": func, "options": wanted, "seed": seed}
-        if not wanted.progress:
-            return MapResult(self, *callbacks, **details)
-        from manycore._progress import ShownMapResult, bar
-
-        drawn = bar(wanted.progress, len(chunks.items))
-        result = ShownMapResult(self, *callbacks, **details)
-        result.draw(drawn, chunks.chunk)
-        return result
-
-    def map_async(
-        self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        chunksize: int | None = None,
-        callback: Callable[[Any], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Any:
-        """As `map`, but returns a `MapResult` at once."""
-        callbacks = (callback, error_callback)
-        return self._send_all(func, iterable, chunksize, callbacks, options, star=False)
-
-    def starmap_async(
-        self,
-        func: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
-        callback: Callable[[Any], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Any:
-        """As `starmap`, but returns a `MapResult` at once."""
-        callbacks = (callback, error_callback)
-        return self._send_all(func, iterable, chunksize, callbacks, options, star=True)
-
-    def _send_all(
-        self,
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        chunksize: int | None,
-        callbacks: tuple[Callable[[Any], object] | None, Callable[[BaseException], object] | None],
-        options: CallOptions,
-        *,
-        star: bool,
-    ) -> Any:
-        head = self._begin(func)
-        wanted = self._options.with_(options)
-        items = list(iterable)
-        chunk = self._chunk_for(len(items), chunksize, wanted)
-        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
-        result = self._map_result(func, chunks, wanted, *callbacks)
-        result._begin()
-        chunks.send(0, 1 << 62)
-        self._need_keeper(*callbacks)
-        return result
-
-    # Typeshed has `int | None`, but None fails in the standard library, too.
-    def imap(  # type: ignore[override]
-        self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        chunksize: int = 1,
-        *,
-        buffersize: int | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Any:
-        """A lazy `map`: an iterator over the results, in order.
-
-        At most `buffersize` items are taken ahead of the results that were fetched, by default 16
-        chunks for each worker.
-        """
-        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, options)
-
-    def imap_unordered(  # type: ignore[override]
-        self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        chunksize: int = 1,
-        *,
-        buffersize: int | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Any:
-        """A lazy `map`: an iterator over the results, as they come. As lazy as `imap`."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, options)
-
-    def _stream(
-        self,
-        kind: type[IMapIterator],
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        chunksize: int,
-        buffersize: int | None,
-        options: CallOptions,
-    ) -> Any:
-        head = self._begin(func)
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
-        wanted = self._options.with_(options)
-        if chunksize > 1:
-            check_chunks(wanted)
-        ahead = _AHEAD * self._processes or 1
-        if buffersize is not None:
-            ahead = max(buffersize // chunksize, 1)
-        seed = self._seeds.for_call(wanted.seed)
-        bar = None
-        if wanted.progress:
-            from manycore import _progress
-
-            kind = _progress.SHOWN[kind]
-            bar = _progress.bar(wanted.progress, _progress.length(iterable))
-        stream = kind(self, head, iterable, chunksize, ahead, func, wanted, seed=seed)
-        if bar is not None:
-            stream.draw(bar)  # type: ignore[attr-defined]
-        self._streams.append(stream)
-        self._need_keeper()
-        return stream
-
-    async def run(self, func: Callable[..., Any], /, *args: Any, **kwds: Any) -> Any:
-        """The result of `func(*args, **kwds)`, run by a worker, for asyncio.
-
-        When the task that awaits it is cancelled, so is the call: see `ApplyResult.cancel`.
-        """
-        return await self._call(func, args, kwds, None, None)
-
-    def stream(
-        self,
-        func: Callable[[Any], Any],
-        items: Iterable[Any],
-        chunksize: int = 1,
-        *,
-        ordered: bool = True,
-        buffersize: int | None = None,
-        **options: Unpack[CallOptions],
-    ) -> AsyncIterator[Any]:
-        """A lazy `map` for asyncio: an asynchronous iterator over the results.
-
-        Whoever leaves it early withdraws what no worker has begun.
-
-        Args:
-            func: What workers call with each item.
-            items: The items; taken in the event loop's thread.
-            chunksize: How many of them travel to a worker at a time.
-            ordered: Whether the results come in the order of the items, or as they come.
-            buffersize: As that of `imap`.
-            options: As those of `imap`.
-        """
-        from manycore._asyncio import ResultStream
-
-        kind = IMapIterator if ordered else IMapUnorderedIterator
-        results = self._stream(kind, func, items, chunksize, buffersize, options)
-        return ResultStream(self._attendant, results)
-
-    def _begin(self, func: Callable[..., Any]) -> bytes:
-        self._check_running()
-        self._attendant.look_if_any_died()
-        if self._attendant.idle is not None:
-            self._attendant.idle.wake()
-            self._attendant.need_keeper()
-        if not callable(func):
-            raise TypeError(
-                f"{func!r} is not callable: give the function itself and its arguments apart"
-            )
-        return self._functions.head(func)
-
-    def _chunk_for(self, items: int, chunksize: int | None, options: Options) -> int:
-        if options.are_for_each_item:
-            if chunksize is not None and chunksize > 1:
-                check_chunks(options)
-            chunksize = 1
-        if chunksize is None:
-            chunksize, extra = divmod(items, (self._processes or 1) * 4)
-            chunksize = min(chunksize + bool(extra), _LARGEST_CHUNK)
-        if chunksize < 0 or (chunksize == 0 and items):
-            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        return max(chunksize, 1)
-
-    def _need_keeper(self, *callbacks: Callable[[Any], object] | None) -> None:
-        self._attendant.need_keeper(collects=any(callback is not None for callback in callbacks))
-
     def _end_insights(self) -> None:
         if self._insights is not None:
             self._insights.close()
 
     # ---- the end ----------------------------------------------------------------------------
-
-    def _forget_stream(self, stream: IMapIterator) -> None:
-        if stream in self._streams:
-            self._streams.remove(stream)
 
     def close(self) -> None:
         """Accepts no more calls; the workers end when all tasks have been answered."""
