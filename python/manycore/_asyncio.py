@@ -15,7 +15,7 @@ from manycore import _engine
 
 if TYPE_CHECKING:
     from manycore._attendant import Attendant
-    from manycore._results import IMapIterator
+    from manycore._lazy import IMapIterator
 
 
 def _waker(waiter: asyncio.Future[None]) -> Callable[[], None]:

@@ -12,14 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
+from manycore._lazy import IMapIterator, IMapUnorderedIterator
 from manycore._options import Attempts, Options
-from manycore._results import (
-    ApplyResult,
-    Chunks,
-    IMapIterator,
-    IMapUnorderedIterator,
-    MapResult,
-)
+from manycore._results import ApplyResult, Chunks, MapResult
 
 if TYPE_CHECKING:
     from typing import Unpack

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from manycore._results import IMapIterator, IMapUnorderedIterator, MapResult
+from manycore._lazy import IMapIterator, IMapUnorderedIterator
+from manycore._results import MapResult
 from manycore.errors import TimeoutError
 
 _STEP = 0.1

@@ -25,8 +25,8 @@ from manycore._executor_pool import (
     UnsendableResult,
 )
 from manycore._futures import Future, failed_job
+from manycore._lazy import IMapIterator
 from manycore._options import Options
-from manycore._results import IMapIterator
 from manycore.context import BaseContext, _default_context
 from manycore.pool import RUN  # type: ignore[attr-defined]
 

@@ -29,12 +29,12 @@ from manycore._calls import Calls
 from manycore._cpus import available_cpus
 from manycore._functions import Functions
 from manycore._insights import Insights, PoolInsights, PoolStats, stats
+from manycore._lazy import IMapIterator as IMapIterator
+from manycore._lazy import IMapUnorderedIterator as IMapUnorderedIterator
 from manycore._options import Lifetime, Limits, Options
 from manycore._rest import pass_on_rest
 from manycore._results import ApplyResult as ApplyResult
 from manycore._results import AsyncResult as AsyncResult
-from manycore._results import IMapIterator as IMapIterator
-from manycore._results import IMapUnorderedIterator as IMapUnorderedIterator
 from manycore._results import MapResult as MapResult
 from manycore._seeds import Seeds
 from manycore._worker import Pins, Surroundings, Worker, checked_environment, pins_of

@@ -1,65 +1,27 @@
 //! The owner's side of a pool.
 
 mod backlog;
+mod collecting;
+mod handing_out;
+mod state;
+mod tending;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use manycore::pool::seat::LEAVE;
-use manycore::pool::{Backlog, Crew as Engine, Ledger};
-use manycore_ipc::ring::Message;
-use manycore_ipc::wait::GaveUp;
-use manycore_os::clock::now_ns;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
+use manycore::pool::Crew as Engine;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use crate::errors::{Error, interrupted};
+use self::handing_out::{Cut, head_for};
+use self::state::State;
+use crate::errors::Error;
 use crate::family::{self, Parts};
 use crate::job::Job;
-use crate::message::{self, Encoded};
+use crate::message;
 use crate::queue::with_message;
-use crate::task::{ERROR, HEAD, Head, Mode, TIMED};
-use crate::wait::{deadline, detached};
-
-/// A task without an answer.
-struct Open {
-    job: Py<Job>,
-    index: usize,
-}
-
-struct State {
-    ledger: Ledger<Open>,
-    cursor: usize,
-    backlog: Backlog,
-    /// Whether the workers are to leave once no task waits here, or may be handed out again.
-    is_ending: bool,
-    /// Open tasks that may be handed out again.
-    repeatable: usize,
-    /// Open tasks that may run only so long.
-    timed: usize,
-    /// Answers that were results, and that were errors.
-    answered: [u64; 2],
-}
-
-impl State {
-    fn open(&mut self, open: Open) -> Option<u64> {
-        let job = open.job.get();
-        let (is_timed, is_repeatable) = (job.timeout().is_some(), job.is_repeatable());
-        let tag = self.ledger.open(open)?;
-        self.timed += usize::from(is_timed);
-        self.repeatable += usize::from(is_repeatable);
-        Some(tag)
-    }
-
-    fn close(&mut self, tag: u64) -> Option<Open> {
-        let open = self.ledger.close(tag)?;
-        let job = open.job.get();
-        self.timed -= usize::from(job.timeout().is_some());
-        self.repeatable -= usize::from(job.is_repeatable());
-        Some(open)
-    }
-}
+use crate::task::{Head, Mode};
 
 /// The owner's side of a pool: hands out tasks, collects answers, buries workers.
 ///
@@ -83,206 +45,11 @@ pub struct Crew {
     has_backlog: AtomicBool,
 }
 
-struct Between<'a>(&'a Crew);
-
-impl Drop for Between<'_> {
-    fn drop(&mut self) {
-        if self.0.between.fetch_sub(1, SeqCst) == 1 {
-            self.0.end_if_due(&self.0.state());
-        }
-    }
-}
-
 type SeatParts = (Parts, Parts, Parts, usize);
-
-/// What stands before the arguments of a job's tasks.
-fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResult<[u8; HEAD]> {
-    let (mut head, _) = Head::from_bytes(head)?;
-    head.seeded = job.get().seed().is_some();
-    Ok(head.to_bytes(mode))
-}
 
 impl Crew {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Encodes and hands out one task, whose first item is number `first` of its job; returns its tag.
-    #[inline]
-    #[allow(clippy::too_many_arguments)] // what a task consists of
-    fn hand_out(
-        &self,
-        py: Python<'_>,
-        job: &Bound<'_, Job>,
-        index: usize,
-        first: usize,
-        head: &[u8; HEAD],
-        arguments: &Bound<'_, PyAny>,
-        priority: i64,
-    ) -> PyResult<u64> {
-        let mut encoded = Encoded::new();
-        encoded.payload.extend_from_slice(head);
-        if let Some(seed) = job.get().seed() {
-            encoded.object(
-                (&seed.of_call, first, arguments)
-                    .into_pyobject(py)?
-                    .as_any(),
-            )?;
-        } else {
-            encoded.object(arguments)?;
-        }
-        let open = Open {
-            job: job.clone().unbind(),
-            index,
-        };
-        let (tag, is_in_turn) = {
-            let mut state = self.state();
-            (state.open(open), state.backlog.is_empty())
-        };
-        let tag =
-            tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
-        let sent = if is_in_turn && priority == 0 {
-            self.send(py, encoded, tag)
-        } else {
-            self.queue_up(py, encoded, tag, priority)
-        };
-        if let Err(error) = sent {
-            let closed = self.state().close(tag);
-            drop(closed); // not under the lock: it may run Python code
-            return Err(error);
-        }
-        Ok(tag)
-    }
-
-    #[inline]
-    fn send(&self, py: Python<'_>, encoded: Encoded, tag: u64) -> PyResult<()> {
-        let ring = self.engine.tasks().map_err(Error::from)?;
-        encoded.put(py, self.engine.family(), &ring, tag, 0)
-    }
-
-    /// Hands out one task, and returns its tag; what is wrong with its arguments is the answer to that task.
-    #[inline]
-    #[allow(clippy::too_many_arguments)] // what a task consists of
-    fn hand_out_or_answer(
-        &self,
-        py: Python<'_>,
-        job: &Bound<'_, Job>,
-        index: usize,
-        first: usize,
-        head: &[u8; HEAD],
-        arguments: &Bound<'_, PyAny>,
-        priority: i64,
-    ) -> PyResult<Option<u64>> {
-        match self.hand_out(py, job, index, first, head, arguments, priority) {
-            Ok(tag) => Ok(Some(tag)),
-            Err(error) if error.is_instance_of::<PyException>(py) => {
-                let value = error.into_value(py).into_bound(py).into_any();
-                job.get().deliver(py, index, false, value).map(|()| None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Receives one answer and closes its task, both under one lock: whoever buries a worker meanwhile
-    /// finds the task either open with its answer still to come, or answered.
-    fn receive(&self, message: &mut Message) -> Result<Option<Option<Open>>, Error> {
-        let state = &mut *self.state();
-        if !self.engine.try_receive(&mut state.cursor, message)? {
-            return Ok(None);
-        }
-        let open = state.close(message.header.tag);
-        if open.is_some() {
-            let is_error = message.header.kind & ERROR != 0;
-            state.answered[usize::from(is_error)] += 1;
-        }
-        Ok(Some(open))
-    }
-
-    /// Has the workers leave if that was asked and nothing more is to be handed out.
-    fn end_if_due(&self, state: &State) {
-        let is_due = state.is_ending && state.backlog.is_empty() && state.repeatable == 0;
-        if is_due && self.between.load(SeqCst) == 0 {
-            self.engine.dismiss();
-        }
-    }
-
-    /// Wakes the threads that wait: something was delivered.
-    fn tell_others(&self) {
-        if self.waiting.load(SeqCst) > 0 {
-            self.engine.ring();
-        }
-    }
-
-    /// Counts a thread that has closed a task and is about to tell whose it was. Until then the task
-    /// may be handed out again, so that it is not over yet for those who wait for the end of all.
-    fn between(&self) -> Between<'_> {
-        self.between.fetch_add(1, SeqCst); // before the task is closed: `open` sees one or the other
-        Between(self)
-    }
-
-    /// Nanoseconds that the task of an answer took.
-    #[cold]
-    fn took(&self, message: &Message) -> PyResult<u64> {
-        let front = message::front(self.engine.family(), message)?;
-        Ok(u64::from_ne_bytes(front))
-    }
-
-    /// Tells of a task that took long, while its arguments are known.
-    #[cold]
-    fn tell_listener(
-        &self,
-        py: Python<'_>,
-        took: u64,
-        job: &Py<Job>,
-        index: usize,
-    ) -> PyResult<()> {
-        match self.listener.get() {
-            Some(listener) if took >= self.long.load(Relaxed) => {
-                let long = listener.bind(py).call1((took, job, index))?.extract()?;
-                self.long.store(long, Relaxed); // whoever sees it late tells of a task in vain
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Keeps what a worker says that cannot begin.
-    fn note_false_start(&self, error: PyResult<Bound<'_, PyAny>>) {
-        let error = error.ok().map(Bound::unbind);
-        let mut kept = self
-            .false_start
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *kept, error);
-        drop(kept);
-        drop(before); // not under the lock: it may run Python code
-    }
-
-    /// Delivers one received answer; a stale one is dropped.
-    fn deliver(&self, py: Python<'_>, message: &Message, open: Option<Open>) -> PyResult<()> {
-        let is_timed = message.header.kind & TIMED != 0;
-        let took = if is_timed { self.took(message)? } else { 0 };
-        let skip = if is_timed { size_of::<u64>() } else { 0 };
-        let value = message::decode(py, self.engine.family(), message, skip);
-        let Some(Open { job, index }) = open else {
-            if message.header.tag == LEAVE {
-                self.note_false_start(value);
-            }
-            return Ok(());
-        };
-        if is_timed {
-            self.tell_listener(py, took, &job, index)?;
-        }
-        match value {
-            Ok(value) => job
-                .get()
-                .deliver(py, index, message.header.kind & ERROR == 0, value),
-            Err(error) => {
-                let value = error.into_value(py).into_bound(py).into_any();
-                job.get().note_undecodable(value.clone().unbind());
-                job.get().deliver(py, index, false, value)
-            }
-        }
     }
 }
 
@@ -293,18 +60,9 @@ impl Crew {
     #[pyo3(signature = (rows, most=0))]
     fn new(rows: usize, most: usize) -> Result<Self, Error> {
         let engine = Engine::new(family::family()?, rows, most)?;
-        let state = Mutex::new(State {
-            ledger: Ledger::default(),
-            cursor: 0,
-            backlog: Backlog::default(),
-            is_ending: false,
-            repeatable: 0,
-            timed: 0,
-            answered: [0; 2],
-        });
         Ok(Self {
             engine,
-            state,
+            state: Mutex::default(),
             waiting: AtomicUsize::new(0),
             between: AtomicUsize::new(0),
             false_start: Mutex::new(None),
@@ -466,31 +224,14 @@ impl Crew {
         priority: i64,
         base: usize,
     ) -> PyResult<usize> {
-        let chunk = chunk.max(1);
-        let mode = match (star, chunk) {
-            (false, 1) => Mode::Item,
-            (true, 1) => Mode::StarItem,
-            (false, _) => Mode::Chunk,
-            (true, _) => Mode::StarChunk,
+        let cut = Cut {
+            chunk: chunk.max(1),
+            star,
+            task,
+            priority,
+            base,
         };
-        let head = head_for(job, head, mode)?;
-        let mut next = start;
-        let room = most_open.saturating_sub(self.state().ledger.len());
-        for index in task..task.saturating_add(room) {
-            if next >= items.len() {
-                break;
-            }
-            let end = (next + chunk).min(items.len());
-            let arguments = if chunk == 1 {
-                items.get_item(next)?
-            } else {
-                items.get_slice(next, end).into_any()
-            };
-            let first = base + next;
-            self.hand_out_or_answer(py, job, index, first, &head, &arguments, priority)?;
-            next = end;
-        }
-        Ok(next)
+        self.hand_out_chunks(py, (job, head), items, start, most_open, &cut)
     }
 
     /// Hands out one task of a stream. With `star`, its items are tuples of arguments.
@@ -552,23 +293,7 @@ impl Crew {
         want: u64,
         timeout: f64,
     ) -> PyResult<()> {
-        let open = self.state().ledger.len() as u64;
-        let job = job.map(|job| job.get());
-        let want = self.want_with_backlog(want);
-        self.waiting.fetch_add(1, SeqCst);
-        let rung = self.rung.load(SeqCst);
-        let (result, raised) = detached(py, deadline(true, Some(timeout)), |patience| {
-            self.engine.wait(want, open, patience, || {
-                self.rung.load(SeqCst) != rung // pairs with the step in `ring`, before the bell
-                    || job.is_some_and(|job| job.is_done() || job.delivered_so_far() > seen)
-                    || self.is_hungry()
-            })
-        });
-        self.waiting.fetch_sub(1, SeqCst);
-        match result {
-            Err(GaveUp::Interrupted) => Err(interrupted(raised)),
-            Ok(()) | Err(GaveUp::TimedOut) => Ok(()),
-        }
+        self.wait_for(py, job.map(|job| job.get()), seen, want, timeout)
     }
 
     /// How many tasks have no answer, those included whose answer is just being delivered.
@@ -662,38 +387,13 @@ impl Crew {
 
     /// The open task that the worker of a row runs: its tag, job and number, and for how many seconds.
     fn running(&self, row: usize) -> Option<(u64, Py<Job>, usize, f64)> {
-        let (tag, began) = self.engine.running(row)?;
-        let mut state = self.state();
-        let open = state.ledger.get(tag)?;
-        let seconds = now_ns().saturating_sub(began) as f64 / 1e9;
-        // Only a count changes, so that no Python code runs under the lock.
-        Python::attach(|py| Some((tag, open.job.clone_ref(py), open.index, seconds)))
+        self.find_running(row)
     }
 
     /// The tasks that have run for longer than they may: row, tag and seconds beyond, for each. And how
     /// many seconds it takes until another one has, at least, where any may.
     fn overdue(&self) -> (Vec<(usize, u64, f64)>, Option<f64>) {
-        let mut state = self.state();
-        if state.timed == 0 {
-            return (Vec::new(), None);
-        }
-        let now = now_ns();
-        let (mut overdue, mut soonest) = (Vec::new(), f64::INFINITY);
-        for row in 0..self.engine.rows() {
-            let Some((tag, began)) = self.engine.running(row) else {
-                continue;
-            };
-            let Some(timeout) = state.ledger.get(tag).and_then(|it| it.job.get().timeout()) else {
-                continue;
-            };
-            let beyond = (now.saturating_sub(began) as f64 - timeout as f64) / 1e9;
-            if beyond >= 0.0 {
-                overdue.push((row, tag, beyond));
-            } else {
-                soonest = soonest.min(-beyond);
-            }
-        }
-        (overdue, soonest.is_finite().then_some(soonest))
+        self.find_overdue()
     }
 
     /// Asks the worker of a row to give up a task, if it still runs it. It looks when a signal comes.
@@ -741,29 +441,7 @@ impl Crew {
     /// After the worker of a row has ended: delivers its last answers, and calls
     /// `tell(tag, job, task, seconds)` if a task died with it, for the error that is the answer to that.
     fn bury(&self, py: Python<'_>, row: usize, tell: &Bound<'_, PyAny>) -> PyResult<()> {
-        let tag = self.engine.last_taken(row).map_err(Error::from)?;
-        let item = self.engine.item(row);
-        let began = self.engine.running(row).map(|(_, began)| began);
-        let _between = self.between();
-        self.collect(py)?;
-        let closed = tag.and_then(|tag| {
-            let state = &mut *self.state();
-            let closed = state.close(tag);
-            state.answered[1] += u64::from(closed.is_some());
-            closed
-        });
-        self.engine.clear_row(row);
-        if let Some(Open { job, index }) = closed {
-            let seconds = began.map(|began| now_ns().saturating_sub(began) as f64 / 1e9);
-            let error = tell
-                .call1((tag, &job, index, seconds))
-                .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
-            let resent = job.get().resend_after(py, index, item);
-            job.get().deliver(py, index, false, error)?;
-            self.tell_others();
-            resent?;
-        }
-        Ok(())
+        self.bury_worker(py, row, tell)
     }
 
     /// Closes every open task and drops those that nobody has taken; returns them for the caller to

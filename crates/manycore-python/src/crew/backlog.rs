@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use manycore::pool::backlog::NotFed;
 use pyo3::prelude::*;
 
-use super::{Crew, Open, State};
+use super::Crew;
+use super::state::{Open, State};
 use crate::errors::{self, Error};
 use crate::message::Encoded;
 

@@ -1,0 +1,148 @@
+//! Tasks on their way to the workers.
+
+use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::Crew;
+use super::state::Open;
+use crate::errors::Error;
+use crate::job::Job;
+use crate::message::Encoded;
+use crate::task::{HEAD, Head, Mode};
+
+/// How the items of a map become tasks.
+pub(super) struct Cut {
+    /// Items of a task, one or more.
+    pub(super) chunk: usize,
+    /// Whether an item is a tuple of arguments.
+    pub(super) star: bool,
+    /// The number of the first task.
+    pub(super) task: usize,
+    pub(super) priority: i64,
+    /// The number of the first item of the list.
+    pub(super) base: usize,
+}
+
+/// What stands before the arguments of a job's tasks.
+pub(super) fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResult<[u8; HEAD]> {
+    let (mut head, _) = Head::from_bytes(head)?;
+    head.seeded = job.get().seed().is_some();
+    Ok(head.to_bytes(mode))
+}
+
+impl Crew {
+    /// Encodes and hands out one task, whose first item is number `first` of its job; returns its tag.
+    #[inline]
+    #[allow(clippy::too_many_arguments)] // what a task consists of
+    pub(super) fn hand_out(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        index: usize,
+        first: usize,
+        head: &[u8; HEAD],
+        arguments: &Bound<'_, PyAny>,
+        priority: i64,
+    ) -> PyResult<u64> {
+        let mut encoded = Encoded::new();
+        encoded.payload.extend_from_slice(head);
+        if let Some(seed) = job.get().seed() {
+            encoded.object(
+                (&seed.of_call, first, arguments)
+                    .into_pyobject(py)?
+                    .as_any(),
+            )?;
+        } else {
+            encoded.object(arguments)?;
+        }
+        let open = Open {
+            job: job.clone().unbind(),
+            index,
+        };
+        let (tag, is_in_turn) = {
+            let mut state = self.state();
+            (state.open(open), state.backlog.is_empty())
+        };
+        let tag =
+            tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
+        let sent = if is_in_turn && priority == 0 {
+            self.send(py, encoded, tag)
+        } else {
+            self.queue_up(py, encoded, tag, priority)
+        };
+        if let Err(error) = sent {
+            let closed = self.state().close(tag);
+            drop(closed); // not under the lock: it may run Python code
+            return Err(error);
+        }
+        Ok(tag)
+    }
+
+    #[inline]
+    pub(super) fn send(&self, py: Python<'_>, encoded: Encoded, tag: u64) -> PyResult<()> {
+        let ring = self.engine.tasks().map_err(Error::from)?;
+        encoded.put(py, self.engine.family(), &ring, tag, 0)
+    }
+
+    /// Hands out one task, and returns its tag; what is wrong with its arguments is the answer to that task.
+    #[inline]
+    #[allow(clippy::too_many_arguments)] // what a task consists of
+    pub(super) fn hand_out_or_answer(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        index: usize,
+        first: usize,
+        head: &[u8; HEAD],
+        arguments: &Bound<'_, PyAny>,
+        priority: i64,
+    ) -> PyResult<Option<u64>> {
+        match self.hand_out(py, job, index, first, head, arguments, priority) {
+            Ok(tag) => Ok(Some(tag)),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                let value = error.into_value(py).into_bound(py).into_any();
+                job.get().deliver(py, index, false, value).map(|()| None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands out tasks of some items each, from item `start` on, while fewer than `most_open` are open;
+    /// returns the first item that was not handed out.
+    pub(super) fn hand_out_chunks(
+        &self,
+        py: Python<'_>,
+        (job, head): (&Bound<'_, Job>, &[u8]),
+        items: &Bound<'_, PyList>,
+        start: usize,
+        most_open: usize,
+        cut: &Cut,
+    ) -> PyResult<usize> {
+        let &Cut { chunk, star, .. } = cut;
+        let mode = match (star, chunk) {
+            (false, 1) => Mode::Item,
+            (true, 1) => Mode::StarItem,
+            (false, _) => Mode::Chunk,
+            (true, _) => Mode::StarChunk,
+        };
+        let head = head_for(job, head, mode)?;
+        let mut next = start;
+        let room = most_open.saturating_sub(self.state().ledger.len());
+        for index in cut.task..cut.task.saturating_add(room) {
+            if next >= items.len() {
+                break;
+            }
+            let end = (next + chunk).min(items.len());
+            let arguments = if chunk == 1 {
+                items.get_item(next)?
+            } else {
+                items.get_slice(next, end).into_any()
+            };
+            let first = cut.base + next;
+            self.hand_out_or_answer(py, job, index, first, &head, &arguments, cut.priority)?;
+            next = end;
+        }
+        Ok(next)
+    }
+}

@@ -1,0 +1,46 @@
+//! What the owner of a pool knows of its tasks.
+
+use manycore::pool::{Backlog, Ledger};
+use pyo3::prelude::*;
+
+use crate::job::Job;
+
+/// A task without an answer.
+pub(super) struct Open {
+    pub(super) job: Py<Job>,
+    pub(super) index: usize,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) ledger: Ledger<Open>,
+    pub(super) cursor: usize,
+    pub(super) backlog: Backlog,
+    /// Whether the workers are to leave once no task waits here, or may be handed out again.
+    pub(super) is_ending: bool,
+    /// Open tasks that may be handed out again.
+    pub(super) repeatable: usize,
+    /// Open tasks that may run only so long.
+    pub(super) timed: usize,
+    /// Answers that were results, and that were errors.
+    pub(super) answered: [u64; 2],
+}
+
+impl State {
+    pub(super) fn open(&mut self, open: Open) -> Option<u64> {
+        let job = open.job.get();
+        let (is_timed, is_repeatable) = (job.timeout().is_some(), job.is_repeatable());
+        let tag = self.ledger.open(open)?;
+        self.timed += usize::from(is_timed);
+        self.repeatable += usize::from(is_repeatable);
+        Some(tag)
+    }
+
+    pub(super) fn close(&mut self, tag: u64) -> Option<Open> {
+        let open = self.ledger.close(tag)?;
+        let job = open.job.get();
+        self.timed -= usize::from(job.timeout().is_some());
+        self.repeatable -= usize::from(job.is_repeatable());
+        Some(open)
+    }
+}

@@ -1,0 +1,78 @@
+//! What the workers of a pool do, and what becomes of the tasks of those that end.
+
+use manycore_os::clock::now_ns;
+use pyo3::prelude::*;
+
+use super::Crew;
+use super::state::Open;
+use crate::errors::Error;
+use crate::job::Job;
+
+impl Crew {
+    /// The open task that the worker of a row runs: its tag, job and number, and for how many seconds.
+    pub(super) fn find_running(&self, row: usize) -> Option<(u64, Py<Job>, usize, f64)> {
+        let (tag, began) = self.engine.running(row)?;
+        let mut state = self.state();
+        let open = state.ledger.get(tag)?;
+        let seconds = now_ns().saturating_sub(began) as f64 / 1e9;
+        // Only a count changes, so that no Python code runs under the lock.
+        Python::attach(|py| Some((tag, open.job.clone_ref(py), open.index, seconds)))
+    }
+
+    /// The tasks that have run for longer than they may; see `Crew.overdue`.
+    pub(super) fn find_overdue(&self) -> (Vec<(usize, u64, f64)>, Option<f64>) {
+        let mut state = self.state();
+        if state.timed == 0 {
+            return (Vec::new(), None);
+        }
+        let now = now_ns();
+        let (mut overdue, mut soonest) = (Vec::new(), f64::INFINITY);
+        for row in 0..self.engine.rows() {
+            let Some((tag, began)) = self.engine.running(row) else {
+                continue;
+            };
+            let Some(timeout) = state.ledger.get(tag).and_then(|it| it.job.get().timeout()) else {
+                continue;
+            };
+            let beyond = (now.saturating_sub(began) as f64 - timeout as f64) / 1e9;
+            if beyond >= 0.0 {
+                overdue.push((row, tag, beyond));
+            } else {
+                soonest = soonest.min(-beyond);
+            }
+        }
+        (overdue, soonest.is_finite().then_some(soonest))
+    }
+
+    /// What follows the end of a worker; see `Crew.bury`.
+    pub(super) fn bury_worker(
+        &self,
+        py: Python<'_>,
+        row: usize,
+        tell: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let tag = self.engine.last_taken(row).map_err(Error::from)?;
+        let item = self.engine.item(row);
+        let began = self.engine.running(row).map(|(_, began)| began);
+        let _between = self.between();
+        self.collect(py)?;
+        let closed = tag.and_then(|tag| {
+            let state = &mut *self.state();
+            let closed = state.close(tag);
+            state.answered[1] += u64::from(closed.is_some());
+            closed
+        });
+        self.engine.clear_row(row);
+        if let Some(Open { job, index }) = closed {
+            let seconds = began.map(|began| now_ns().saturating_sub(began) as f64 / 1e9);
+            let error = tell
+                .call1((tag, &job, index, seconds))
+                .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
+            let resent = job.get().resend_after(py, index, item);
+            job.get().deliver(py, index, false, error)?;
+            self.tell_others();
+            resent?;
+        }
+        Ok(())
+    }
+}
