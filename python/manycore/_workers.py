@@ -203,8 +203,8 @@ class Workers:
     def _bury(self, row: int, process: Any) -> None:
         self._leave(row)
         self.died += process.exitcode != 0
-        took_none = self._crew.taken(row) == 0
-        self._early_deaths = self._early_deaths + 1 if took_none and process.exitcode else 0
+        is_false_start = not self._crew.was_ready(row) and process.exitcode
+        self._early_deaths = self._early_deaths + 1 if is_false_start else 0
         sentence = self._tending.end(row)
 
         def tell(tag: int, job: _engine.Job, task: int, seconds: float | None) -> BaseException:

@@ -244,3 +244,18 @@ def test_python_does_not_warn_of_the_thread_that_replaces_a_worker(run_script):
                 print(answer.get(), died.successful())
     """)
     assert (done.stdout, done.stderr) == ("0 False\n", "")
+
+
+def test_idle_workers_may_be_killed_again_and_again(gate):
+    with manycore.get_context("fork").Pool(WORKERS) as pool:
+        for _ in range(4 * WORKERS):
+            assert_started(pool)
+            kill_and_confirm(pool._pool[0].pid)
+            pool._attendant.look_after()
+        assert_alive(pool, gate)
+
+
+def assert_started(pool):
+    """All workers have come as far as to ask for tasks."""
+    while not all(map(pool._crew.was_ready, list(pool._workers._rows))):
+        pass

@@ -87,7 +87,7 @@ impl Crew {
     }
 
     /// What the worker of a row has spent on waiting, working, and reading and writing messages, in seconds, and
-    /// when it asked for its first task, on the monotonic clock; where that is measured.
+    /// when it asked for its first task, on the monotonic clock; all but this only where it is measured.
     fn spent(&self, row: usize) -> (f64, f64, f64, Option<f64>) {
         let spent = self.engine.spent(row);
         let seconds = |ns: u64| ns as f64 / 1e9;
@@ -426,6 +426,11 @@ impl Crew {
     /// Notes that the owner knows that the worker of a row is leaving.
     fn note_leaving(&self, row: usize) {
         self.engine.note_leaving(row);
+    }
+
+    /// Whether the worker of a row has come as far as to ask for tasks.
+    fn was_ready(&self, row: usize) -> bool {
+        self.engine.ready(row).is_some()
     }
 
     /// How many tasks the worker of a row has taken.

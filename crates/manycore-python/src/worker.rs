@@ -92,9 +92,7 @@ impl Seat {
     #[pyo3(signature = (most=None))]
     fn run(&self, py: Python<'_>, most: Option<u64>) -> PyResult<u64> {
         let mut count = 0;
-        if self.measures.get() {
-            self.engine.be_ready();
-        }
+        self.engine.be_ready();
         while most.is_none_or(|most| count < most) {
             match with_message(|message| self.run_one(py, message))? {
                 Next::Task => count += 1,

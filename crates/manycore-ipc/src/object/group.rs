@@ -85,7 +85,7 @@ struct Wishes {
     interrupt: Word64,
     /// One when the worker is to leave after its task.
     retire: Word64,
-    /// When the worker first asked for a task; zero until then, and where nothing is measured.
+    /// When the worker first asked for a task; zero until then.
     ready: Word64,
     /// Nanoseconds that the worker has waited for tasks, where that is measured.
     waited: Word64,
@@ -151,7 +151,7 @@ impl Row {
         self.wishes.ready.store(now, Relaxed); // for who only looks
     }
 
-    /// When the worker asked for its first task, where that is measured.
+    /// When the worker asked for its first task, where it says so.
     #[must_use]
     pub fn ready(&self) -> Option<u64> {
         let ready = self.wishes.ready.load(Relaxed);
