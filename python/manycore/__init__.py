@@ -212,7 +212,7 @@ def pipeline(
         on_error: What becomes of an item that fails: `"raise"` ends the pipeline with the error,
             `"skip"` leaves the item out, `"return"` has the error come out in its place.
         context: The context that starts the workers.
-        progress: Whether a bar is shown for each stage, by tqdm, if that is there.
+        progress: Whether a bar is shown for each stage, by tqdm.
 
     Returns:
         An iterator over what the last stage makes; its `run` goes through all of it.

@@ -149,8 +149,10 @@ class Attendant:
             self._crew.collect()
             self.pause(None, 1, None)
             return 0.0
-        # Answers are collected by whoever waits for them; the workers must live all the same.
+        # Answers are collected by whoever waits for them, and now and then those for which nobody
+        # does. The workers must live all the same.
         if self.is_needed():
+            self._crew.collect()
             self.look_after()
         return max(self._next_look - time.monotonic(), 0.0) if self._crew.open else _LOOK_AFTER
 

@@ -37,8 +37,15 @@ _REPLACED = (
 )
 """The modules with names that lead to ours. In all others, what is there is used by both."""
 
-_STARTERS = ("popen_fork", "popen_forkserver", "popen_spawn_posix")
-"""Modules of ours that come with the first process, and take the standard library's names then."""
+_LATE = (
+    "popen_fork",
+    "popen_forkserver",
+    "popen_spawn_posix",
+    "executor",
+    "pipelines",
+    "_stage_workers",
+)
+"""Modules of ours that come at the first need, and take the standard library's names then."""
 
 _COMMON = ("BaseContext", "Connection")
 """Bases of what is ours and of what is theirs: by these names, one asks for either."""
@@ -62,7 +69,7 @@ def install() -> None:
     if is_installed():
         return
     importlib.import_module(_MOVED)
-    for name in _STARTERS:
+    for name in _LATE:
         importlib.import_module(f"manycore.{name}")
     standard = {
         name.removeprefix(_MOVED): module

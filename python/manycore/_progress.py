@@ -23,13 +23,13 @@ def bar(progress: bool | str, total: int | None) -> Any:
         ModuleNotFoundError: When tqdm is not there.
     """
     label = progress if isinstance(progress, str) else None
-    return _kind()(total=total, desc=label)
+    return kind()(total=total, desc=label)
 
 
 _Bar: Any = None
 
 
-def _kind() -> Any:
+def kind() -> Any:
     """The class of bars: tqdm's for where this runs, without what it has for bars of processes."""
     global _Bar
     if _Bar is None:

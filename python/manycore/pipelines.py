@@ -182,6 +182,7 @@ class Pipeline:
     def _start(self) -> None:
         self._stages = _engine.Stages([self._plan(*it) for it in enumerate(self._staff)])
         method = self._ctx.get_start_method()
+        self._bars = _bars(self._all, self._length) if self._progress else []
         self._workers = []
         for index, it in enumerate(self._staff):
             work = Work.pickled(it.function, it.init, self._is_reader(index), method)
@@ -195,7 +196,6 @@ class Pipeline:
         if self._has_reader:
             self._stages.feed_one(None)
             self._end_input()
-        self._bars = _bars(self._all, self._length) if self._progress else []
         self._terminate = util.Finalize(
             self, _stop, args=(os.getpid(), self._workers), exitpriority=15
         )
@@ -417,13 +417,16 @@ def _stop(owner: int, workers: list[StageWorkers]) -> None:
 
 
 def _bars(stages: list[Stage], total: int | None) -> list[Any]:
-    """A bar of progress for each stage, if tqdm is there."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return []
+    """A bar of progress for each stage.
+
+    Raises:
+        ModuleNotFoundError: When tqdm is not there.
+    """
+    from manycore import _progress
+
+    bar = _progress.kind()
     totals = itertools.chain([total], itertools.repeat(None))
     return [
-        tqdm(desc=it.name, total=length, position=line, leave=True)
+        bar(desc=it.name, total=length, position=line, leave=True)
         for line, (it, length) in enumerate(zip(stages, totals, strict=False))
     ]

@@ -470,7 +470,6 @@ def test_stats_count_what_each_stage_has_done():
 
 
 def test_progress_shows_a_bar_for_each_stage(capfd):
-    pytest.importorskip("tqdm")
     results = pipeline(range(100), stages.double, stage(stages.double, name="twice"), progress=True)
     assert results.run() == 100
     said = capfd.readouterr().err
