@@ -25,6 +25,12 @@ def until(is_so):
         time.sleep(0.001)
 
 
+@pytest.fixture(params=["fork", "forkserver"])
+def ctx(request):
+    """Has a worker inherit what is used, or be sent it. `spawn` sends it, too, but takes longer."""
+    return manycore.get_context(request.param)
+
+
 @pytest.fixture
 def pool(ctx):
     with ctx.Pool(2) as pool:
@@ -125,7 +131,7 @@ def test_a_callback_is_told_of_a_time_out(pool):
 def test_a_stopped_worker_is_reported_and_its_task_given_up(pool, gate):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = pool.apply_async(targets.stop_at, (gate, 1), timeout=3)
+        result = pool.apply_async(targets.stop_at, (gate, 1), timeout=2)
         (worker,) = gate.arrived()
         os.kill(worker, signal.SIGSTOP)
         with pytest.raises(manycore.TaskTimeout):

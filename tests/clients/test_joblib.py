@@ -189,7 +189,9 @@ def test_a_call_that_takes_too_long_is_ended(backend):
 
 
 def test_a_killed_worker_fails_the_call_and_says_so(backend):
-    with pytest.raises(manycore.WorkerDied, match=r"was killed by SIGKILL while it ran die_at;"):
+    with pytest.raises(
+        manycore.WorkerDied, match=r"was killed by SIGKILL while it ran die_at, after"
+    ):
         Parallel(batch_size=1)(delayed(work.die_at)(3, x) for x in range(10))
     assert still_works()
 
