@@ -260,10 +260,7 @@ impl Ring {
     #[inline]
     pub(crate) fn announce(&self) {
         if self.body.items_at.load(Relaxed) == 0 {
-            // Set once. There is a fence in the first question, before the second.
-            if self.body.items.has_sleepers() && !self.body.search.is_on() {
-                self.body.items.ring();
-            }
+            self.body.items.ring_unless(|| self.body.search.is_on()); // set once
         } else {
             self.items_bell().ring_all();
         }

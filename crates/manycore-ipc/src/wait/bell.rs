@@ -38,6 +38,15 @@ impl Bell {
         self.ring_for(1);
     }
 
+    /// Tells one sleeper, unless somebody else will find out: that is asked behind the fence.
+    #[inline]
+    pub(crate) fn ring_unless(&self, is_known: impl FnOnce() -> bool) {
+        fence(SeqCst); // as in `ring_for`
+        if self.0.load(Relaxed) & WAITING != 0 && !is_known() {
+            self.ring_slow(1);
+        }
+    }
+
     /// Tells all sleepers.
     #[inline]
     pub fn ring_all(&self) {

@@ -64,9 +64,7 @@ impl Shop {
 impl Shop {
     fn bring_to_searchers(&self) {
         self.things.fetch_add(1, Release); // pairs with the Acquire in `take_one`
-        if self.bell.has_sleepers() && !self.search.is_on() {
-            self.bell.ring();
-        }
+        self.bell.ring_unless(|| self.search.is_on());
     }
 
     fn search_and_take(&self) -> Result<(), GaveUp> {
