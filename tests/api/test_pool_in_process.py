@@ -1,5 +1,6 @@
 """`Pool(processes=0)`: the calling process runs the tasks, as a worker would."""
 
+import gc
 import os
 import threading
 from multiprocessing.pool import MaybeEncodingError
@@ -219,3 +220,20 @@ def test_where_the_name_is_multiprocessing_there_is_no_such_pool(run_script):
             print(error)
     """)
     assert "must be at least 1" in script.stdout, script.stderr
+
+
+def test_another_thread_may_be_the_last_to_have_it():
+    pool = manycore.Pool(0)
+    assert pool.map(targets.square, range(3)) == [0, 1, 4]
+    pool.close()
+    pool.join()
+    held = [pool]
+    del pool
+
+    def let_go():
+        held.clear()
+        gc.collect()
+
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    thread.join()  # what cannot be freed there is reported by Python, and fails the test

@@ -1,8 +1,8 @@
 //! A worker's side of a pool.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manycore::pool::Seat as Engine;
 use manycore::pool::crew::SeatHandles;
@@ -31,19 +31,20 @@ pub fn answer_exits() {
     ANSWERS_EXITS.store(true, Relaxed); // for this thread, which runs the tasks
 }
 
-/// A worker's place in a pool.
-#[pyclass(frozen, unsendable, module = "manycore._engine")]
+/// A worker's place in a pool. One thread works there, and any may be the last to have it.
+#[pyclass(frozen, module = "manycore._engine")]
 pub struct Seat {
     engine: Engine,
-    functions: RefCell<HashMap<(u32, u64), Py<PyAny>>>,
-    /// The tag of the task that runs; zero while none does.
-    current: Cell<u64>,
+    functions: Mutex<HashMap<(u32, u64), Py<PyAny>>>,
+    /// The tag of the task that runs; zero while none does. This and the numbers below are for the one
+    /// thread that works here, so nothing orders them.
+    current: AtomicU64,
     /// Makes a function of its pickle, where that is not what every worker does.
-    load: RefCell<Option<Py<PyAny>>>,
+    load: Mutex<Option<Py<PyAny>>>,
     /// Whether it is measured what the time is spent on.
-    measures: Cell<bool>,
+    measures: AtomicBool,
     /// When the task that runs was read; zero before that, and where nothing is measured.
-    read_at: Cell<u64>,
+    read_at: AtomicU64,
 }
 
 #[pymethods]
@@ -59,22 +60,23 @@ impl Seat {
         };
         Ok(Self {
             engine: Engine::new(family()?, handles)?,
-            functions: RefCell::default(),
-            current: Cell::new(LEAVE),
-            load: RefCell::default(),
-            measures: Cell::new(false),
-            read_at: Cell::new(0),
+            functions: Mutex::default(),
+            current: AtomicU64::new(LEAVE),
+            load: Mutex::default(),
+            measures: AtomicBool::new(false),
+            read_at: AtomicU64::new(0),
         })
     }
 
     /// Has functions made of their pickles by `load(pickled)`.
     fn load_by(&self, load: Py<PyAny>) {
-        self.load.replace(Some(load));
+        let before = locked(&self.load).replace(load);
+        drop(before);
     }
 
     /// Measures from now on what the time is spent on.
     fn measure(&self) {
-        self.measures.set(true);
+        self.measures.store(true, Relaxed);
     }
 
     /// Runs the next task if there is one; whether there was.
@@ -111,7 +113,7 @@ impl Seat {
 
     /// Whether the owner wants the task that runs to be given up.
     fn is_interrupted(&self) -> bool {
-        self.engine.is_interrupted(self.current.get())
+        self.engine.is_interrupted(self.current.load(Relaxed))
     }
 }
 
@@ -149,12 +151,12 @@ impl Seat {
         if tag == LEAVE {
             return Ok(Next::Leave);
         }
-        self.current.set(tag);
+        self.current.store(tag, Relaxed);
         self.engine.begin();
-        self.read_at.set(came);
+        self.read_at.store(came, Relaxed);
         let outcome = self.execute(py, message);
         let ran = self.now();
-        self.current.set(LEAVE); // from here on the answer is on its way
+        self.current.store(LEAVE, Relaxed); // from here on the answer is on its way
         let answered = match outcome {
             Ok(value) => self.answer(py, tag, &value, ran),
             Err(error) => self.answer_error(py, tag, error, ran),
@@ -162,7 +164,7 @@ impl Seat {
         // An answer that does not fit into the heap. What says so needs no new memory; if that does not
         // arrive either, this worker ends, and its task with it.
         answered.or_else(|error| self.answer_error(py, tag, error, ran))?;
-        if self.measures.get() {
+        if self.measures.load(Relaxed) {
             self.note_time(asked, came, ran);
         }
         let goes_on = self.engine.finish();
@@ -176,12 +178,16 @@ impl Seat {
     /// The time, where anything is measured.
     #[inline]
     fn now(&self) -> u64 {
-        if self.measures.get() { now_ns() } else { 0 }
+        if self.measures.load(Relaxed) {
+            now_ns()
+        } else {
+            0
+        }
     }
 
     #[cold]
     fn note_time(&self, asked: u64, came: u64, ran: u64) {
-        let read = self.read_at.get();
+        let read = self.read_at.load(Relaxed);
         self.engine.spend(Spent {
             waited: came.saturating_sub(asked),
             worked: ran.saturating_sub(read),
@@ -207,8 +213,8 @@ impl Seat {
         let (head, mode, arguments) = self.decode(py, message)?;
         let function = self.function(py, head)?;
         let function = function.bind(py);
-        if self.measures.get() {
-            self.read_at.set(now_ns());
+        if self.measures.load(Relaxed) {
+            self.read_at.store(now_ns(), Relaxed);
         }
         if head.seeded {
             return self.call_seeded(function, mode, &arguments);
@@ -277,21 +283,20 @@ impl Seat {
     fn function(&self, py: Python<'_>, head: Head) -> PyResult<Py<PyAny>> {
         let key = (head.function.page, head.function.generation);
         if head.keep {
-            if let Some(function) = self.functions.borrow().get(&key) {
+            if let Some(function) = locked(&self.functions).get(&key) {
                 return Ok(function.clone_ref(py));
             }
         }
         let pickled = self.engine.read(head.function).map_err(Error::from)?;
-        let load = self.load.borrow().as_ref().map(|load| load.clone_ref(py));
+        let load = locked(&self.load).as_ref().map(|load| load.clone_ref(py));
         let load = match load {
             Some(load) => load.into_bound(py),
             None => py.import("manycore._pickling")?.getattr("loads_function")?,
         };
         let function = load.call1((PyBytes::new(py, &pickled),))?.unbind();
         if head.keep {
-            self.functions
-                .borrow_mut()
-                .insert(key, function.clone_ref(py));
+            let before = locked(&self.functions).insert(key, function.clone_ref(py));
+            drop(before); // not under the lock: it may run Python code
         }
         Ok(function)
     }
@@ -299,7 +304,7 @@ impl Seat {
     #[inline]
     fn answer(&self, py: Python<'_>, tag: u64, value: &Bound<'_, PyAny>, ran: u64) -> PyResult<()> {
         let mut encoded = Encoded::new();
-        let timed = if self.measures.get() {
+        let timed = if self.measures.load(Relaxed) {
             self.stamp(&mut encoded, ran)
         } else {
             0
@@ -319,7 +324,7 @@ impl Seat {
     /// Writes into an empty answer how long its task took; the flag that says so.
     #[cold]
     fn stamp(&self, encoded: &mut Encoded, ran: u64) -> u8 {
-        let took = ran.saturating_sub(self.read_at.get());
+        let took = ran.saturating_sub(self.read_at.load(Relaxed));
         encoded.payload.extend_from_slice(&took.to_ne_bytes());
         TIMED
     }
@@ -345,7 +350,7 @@ impl Seat {
         ran: u64,
     ) -> PyResult<()> {
         let mut encoded = Encoded::new();
-        let timed = if self.measures.get() {
+        let timed = if self.measures.load(Relaxed) {
             self.stamp(&mut encoded, ran)
         } else {
             0
@@ -422,4 +427,8 @@ fn to_tuple(arguments: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
                 .collect::<PyResult<Vec<_>>>()?,
         ),
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
