@@ -122,7 +122,7 @@ class InProcessWorkers:
         """Never."""
         return False
 
-    def cancel(self, tag: int) -> bool:
+    def cancel(self, job: _engine.Job) -> bool:
         """A task that runs here is not given up."""
         return False
 

@@ -14,6 +14,19 @@ _ROOM = 1 << 16
 """Bytes of each worker's part. What is longer runs into the next one's: text, and of no weight."""
 
 
+Place = tuple[int, int, tuple[int, int]]
+"""The process that has the file, its descriptor there, and which file it is."""
+
+
+def _file_of(fd: int) -> tuple[int, int] | None:
+    """Which file a descriptor leads to: programs close what is not theirs, and use its number."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class LastWords:
     """The owner's side. Where there can be no such file, nothing is ever said."""
 
@@ -22,15 +35,19 @@ class LastWords:
             self._fd = os.memfd_create("manycore-last-words", os.MFD_CLOEXEC)
         except OSError:
             self._fd = -1
+        self._file = _file_of(self._fd)
+
+    def _is_there(self) -> bool:
+        return self._file is not None and _file_of(self._fd) == self._file
 
     @property
-    def place(self) -> tuple[int, int] | None:
+    def place(self) -> Place | None:
         """What workers need for it."""
-        return None if self._fd < 0 else (os.getpid(), self._fd)
+        return None if self._file is None else (os.getpid(), self._fd, self._file)
 
     def take(self, row: int) -> str | None:
         """What the worker of a row has written; nothing is left of it."""
-        if self._fd < 0:
+        if not self._is_there():
             return None
         words = os.pread(self._fd, _ROOM, row * _ROOM).strip(b"\0")
         if not words:
@@ -42,9 +59,9 @@ class LastWords:
 
     def close(self) -> None:
         """Nothing more can be said."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        if self._is_there():
+            os.close(self._fd)
+        self._file = None
 
 
 _OWN_FRAME = os.path.join("manycore", "_working.py")
@@ -52,18 +69,22 @@ _OWN_FRAME = os.path.join("manycore", "_working.py")
 _mine: tuple[int, int] | None = None
 
 
-def speak(place: tuple[int, int] | None, row: int, *numbers: int) -> None:
+def speak(place: Place | None, row: int, *numbers: int) -> None:
     """In a worker: has crashes, and these signals, written about.
 
     What the program itself has told `faulthandler` stays.
     """
     if place is None or faulthandler.is_enabled():
         return
+    pid, theirs, file = place
     try:
         # Opened anew, so that it has a position of its own.
-        fd = os.open("/proc/{}/fd/{}".format(*place), os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{pid}/fd/{theirs}", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return  # the owner has ended, or the system does not let its children look at it
+    if _file_of(fd) != file:
+        os.close(fd)
+        return
     global _mine
     _mine = fd, row * _ROOM
     os.lseek(*_mine, os.SEEK_SET)

@@ -229,7 +229,7 @@ class Workers:
         message = [f"worker {process.pid} {describe_exit(code)} while it ran {what}"]
         if seconds is not None:
             message[0] += f", after {seconds:.2g} s"
-        message[0] += "; the task was not run again, the other tasks of the pool go on"
+        message[0] += "; the other tasks of the pool go on"
         if code == -signal.SIGKILL:
             evidence = self._killed_for_memory()
             message.append(
@@ -302,10 +302,3 @@ class Workers:
             return True
         finally:
             self._turn.release()
-
-    def describe(self) -> str:
-        """The workers' states in words."""
-        return ", ".join(
-            "running" if process.exitcode is None else describe_exit(process.exitcode)
-            for process in self.processes
-        )

@@ -21,7 +21,7 @@ def work(
     id: int,
     surroundings: Surroundings,
     most_tasks: int | None,
-    last_words: tuple[int, int] | None,
+    last_words: _last_words.Place | None,
 ) -> None:
     """What a worker process runs."""
     _engine.volunteer_for_oom()

@@ -502,3 +502,29 @@ def test_a_lazy_map_takes_as_many_items_ahead_as_was_asked(pool, way, chunksize,
 def test_a_buffer_must_be_one(pool):
     with pytest.raises(ValueError, match="buffersize must be 1"):
         pool.imap(targets.square, [1], buffersize=0)
+
+
+# ---- the end of it ------------------------------------------------------------------------------
+
+
+def test_a_task_of_a_terminated_pool_is_not_tried_again(ctx):
+    with ctx.Pool(1, retries=5, retry_on=Exception) as pool:
+        results = [pool.apply_async(demanding.sleep_for_ever) for _ in range(3)]
+    for result in results:
+        with pytest.raises(RuntimeError, match="terminated"):
+            result.get()
+
+
+def test_a_file_that_has_the_descriptor_of_last_words_now_is_left_alone(ctx, tmp_path):
+    path = tmp_path / "theirs"
+    path.write_bytes(b"theirs")
+    with ctx.Pool(1) as pool:
+        fd = pool._workers._last_words._fd
+        with open(path, "r+b") as theirs:
+            os.dup2(theirs.fileno(), fd)
+            with pytest.raises(manycore.WorkerDied):
+                pool.apply(demanding.die_of, (signal.SIGSEGV,))
+            assert pool.apply(demanding.process_id)
+            assert os.fstat(fd).st_ino == os.fstat(theirs.fileno()).st_ino
+    assert path.read_bytes() == b"theirs"
+    os.close(fd)  # the pool has not closed it

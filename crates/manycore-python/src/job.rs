@@ -293,7 +293,7 @@ impl Job {
         drop(taken);
     }
 
-    /// Answers one task.
+    /// Answers one task, for good: it is not tried again.
     fn answer(
         &self,
         py: Python<'_>,
@@ -301,7 +301,7 @@ impl Job {
         succeeded: bool,
         value: Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.deliver(py, index, succeeded, value)
+        self.settle(py, index, succeeded || self.returns_errors, value)
     }
 }
 
@@ -437,6 +437,17 @@ impl Job {
                 ),
             }
         };
+        self.settle(py, index, succeeded, value)
+    }
+
+    /// Takes the answer of task `index` for good.
+    fn settle(
+        &self,
+        py: Python<'_>,
+        index: usize,
+        succeeded: bool,
+        value: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let stored = self.store(py, index, succeeded, value);
         self.delivered.fetch_add(1, Release);
         if self.left.fetch_sub(1, Release) == 1 {
