@@ -184,6 +184,7 @@ pub(crate) fn scenario() -> Option<Scenario> {
         crate::deaths::SCENARIOS,
         crate::pools::SCENARIOS,
         crate::pool_deaths::SCENARIOS,
+        crate::pool_terms::SCENARIOS,
         crate::forks::SCENARIOS,
     ];
     let found = scenarios

@@ -1,12 +1,13 @@
 //! Pools whose tasks may run only for so long, or be run again.
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use manycore::error::TaskError;
 use manycore::{Pool, Queue, Value};
 
-use crate::house::{Test, tests, until, until_ended};
+use crate::house::{Belongings, Scenario, Test, play, tests, until, until_ended};
 use crate::pools::{is_killed, kill, park, square};
 
 pub(crate) const TESTS: &[Test] = &tests![
@@ -25,6 +26,8 @@ pub(crate) const TESTS: &[Test] = &tests![
     what_a_pool_says_holds_where_a_call_says_nothing,
     limits_and_kills_together_give_each_task_one_answer,
 ];
+
+pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[("limit-and-kill", limit_and_kill)];
 
 /// Far more than a task of these tests takes, unless it never ends.
 const LONG: Duration = Duration::from_secs(60);
@@ -310,6 +313,14 @@ fn say_and_maybe_stay((number, said): (u64, Queue<u64>)) -> u64 {
 }
 
 fn limits_and_kills_together_give_each_task_one_answer() {
+    assert!(play("limit-and-kill").status().unwrap().success());
+}
+
+/// The owner of a pool whose workers are killed at any moment. One that dies while it takes over the
+/// queue in its task leaves that queue counted, so this is a process of its own.
+fn limit_and_kill() -> ExitCode {
+    manycore::family::family().unwrap();
+    let before = Belongings::now();
     let pool = Pool::new(2).unwrap();
     for retries in [0, 3] {
         let said = Queue::new().unwrap();
@@ -350,4 +361,7 @@ fn limits_and_kills_together_give_each_task_one_answer() {
         assert!(runs.iter().all(|&runs| runs <= 1 + retries), "{runs:?}");
     }
     assert_eq!(pool.map(square, 0..3).unwrap(), [0, 1, 4]);
+    drop(pool);
+    before.assert_is_left(2); // one queue for each of the rounds
+    ExitCode::SUCCESS
 }
