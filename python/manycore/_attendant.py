@@ -73,6 +73,10 @@ class Attendant:
             else:
                 self.pause(job, 1, until)
 
+    def goes_on(self) -> bool:
+        """Whether there are, or will be, workers for tasks that are handed out."""
+        return self.state != TERMINATE and not self._workers.is_broken()
+
     def wait_for_all(self) -> None:
         """Waits until every task has its answer."""
         while self._crew.open and not self._workers.is_broken():

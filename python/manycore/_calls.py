@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
+from manycore._ahead import Bounds
 from manycore._lazy import IMapIterator, IMapUnorderedIterator
 from manycore._options import Attempts, Options
 from manycore._results import ApplyResult, Chunks, MapResult
@@ -258,14 +259,17 @@ class Calls:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
+        bufferbytes: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """A lazy `map`: an iterator over the results, in order.
 
         At most `buffersize` items are taken ahead of the results that were fetched, by default 16
-        chunks for each worker.
+        chunks for each worker; and at most `bufferbytes` bytes, by default 64 MiB, are those of
+        them that wait for a worker, and of results that were not fetched.
         """
-        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, options)
+        bounds = (buffersize, bufferbytes)
+        return self._stream(IMapIterator, func, iterable, chunksize, bounds, options)
 
     def imap_unordered(
         self,
@@ -274,10 +278,12 @@ class Calls:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
+        bufferbytes: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """A lazy `map`: an iterator over the results, as they come. As lazy as `imap`."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, options)
+        bounds = (buffersize, bufferbytes)
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, bounds, options)
 
     def _stream(
         self,
@@ -285,20 +291,16 @@ class Calls:
         func: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int,
-        buffersize: int | None,
+        buffer: tuple[int | None, int | None],
         options: CallOptions,
     ) -> Any:
         head = self._begin(func)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         wanted = self._options.with_(options)
         if chunksize > 1:
             check_chunks(wanted)
-        ahead = _AHEAD * self._processes or 1
-        if buffersize is not None:
-            ahead = max(buffersize // chunksize, 1)
+        bounds = self._bounds(chunksize, *buffer)
         seed = self._seeds.for_call(wanted.seed)
         bar = None
         if wanted.progress:
@@ -306,12 +308,21 @@ class Calls:
 
             kind = _progress.SHOWN[kind]
             bar = _progress.bar(wanted.progress, _progress.length(iterable))
-        stream = kind(self, head, iterable, chunksize, ahead, func, wanted, seed=seed)
+        stream = kind(self, head, iterable, chunksize, bounds, func, wanted, seed=seed)
         if bar is not None:
             stream.draw(bar)  # type: ignore[attr-defined]
         self._streams.append(stream)
         self._need_keeper()
         return stream
+
+    def _bounds(self, chunksize: int, buffersize: int | None, bufferbytes: int | None) -> Bounds:
+        """How much a lazy map may have ahead."""
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
+        tasks = _AHEAD * self._processes or 1
+        if buffersize is not None:
+            tasks = max(buffersize // chunksize, 1)
+        return Bounds.of(tasks, bufferbytes, self._processes)
 
     async def run(self, func: Callable[..., Any], /, *args: Any, **kwds: Any) -> Any:
         """The result of `func(*args, **kwds)`, run by a worker, for asyncio.
@@ -328,6 +339,7 @@ class Calls:
         *,
         ordered: bool = True,
         buffersize: int | None = None,
+        bufferbytes: int | None = None,
         **options: Unpack[CallOptions],
     ) -> AsyncIterator[Any]:
         """A lazy `map` for asyncio: an asynchronous iterator over the results.
@@ -340,12 +352,13 @@ class Calls:
             chunksize: How many of them travel to a worker at a time.
             ordered: Whether the results come in the order of the items, or as they come.
             buffersize: As that of `imap`.
+            bufferbytes: As that of `imap`.
             options: As those of `imap`.
         """
         from manycore._asyncio import ResultStream
 
         kind = IMapIterator if ordered else IMapUnorderedIterator
-        results = self._stream(kind, func, items, chunksize, buffersize, options)
+        results = self._stream(kind, func, items, chunksize, (buffersize, bufferbytes), options)
         return ResultStream(self._attendant, results)
 
     def _begin(self, func: Callable[..., Any]) -> bytes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import itertools
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
+from manycore._ahead import Ahead, Bounds
 from manycore._options import Attempts, Options
 from manycore._results import deadline
 from manycore._seeds import Seed
@@ -39,11 +41,12 @@ class _Sending:
         self._head = head
         self._options = (chunked, star, priority)
 
-    def send(self, task: int) -> None:
-        """Hands out a task, also again."""
+    def send(self, task: int) -> int:
+        """Hands out a task, also again; how many bytes it is."""
         job = self.job()
-        if job is not None:
-            self._crew.stream(job, self._head, task, self.open[task], *self._options)
+        if job is None:
+            return 0
+        return self._crew.stream(job, self._head, task, self.open[task], *self._options)
 
     def about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a task of one item."""
@@ -55,7 +58,7 @@ class IMapIterator:
     """The results of a lazy map, in order.
 
     At most a bounded number of items is taken from the iterable ahead of the results that were
-    fetched.
+    fetched, and at most a bounded number of bytes is on the way.
     """
 
     _ordered = True
@@ -68,7 +71,7 @@ class IMapIterator:
         head: bytes,
         iterable: Iterable[Any],
         chunk: int,
-        window: float,
+        bounds: Bounds,
         function: Callable[..., Any],
         options: Options,
         *,
@@ -78,7 +81,7 @@ class IMapIterator:
         self._pool = pool
         self._source: Iterator[Any] | None = iter(iterable)
         self._chunk = chunk
-        self._window = window
+        self._ahead = Ahead(bounds)
         self._sending = _Sending(pool._crew, head, chunk > 1, star, options.priority)
         self._job = _engine.Job(
             [],
@@ -93,24 +96,35 @@ class IMapIterator:
             seed=seed,
         )
         self._sending.job = weakref.ref(self._job)
-        self._sent = 0
-        self._fetched = 0
         self._source_error: BaseException | None = None
-        self._early: dict[int, tuple[bool, Any]] = {}
+        self._early: dict[int, tuple[bool, Any, int]] = {}
         self._items: collections.deque[Any] = collections.deque()
-        self._feed(window)
+        # Whose turn it is to hand out and to take: whoever fetches, or joins the pool.
+        self._turn = threading.RLock()
+        self._feed()
 
-    def _feed(self, most_ahead: float) -> None:
-        """Hands out tasks until that many are ahead of what was fetched."""
-        while self._source is not None and self._sent - self._fetched < most_ahead:
+    def _feed(self, *, keeping: bool = False) -> None:
+        """Hands out tasks until as many are ahead as may be."""
+        ahead = self._ahead
+        while self._source is not None and ahead.has_room(keeping=keeping):
             items = self._next_items(self._source)
             if not items:
                 self._source = None
                 return
+            task = ahead.sent
             self._job.extend(1)
-            self._sending.open[self._sent] = items if self._chunk > 1 else items[0]
-            self._sending.send(self._sent)
-            self._sent += 1
+            self._sending.open[task] = items if self._chunk > 1 else items[0]
+            ahead.send(task, self._sending.send(task))
+
+    def finish(self) -> None:
+        """Hands out all that is left, and keeps the results until somebody fetches them."""
+        attendant = self._pool._attendant
+        while self._source is not None and attendant.goes_on():
+            with self._turn:
+                self._feed(keeping=True)
+                self._take_ready()
+            if self._source is not None:
+                attendant.wait_for_news(self._job, None)
 
     def _next_items(self, source: Iterator[Any]) -> list[Any]:
         try:
@@ -151,11 +165,12 @@ class IMapIterator:
 
     def _advance(self) -> bool:
         """Hands out what is due, and takes what has come; whether `_take` need not wait."""
-        while not self._items and not self._is_closed:
-            self._feed(self._window)
-            if not self._take_ready():
-                return self._fetched == self._sent and self._source is None
-        return True
+        with self._turn:
+            while not self._items and not self._is_closed:
+                self._feed()
+                if not self._take_ready():
+                    return self._ahead.fetched == self._ahead.sent and self._source is None
+            return True
 
     def _take(self) -> Any:
         """The next result, or the end."""
@@ -172,22 +187,23 @@ class IMapIterator:
 
     def _take_ready(self) -> bool:
         """Moves answers that may be fetched now; whether there were any."""
-        ready = self._job.results
-        before = self._fetched
+        ready, ahead = self._job.results, self._ahead
+        before = ahead.fetched
         batch = ready[:]
         del ready[: len(batch)]  # another thread may have appended meanwhile
-        for index, succeeded, value in batch:
-            del self._sending.open[index]
+        for task, succeeded, value, size in batch:
+            del self._sending.open[task]
+            ahead.answer(task, size)
             if self._ordered:
-                self._early[index] = (succeeded, value)
+                self._early[task] = (succeeded, value, size)
             else:
-                self._deliver(succeeded, value)
-        while self._ordered and self._fetched in self._early:
-            self._deliver(*self._early.pop(self._fetched))
-        return self._fetched > before
+                self._deliver(succeeded, value, size)
+        while self._ordered and ahead.fetched in self._early:
+            self._deliver(*self._early.pop(ahead.fetched))
+        return ahead.fetched > before
 
-    def _deliver(self, succeeded: bool, value: Any) -> None:
-        self._fetched += 1
+    def _deliver(self, succeeded: bool, value: Any, size: int) -> None:
+        self._ahead.fetch(size)
         if succeeded and self._chunk > 1:
             self._items.extend((True, item) for item in value)
         else:

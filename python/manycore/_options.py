@@ -165,7 +165,7 @@ class Limits(NamedTuple):
 class Attempts:
     """Hands out failed tasks again, as often as they may be."""
 
-    def __init__(self, options: Options, resend: Callable[[int], None] | None = None) -> None:
+    def __init__(self, options: Options, resend: Callable[[int], object] | None = None) -> None:
         self.resend = resend
         self._most = options.retries
         self._after = options.retry_on

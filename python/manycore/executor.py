@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import _base
 from typing import TYPE_CHECKING, Any
 
+from manycore._ahead import Bounds
 from manycore._cpus import available_cpus
 from manycore._executor_pool import (
     BrokenWorker,
@@ -87,6 +88,7 @@ class _Submitting(_base.Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        bufferbytes: int | None = None,
     ) -> Iterator[Any]:
         """An iterator over the results of `fn` for each item of the iterables, in order.
 
@@ -96,7 +98,9 @@ class _Submitting(_base.Executor):
             timeout: Seconds from this call on, after which the iterator raises `TimeoutError`.
             chunksize: How many items travel to a worker at a time.
             buffersize: How many chunks are taken ahead of the results that were fetched; by
-                default all at once. Endless iterables need it.
+                default all at once. Endless iterables need it, or `bufferbytes`.
+            bufferbytes: How many bytes of items that wait for a worker, and of results that were
+                not fetched, there are at most; by default 64 MiB where `buffersize` is given.
 
         Raises:
             ValueError: When a number is below one.
@@ -110,20 +114,21 @@ class _Submitting(_base.Executor):
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else timeout + time.monotonic()
         pool = self._running_pool()
-        window = float("inf") if buffersize is None else buffersize
+        tasks = float("inf") if buffersize is None else buffersize
+        bounds = Bounds.of(tasks, bufferbytes, pool._most)
         results = _Results(
             pool,
             pool._begin(fn),
             iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False),
             chunksize,
-            window,
+            bounds,
             fn,
             pool.options_for(self._options, chunksize),
             star=len(iterables) != 1,
         )
         pool._need_keeper()
         error = results.source_error
-        if buffersize is None and error is not None:
+        if buffersize is None and bufferbytes is None and error is not None:
             results.close()
             raise error
         results.end = end
@@ -286,10 +291,10 @@ class _Results(IMapIterator):
         """What the iterables raised."""
         return self._source_error
 
-    def _feed(self, most_ahead: float) -> None:
-        if self._source is not None and self._sent:
+    def _feed(self, *, keeping: bool = False) -> None:
+        if self._source is not None and self._ahead.sent:
             self._pool._check_running()
-        super()._feed(most_ahead)
+        super()._feed(keeping=keeping)
         if self._pool.is_growing:
             self._pool.grow()
 

@@ -311,7 +311,7 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
         for stream in list(self._streams):
-            stream._feed(float("inf"))
+            stream.finish()
         self._attendant.wait_for_all()
         self._crew.dismiss()
         self._workers.join()

@@ -174,8 +174,8 @@ impl Crew {
             Mode::Call
         };
         let head = head_for(job, head, mode)?;
-        if let Some(tag) = self.hand_out_or_answer(py, job, 0, 0, &head, arguments, priority)? {
-            job.get().note_tag(tag);
+        if let Some(sent) = self.hand_out_or_answer(py, job, 0, 0, &head, arguments, priority)? {
+            job.get().note_tag(sent.tag);
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Crew {
         self.hand_out_chunks(py, (job, head), items, start, most_open, &cut)
     }
 
-    /// Hands out one task of a stream. With `star`, its items are tuples of arguments.
+    /// Hands out one task of a stream; how many bytes it is. With `star`, its items are tuples of arguments.
     #[pyo3(signature = (job, head, index, items, chunked, star=false, priority=0))]
     #[allow(clippy::too_many_arguments)] // as for a map
     fn stream(
@@ -247,7 +247,7 @@ impl Crew {
         chunked: bool,
         star: bool,
         priority: i64,
-    ) -> PyResult<()> {
+    ) -> PyResult<usize> {
         let mode = match (star, chunked) {
             (false, false) => Mode::Item,
             (true, false) => Mode::StarItem,
@@ -256,8 +256,8 @@ impl Crew {
         };
         let head = head_for(job, head, mode)?;
         let first = job.get().seed().map_or(0, |seed| index * seed.items);
-        self.hand_out_or_answer(py, job, index, first, &head, items, priority)?;
-        Ok(())
+        let sent = self.hand_out_or_answer(py, job, index, first, &head, items, priority)?;
+        Ok(sent.map_or(0, |sent| sent.len))
     }
 
     /// Delivers all answers that are there; how many there were.

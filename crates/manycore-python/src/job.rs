@@ -12,8 +12,8 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 /// A call to the pool.
 ///
-/// A *stream* delivers `(index, succeeded, value)` tuples, one for each task, as they come. Any other
-/// job fills a list with the results of its tasks, `chunk` of them for each, and remembers the first
+/// A *stream* delivers `(index, succeeded, value, bytes)` tuples, one for each task, as they come: the last is
+/// how long the answer's message was. Any other job fills a list with the results of its tasks, `chunk` of them for each, and remembers the first
 /// error.
 #[pyclass(frozen, weakref, module = "manycore._engine")]
 pub struct Job {
@@ -55,7 +55,7 @@ enum Results {
     One(Mutex<Option<Py<PyAny>>>),
     /// Into a list, so many from each task.
     List(Py<PyList>, usize),
-    /// To the end of a list, with the task's number and whether it succeeded.
+    /// To the end of a list, with the task's number, whether it succeeded, and how long the message was.
     Stream(Py<PyList>),
 }
 
@@ -301,7 +301,7 @@ impl Job {
         succeeded: bool,
         value: Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.settle(py, index, succeeded || self.returns_errors, value)
+        self.settle(py, index, succeeded || self.returns_errors, value, 0)
     }
 }
 
@@ -417,13 +417,25 @@ impl Job {
         self.is_withdrawn.store(true, Release);
     }
 
-    /// Takes the answer of task `index`, unless it has failed and is tried again.
+    /// Takes an answer of which no message came.
     pub fn deliver(
         &self,
         py: Python<'_>,
         index: usize,
         succeeded: bool,
         value: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.deliver_sized(py, index, succeeded, value, 0)
+    }
+
+    /// Takes the answer of task `index`, a message of `len` bytes, unless it has failed and is tried again.
+    pub fn deliver_sized(
+        &self,
+        py: Python<'_>,
+        index: usize,
+        succeeded: bool,
+        value: Bound<'_, PyAny>,
+        len: usize,
     ) -> PyResult<()> {
         let (succeeded, value) = if succeeded {
             (true, value)
@@ -437,7 +449,7 @@ impl Job {
                 ),
             }
         };
-        self.settle(py, index, succeeded, value)
+        self.settle(py, index, succeeded, value, len)
     }
 
     /// Takes the answer of task `index` for good.
@@ -447,8 +459,9 @@ impl Job {
         index: usize,
         succeeded: bool,
         value: Bound<'_, PyAny>,
+        len: usize,
     ) -> PyResult<()> {
-        let stored = self.store(py, index, succeeded, value);
+        let stored = self.store(py, index, succeeded, value, len);
         self.delivered.fetch_add(1, Release);
         if self.left.fetch_sub(1, Release) == 1 {
             self.is_done.store(true, Release); // pairs with the Acquire in `is_done`
@@ -493,10 +506,11 @@ impl Job {
         index: usize,
         succeeded: bool,
         value: Bound<'_, PyAny>,
+        len: usize,
     ) -> PyResult<()> {
         if let Results::Stream(results) = &self.results {
-            let triple = (index, succeeded, value).into_pyobject(py)?;
-            return results.bind(py).append(triple.cast_into::<PyTuple>()?);
+            let answer = (index, succeeded, value, len).into_pyobject(py)?;
+            return results.bind(py).append(answer.cast_into::<PyTuple>()?);
         }
         let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         if !succeeded {

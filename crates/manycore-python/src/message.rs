@@ -205,6 +205,14 @@ impl Encoded {
         Ok(Parcel::new(family, ready.kind, payload, blocks, handles))
     }
 
+    /// How many bytes it is, whatever travels beside the payload included.
+    #[inline]
+    pub fn len(&self, py: Python<'_>) -> usize {
+        let pickle: usize = self.pickle.iter().map(|piece| piece.len(py)).sum();
+        let parts: usize = self.parts.iter().map(|part| part.len(py)).sum();
+        self.payload.len() + pickle + parts
+    }
+
     /// The message, if it is a short payload and nothing else.
     #[inline]
     pub fn plain(&self) -> Option<Outgoing<'_>> {
@@ -425,6 +433,13 @@ pub fn front<const N: usize>(family: &'static Family, message: &Message) -> PyRe
     let mut front = [0; N];
     bytes.read(0, &mut front).map_err(Error::from)?;
     Ok(front)
+}
+
+/// How many bytes a message is, those in blocks included.
+#[inline]
+pub fn len(message: &Message) -> usize {
+    let outside: u64 = message.blocks.iter().map(|block| block.len).sum();
+    message.payload.len() + outside as usize
 }
 
 /// Whether the program sent bytes, and no object.

@@ -31,6 +31,14 @@ pub enum Part {
 }
 
 impl Part {
+    /// How many bytes it is.
+    pub fn len(&self, py: Python<'_>) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.as_bytes(py).len(),
+            Self::Buffer(buffer) => buffer.len_bytes(),
+        }
+    }
+
     /// Copies the part into a block, which is added to `sent`, whether that succeeds or not.
     pub fn send(
         &self,
@@ -38,11 +46,7 @@ impl Part {
         family: &'static Family,
         sent: &mut Vec<BlockRef>,
     ) -> Result<(), Error> {
-        let len = match self {
-            Self::Bytes(bytes) => bytes.as_bytes(py).len(),
-            Self::Buffer(buffer) => buffer.len_bytes(),
-        };
-        let taken = take(py, family, len)?;
+        let taken = take(py, family, self.len(py))?;
         sent.push(taken.block);
         let blocks = family.blocks()?;
         let fill = |bytes: &[u8]| blocks.fill(&taken, 0, bytes);

@@ -124,9 +124,11 @@ impl Crew {
             self.tell_listener(py, took, &job, index)?;
         }
         match value {
-            Ok(value) => job
-                .get()
-                .deliver(py, index, message.header.kind & ERROR == 0, value),
+            Ok(value) => {
+                let succeeded = message.header.kind & ERROR == 0;
+                let len = message::len(message);
+                job.get().deliver_sized(py, index, succeeded, value, len)
+            }
             Err(error) => {
                 let value = error.into_value(py).into_bound(py).into_any();
                 job.get().note_undecodable(value.clone().unbind());

@@ -24,6 +24,13 @@ pub(super) struct Cut {
     pub(super) base: usize,
 }
 
+/// A task that was handed out.
+pub(super) struct Sent {
+    pub(super) tag: u64,
+    /// Bytes of its message.
+    pub(super) len: usize,
+}
+
 /// What stands before the arguments of a job's tasks.
 pub(super) fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResult<[u8; HEAD]> {
     let (mut head, _) = Head::from_bytes(head)?;
@@ -32,7 +39,7 @@ pub(super) fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResul
 }
 
 impl Crew {
-    /// Encodes and hands out one task, whose first item is number `first` of its job; returns its tag.
+    /// Encodes and hands out one task, whose first item is number `first` of its job.
     #[inline]
     #[allow(clippy::too_many_arguments)] // what a task consists of
     pub(super) fn hand_out(
@@ -44,7 +51,7 @@ impl Crew {
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
         priority: i64,
-    ) -> PyResult<u64> {
+    ) -> PyResult<Sent> {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
         if let Some(seed) = job.get().seed() {
@@ -56,6 +63,7 @@ impl Crew {
         } else {
             encoded.object(arguments)?;
         }
+        let len = encoded.len(py);
         let open = Open {
             job: job.clone().unbind(),
             index,
@@ -76,7 +84,7 @@ impl Crew {
             drop(closed); // not under the lock: it may run Python code
             return Err(error);
         }
-        Ok(tag)
+        Ok(Sent { tag, len })
     }
 
     #[inline]
@@ -85,7 +93,7 @@ impl Crew {
         encoded.put(py, self.engine.family(), &ring, tag, 0)
     }
 
-    /// Hands out one task, and returns its tag; what is wrong with its arguments is the answer to that task.
+    /// Hands out one task; what is wrong with its arguments is the answer to that task.
     #[inline]
     #[allow(clippy::too_many_arguments)] // what a task consists of
     pub(super) fn hand_out_or_answer(
@@ -97,9 +105,9 @@ impl Crew {
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
         priority: i64,
-    ) -> PyResult<Option<u64>> {
+    ) -> PyResult<Option<Sent>> {
         match self.hand_out(py, job, index, first, head, arguments, priority) {
-            Ok(tag) => Ok(Some(tag)),
+            Ok(sent) => Ok(Some(sent)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let value = error.into_value(py).into_bound(py).into_any();
                 job.get().deliver(py, index, false, value).map(|()| None)
