@@ -113,6 +113,11 @@ def imap_any_order(pool: Any, n: int) -> Squares:
     return list(pool.imap_unordered(square, range(n), chunksize=1))
 
 
+def imap_in_order(pool: Any, n: int) -> Squares:
+    """`imap` as it comes, which is one task per item."""
+    return list(pool.imap(square, range(n)))
+
+
 def bulk_sample(
     run: Callable[[Any, int], Squares], target: Target, n: int, warm: Any = warm_pool
 ) -> Sample:
@@ -173,6 +178,7 @@ BENCHES = (
         partial(bulk_sample, executor_map, warm=warm_executor),
         max_n=PENDING,
     ),
+    bulk_bench("imap", "imap, as it comes", imap_in_order, MANY),
     bulk_bench("imap-unordered-1", "imap_unordered, chunksize=1", imap_any_order, MANY),
     Bench("pool.apply", "apply round trip", apply_sample, metrics=(MEDIAN, P99), max_n=1_000_000),
     Bench(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from time import monotonic
 from typing import NamedTuple
+
+from manycore import _engine
 
 _USUAL_BYTES = 64 << 20
 """What a lazy map has ahead at most where nothing is said: little for a machine, and enough for 16
@@ -11,90 +15,118 @@ tasks of 1 MB for each of four workers."""
 _USUAL_RESULT = 1 << 20
 """What counts for a result as long as none has come, where nothing is said of bytes."""
 
+_ANY = 1 << 62
+"""More than there can be."""
+
+_LEAST = 16
+"""Tasks for each worker that a lazy map has ahead where nothing is said."""
+
+_MOST = 256
+"""Items for each worker that it has ahead at most then, where tasks take microseconds. With fewer
+the workers would go to sleep all the time, and to wake them takes longer than the tasks."""
+
+_SHORT = 0.001
+"""What is ahead shall last for so many seconds, if that takes no more than `_MOST` items."""
+
+_LONG = 0.004
+"""Where it lasts for longer than that, it becomes less again."""
+
 
 class Bounds(NamedTuple):
     """The most that a lazy map may have ahead.
 
     Attributes:
         tasks: Tasks.
+        short_tasks: Tasks, when they take microseconds.
         bytes: Bytes of their messages and of those of their answers.
         result: Bytes that count for an answer until the first one has come.
     """
 
     tasks: float
+    short_tasks: float
     bytes: float
     result: int
 
     @classmethod
+    def usual(cls, workers: int, chunk: int, bufferbytes: int | None) -> Bounds:
+        """The bounds for tasks of so many items where nothing is said about their number."""
+        tasks = _LEAST * workers or 1
+        short_tasks = max(_MOST // chunk, _LEAST) * workers or 1
+        return cls(tasks, short_tasks, *_in_bytes(bufferbytes, workers))
+
+    @classmethod
     def of(cls, tasks: float, bufferbytes: int | None, workers: int) -> Bounds:
-        """The bounds for so many tasks and bytes.
+        """The bounds that are asked for.
 
         Raises:
             TypeError, ValueError: When that is no number of bytes.
         """
-        if bufferbytes is None:
-            # All at once is what was asked for then.
-            is_bounded = tasks != float("inf")
-            return cls(tasks, _USUAL_BYTES if is_bounded else tasks, _USUAL_RESULT)
-        if not isinstance(bufferbytes, int):
-            raise TypeError("bufferbytes must be an integer or None")
-        if bufferbytes < 1:
-            raise ValueError(f"bufferbytes must be 1 or more, not {bufferbytes}")
-        return cls(tasks, bufferbytes, max(bufferbytes // max(workers, 1), 1))
+        if bufferbytes is None and tasks == float("inf"):
+            return cls(tasks, tasks, tasks, 0)  # all at once
+        return cls(tasks, tasks, *_in_bytes(bufferbytes, workers))
+
+
+def _in_bytes(bufferbytes: int | None, workers: int) -> tuple[int, int]:
+    """How many bytes may be ahead, and what counts for an unknown result."""
+    if bufferbytes is None:
+        return _USUAL_BYTES, _USUAL_RESULT
+    if not isinstance(bufferbytes, int):
+        raise TypeError("bufferbytes must be an integer or None")
+    if bufferbytes < 1:
+        raise ValueError(f"bufferbytes must be 1 or more, not {bufferbytes}")
+    return bufferbytes, max(bufferbytes // max(workers, 1), 1)
 
 
 class Ahead:
     """What a lazy map has ahead.
 
     Attributes:
-        sent: Tasks that were handed out.
-        answered: How many of them have been answered.
-        fetched: How many of them have been fetched.
+        answered: Tasks whose answers have been looked at.
+        fetched: Tasks that have been fetched.
+        early: Bytes of answers that came before those that are fetched first.
     """
 
-    __slots__ = ("_bounds", "_lens", "_open", "_result", "_unread", "answered", "fetched", "sent")
+    __slots__ = ("_bounds", "_job", "_result", "_tasks", "_then", "answered", "early", "fetched")
 
-    def __init__(self, bounds: Bounds) -> None:
-        self.sent = self.answered = self.fetched = 0
+    def __init__(self, bounds: Bounds, job: _engine.Job) -> None:
+        self.answered = self.fetched = self.early = 0
         self._bounds = bounds
+        self._job = job
         self._result: float = bounds.result
-        self._lens: dict[int, int] = {}
-        self._open = 0
-        self._unread = 0
+        self._tasks = bounds.tasks
+        self._then = monotonic()
 
-    def has_room(self, *, keeping: bool = False) -> bool:
-        """Whether another task may be handed out.
+    def room(self, *, keeping: bool = False) -> tuple[int, int]:
+        """How many more tasks may be handed out, and as long as how many bytes have no answer.
 
         Args:
-            keeping: Whether results count no more, since nobody fetches them.
+            keeping: Whether answers count no more, since nobody fetches them.
         """
-        open = self.sent - self.answered
-        tasks = open if keeping else self.sent - self.fetched
+        sent = self._job.sent
+        open = sent - self.answered
+        tasks = open if keeping else sent - self.fetched
         if tasks == 0:
-            return True
+            return 1, _ANY
         bounds = self._bounds
+        bytes = bounds.bytes if keeping else bounds.bytes - self.early
         # An open task is its message, and later its answer: as long as the longest of late.
-        bytes = max(self._open, open * self._result)
-        if not keeping:
-            bytes += self._unread
-        return tasks < bounds.tasks and bytes < bounds.bytes
+        most = min(self._tasks - tasks, bytes / max(self._result, 1) - open)
+        return max(math.ceil(min(most, _ANY)), 0), max(int(min(bytes, _ANY)), 0)
 
-    def send(self, task: int, len: int) -> None:
-        """A task of so many bytes was handed out."""
-        self.sent += 1
-        self._lens[task] = len
-        self._open += len
+    def answer(self, tasks: int, longest: int) -> None:
+        """The answers of so many tasks have come, and this is how long the longest is."""
+        forgotten = self._result * 0.98**tasks if self.answered else 0
+        self._result = max(longest, forgotten)
+        self.answered += tasks
+        self._pace(tasks)
 
-    def answer(self, task: int, len: int) -> None:
-        """The answer of a task has come, which has so many bytes. It is not fetched yet."""
-        if self.answered == 0:
-            self._result = len
-        self.answered += 1
-        self._open -= self._lens.pop(task)
-        self._unread += len
-        self._result = max(len, self._result * 0.98)
-
-    def fetch(self, len: int) -> None:
-        """An answer of so many bytes was fetched."""
-        self.fetched += 1
-        self._unread -= len
+    def _pace(self, tasks: int) -> None:
+        """So many tasks were done since the last time: has more ahead if that went quickly."""
+        bounds, now = self._bounds, monotonic()
+        if bounds.short_tasks > bounds.tasks:
+            lasts = self._tasks * (now - self._then) / tasks
+            if lasts < _SHORT:
+                self._tasks = min(2 * self._tasks, bounds.short_tasks)
+            elif lasts > _LONG:
+                self._tasks = max(self._tasks // 2, bounds.tasks)
+        self._then = now

@@ -58,8 +58,9 @@ class Attendant:
 
     def wait_for_news(self, job: _engine.Job, until: float | None) -> bool:
         """Waits until a stream has answers to fetch; false when `until` came first."""
-        # First for a handful of answers, for a moment: waking for each costs more than a tiny task.
-        handful = min(8, self._crew.open // 4)
+        # First for half of what is open, for a moment: waking for each costs more than a tiny task,
+        # and the workers have the other half meanwhile.
+        handful = self._crew.open // 2
         while True:
             self._crew.collect()
             if job.results or job.done:

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 _MOST_OPEN = 8192
 """Tasks of a `map` that are handed out ahead of their answers."""
 
-_AHEAD = 16
-"""Tasks for each worker that a lazy map hands out ahead of what was fetched."""
-
 _LARGEST_CHUNK = 1024
 """Items of a chunk whose size nobody asked for: more save no time, and spread the work worse."""
 
@@ -265,8 +262,9 @@ class Calls:
         """A lazy `map`: an iterator over the results, in order.
 
         At most `buffersize` items are taken ahead of the results that were fetched, by default 16
-        chunks for each worker; and at most `bufferbytes` bytes, by default 64 MiB, are those of
-        them that wait for a worker, and of results that were not fetched.
+        chunks for each worker, or what they do in a millisecond or two, at most 256 items. And at
+        most `bufferbytes` bytes, by default 64 MiB, are those of items that have no answer, and of
+        results that were not fetched.
         """
         bounds = (buffersize, bufferbytes)
         return self._stream(IMapIterator, func, iterable, chunksize, bounds, options)
@@ -319,10 +317,9 @@ class Calls:
         """How much a lazy map may have ahead."""
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
-        tasks = _AHEAD * self._processes or 1
-        if buffersize is not None:
-            tasks = max(buffersize // chunksize, 1)
-        return Bounds.of(tasks, bufferbytes, self._processes)
+        if buffersize is None:
+            return Bounds.usual(self._processes, chunksize, bufferbytes)
+        return Bounds.of(max(buffersize // chunksize, 1), bufferbytes, self._processes)
 
     async def run(self, func: Callable[..., Any], /, *args: Any, **kwds: Any) -> Any:
         """The result of `func(*args, **kwds)`, run by a worker, for asyncio.

@@ -381,12 +381,24 @@ class Crew:
         self,
         job: Job,
         head: bytes,
+        source: Iterator[Any],
+        open: dict[int, Any],
+        chunk: int,
+        star: bool,
+        most: int,
+        most_bytes: int,
+        priority: int,
+    ) -> tuple[bool, Exception | None]: ...
+    def stream_again(
+        self,
+        job: Job,
+        head: bytes,
         index: int,
         items: object,
-        chunked: bool,
-        star: bool = False,
-        priority: int = 0,
-    ) -> int: ...
+        chunk: int,
+        star: bool,
+        priority: int,
+    ) -> None: ...
     def listen(self, listener: Callable[[int, Job, int], int]) -> None: ...
     @property
     def answered(self) -> tuple[int, int]: ...
@@ -485,6 +497,8 @@ class Job:
         seed: tuple[int, ...] | None = None,
     ) -> Self: ...
     def about(self, task: int) -> Any: ...
+    @property
+    def sent(self) -> int: ...
     @property
     def done(self) -> bool: ...
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import itertools
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 
+_AT_ONCE = 256
+"""Items that are handed out before signals are looked at, and other threads may run."""
+
 
 class _Sending:
     """Hands out the tasks of a stream, and knows those without an answer.
@@ -34,19 +36,27 @@ class _Sending:
     job: weakref.ref[_engine.Job]
 
     def __init__(
-        self, crew: _engine.Crew, head: bytes, chunked: bool, star: bool, priority: int
+        self, crew: _engine.Crew, head: bytes, chunk: int, star: bool, priority: int
     ) -> None:
         self.open: dict[int, Any] = {}
         self._crew = crew
         self._head = head
-        self._options = (chunked, star, priority)
+        self._options = (chunk, star, priority)
 
-    def send(self, task: int) -> int:
-        """Hands out a task, also again; how many bytes it is."""
+    def send(
+        self, job: _engine.Job, source: Iterator[Any], most: int, most_bytes: int
+    ) -> tuple[bool, Exception | None]:
+        """Hands out tasks; whether there are no more, and what the source has raised."""
+        chunk, star, priority = self._options
+        return self._crew.stream(
+            job, self._head, source, self.open, chunk, star, most, most_bytes, priority
+        )
+
+    def send_again(self, task: int) -> None:
+        """Hands out a task again."""
         job = self.job()
-        if job is None:
-            return 0
-        return self._crew.stream(job, self._head, task, self.open[task], *self._options)
+        if job is not None:
+            self._crew.stream_again(job, self._head, task, self.open[task], *self._options)
 
     def about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a task of one item."""
@@ -81,8 +91,7 @@ class IMapIterator:
         self._pool = pool
         self._source: Iterator[Any] | None = iter(iterable)
         self._chunk = chunk
-        self._ahead = Ahead(bounds)
-        self._sending = _Sending(pool._crew, head, chunk > 1, star, options.priority)
+        self._sending = _Sending(pool._crew, head, chunk, star, options.priority)
         self._job = _engine.Job(
             [],
             0,
@@ -90,12 +99,13 @@ class IMapIterator:
             stream=True,
             function=function,
             about=self._sending.about if chunk == 1 else None,
-            retry=Attempts(options, self._sending.send) if options.retries else None,
+            retry=Attempts(options, self._sending.send_again) if options.retries else None,
             timeout=options.timeout,
             returns_errors=options.on_error == "return",
             seed=seed,
         )
         self._sending.job = weakref.ref(self._job)
+        self._ahead = Ahead(bounds, self._job)
         self._source_error: BaseException | None = None
         self._early: dict[int, tuple[bool, Any, int]] = {}
         self._items: collections.deque[Any] = collections.deque()
@@ -105,16 +115,18 @@ class IMapIterator:
 
     def _feed(self, *, keeping: bool = False) -> None:
         """Hands out tasks until as many are ahead as may be."""
-        ahead = self._ahead
-        while self._source is not None and ahead.has_room(keeping=keeping):
-            items = self._next_items(self._source)
-            if not items:
-                self._source = None
+        job = self._job
+        while self._source is not None:
+            sent = job.sent
+            most, most_bytes = self._ahead.room(keeping=keeping)
+            if most:
+                most = min(most, max(_AT_ONCE // self._chunk, 1))
+                is_over, error = self._sending.send(job, self._source, most, most_bytes)
+                if is_over:
+                    # The iterable's own error comes after the results of what it gave before.
+                    self._source, self._source_error = None, error
+            if job.sent == sent:
                 return
-            task = ahead.sent
-            self._job.extend(1)
-            self._sending.open[task] = items if self._chunk > 1 else items[0]
-            ahead.send(task, self._sending.send(task))
 
     def finish(self) -> None:
         """Hands out all that is left, and keeps the results until somebody fetches them."""
@@ -125,14 +137,6 @@ class IMapIterator:
                 self._take_ready()
             if self._source is not None:
                 attendant.wait_for_news(self._job, None)
-
-    def _next_items(self, source: Iterator[Any]) -> list[Any]:
-        try:
-            return list(itertools.islice(source, self._chunk))
-        except Exception as error:
-            # The iterable's own error comes after the results of what it gave before.
-            self._source_error = error
-            return []
 
     def __iter__(self) -> IMapIterator:
         return self
@@ -169,7 +173,7 @@ class IMapIterator:
             while not self._items and not self._is_closed:
                 self._feed()
                 if not self._take_ready():
-                    return self._ahead.fetched == self._ahead.sent and self._source is None
+                    return self._ahead.fetched == self._job.sent and self._source is None
             return True
 
     def _take(self) -> Any:
@@ -187,23 +191,30 @@ class IMapIterator:
 
     def _take_ready(self) -> bool:
         """Moves answers that may be fetched now; whether there were any."""
-        ready, ahead = self._job.results, self._ahead
+        ready, ahead, open = self._job.results, self._ahead, self._sending.open
         before = ahead.fetched
         batch = ready[:]
         del ready[: len(batch)]  # another thread may have appended meanwhile
+        longest = 0
         for task, succeeded, value, size in batch:
-            del self._sending.open[task]
-            ahead.answer(task, size)
-            if self._ordered:
+            del open[task]
+            if size > longest:
+                longest = size
+            if self._ordered and task != ahead.fetched:
                 self._early[task] = (succeeded, value, size)
-            else:
-                self._deliver(succeeded, value, size)
-        while self._ordered and ahead.fetched in self._early:
-            self._deliver(*self._early.pop(ahead.fetched))
+                ahead.early += size
+                continue
+            self._deliver(succeeded, value)
+            while self._early and ahead.fetched in self._early:
+                succeeded, value, size = self._early.pop(ahead.fetched)
+                ahead.early -= size
+                self._deliver(succeeded, value)
+        if batch:
+            ahead.answer(len(batch), longest)
         return ahead.fetched > before
 
-    def _deliver(self, succeeded: bool, value: Any, size: int) -> None:
-        self._ahead.fetch(size)
+    def _deliver(self, succeeded: bool, value: Any) -> None:
+        self._ahead.fetched += 1
         if succeeded and self._chunk > 1:
             self._items.extend((True, item) for item in value)
         else:

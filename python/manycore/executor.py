@@ -292,7 +292,7 @@ class _Results(IMapIterator):
         return self._source_error
 
     def _feed(self, *, keeping: bool = False) -> None:
-        if self._source is not None and self._ahead.sent:
+        if self._source is not None and self._job.sent:
             self._pool._check_running()
         super()._feed(keeping=keeping)
         if self._pool.is_growing:

@@ -184,7 +184,7 @@ def test_a_stream_takes_a_bounded_number_of_items_ahead(pool):
         return results
 
     assert asyncio.run(main()) == [n * n for n in range(10)]
-    assert next(taken) <= 10 + 16 * 2
+    assert next(taken) <= 10 + 256 * 2
 
 
 def test_a_stream_raises_where_its_task_failed_and_goes_on(pool):

@@ -4,6 +4,7 @@ mod backlog;
 mod collecting;
 mod handing_out;
 mod state;
+mod streaming;
 mod tending;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -16,6 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use self::handing_out::{Cut, head_for};
 use self::state::State;
+use self::streaming::Kind;
 use crate::errors::Error;
 use crate::family::{self, Parts};
 use crate::job::Job;
@@ -174,8 +176,8 @@ impl Crew {
             Mode::Call
         };
         let head = head_for(job, head, mode)?;
-        if let Some(sent) = self.hand_out_or_answer(py, job, 0, 0, &head, arguments, priority)? {
-            job.get().note_tag(sent.tag);
+        if let Some(tag) = self.hand_out_or_answer(py, job, 0, 0, &head, arguments, priority)? {
+            job.get().note_tag(tag);
         }
         Ok(())
     }
@@ -234,30 +236,52 @@ impl Crew {
         self.hand_out_chunks(py, (job, head), items, start, most_open, &cut)
     }
 
-    /// Hands out one task of a stream; how many bytes it is. With `star`, its items are tuples of arguments.
-    #[pyo3(signature = (job, head, index, items, chunked, star=false, priority=0))]
+    /// Hands out tasks of `chunk` items each that an iterator gives, at most `most` of them, as long as
+    /// messages of fewer than `most_bytes` bytes have no answer. What each consists of is put into `open`
+    /// under its number. With `star`, items are tuples of arguments.
+    ///
+    /// Returns whether the iterator has ended, and the error that it has ended with.
     #[allow(clippy::too_many_arguments)] // as for a map
     fn stream(
         &self,
         py: Python<'_>,
         job: &Bound<'_, Job>,
         head: &[u8],
+        source: &Bound<'_, PyAny>,
+        open: &Bound<'_, PyDict>,
+        chunk: usize,
+        star: bool,
+        most: usize,
+        most_bytes: usize,
+        priority: i64,
+    ) -> PyResult<(bool, Option<Py<PyAny>>)> {
+        let kind = Kind {
+            chunk: chunk.max(1),
+            star,
+            priority,
+        };
+        self.hand_out_from(py, (job, head), source, open, (most, most_bytes), &kind)
+    }
+
+    /// Hands out one task of a stream again.
+    #[allow(clippy::too_many_arguments)] // as for a map
+    fn stream_again(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        head: &[u8],
         index: usize,
         items: &Bound<'_, PyAny>,
-        chunked: bool,
+        chunk: usize,
         star: bool,
         priority: i64,
-    ) -> PyResult<usize> {
-        let mode = match (star, chunked) {
-            (false, false) => Mode::Item,
-            (true, false) => Mode::StarItem,
-            (false, true) => Mode::Chunk,
-            (true, true) => Mode::StarChunk,
+    ) -> PyResult<()> {
+        let kind = Kind {
+            chunk,
+            star,
+            priority,
         };
-        let head = head_for(job, head, mode)?;
-        let first = job.get().seed().map_or(0, |seed| index * seed.items);
-        let sent = self.hand_out_or_answer(py, job, index, first, &head, items, priority)?;
-        Ok(sent.map_or(0, |sent| sent.len))
+        self.hand_out_of_stream(py, (job, head), index, items, &kind)
     }
 
     /// Delivers all answers that are there; how many there were.
@@ -457,9 +481,7 @@ impl Crew {
             state.backlog.discard_all(&self.engine);
             self.has_backlog.store(false, SeqCst);
             self.engine.drop_tasks().map_err(Error::from)?;
-            state.timed = 0;
-            state.repeatable = 0;
-            state.ledger.drain()
+            state.drain()
         };
         Ok(open
             .into_iter()

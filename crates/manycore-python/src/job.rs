@@ -39,6 +39,16 @@ pub struct Job {
     /// Errors of answers that could not be decoded here.
     undecodable: Mutex<Vec<Py<PyAny>>>,
     is_withdrawn: AtomicBool,
+    flow: Flow,
+}
+
+/// What a stream has handed out.
+#[derive(Default)]
+struct Flow {
+    /// Tasks.
+    sent: AtomicUsize,
+    /// Bytes of the messages of those that have no answer.
+    open_bytes: AtomicUsize,
 }
 
 /// What the seeds of a job's tasks are made of, beside the numbers of their items.
@@ -134,6 +144,7 @@ impl Job {
             tag: AtomicU64::new(0),
             undecodable: Mutex::default(),
             is_withdrawn: AtomicBool::new(false),
+            flow: Flow::default(),
         }
     }
 
@@ -192,6 +203,12 @@ impl Job {
     fn extend(&self, tasks: usize) {
         self.left.fetch_add(tasks, Release);
         self.is_done.store(false, Release);
+    }
+
+    /// How many tasks a stream has handed out.
+    #[getter]
+    fn sent(&self) -> usize {
+        self.flow.sent.load(Relaxed) // all who count hold the interpreter
     }
 
     /// The function that its tasks call, or its name, where known.
@@ -331,6 +348,35 @@ impl Job {
             tag: AtomicU64::new(0),
             undecodable: Mutex::default(),
             is_withdrawn: AtomicBool::new(false),
+            flow: Flow::default(),
+        }
+    }
+
+    /// Adds a task to a stream; its number.
+    pub fn begin_task(&self) -> usize {
+        self.extend(1);
+        self.flow.sent.fetch_add(1, Relaxed) // as in `sent`
+    }
+
+    /// Bytes of the messages of a stream's tasks that have no answer.
+    #[inline]
+    pub fn open_bytes(&self) -> usize {
+        self.flow.open_bytes.load(Relaxed) // a bound, and no other memory follows from it
+    }
+
+    /// Notes that a task was handed out whose message has so many bytes.
+    #[inline]
+    pub fn note_open(&self, len: usize) {
+        if matches!(self.results, Results::Stream(_)) {
+            self.flow.open_bytes.fetch_add(len, Relaxed); // as in `open_bytes`
+        }
+    }
+
+    /// Notes that such a task has its answer.
+    #[inline]
+    pub fn note_closed(&self, len: usize) {
+        if matches!(self.results, Results::Stream(_)) {
+            self.flow.open_bytes.fetch_sub(len, Relaxed); // as in `open_bytes`
         }
     }
 

@@ -45,6 +45,16 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// That of a task of one item, or of a list of them.
+    pub fn of_items(star: bool, chunked: bool) -> Self {
+        match (star, chunked) {
+            (false, false) => Self::Item,
+            (true, false) => Self::StarItem,
+            (false, true) => Self::Chunk,
+            (true, true) => Self::StarChunk,
+        }
+    }
+
     fn decode(byte: u8) -> Option<Self> {
         use Mode::{Call, CallWithKeywords, Chunk, Item, StarChunk, StarItem};
         [Call, CallWithKeywords, Item, StarItem, Chunk, StarChunk]

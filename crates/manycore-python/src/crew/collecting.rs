@@ -114,7 +114,7 @@ impl Crew {
         let took = if is_timed { self.took(message)? } else { 0 };
         let skip = if is_timed { size_of::<u64>() } else { 0 };
         let value = message::decode(py, self.engine.family(), message, skip);
-        let Some(Open { job, index }) = open else {
+        let Some(Open { job, index, .. }) = open else {
             if message.header.tag == LEAVE {
                 self.note_false_start(value);
             }

@@ -24,13 +24,6 @@ pub(super) struct Cut {
     pub(super) base: usize,
 }
 
-/// A task that was handed out.
-pub(super) struct Sent {
-    pub(super) tag: u64,
-    /// Bytes of its message.
-    pub(super) len: usize,
-}
-
 /// What stands before the arguments of a job's tasks.
 pub(super) fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResult<[u8; HEAD]> {
     let (mut head, _) = Head::from_bytes(head)?;
@@ -39,7 +32,7 @@ pub(super) fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResul
 }
 
 impl Crew {
-    /// Encodes and hands out one task, whose first item is number `first` of its job.
+    /// Encodes and hands out one task, whose first item is number `first` of its job; returns its tag.
     #[inline]
     #[allow(clippy::too_many_arguments)] // what a task consists of
     pub(super) fn hand_out(
@@ -51,7 +44,7 @@ impl Crew {
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
         priority: i64,
-    ) -> PyResult<Sent> {
+    ) -> PyResult<u64> {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
         if let Some(seed) = job.get().seed() {
@@ -67,6 +60,7 @@ impl Crew {
         let open = Open {
             job: job.clone().unbind(),
             index,
+            len,
         };
         let (tag, is_in_turn) = {
             let mut state = self.state();
@@ -74,6 +68,7 @@ impl Crew {
         };
         let tag =
             tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
+        job.get().note_open(len);
         let sent = if is_in_turn && priority == 0 {
             self.send(py, encoded, tag)
         } else {
@@ -84,7 +79,7 @@ impl Crew {
             drop(closed); // not under the lock: it may run Python code
             return Err(error);
         }
-        Ok(Sent { tag, len })
+        Ok(tag)
     }
 
     #[inline]
@@ -93,7 +88,7 @@ impl Crew {
         encoded.put(py, self.engine.family(), &ring, tag, 0)
     }
 
-    /// Hands out one task; what is wrong with its arguments is the answer to that task.
+    /// Hands out one task, and returns its tag; what is wrong with its arguments is the answer to that task.
     #[inline]
     #[allow(clippy::too_many_arguments)] // what a task consists of
     pub(super) fn hand_out_or_answer(
@@ -105,9 +100,9 @@ impl Crew {
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
         priority: i64,
-    ) -> PyResult<Option<Sent>> {
+    ) -> PyResult<Option<u64>> {
         match self.hand_out(py, job, index, first, head, arguments, priority) {
-            Ok(sent) => Ok(Some(sent)),
+            Ok(tag) => Ok(Some(tag)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let value = error.into_value(py).into_bound(py).into_any();
                 job.get().deliver(py, index, false, value).map(|()| None)
@@ -128,13 +123,7 @@ impl Crew {
         cut: &Cut,
     ) -> PyResult<usize> {
         let &Cut { chunk, star, .. } = cut;
-        let mode = match (star, chunk) {
-            (false, 1) => Mode::Item,
-            (true, 1) => Mode::StarItem,
-            (false, _) => Mode::Chunk,
-            (true, _) => Mode::StarChunk,
-        };
-        let head = head_for(job, head, mode)?;
+        let head = head_for(job, head, Mode::of_items(star, chunk > 1))?;
         let mut next = start;
         let room = most_open.saturating_sub(self.state().ledger.len());
         for index in cut.task..cut.task.saturating_add(room) {

@@ -9,6 +9,8 @@ use crate::job::Job;
 pub(super) struct Open {
     pub(super) job: Py<Job>,
     pub(super) index: usize,
+    /// Bytes of its message.
+    pub(super) len: usize,
 }
 
 #[derive(Default)]
@@ -39,8 +41,20 @@ impl State {
     pub(super) fn close(&mut self, tag: u64) -> Option<Open> {
         let open = self.ledger.close(tag)?;
         let job = open.job.get();
+        job.note_closed(open.len);
         self.timed -= usize::from(job.timeout().is_some());
         self.repeatable -= usize::from(job.is_repeatable());
         Some(open)
+    }
+
+    /// Closes every task.
+    pub(super) fn drain(&mut self) -> Vec<Open> {
+        self.timed = 0;
+        self.repeatable = 0;
+        let open = self.ledger.drain();
+        for it in &open {
+            it.job.get().note_closed(it.len);
+        }
+        open
     }
 }

@@ -63,7 +63,7 @@ impl Crew {
             closed
         });
         self.engine.clear_row(row);
-        if let Some(Open { job, index }) = closed {
+        if let Some(Open { job, index, .. }) = closed {
             let seconds = began.map(|began| now_ns().saturating_sub(began) as f64 / 1e9);
             let error = tell
                 .call1((tag, &job, index, seconds))
