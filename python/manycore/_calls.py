@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 _MOST_OPEN = 8192
 """Tasks of a `map` that are handed out ahead of their answers."""
 
-_LARGEST_CHUNK = 1024
-"""Items of a chunk whose size nobody asked for: more save no time, and spread the work worse."""
+_CHUNKS = 8
+"""Chunks for each worker where nobody asked for a size: the last ones leave no worker waiting for
+long, since each is an eighth of what a worker does."""
+
+_LARGEST_CHUNK = 128
+"""Items of such a chunk: more save no time, and spread the work worse."""
 
 _new = object.__new__
 
@@ -376,7 +380,7 @@ class Calls:
                 check_chunks(options)
             chunksize = 1
         if chunksize is None:
-            chunksize, extra = divmod(items, (self._processes or 1) * 4)
+            chunksize, extra = divmod(items, (self._processes or 1) * _CHUNKS)
             chunksize = min(chunksize + bool(extra), _LARGEST_CHUNK)
         if chunksize < 0 or (chunksize == 0 and items):
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
