@@ -9,7 +9,7 @@ import pytest
 
 import manycore
 import targets
-from calls import WAYS, Tally, deaths, outcome
+from calls import WAYS, Tally, deaths, drain, outcome
 from processes import kill_and_confirm
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -110,6 +110,19 @@ def test_workers_that_die_in_one_chunk_one_after_the_other_lose_an_item_each(tal
         (died,) = deaths([outcome(pool.map, task, range(40), 10)])
         assert died.exitcode == -signal.SIGKILL
     assert tally.take() == collections.Counter(set(range(40)) - set(chosen))
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_a_worker_that_dies_while_its_pool_is_joined_loses_one_item_of_a_lazy_map(tally, way):
+    with manycore.Pool(2) as pool:
+        task = functools.partial(targets.tally_or_die, tally.path, 37, "SIGKILL")
+        results = getattr(pool, way)(task, range(100), buffersize=4)
+        pool.close()
+        pool.join()
+        assert tally.take() == collections.Counter(set(range(100)) - {37})
+        outcomes = drain(results)
+    assert len(outcomes) == 100
+    assert len(deaths(outcomes)) == 1
 
 
 @pytest.mark.parametrize("way", ["SIGKILL", "SIGSEGV", "SIGTERM", "os._exit", "os.abort"])
