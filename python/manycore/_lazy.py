@@ -107,7 +107,7 @@ class IMapIterator:
             if not items:
                 self._source = None
                 return
-            self._job.extend(1)
+            self._job._extend(1)
             self._sending.open[self._sent] = items if self._chunk > 1 else items[0]
             self._sending.send(self._sent)
             self._sent += 1
@@ -146,7 +146,7 @@ class IMapIterator:
         self._source = self._source_error = None
         self._items.clear()
         self._pool._forget_stream(self)
-        if not self._job.done:
+        if not self._job._is_done:
             self._pool._attendant.withdraw(self._job)
 
     def _advance(self) -> bool:
@@ -172,7 +172,7 @@ class IMapIterator:
 
     def _take_ready(self) -> bool:
         """Moves answers that may be fetched now; whether there were any."""
-        ready = self._job.results
+        ready = self._job._results
         before = self._fetched
         batch = ready[:]
         del ready[: len(batch)]  # another thread may have appended meanwhile

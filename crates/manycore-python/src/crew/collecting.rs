@@ -124,13 +124,11 @@ impl Crew {
             self.tell_listener(py, took, &job, index)?;
         }
         match value {
-            Ok(value) => job
-                .get()
-                .deliver(py, index, message.header.kind & ERROR == 0, value),
+            Ok(value) => Job::deliver(job.bind(py), index, message.header.kind & ERROR == 0, value),
             Err(error) => {
                 let value = error.into_value(py).into_bound(py).into_any();
-                job.get().note_undecodable(value.clone().unbind());
-                job.get().deliver(py, index, false, value)
+                job.get().note_undecodable(&value)?;
+                Job::deliver(job.bind(py), index, false, value)
             }
         }
     }
