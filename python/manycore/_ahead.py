@@ -102,7 +102,7 @@ class Ahead:
         Args:
             keeping: Whether answers count no more, since nobody fetches them.
         """
-        sent = self._job.sent
+        sent = self._job._sent
         open = sent - self.answered
         tasks = open if keeping else sent - self.fetched
         if tasks == 0:

@@ -37,12 +37,12 @@ def _finish(waiter: asyncio.Future[None]) -> None:
 async def wait_for(attendant: Attendant, job: _engine.Job) -> None:
     """Waits until a job is done. It is cancelled if the waiting task is."""
     waiter = asyncio.get_running_loop().create_future()
-    if job.when_done(_waker(waiter)):
+    if job._when_done(_waker(waiter)):
         attendant.need_keeper(collects=True)
         try:
             await waiter
         except asyncio.CancelledError:
-            if not job.done:
+            if not job._is_done:
                 attendant.cancel(job)
             raise
 
@@ -67,7 +67,7 @@ class ResultStream(AsyncIterator[Any]):
 
     async def _wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
-        if self._results._job.when_news(_waker(waiter)):
+        if self._results._job._when_news(_waker(waiter)):
             self._attendant.need_keeper(collects=True)
             try:
                 await waiter

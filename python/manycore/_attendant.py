@@ -25,19 +25,28 @@ class Attendant:
     """Collects the answers of one pool, and has its workers looked after.
 
     Attributes:
-        state: The standard library's `RUN`, `CLOSE` or `TERMINATE`.
         collects: Whether the keeper collects answers, too: somebody is to be called with them.
         idle: Lets workers go while there is nothing to do, where that is wanted.
     """
 
     def __init__(self, crew: _engine.Crew, workers: Workers) -> None:
-        self.state: str = RUN
-        self.collects = False
-        self.keeper = Keeper(self)
         self._crew = crew
+        self.state = RUN
+        self.collects = False
+        self.keeper = Keeper(self, crew)
         self._workers = workers
         self._next_look = 0.0
         self.idle: Idle | None = None
+
+    @property
+    def state(self) -> str:
+        """The standard library's `RUN`, `CLOSE` or `TERMINATE`."""
+        return self._state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._state = state
+        self._crew.is_open = state == RUN
 
     def poll(self) -> None:
         """Collects what is there."""
@@ -47,13 +56,13 @@ class Attendant:
 
     def wait(self, job: _engine.Job, until: float | None) -> bool:
         """Waits until a job is done; false when `until` came first."""
-        while not job.done:
+        while not job._is_done:
             self._crew.collect()
-            if job.done:
+            if job._is_done:
                 break  # type: ignore[unreachable]  # mypy does not see that `collect` may end it
             if until is not None and time.monotonic() >= until:
                 return False
-            self.pause(job, job.left, until)
+            self.pause(job, job._left, until)
         return True
 
     def wait_for_news(self, job: _engine.Job, until: float | None) -> bool:
@@ -63,13 +72,13 @@ class Attendant:
         handful = self._crew.open // 2
         while True:
             self._crew.collect()
-            if job.results or job.done:
+            if job._results or job._is_done:
                 return True
             now = time.monotonic()
             if until is not None and now >= until:
                 return False
             if handful > 1:
-                self._crew.wait(job, job.delivered, handful, _MOMENT)
+                self._crew.wait(job, job._delivered, handful, _MOMENT)
                 handful = 0
             else:
                 self.pause(job, 1, until)
@@ -91,7 +100,7 @@ class Attendant:
             self.look_after()
             now = time.monotonic()
         end = self._next_look if until is None else min(self._next_look, until)
-        seen = job.delivered if job is not None else 0
+        seen = job._delivered if job is not None else 0
         self._crew.wait(job, seen, max(want, 1), max(end - now, 0.0))
         if self._crew.has_leaving():
             self.look_after()

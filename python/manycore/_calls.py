@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from multiprocessing.pool import RUN
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +34,6 @@ long, since each is an eighth of what a worker does."""
 _LARGEST_CHUNK = 128
 """Items of such a chunk: more save no time, and spread the work worse."""
 
-_new = object.__new__
-
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -49,7 +46,7 @@ def check_chunks(options: Options) -> None:
         )
 
 
-class Calls:
+class Calls(_engine.PoolCalls):
     """What is called of a pool. The pool has what they need."""
 
     _attendant: Attendant
@@ -75,32 +72,20 @@ class Calls:
         **options: Unpack[CallOptions],
     ) -> Any:
         """The result of `func(*args, **kwds)`, run by a worker."""
-        return self._call(func, args, kwds, None, None, None, options).get()
+        return self._call(func, args, kwds, options).get()
 
-    def apply_async(
+    def _apply_async(
         self,
         func: Callable[..., Any],
-        args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] | None = _NONE,
-        callback: Callable[[Any], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
+        args: Iterable[Any],
+        kwds: Mapping[str, Any] | None,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
         **options: Unpack[CallOptions],
     ) -> Any:
-        """Has a worker run `func(*args, **kwds)`; returns an `ApplyResult` at once."""
-        known = self._functions.known.get(id(func))
-        if known is None or kwds or callback or error_callback or options or not self._is_plain:
-            result = self._call(func, args, kwds, callback, error_callback, None, options)
-            self._need_keeper(callback, error_callback)
-            return result
-        # The usual call, in as few steps as can be: many programs make a hundred thousand of them.
-        attendant = self._attendant
-        if attendant.state != RUN:
-            self._check_running()
-        if not attendant.keeper.runs:
-            attendant.need_keeper()
-        result = _new(ApplyResult)
-        result._pool = self
-        result._job = self._crew.submit(func, known[1], tuple(args))
+        """What `apply_async` does where the engine has no shortcut."""
+        result = self._call(func, args, kwds, options, callback, error_callback)
+        self._need_keeper(callback, error_callback)
         return result
 
     def _call(
@@ -108,21 +93,34 @@ class Calls:
         func: Callable[..., Any],
         args: Iterable[Any],
         kwds: Mapping[str, Any] | None,
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-        name: str | None = None,
         options: CallOptions | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        name: str | None = None,
     ) -> ApplyResult:
+        result = ApplyResult.__new__(ApplyResult)
+        begin = functools.partial(result.__init__, self, callback, error_callback)  # type: ignore[misc]
+        self._hand_out(result, begin, func, args, kwds, options, name)
+        return result
+
+    def _hand_out(
+        self,
+        job: _engine.Job,
+        begin: Callable[..., None],
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any] | None,
+        options: CallOptions | None,
+        name: str | None = None,
+    ) -> None:
+        """Hands out a call; `begin` gets what its job is to know."""
         head = self._begin(func)
         wanted = self._options.with_(options) if options else self._options
         if wanted.progress:
             raise TypeError("progress is for maps: one call has nothing to count")
         pair = (tuple(args), dict(kwds) if kwds else {})
         retry = Attempts(wanted) if wanted.retries else None
-        result = ApplyResult(
-            self,
-            callback,
-            error_callback,
+        begin(
             function=name or func,
             about=lambda _: pair,
             timeout=wanted.timeout,
@@ -132,10 +130,9 @@ class Calls:
         arguments: Any = pair if kwds else pair[0]
         if retry is not None:
             retry.resend = functools.partial(
-                self._call_again, result._job, head, arguments, bool(kwds), wanted.priority
+                self._call_again, job, head, arguments, bool(kwds), wanted.priority
             )
-        self._crew.call(result._job, head, arguments, bool(kwds), wanted.priority)
-        return result
+        self._crew.call(job, head, arguments, bool(kwds), wanted.priority)
 
     def _call_again(
         self,
@@ -183,13 +180,13 @@ class Calls:
         chunk = self._chunk_for(len(items), chunksize, wanted)
         chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
         result = self._map_result(func, chunks, wanted)
-        job, crew, sent = result._job, self._crew, 0
+        crew, sent = self._crew, 0
         while sent < len(items):
             sent = chunks.send(sent, _MOST_OPEN)
             if wanted.progress:
                 result.show()
             if sent < len(items) and not crew.collect():
-                self._attendant.pause(job, crew.open // 2, None)
+                self._attendant.pause(result, crew.open // 2, None)
         results: list[Any] = result.get()
         return results
 
@@ -330,7 +327,7 @@ class Calls:
 
         When the task that awaits it is cancelled, so is the call: see `ApplyResult.cancel`.
         """
-        return await self._call(func, args, kwds, None, None)
+        return await self._call(func, args, kwds)
 
     def stream(
         self,

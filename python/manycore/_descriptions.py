@@ -36,11 +36,11 @@ def name_of(function: Any) -> str | None:
 
 def describe(job: _engine.Job, task: int) -> str:
     """A task in words: its function and its arguments in short."""
-    name = name_of(job.function) or "this task"
-    if name is job.function:
+    name = name_of(job._function) or "this task"
+    if name is job._function:
         return name  # it says enough
     try:
-        about = job.about(task)
+        about = job._about(task)
         if about is None:
             return name
         args, kwargs = about

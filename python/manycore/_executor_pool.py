@@ -179,7 +179,7 @@ class ExecutorPool(Pool):
             unsendable.__cause__ = _as_remote(error.__cause__)
             return unsendable
         error.__cause__ = _as_remote(error.__cause__)
-        if job.is_undecodable(error):
+        if job._is_undecodable(error):
             undecodable = UndecodableResult(f"a result cannot be unpickled: {error!r}")
             undecodable.__cause__ = error
             return undecodable

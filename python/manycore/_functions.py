@@ -18,29 +18,25 @@ class Functions:
 
     A plain function is recognised by its identity, anything else by its pickle, which is made for
     every call: an object may have changed.
-
-    Attributes:
-        known: Plain functions and the heads of their tasks, by the functions' `id`.
     """
 
     def __init__(self, crew: _engine.Crew, method: str) -> None:
         self._crew = crew
         self._is_known = _by_value.what_children_know(method)
-        self.known: dict[int, tuple[Callable[..., Any], bytes]] = {}
         self._by_pickle: OrderedDict[tuple[bytes, bool], bytes] = OrderedDict()
         self._outdated: list[bytes] = []
 
     def head(self, function: Callable[..., Any]) -> bytes:
         """What stands before the arguments of a task that calls the function."""
-        known = self.known.get(id(function))
+        known = self._crew.known(function)
         if known is not None:
-            return known[1]
+            return known
         pickled, keep = dumps_function(function, self._is_known)
         head = self._by_pickle.get((pickled, keep))
         if head is None:
             head = self._store(pickled, keep)
         if keep:
-            self.known[id(function)] = (function, head)
+            self._crew.know(function, head)
         return head
 
     def _store(self, pickled: bytes, keep: bool) -> bytes:
@@ -48,8 +44,7 @@ class Functions:
         self._by_pickle[pickled, keep] = head
         if len(self._by_pickle) > _MOST:
             _, oldest = self._by_pickle.popitem(last=False)
-            known = {key: entry for key, entry in self.known.items() if entry[1] != oldest}
-            self.known = known
+            self._crew.forget(oldest)
             self._outdated.append(oldest)
         if self._outdated and not self._crew.open:
             # Only now is it certain that no task refers to them.

@@ -18,7 +18,7 @@ from manycore import _engine
 if TYPE_CHECKING:
     from manycore._executor_pool import ExecutorPool
 
-__all__ = ["Future", "failed_job"]
+__all__ = ["Future"]
 
 _LATE = frozenset(("_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"))
 """What `concurrent.futures.Future.__init__` sets, the last one last."""
@@ -26,11 +26,14 @@ _LATE = frozenset(("_condition", "_state", "_result", "_exception", "_waiters", 
 _materialising = threading.Lock()
 
 
-class Future(_base.Future):  # type: ignore[type-arg]
+class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
     """The result of a call that was submitted, now or later."""
 
     _pool: ExecutorPool
-    _job: _engine.Job
+
+    def __init__(self, pool: ExecutorPool, **details: Any) -> None:
+        # Not called for usual calls: the engine makes these.
+        _engine.Job.__init__(self, None, pool=pool, **details)
 
     def __getattr__(self, name: str) -> Any:
         if name not in _LATE:
@@ -43,34 +46,33 @@ class Future(_base.Future):  # type: ignore[type-arg]
         with _materialising:
             if "_done_callbacks" in self.__dict__:
                 return  # another thread was sooner
-            super().__init__()
-        if self._job.when_done(self._settle):
+            _base.Future.__init__(self)
+        if self._when_done(self._settle):
             self._pool._attendant.need_keeper(collects=True)
         else:
             self._settle()
 
     def _settle(self) -> None:
         """Tells who waits for this future in the ways of `concurrent.futures`. Runs once."""
-        job = self._job
-        if job.withdrawn:
+        if self._is_withdrawn:
             with self._condition:
                 self._state = _base.CANCELLED_AND_NOTIFIED
                 for waiter in self._waiters:
                     waiter.add_cancelled(self)
                 self._condition.notify_all()
             self._invoke_callbacks()
-        elif job.error is not None:
+        elif self._error is not None:
             self.set_exception(self._failure())
         else:
-            self.set_result(job.value)
+            self.set_result(self._returned)
 
     def _failure(self) -> BaseException:
         """What the call raised, or why it has no result."""
         failure: BaseException | None = self.__dict__.get("_failed")
         if failure is None:
-            error = self._job.error
+            error = self._error
             assert error is not None
-            failure = self._failed = self._pool.as_broken(error, self._job)
+            failure = self._failed = self._pool.as_broken(error, self)
         return failure
 
     def _wait(self, timeout: float | None) -> None:
@@ -80,32 +82,23 @@ class Future(_base.Future):  # type: ignore[type-arg]
             TimeoutError: When `timeout` seconds were not enough.
             CancelledError: When the call was cancelled.
         """
-        job = self._job
-        if not job.done:
+        if not self._is_done:
             until = None if timeout is None else time.monotonic() + timeout
-            if not self._pool._attendant.wait(job, until):
+            if not self._pool._attendant.wait(self, until):
                 raise TimeoutError
-        if job.withdrawn:
+        if self._is_withdrawn:
             raise CancelledError
 
-    def result(self, timeout: float | None = None) -> Any:
-        """What the call returned; waits for it.
-
-        Raises:
-            TimeoutError: When `timeout` seconds were not enough.
-            CancelledError: When the call was cancelled.
-            BrokenProcessPool: When the worker that ran the call ended, or workers cannot start.
-            Exception: What the call raised.
-        """
-        job = self._job
-        if not job.done or job.error is not None:
+    def _wait_for_result(self, timeout: float | None) -> Any:
+        """What `result` does where the result is not there, or is no result."""
+        if not self._is_done or self._error is not None:
             self._wait(timeout)
-            if job.error is not None:
+            if self._error is not None:
                 try:
                     raise self._failure()
                 finally:
-                    self = job = None  # type: ignore[assignment]  # no cycle with the traceback
-        return job.value
+                    self = None  # type: ignore[assignment]  # no cycle with the traceback
+        return self._returned
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None; waits for it.
@@ -115,28 +108,27 @@ class Future(_base.Future):  # type: ignore[type-arg]
             CancelledError: When the call was cancelled.
         """
         self._wait(timeout)
-        return None if self._job.error is None else self._failure()
+        return None if self._error is None else self._failure()
 
     def cancel(self) -> bool:
         """Cancels the call, unless a worker has begun it. Whether it will never run."""
-        job = self._job
-        if not job.done and self._pool.is_ours():
-            self._pool._attendant.withdraw(job)
-        return job.withdrawn
+        if not self._is_done and self._pool.is_ours():
+            self._pool._attendant.withdraw(self)
+        return self._is_withdrawn
 
     def cancelled(self) -> bool:
         """Whether the call was cancelled."""
-        return self._job.withdrawn
+        return self._is_withdrawn
 
     def running(self) -> bool:
         """Whether a worker has begun the call, and not answered it."""
-        return not self.done() and self._pool._crew.is_running(self._job)
+        return not self.done() and self._pool._crew.is_running(self)
 
     def done(self) -> bool:
         """Whether the call was answered or cancelled."""
-        if not self._job.done:
+        if not self._is_done:
             self._pool._attendant.poll()
-        return self._job.done
+        return self._is_done
 
     def __repr__(self) -> str:
         name = f"<{type(self).__name__} at {id(self):#x} state="
@@ -144,13 +136,6 @@ class Future(_base.Future):  # type: ignore[type-arg]
             return f"{name}{'running' if self.running() else 'pending'}>"
         if self.cancelled():
             return f"{name}cancelled>"
-        if self._job.error is not None:
+        if self._error is not None:
             return f"{name}finished raised {type(self._failure()).__name__}>"
-        return f"{name}finished returned {type(self._job.value).__name__}>"
-
-
-def failed_job(error: BaseException) -> _engine.Job:
-    """The job of a call that could not be handed out."""
-    job = _engine.Job([None], 1)
-    job.answer(0, False, error)
-    return job
+        return f"{name}finished returned {type(self._returned).__name__}>"

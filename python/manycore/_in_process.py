@@ -82,7 +82,7 @@ def _deaths_of(error: BaseException) -> Callable[..., BaseException]:
             "go on",
             None,
             code if isinstance(code, int) else int(code is not None),
-            name_of(job.function),
+            name_of(job._function),
             seconds,
         )
 
@@ -129,7 +129,7 @@ class InProcessWorkers:
     def abandon(self, error: BaseException) -> None:
         """Answers every open task with an error."""
         for job, index in self._crew.abandon():
-            job.answer(index, False, error)
+            job._answer(index, False, error)
         self._crew.ring()
 
     def join(self) -> None:

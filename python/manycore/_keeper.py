@@ -13,22 +13,24 @@ from typing import TYPE_CHECKING
 from manycore._resting import KEEPER, rest_across_forks, wait_until_gone
 
 if TYPE_CHECKING:
+    from manycore import _engine
     from manycore._attendant import Attendant
 
 
 class Keeper:
-    """Looks after a pool from a thread of its own. Does not keep the pool alive.
+    """Looks after a pool from a thread of its own. Does not keep the pool alive."""
 
-    Attributes:
-        runs: Whether there is the thread.
-    """
-
-    def __init__(self, attendant: Attendant) -> None:
+    def __init__(self, attendant: Attendant, crew: _engine.Crew) -> None:
+        self._crew = crew
         self._attendant = weakref.ref(attendant)
         self._thread: threading.Thread | None = None
         self._rests = False
         self._news = threading.Event()
-        self.runs = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is the thread."""
+        return self._crew.is_kept
 
     def start(self) -> None:
         """Starts the thread, unless it runs."""
@@ -36,7 +38,7 @@ class Keeper:
             rest_across_forks(self)
             self._rests = False
             self._news.clear()
-            self.runs = True
+            self._crew.is_kept = True
             self._thread = threading.Thread(target=self._keep, name=KEEPER, daemon=True)
             self._thread.start()
 
@@ -71,7 +73,7 @@ class Keeper:
                     self._news.wait(pause)
                     self._news.clear()
         finally:
-            self.runs = False
+            self._crew.is_kept = False
 
     def is_needed(self) -> bool:
         """Whether there is something to do even if nobody waits."""

@@ -117,7 +117,7 @@ class IMapIterator:
         """Hands out tasks until as many are ahead as may be."""
         job = self._job
         while self._source is not None:
-            sent = job.sent
+            sent = job._sent
             most, most_bytes = self._ahead.room(keeping=keeping)
             if most:
                 most = min(most, max(_AT_ONCE // self._chunk, 1))
@@ -125,7 +125,7 @@ class IMapIterator:
                 if is_over:
                     # The iterable's own error comes after the results of what it gave before.
                     self._source, self._source_error = None, error
-            if job.sent == sent:
+            if job._sent == sent:
                 return
 
     def finish(self) -> None:
@@ -164,7 +164,7 @@ class IMapIterator:
         self._source = self._source_error = None
         self._items.clear()
         self._pool._forget_stream(self)
-        if not self._job.done:
+        if not self._job._is_done:
             self._pool._attendant.withdraw(self._job)
 
     def _advance(self) -> bool:
@@ -173,7 +173,7 @@ class IMapIterator:
             while not self._items and not self._is_closed:
                 self._feed()
                 if not self._take_ready():
-                    return self._ahead.fetched == self._job.sent and self._source is None
+                    return self._ahead.fetched == self._job._sent and self._source is None
             return True
 
     def _take(self) -> Any:
@@ -191,7 +191,7 @@ class IMapIterator:
 
     def _take_ready(self) -> bool:
         """Moves answers that may be fetched now; whether there were any."""
-        ready, ahead, open = self._job.results, self._ahead, self._sending.open
+        ready, ahead, open = self._job._results, self._ahead, self._sending.open
         before = ahead.fetched
         batch = ready[:]
         del ready[: len(batch)]  # another thread may have appended meanwhile

@@ -65,20 +65,20 @@ class ShownMapResult(MapResult):
         """Has this bar show how many of the items are done, which are tasks by chunks."""
         self._bar = bar
         self._chunk = chunk
-        self._items = len(self._job.results)
+        self._items = len(self._results)
 
     def show(self) -> None:
         """Draws how far the map is."""
-        items = min(self._job.delivered * self._chunk, self._items)
+        items = min(self._delivered * self._chunk, self._items)
         self._bar.update(items - self._bar.n)
-        if self._job.done:
+        if self._is_done:
             self._bar.close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the call has completed, at most `timeout` seconds."""
         until = float("inf") if timeout is None else time.monotonic() + timeout
         try:
-            while not self._pool._attendant.wait(self._job, min(time.monotonic() + _STEP, until)):
+            while not self._pool._attendant.wait(self, min(time.monotonic() + _STEP, until)):
                 self.show()
                 if time.monotonic() >= until:
                     return

@@ -28,46 +28,40 @@ def _call(callback: Callable[[Any], object] | None, value: object) -> None:
         callback(value)
 
 
-class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
+class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
     """The result of one call, now or later."""
 
-    # Of a call of which nobody is told the pool sets these two, and nothing else.
-    _pool: Calls
-    _job: _engine.Job
-
-    _callbacks: tuple[Callable[[Any], object] | None, Callable[[BaseException], object] | None]
-
+    # Not called for usual calls: the engine makes these.
     def __init__(
         self,
         pool: Calls,
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        results: list[Any] | None = None,
+        tasks: int = 1,
+        chunk: int = 1,
         **details: Any,
     ) -> None:
-        self._pool = pool
         self._callbacks = (callback, error_callback)
         has_callbacks = callback is not None or error_callback is not None
         on_done = self._call_back if has_callbacks else None
-        self._job = self._make_job(on_done, **details)
-
-    def _make_job(self, on_done: Callable[[], object] | None, **details: Any) -> _engine.Job:
-        return _engine.Job([None], 1, on_done=on_done, **details)
+        _engine.Job.__init__(self, results, tasks, chunk, pool=pool, on_done=on_done, **details)
 
     def _call_back(self) -> None:
-        error = self._job.error
+        error = self._error
         if error is None:
             _call(self._callbacks[0], self._value())
         else:
             _call(self._callbacks[1], error)
 
     def _value(self) -> Any:
-        return self._job.value
+        return self._returned
 
     def ready(self) -> bool:
         """Whether the call has completed."""
-        if not self._job.done:
+        if not self._is_done:
             self._pool._attendant.poll()
-        return self._job.done
+        return self._is_done
 
     def successful(self) -> bool:
         """Whether the call has completed without an error.
@@ -77,11 +71,11 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
         """
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
-        return self._job.error is None
+        return self._error is None
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the call has completed, at most `timeout` seconds."""
-        self._pool._attendant.wait(self._job, deadline(timeout))
+        self._pool._attendant.wait(self, deadline(timeout))
 
     def cancel(self) -> bool:
         """Cancels what has not been answered; whether there was anything.
@@ -90,25 +84,19 @@ class ApplyResult(_pool.ApplyResult):  # type: ignore[type-arg]
         once the pool was closed nothing is withdrawn any more. In a task that runs `TaskCancelled`
         is raised, and if it does not end within a second, its worker is killed.
         """
-        return not self._job.done and self._pool._attendant.cancel(self._job)
+        return not self._is_done and self._pool._attendant.cancel(self)
 
     def __await__(self) -> Generator[Any, None, Any]:
         from manycore._asyncio import wait_for
 
-        yield from wait_for(self._pool._attendant, self._job).__await__()
+        yield from wait_for(self._pool._attendant, self).__await__()
         return self.get()
 
-    def get(self, timeout: float | None = None) -> Any:
-        """The result; waits for it. In asyncio it can be awaited instead.
-
-        Raises:
-            TimeoutError: When `timeout` seconds were not enough.
-            Exception: What the call raised.
-        """
-        job = self._job
-        if not job.done and not self._pool._attendant.wait(job, deadline(timeout)):
+    def _get(self, timeout: float | None) -> Any:
+        """What `get` does where the result is not there, or is no result."""
+        if not self._is_done and not self._pool._attendant.wait(self, deadline(timeout)):
             raise TimeoutError
-        error = job.error
+        error = self._error
         if error is not None:
             raise error
         return self._value()
@@ -120,21 +108,26 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult):
     """The results of a map, now or later."""
 
-    def _make_job(  # type: ignore[override]
+    def __init__(
         self,
-        on_done: Callable[[], object] | None,
+        pool: Calls,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
         *,
         chunks: Chunks,
         function: Callable[..., Any],
         options: Options,
         seed: Seed | None = None,
-    ) -> _engine.Job:
+    ) -> None:
         items, chunk = len(chunks.items), chunks.chunk
-        chunks.job = _engine.Job(
+        chunks.job = self
+        super().__init__(
+            pool,
+            callback,
+            error_callback,
             [None] * items,
             -(-items // chunk),
             chunk,
-            on_done=on_done,
             resend=chunks.resend,
             retry=Attempts(options, chunks.send_again) if options.retries else None,
             about=chunks.about if chunk == 1 else None,
@@ -143,15 +136,14 @@ class MapResult(ApplyResult):
             returns_errors=options.on_error == "return",
             seed=seed,
         )
-        return chunks.job
 
     def _begin(self) -> None:
         """Calls back where there is nothing to wait for."""
-        if self._job.done and not self._job.delivered and self._callbacks != (None, None):
+        if self._is_done and not self._delivered and self._callbacks != (None, None):
             self._call_back()
 
     def _value(self) -> Any:
-        return self._job.results
+        return self._results
 
 
 class Chunks:
@@ -194,7 +186,7 @@ class Chunks:
             number = self._count + len(self._rests)
             first += item + 1
             self._rests.append((first, rest))
-            self.job.extend(1)
+            self.job._extend(1)
             self._hand_out(rest, 0, 1 << 62, number, first)
 
     def send_again(self, task: int) -> None:

@@ -59,6 +59,7 @@ class Workers:
         self._turn = threading.Lock()
         self._tending = Tending(crew, limits)
         self._last_words = LastWords()
+        self._is_over = False
         self._killed_for_memory = killed_for_memory()
 
     @property
@@ -123,6 +124,8 @@ class Workers:
             self._turn.release()
 
     def _start_missing(self) -> None:
+        if self._is_over:
+            return  # the keeper was looking when the pool was let go of
         free = (row for row in range(self._crew.rows) if row not in self._rows)
         taken = {id for row, id in self._ids.items() if row not in self._leaving}
         ids = (id for id in itertools.count() if id not in taken)
@@ -211,7 +214,7 @@ class Workers:
             what = describe(job, task)
             if sentence is not None and sentence[0] == tag:
                 return sentence[1](what, self._last_words.take(row))
-            return self._death(process, what, name_of(job.function), seconds, row)
+            return self._death(process, what, name_of(job._function), seconds, row)
 
         if self._insights is not None:
             self._insights.end(row)
@@ -253,7 +256,7 @@ class Workers:
     def abandon(self, error: BaseException) -> None:
         """Answers every open task with an error."""
         for job, index in self._crew.abandon():
-            job.answer(index, False, error)
+            job._answer(index, False, error)
         self._crew.ring()
 
     def is_broken(self) -> bool:
@@ -295,6 +298,7 @@ class Workers:
                 if sentinel is not None and not wait_for([sentinel], left):
                     process.kill()
                 process.join()
+            self._is_over = True
             self._rows.clear()
             self._ids.clear()
             self._leaving.clear()

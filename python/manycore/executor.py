@@ -9,6 +9,7 @@ Imported at the first need: it imports `concurrent.futures`.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import _base
 from typing import TYPE_CHECKING, Any
 
+from manycore import _engine
 from manycore._ahead import Bounds
 from manycore._cpus import available_cpus
 from manycore._executor_pool import (
@@ -25,11 +27,10 @@ from manycore._executor_pool import (
     UndecodableResult,
     UnsendableResult,
 )
-from manycore._futures import Future, failed_job
+from manycore._futures import Future
 from manycore._lazy import IMapIterator
 from manycore._options import Options
 from manycore.context import BaseContext, _default_context
-from manycore.pool import RUN  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BrokenWorker", "Future", "ProcessPoolExecutor", "UndecodableResult", "UnsendableResult"]
 
-_new_future = Future.__new__
 
-
-class _Submitting(_base.Executor):
+class _Submitting(_engine.ExecutorCalls, _base.Executor):
     """What submits calls, with options."""
 
     _options: CallOptions = {}  # noqa: RUF012 - never changed
@@ -50,35 +49,24 @@ class _Submitting(_base.Executor):
     def _running_pool(self) -> ExecutorPool:
         raise NotImplementedError
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Has a worker run `fn(*args, **kwargs)`; returns a future at once.
-
-        What cannot be pickled is the future's exception.
-
-        Raises:
-            RuntimeError: After `shutdown`.
-            BrokenProcessPool: When workers cannot start.
-        """
+    def _submit(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future:
+        """What `submit` does where the engine has no shortcut."""
         pool = self._pool or self._running_pool()
-        crew = pool._crew
-        future = _new_future(Future)
-        future._pool = pool
+        future = Future.__new__(Future)
         try:
-            # As `_begin`, of which nothing is left to do most often.
-            known = pool._functions.known.get(id(fn))
-            if self._options or not pool.is_plain:
-                future._job = pool._call(fn, args, kwargs, None, None, None, self._options)._job
-            elif known is None or pool._state != RUN or crew.seems_dead():
-                future._job = crew.submit(fn, pool._begin(fn), args, kwargs)
-            else:
-                future._job = crew.submit(fn, known[1], args, kwargs)
+            begin = functools.partial(future.__init__, pool)  # type: ignore[misc]
+            pool._hand_out(future, begin, fn, args, kwargs, self._options)
         except Exception as error:
             pool._check_running()
-            future._job = failed_job(error)
+            future = Future(pool)
+            future._answer(0, False, error)
         if pool.is_growing:
             pool.grow()
-        if not pool._attendant.keeper.runs or crew.has_backlog:
-            pool._need_keeper()
+        elif pool.is_plain and not self._options:
+            self._take_shortcut(pool._crew, pool, Future)
+        pool._need_keeper()
         return future
 
     def map(
@@ -292,7 +280,7 @@ class _Results(IMapIterator):
         return self._source_error
 
     def _feed(self, *, keeping: bool = False) -> None:
-        if self._source is not None and self._job.sent:
+        if self._source is not None and self._job._sent:
             self._pool._check_running()
         super()._feed(keeping=keeping)
         if self._pool.is_growing:

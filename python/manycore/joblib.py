@@ -159,11 +159,11 @@ class ManycoreBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             raise RuntimeError("the workers of this call have ended")
         packed, name = self._batches.pack(batch), _describe(batch)
         answer = _Answer(callback)
-        result = pool._call(run, (packed,), None, answer, answer, name)
+        result = pool._call(run, (packed,), None, None, answer, answer, name)
         unsent = answer.what_was_not_sent()
         if unsent is not None:
             whole, answer = _by_value(packed, unsent), _Answer(callback)
-            result = pool._call(run, (whole,), None, answer, answer, name)
+            result = pool._call(run, (whole,), None, None, answer, answer, name)
             if answer.what_was_not_sent() is not None:
                 raise unsent
         pool._need_keeper(answer)

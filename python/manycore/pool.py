@@ -175,6 +175,8 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
             self._attendant.idle = _idle.Idle(
                 self._crew, self._workers, idle_seconds, min_processes
             )
+        if self._is_plain and count:
+            self._take_shortcut(self._crew, ApplyResult)
         try:
             self._start_workers()
             if self._attendant.idle is not None:

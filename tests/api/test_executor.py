@@ -451,7 +451,7 @@ def test_after_its_shutdown_nothing_is_accepted(own):
 def test_a_shutdown_waits_for_what_was_submitted(own, gate):
     futures = [own.submit(targets.square, n) for n in range(100)]
     own.shutdown()
-    assert all(future._job.done for future in futures)
+    assert all(future._is_done for future in futures)
     assert [future.result() for future in futures] == [n * n for n in range(100)]
 
 

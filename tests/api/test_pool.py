@@ -441,12 +441,66 @@ def test_a_thread_that_waits_for_answers_hears_that_there_is_something_else_to_d
 @pytest.mark.beyond_stdlib
 def test_what_is_handed_out_again_may_be_answered_before_the_death_is_noted():
     job = manycore._engine.Job([None] * 4, 2, 2)
-    job.extend(1)  # a worker died with the first task, whose rest is the third
-    job.answer(2, True, ["rest"])
-    job.answer(1, True, [2, 3])
-    job.answer(0, False, manycore.WorkerDied("at an item"))
-    assert job.done
-    assert type(job.error) is manycore.WorkerDied
+    job._extend(1)  # a worker died with the first task, whose rest is the third
+    job._answer(2, True, ["rest"])
+    job._answer(1, True, [2, 3])
+    job._answer(0, False, manycore.WorkerDied("at an item"))
+    assert job._is_done
+    assert type(job._error) is manycore.WorkerDied
+
+
+@beyond_stdlib
+@pytest.mark.filterwarnings("ignore:unclosed running:ResourceWarning")
+@pytest.mark.parametrize("is_usual", [True, False])
+def test_a_pool_that_nobody_has_ends_although_a_call_of_it_runs(is_usual):
+    pool = manycore.get_context("fork").Pool(1)
+    read_end, write_end = os.pipe()
+    pool.apply(targets.identity, (0,))
+    options = {} if is_usual else {"timeout": 1000}
+    for _ in range(2):  # the first makes the pool's thread
+        pool.apply_async(os.read, (read_end, 1), **options)
+    gone, keeper = weakref.ref(pool), pool._attendant.keeper
+    del pool
+    until(lambda: gc.collect() >= 0 and gone() is None and not keeper.runs)
+    os.close(read_end)
+    os.close(write_end)
+
+
+@beyond_stdlib
+def test_a_namespace_that_has_a_pool_and_its_function_is_freed():
+    class Mark:
+        pass
+
+    namespace = {"manycore": manycore, "mark": Mark(), "__name__": "__main__"}
+    exec(
+        "def f(x): return x\n"
+        "pool = manycore.get_context('fork').Pool(1)\n"
+        "pool.apply(f, (1,)); pool.terminate(); pool.join()",
+        namespace,
+    )
+    gone = weakref.ref(namespace["mark"])
+    del namespace
+    until(lambda: gc.collect() >= 0 and gone() is None)
+
+
+@beyond_stdlib
+def test_the_collector_walks_results_only_that_may_lead_back_to_themselves(pool):
+    pool.apply_async(targets.identity, (0,)).get()  # the first are made another way
+    number, others = [pool.apply_async(targets.identity, (1,)) for _ in range(2)]
+    number.get()
+    assert not gc.is_tracked(number)
+    others.mark = others
+    bad = pool.apply_async(targets.fail, (ValueError("bad"),))
+    with pytest.raises(ValueError, match="bad"):
+        bad.get()
+    listed = pool.apply_async(targets.identity, ([],))
+    listed.get().append(listed)
+    assert all(map(gc.is_tracked, (others, bad, listed)))
+    gone = [weakref.ref(result) for result in (number, others, bad, listed)]
+    del number, others, bad, listed
+    until(lambda: gc.collect() >= 0 and not any(ref() for ref in gone))
+    with pytest.raises(AttributeError):
+        del pool.apply_async(targets.identity, (1,)).no_such
 
 
 @beyond_stdlib

@@ -171,7 +171,7 @@ def test_small_items_are_taken_until_the_bound_is_reached(pool):
 
 @pytest.mark.parametrize("chunksize", [1, 4])
 @ways
-def test_what_came_before_the_error_of_the_iterable_is_done(pool, way, chunksize):
+def test_whole_chunks_before_the_error_of_the_iterable_are_done(pool, way, chunksize):
     def broken():
         yield from range(6)
         raise LookupError("no more")
@@ -179,7 +179,7 @@ def test_what_came_before_the_error_of_the_iterable_is_done(pool, way, chunksize
     results, seen = getattr(pool, way)(targets.square, broken(), chunksize), []
     with pytest.raises(LookupError, match="no more"):
         seen.extend(results)
-    assert sorted(seen) == [n * n for n in range(6)]
+    assert sorted(seen) == [n * n for n in range(6 // chunksize * chunksize)]
     assert list(results) == []
 
 
@@ -190,7 +190,7 @@ class Tasks:
     """The tasks of a map with these bounds, which take as long as is said, by their own clock."""
 
     def __init__(self, monkeypatch, bounds):
-        self.sent, self._now = 0, 0.0
+        self._sent, self._now = 0, 0.0
         monkeypatch.setattr(_ahead, "monotonic", lambda: self._now)
         self._ahead = _ahead.Ahead(bounds, self)
 
@@ -199,8 +199,8 @@ class Tasks:
         most = 0
         for _ in range(rounds):
             while more := self._ahead.room()[0]:
-                self.sent += more
-            count = self.sent - self._ahead.fetched
+                self._sent += more
+            count = self._sent - self._ahead.fetched
             most = max(most, count)
             self._now += seconds * count
             self._ahead.answer(count, 0)
@@ -260,8 +260,8 @@ def items_not_done(pool, gate, count):
     """Has so many items mapped, of which the first one is stopped; those that wait for it."""
     result = pool.map_async(functools.partial(targets.stop_on, gate, 0), range(count))
     gate.arrived()
-    until(lambda: pool._attendant.poll() or result._job.left == 1)
-    left = sum(value is None for value in result._job.results)
+    until(lambda: pool._attendant.poll() or result._left == 1)
+    left = sum(value is None for value in result._results)
     gate.let_go()
     assert result.get() == list(range(count))
     return left

@@ -149,7 +149,7 @@ def test_a_stopped_worker_is_reported_and_its_task_given_up(pool, gate):
 @pytest.mark.parametrize("task", [demanding.sleep_for_ever, demanding.refuse_to_stop])
 def test_a_task_that_runs_is_cancelled(pool, task):
     result = pool.apply_async(task)
-    until(lambda: pool._crew.is_running(result._job))
+    until(lambda: pool._crew.is_running(result))
     assert result.cancel()
     with pytest.raises(manycore.TaskCancelled):
         result.get()

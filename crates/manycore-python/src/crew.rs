@@ -3,6 +3,7 @@
 mod backlog;
 mod collecting;
 mod handing_out;
+mod heads;
 mod state;
 mod streaming;
 mod tending;
@@ -12,10 +13,12 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manycore::pool::Crew as Engine;
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use self::handing_out::{Cut, head_for};
+use self::heads::Heads;
 use self::state::State;
 use self::streaming::Kind;
 use crate::errors::Error;
@@ -24,6 +27,7 @@ use crate::job::Job;
 use crate::message;
 use crate::queue::with_message;
 use crate::task::{Head, Mode};
+use crate::tracking;
 
 /// The owner's side of a pool: hands out tasks, collects answers, buries workers.
 ///
@@ -45,6 +49,11 @@ pub struct Crew {
     long: AtomicU64,
     /// Whether tasks wait in the backlog: for who does not lock the state.
     has_backlog: AtomicBool,
+    heads: Mutex<Heads>,
+    /// Whether calls are accepted.
+    is_open: AtomicBool,
+    /// Whether a thread keeps the pool going while nobody waits.
+    is_kept: AtomicBool,
 }
 
 type SeatParts = (Parts, Parts, Parts, usize);
@@ -52,6 +61,16 @@ type SeatParts = (Parts, Parts, Parts, usize);
 impl Crew {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heads(&self) -> MutexGuard<'_, Heads> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a call can be handed out without a look at anything else.
+    #[inline]
+    pub fn is_at_ease(&self) -> bool {
+        self.is_open.load(SeqCst) && self.is_kept.load(SeqCst) && !self.has_backlog.load(SeqCst)
     }
 }
 
@@ -72,6 +91,9 @@ impl Crew {
             listener: OnceLock::new(),
             long: AtomicU64::new(0),
             has_backlog: AtomicBool::new(false),
+            heads: Mutex::default(),
+            is_open: AtomicBool::new(false),
+            is_kept: AtomicBool::new(false),
         })
     }
 
@@ -79,6 +101,22 @@ impl Crew {
     /// from how many nanoseconds on that is so. To be called once, before the first task.
     fn listen(&self, listener: Py<PyAny>) {
         let _ = self.listener.set(listener); // the first one stays
+    }
+
+    /// For Python's collector: functions, and calls that were not answered, may lead back to the pool.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(listener) = self.listener.get() {
+            visit.call(listener)?;
+        }
+        if let Ok(heads) = self.heads.try_lock() {
+            heads.traverse(&visit)?;
+        }
+        if let Ok(state) = self.state.try_lock() {
+            for open in state.ledger.iter() {
+                tracking::visit(&open.job, &visit, |job| job.traverse(&visit))?;
+            }
+        }
+        Ok(())
     }
 
     /// How many tasks were answered, by results and by errors.
@@ -153,6 +191,49 @@ impl Crew {
         ))
     }
 
+    /// Recognises a function by its identity from now on: `head` is that of its tasks.
+    fn know(&self, function: Py<PyAny>, head: &[u8]) -> PyResult<()> {
+        let (head, mode) = Head::from_bytes(head)?;
+        self.heads().insert(function, head.to_bytes(mode));
+        Ok(())
+    }
+
+    /// The head of the tasks of a function, if it is recognised.
+    fn known<'py>(&self, function: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
+        let head = self.head_of(function)?;
+        Some(PyBytes::new(function.py(), &head))
+    }
+
+    /// Recognises no function with this head any more.
+    fn forget(&self, head: &[u8]) -> PyResult<()> {
+        let (head, mode) = Head::from_bytes(head)?;
+        let forgotten = self.heads().remove(head.to_bytes(mode));
+        drop(forgotten); // not under the lock: it may run Python code
+        Ok(())
+    }
+
+    /// Whether calls are accepted; and whether a thread keeps the pool going while nobody waits for its answers. Only
+    /// while both are so calls are handed out without a look at the pool.
+    #[getter]
+    fn is_open(&self) -> bool {
+        self.is_open.load(SeqCst)
+    }
+
+    #[setter]
+    fn set_is_open(&self, is_open: bool) {
+        self.is_open.store(is_open, SeqCst);
+    }
+
+    #[getter]
+    fn is_kept(&self) -> bool {
+        self.is_kept.load(SeqCst)
+    }
+
+    #[setter]
+    fn set_is_kept(&self, is_kept: bool) {
+        self.is_kept.store(is_kept, SeqCst);
+    }
+
     /// Frees the function of a head.
     fn discard(&self, head: &[u8]) -> PyResult<()> {
         self.engine.discard(Head::from_bytes(head)?.0.function);
@@ -180,31 +261,6 @@ impl Crew {
             job.get().note_tag(tag);
         }
         Ok(())
-    }
-
-    /// Hands out a call that is a job of its own: the usual case in one step.
-    #[pyo3(signature = (function, head, arguments, keywords=None, priority=0))]
-    fn submit<'py>(
-        &self,
-        py: Python<'py>,
-        function: Py<PyAny>,
-        head: &[u8],
-        arguments: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-        priority: i64,
-    ) -> PyResult<Bound<'py, Job>> {
-        let keywords = keywords.filter(|keywords| !keywords.is_empty());
-        let (args, kwargs) = (arguments.clone(), keywords.cloned());
-        let job = Job::single(function, args.unbind(), kwargs.map(Bound::unbind));
-        let job = Bound::new(py, job)?;
-        match keywords {
-            None => self.call(py, &job, head, arguments, false, priority)?,
-            Some(keywords) => {
-                let both = (arguments, keywords).into_pyobject(py)?;
-                self.call(py, &job, head, &both, true, priority)?;
-            }
-        }
-        Ok(job)
     }
 
     /// Hands out tasks of `chunk` items each, from item `start` on, while fewer than `most_open` tasks
@@ -352,7 +408,7 @@ impl Crew {
     fn feed(&self, py: Python<'_>) -> PyResult<()> {
         while let Some((open, error)) = self.feed_once() {
             let value = error.into_value(py).into_bound(py).into_any();
-            open.job.get().deliver(py, open.index, false, value)?;
+            Job::deliver(open.job.bind(py), open.index, false, value)?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use super::Crew;
 use super::state::{Open, State};
 use crate::errors::{self, Error};
+use crate::job::Job;
 use crate::message::Encoded;
 
 /// Tasks for each worker that the ring is given from the backlog: enough for them to be busy until the
@@ -84,9 +85,7 @@ impl Crew {
         let withdrawn = self.close_withdrawn(tags)?;
         for open in &withdrawn {
             open.job.get().note_withdrawn();
-            open.job
-                .get()
-                .deliver(py, open.index, false, error.clone())?;
+            Job::deliver(open.job.bind(py), open.index, false, error.clone())?;
         }
         Ok(withdrawn.len())
     }

@@ -127,12 +127,12 @@ impl Crew {
             Ok(value) => {
                 let succeeded = message.header.kind & ERROR == 0;
                 let len = message::len(message);
-                job.get().deliver_sized(py, index, succeeded, value, len)
+                Job::deliver_sized(job.bind(py), index, succeeded, value, len)
             }
             Err(error) => {
                 let value = error.into_value(py).into_bound(py).into_any();
-                job.get().note_undecodable(value.clone().unbind());
-                job.get().deliver(py, index, false, value)
+                job.get().note_undecodable(&value)?;
+                Job::deliver(job.bind(py), index, false, value)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::Crew;
 use super::state::Open;
@@ -32,6 +32,30 @@ pub(super) fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResul
 }
 
 impl Crew {
+    /// Hands out a call that is a job of its own.
+    #[inline]
+    pub fn call_at_once(
+        &self,
+        job: &Bound<'_, Job>,
+        mut head: [u8; HEAD],
+        arguments: &Bound<'_, PyTuple>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let py = job.py();
+        let tag = match keywords {
+            None => self.hand_out_or_answer(py, job, 0, 0, &head, arguments, 0),
+            Some(keywords) => {
+                head = Head::from_bytes(&head)?.0.to_bytes(Mode::CallWithKeywords);
+                let both = (arguments, keywords).into_pyobject(py)?;
+                self.hand_out_or_answer(py, job, 0, 0, &head, &both, 0)
+            }
+        }?;
+        if let Some(tag) = tag {
+            job.get().note_tag(tag);
+        }
+        Ok(())
+    }
+
     /// Encodes and hands out one task, whose first item is number `first` of its job; returns its tag.
     #[inline]
     #[allow(clippy::too_many_arguments)] // what a task consists of
@@ -105,7 +129,7 @@ impl Crew {
             Ok(tag) => Ok(Some(tag)),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let value = error.into_value(py).into_bound(py).into_any();
-                job.get().deliver(py, index, false, value).map(|()| None)
+                Job::deliver(job, index, false, value).map(|()| None)
             }
             Err(error) => Err(error),
         }

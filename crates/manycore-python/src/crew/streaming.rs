@@ -21,9 +21,6 @@ pub(super) struct Kind {
 /// Whether an iterator has ended, and the error that it has ended with.
 type End = (bool, Option<Py<PyAny>>);
 
-/// What a task consists of, if there is anything, and the error that the iterator has ended with after that.
-type Items<'py> = (Option<Bound<'py, PyAny>>, Option<Py<PyAny>>);
-
 impl Crew {
     /// Hands out what an iterator gives; see `Crew.stream`. All in one go, since a worker that finds no further
     /// task goes to sleep, and waking it takes longer than many a task.
@@ -41,17 +38,17 @@ impl Crew {
             if job.get().open_bytes() >= most_bytes {
                 break;
             }
-            let (items, error) = next_items(&mut source, kind.chunk)?;
-            if let Some(items) = items {
-                let index = job.get().begin_task();
-                open.set_item(index, &items)?; // before a worker can have it, and end
-                self.hand_out_of_stream(py, (job, head), index, &items, kind)?;
-            } else if error.is_none() {
-                return Ok((true, None));
-            }
-            if error.is_some() {
-                return Ok((true, error));
-            }
+            let items = match next_items(&mut source, kind.chunk) {
+                Ok(Some(items)) => items,
+                Ok(None) => return Ok((true, None)),
+                Err(error) if error.is_instance_of::<PyException>(py) => {
+                    return Ok((true, Some(error.into_value(py).into_any())));
+                }
+                Err(error) => return Err(error), // not the iterator's, but its caller's
+            };
+            let index = job.get().begin_task();
+            open.set_item(index, &items)?; // before a worker can have it, and end
+            self.hand_out_of_stream(py, (job, head), index, &items, kind)?;
         }
         Ok((false, None))
     }
@@ -72,30 +69,18 @@ impl Crew {
     }
 }
 
-/// Takes the items of the next task.
-fn next_items<'py>(source: &mut Bound<'py, PyIterator>, chunk: usize) -> PyResult<Items<'py>> {
+/// Takes the items of the next task. What was taken of a chunk is dropped if the iterator raises, as the standard
+/// library does.
+fn next_items<'py>(
+    source: &mut Bound<'py, PyIterator>,
+    chunk: usize,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     if chunk == 1 {
-        return match source.next().transpose() {
-            Ok(item) => Ok((item, None)),
-            Err(error) => Ok((None, Some(of_iterator(source.py(), error)?))),
-        };
+        return source.next().transpose();
     }
     let items = PyList::empty(source.py());
-    let mut ended_with = None;
-    while items.len() < chunk && ended_with.is_none() {
-        match source.next() {
-            Some(Ok(item)) => items.append(item)?,
-            Some(Err(error)) => ended_with = Some(of_iterator(source.py(), error)?),
-            None => break,
-        }
+    for item in source.take(chunk) {
+        items.append(item?)?;
     }
-    Ok(((!items.is_empty()).then(|| items.into_any()), ended_with))
-}
-
-/// What an iterator has raised, if that is its end, and not that of who asked it.
-fn of_iterator(py: Python<'_>, error: PyErr) -> PyResult<Py<PyAny>> {
-    if error.is_instance_of::<PyException>(py) {
-        return Ok(error.into_value(py).into_any());
-    }
-    Err(error)
+    Ok((!items.is_empty()).then(|| items.into_any()))
 }

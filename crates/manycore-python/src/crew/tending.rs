@@ -69,7 +69,7 @@ impl Crew {
                 .call1((tag, &job, index, seconds))
                 .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
             let resent = job.get().resend_after(py, index, item);
-            job.get().deliver(py, index, false, error)?;
+            Job::deliver(job.bind(py), index, false, error)?;
             self.tell_others();
             resent?;
         }

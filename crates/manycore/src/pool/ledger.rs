@@ -108,6 +108,11 @@ impl<J> Ledger<J> {
             .collect()
     }
 
+    /// What is known about each open task.
+    pub fn iter(&self) -> impl Iterator<Item = &J> {
+        self.entries.iter().filter_map(|entry| entry.job.as_ref())
+    }
+
     /// How many tasks are open.
     #[inline]
     #[must_use]

@@ -1,0 +1,62 @@
+//! What is called for a job: when it is done, or a task of it has failed.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+#[derive(Default)]
+pub(super) struct Calls {
+    /// The positional arguments of a single call, or what tells those of each task.
+    pub(super) about: Option<Py<PyAny>>,
+    pub(super) keywords: Option<Py<PyDict>>,
+    /// Of a usual call there are none.
+    others: Option<Box<Others>>,
+}
+
+#[derive(Default)]
+pub(super) struct Others {
+    pub(super) on_done: Vec<Py<PyAny>>,
+    pub(super) on_news: Option<Py<PyAny>>,
+    pub(super) resend: Option<Py<PyAny>>,
+    pub(super) retry: Option<Py<PyAny>>,
+}
+
+impl Calls {
+    pub(super) fn new(about: Option<Py<PyAny>>, others: Others) -> Self {
+        let is_usual =
+            others.on_done.is_empty() && others.resend.is_none() && others.retry.is_none();
+        Self {
+            about,
+            keywords: None,
+            others: (!is_usual).then(|| Box::new(others)),
+        }
+    }
+
+    /// What is called besides, if anything is.
+    pub(super) fn others(&self) -> Option<&Others> {
+        self.others.as_deref()
+    }
+
+    /// What is called besides, to be changed.
+    pub(super) fn others_mut(&mut self) -> &mut Others {
+        self.others.get_or_insert_default()
+    }
+
+    /// Takes out what is called with the next answer.
+    pub(super) fn take_on_news(&mut self) -> Option<Py<PyAny>> {
+        self.others.as_mut()?.on_news.take()
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(others) = &self.others {
+            for call in &others.on_done {
+                visit.call(call)?;
+            }
+            visit.call(&others.on_news)?;
+            visit.call(&others.resend)?;
+            visit.call(&others.retry)?;
+        }
+        visit.call(&self.about)?;
+        visit.call(&self.keywords)
+    }
+}

@@ -1,0 +1,185 @@
+//! Answers, as they come.
+
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use super::Job;
+use super::plan::Results;
+use crate::tracking::{is_tracked, track};
+
+impl Job {
+    /// Takes an answer of which no message came.
+    pub fn deliver(
+        slf: &Bound<'_, Self>,
+        index: usize,
+        succeeded: bool,
+        value: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        Self::deliver_sized(slf, index, succeeded, value, 0)
+    }
+
+    /// Takes the answer of task `index`, a message of `len` bytes, unless it has failed and is tried again.
+    pub fn deliver_sized(
+        slf: &Bound<'_, Self>,
+        index: usize,
+        succeeded: bool,
+        value: Bound<'_, PyAny>,
+        len: usize,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let returns_errors = this.terms().is_some_and(|terms| terms.returns_errors);
+        let (succeeded, value) = if succeeded {
+            (true, value)
+        } else {
+            match this.is_tried_again(slf.py(), index, &value) {
+                Ok(true) => return Ok(()),
+                Ok(false) => (returns_errors, value),
+                Err(error) => {
+                    let error = error.into_value(slf.py()).into_bound(slf.py());
+                    (returns_errors, error.into_any())
+                }
+            }
+        };
+        Self::settle(slf, index, succeeded, value, len)
+    }
+
+    /// Whether a task that failed was handed out again.
+    #[cold]
+    fn is_tried_again(
+        &self,
+        py: Python<'_>,
+        index: usize,
+        error: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        match self.call(py, |calls| calls.others()?.retry.as_ref()) {
+            Some(_) if self.is_withdrawn.load(Acquire) => Ok(false),
+            Some(retry) => retry.bind(py).call1((index, error))?.is_truthy(),
+            None => Ok(false),
+        }
+    }
+
+    /// Has the items after item number `item` of a task handed out again: nobody has run them.
+    pub fn resend_after(&self, py: Python<'_>, task: usize, item: u64) -> PyResult<()> {
+        match self.call(py, |calls| calls.others()?.resend.as_ref()) {
+            Some(_) if self.is_withdrawn.load(Acquire) => Ok(()), // nobody wants them any more
+            Some(resend) => resend.call1(py, (task, item)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the answer of task `index` for good.
+    pub(super) fn settle(
+        slf: &Bound<'_, Self>,
+        index: usize,
+        succeeded: bool,
+        value: Bound<'_, PyAny>,
+        len: usize,
+    ) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        let stored = Self::store(slf, index, succeeded, value, len);
+        this.delivered.fetch_add(1, Release);
+        if this.left.fetch_sub(1, Release) == 1 {
+            this.is_done.store(true, Release); // pairs with the Acquire in `is_done`
+            this.finish(py);
+        }
+        if matches!(this.plan().results, Results::Stream(_)) {
+            this.tell_news(py);
+        }
+        stored
+    }
+
+    /// Calls and forgets what is to be called with the next answer.
+    fn tell_news(&self, py: Python<'_>) {
+        let on_news = self.calls().take_on_news();
+        if let Some(on_news) = on_news {
+            call(py, &on_news);
+        }
+    }
+
+    /// Calls and forgets what is to be called when all tasks have been answered.
+    fn finish(&self, py: Python<'_>) {
+        let mut calls = self.calls();
+        let mut forgotten = std::mem::take(&mut *calls);
+        if matches!(self.plan().results, Results::Stream(_)) {
+            // It may go on; and the news are told of after this.
+            calls.about = forgotten.about.take();
+            if let Some(others) = forgotten.others() {
+                let kept = calls.others_mut();
+                kept.on_news = others.on_news.as_ref().map(|it| it.clone_ref(py));
+                kept.retry = others.retry.as_ref().map(|it| it.clone_ref(py));
+            }
+        }
+        drop(calls); // before any Python code runs
+        for function in forgotten.others().into_iter().flat_map(|it| &it.on_done) {
+            call(py, function);
+        }
+    }
+
+    fn store(
+        slf: &Bound<'_, Self>,
+        index: usize,
+        succeeded: bool,
+        value: Bound<'_, PyAny>,
+        len: usize,
+    ) -> PyResult<()> {
+        let results = &slf.get().plan().results;
+        if let Results::Stream(results) = results {
+            let answer = (index, succeeded, value, len).into_pyobject(slf.py())?;
+            return results
+                .bind(slf.py())
+                .append(answer.cast_into::<PyTuple>()?);
+        }
+        if !succeeded {
+            track(slf); // the traceback of an error that was raised may lead back to here
+            let mut outcome = slf.get().outcome();
+            if outcome.error.is_none() {
+                outcome.error = Some(value.unbind());
+            }
+            return Ok(());
+        }
+        match results {
+            Results::List(results, chunk) => {
+                if slf.get().outcome().error.is_some() {
+                    return Ok(()); // nobody will see the results
+                }
+                fill(results.bind(slf.py()), index, *chunk, &value)
+            }
+            Results::One | Results::Stream(_) => {
+                if is_tracked(&value) {
+                    track(slf); // the program may make it lead back to here
+                }
+                slf.get().outcome().value = Some(value.unbind());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Puts the results of a task where they belong.
+fn fill(
+    results: &Bound<'_, PyList>,
+    index: usize,
+    chunk: usize,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    if chunk == 1 {
+        return results.set_item(index, value);
+    }
+    let start = index * chunk;
+    if start >= results.len() {
+        return Ok(()); // what was handed out again: the death before it may be noted only now
+    }
+    for (offset, item) in value.try_iter()?.enumerate() {
+        results.set_item(start + offset, item?)?;
+    }
+    Ok(())
+}
+
+/// Calls what is to be called; what that raises is shown, since nobody could handle it.
+fn call(py: Python<'_>, function: &Py<PyAny>) {
+    if let Err(error) = function.bind(py).call0() {
+        error.write_unraisable(py, Some(function.bind(py)));
+    }
+}
