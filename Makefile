@@ -139,6 +139,10 @@ test-clients: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-clients ## run j
 	$(BIN)/pytest tests/clients $(PYTEST_ARGS)
 	@$(BIN)/python -c 'import torch' 2>/dev/null \
 	    || printf "SKIPPED: PyTorch is not in .venv, being too large; its DataLoader was not tried\n"
+	@command -v tesseract >/dev/null \
+	    || printf "SKIPPED: Tesseract is not installed (tesseract-ocr); the example that reads pages was not run\n"
+	@command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null \
+	    || printf "SKIPPED: PostgreSQL is not installed; the example that writes to a server was not run\n"
 
 # SIGABRT makes pytest's fault handler print every stack; the engine's soak tests say themselves what
 # everybody was doing when nothing has moved for a while.

@@ -1,4 +1,4 @@
-"""Other packages on their own processes and on ours: joblib on `loky` and on our backend, tqdm.
+"""Other packages on their own processes and on ours: joblib (`loky`, our backend), PyTorch, tqdm.
 
 joblib's workers have run a call before the clock starts, but where a call is timed together with
 its workers: `loky` keeps these from call to call, our backend has new ones for each.
@@ -19,6 +19,8 @@ CALLS = 4  # on each array
 SHARED_BYTES = 64 << 20
 OWN_BYTES = 16 << 20
 PARTS = 40  # of what `process_map` has to do
+BATCHES = 64  # of a DataLoader's epoch
+BATCH_BYTES = 4 << 20
 
 
 def parallel(target: Target) -> Any:
@@ -94,6 +96,39 @@ def process_map_sample(target: Target, n: int) -> Sample:
     return cost_sample(n, seconds)
 
 
+class Batches:
+    """A data set of PyTorch's whose items are batches as they are."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def __len__(self) -> int:
+        return BATCHES
+
+    def __getitem__(self, number: int) -> Any:
+        import torch
+
+        return torch.full((self.nbytes // 4,), float(number))
+
+
+def epoch_sample(nbytes: int, stays: bool, target: Target, n: int) -> Sample:
+    """`n` epochs of a DataLoader, with the workers of the first, or with new ones for each."""
+    data = importlib.import_module("torch.utils.data")
+    loader = data.DataLoader(
+        Batches(nbytes),
+        batch_size=None,
+        num_workers=WORKERS,
+        multiprocessing_context=target.context(),
+        persistent_workers=stays,
+    )
+    if stays:
+        expect(sum(1 for _ in loader) == BATCHES, "batches")
+    begin = perf_counter()
+    for _ in range(n):
+        expect([int(batch[0]) for batch in loader] == list(range(BATCHES)), "batches")
+    return cost_sample(n, perf_counter() - begin)
+
+
 def array_bench(name: str, title: str, nbytes: int, is_shared: bool) -> Bench:
     """The bench of one way to give arrays to tasks."""
     take = partial(array_sample, nbytes, is_shared)
@@ -111,5 +146,26 @@ BENCHES = (
     ),
     array_bench("joblib-array", "joblib, 4 tasks on one 64 MiB array", SHARED_BYTES, True),
     array_bench("joblib-arrays", "joblib, 4 tasks, 16 MiB each", OWN_BYTES, False),
+    Bench(
+        "clients.loader-start",
+        "DataLoader, 64 tiny batches, with its workers",
+        partial(epoch_sample, 4, False),
+        first_n=1,
+        needs="torch",
+    ),
+    Bench(
+        "clients.loader-tiny",
+        "DataLoader, 64 tiny batches",
+        partial(epoch_sample, 4, True),
+        first_n=2,
+        needs="torch",
+    ),
+    Bench(
+        "clients.loader-large",
+        "DataLoader, 64 batches of 4 MiB",
+        partial(epoch_sample, BATCH_BYTES, True),
+        first_n=1,
+        needs="torch",
+    ),
     Bench("clients.process-map", "process_map, 40 parts", process_map_sample, needs="tqdm"),
 )

@@ -22,11 +22,13 @@ if os.environ["CONFORMANCE_OF"] == "manycore":
     import manycore
 
     manycore.install()
-    if SUITE == "executor":
+    if SUITE == "standard executor":
         import concurrent.futures
 
-        concurrent.futures.ProcessPoolExecutor = manycore.ProcessPoolExecutor
-        concurrent.futures.process.ProcessPoolExecutor = manycore.ProcessPoolExecutor
+        from manycore._standard_executor import ProcessPoolExecutor
+
+        concurrent.futures.ProcessPoolExecutor = ProcessPoolExecutor
+        concurrent.futures.process.ProcessPoolExecutor = ProcessPoolExecutor
 
 # In every process: the tests' functions and classes are looked up in the main module.
 if SUITE == "multiprocessing":

@@ -63,7 +63,7 @@ def _minor(version):
 
 def _order(row):
     return (
-        row[1] != "multiprocessing",
+        ("multiprocessing", "concurrent.futures", "standard executor").index(row[1]),
         _minor(row[0]),
         ("fork", "spawn", "forkserver").index(row[2]),
     )

@@ -22,7 +22,7 @@ from isolated import Setting
 SUITES = {
     "multiprocessing": "test._test_multiprocessing",
     "concurrent.futures": "test.test_concurrent_futures",
-    "executor": "test.test_concurrent_futures",  # our executor in place of theirs on our processes
+    "standard executor": "test.test_concurrent_futures",  # theirs on our processes
 }
 
 QUICK = {

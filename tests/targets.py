@@ -86,6 +86,19 @@ class _Indigestible:
         return int, ("no number",)
 
 
+class Undecodable:
+    """What can be pickled, and raises an error of choice where it is unpickled."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return fail, (self.error,)
+
+    def __call__(self, value):
+        return value
+
+
 def indigestible(_value):
     """What can be pickled and not unpickled."""
     return _Indigestible()

@@ -21,20 +21,23 @@ RUN_BY = ("-m", "manycore")
 PROGRAM = """
     import multiprocessing
     import sys
+    import concurrent.futures.process
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing.pool import Pool, ThreadPool
 
     def seen(*ignored):
         lock = multiprocessing.Lock()
         process = type(multiprocessing.current_process()).__mro__[1]
-        return [cls.__module__ for cls in (type(lock), Pool, ThreadPool, process)]
+        assert concurrent.futures.process.ProcessPoolExecutor is ProcessPoolExecutor
+        classes = (type(lock), Pool, ProcessPoolExecutor, ThreadPool, process)
+        return [cls.__module__ for cls in classes]
 
     def put(queue, *shared):
         queue.put(seen())
 
     if __name__ == "__main__":
         multiprocessing.set_start_method(sys.argv[1])
-        print(*seen()[:3])
+        print(*seen()[:4])
         with multiprocessing.Pool(1) as pool:
             print(*pool.map(seen, [0])[0])
         with ProcessPoolExecutor(1) as executor:
@@ -48,9 +51,9 @@ PROGRAM = """
         with multiprocessing.Manager() as manager, manager.Pool(1) as pool:
             print(*pool.map(seen, [0])[0])
         with ThreadPool(1) as pool:
-            print(*pool.map(seen, [0])[0][:3])
+            print(*pool.map(seen, [0])[0][:4])
 """
-OURS = "manycore.synchronize manycore.pool multiprocessing.pool"
+OURS = "manycore.synchronize manycore.pool manycore.executor multiprocessing.pool"
 SEEN = "\n".join([OURS, *[f"{OURS} manycore.process"] * 4, OURS, ""])
 
 
@@ -86,10 +89,13 @@ def test_whoever_had_taken_names_before_is_named(run_script, tmp_path):
     )
     (tmp_path / "early_module.py").write_text("import multiprocessing.pool as somewhere")
     (tmp_path / "early_context.py").write_text("from early_name import context")
-    (tmp_path / "harmless.py").write_text("from multiprocessing import current_process, util")
+    (tmp_path / "early_executor.py").write_text("from concurrent.futures import *")
+    (tmp_path / "harmless.py").write_text(
+        "import concurrent.futures\nfrom multiprocessing import current_process, util"
+    )
     done = run_script("""
         import warnings
-        import early_context, early_module, early_name, harmless, manycore
+        import early_context, early_executor, early_module, early_name, harmless, manycore
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             manycore.install()
@@ -98,7 +104,7 @@ def test_whoever_had_taken_names_before_is_named(run_script, tmp_path):
     """)
     assert done.stdout == (
         "RuntimeWarning manycore.install() was called after "
-        "early_context, early_module, early_name\n"
+        "early_context, early_executor, early_module, early_name\n"
     )
 
 
@@ -137,6 +143,36 @@ def test_what_was_taken_before_goes_on_and_travels(run_script, method):
         method,
     )
     assert (done.stdout, done.stderr) == ("Lock Lock [1] manycore._standard.pool\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_executor_that_was_taken_before_goes_on_and_travels(run_script, method):
+    done = run_script(
+        """
+        import concurrent.futures, sys, warnings
+        from concurrent.futures import ProcessPoolExecutor as Theirs
+        import manycore
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            manycore.install()
+        import multiprocessing
+
+        def seen(cls):
+            process = type(multiprocessing.current_process()).__mro__[1]
+            ours = concurrent.futures.ProcessPoolExecutor
+            return [it.__module__ for it in (cls, ours, process)]
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method(sys.argv[1])
+            with Theirs(1) as executor:
+                print(*executor.submit(seen, Theirs).result())
+    """,
+        method,
+    )
+    assert (done.stdout, done.stderr) == (
+        "manycore._standard_executor manycore.executor manycore.process\n",
+        "",
+    )
 
 
 def test_instances_of_either_are_known_by_the_classes_that_programs_ask_for(run_script):

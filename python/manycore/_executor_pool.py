@@ -52,8 +52,22 @@ class UndecodableResult(BrokenProcessPool):
     """
 
 
+class UndecodableCall(BrokenProcessPool):
+    """A worker could not unpickle a call; the cause has the worker's traceback.
+
+    Only that future fails; the executor goes on.
+    """
+
+
 class UnsendableResult(MaybeEncodingError, PicklingError):  # type: ignore[misc]
     """A call's result, or its exception, could not be pickled."""
+
+
+def undecodable_call(error: BaseException) -> UndecodableCall:
+    """What a worker answers to a call that it cannot unpickle."""
+    undecodable = UndecodableCall(f"a call cannot be unpickled: {error!r}")
+    undecodable.__cause__ = error
+    return undecodable
 
 
 class _Initializer:
@@ -64,7 +78,7 @@ class _Initializer:
         self._failures = failures
 
     def __call__(self, *args: Any) -> None:
-        _engine.answer_exits()
+        _engine.serve_executor()
         try:
             if self._function is not None:
                 self._function(*args)
@@ -155,20 +169,25 @@ class ExecutorPool(Pool):
     def _check_running(self) -> None:
         if self._state != RUN:
             if self.broken is not None:
-                raise BrokenProcessPool(str(self.broken)) from self.broken.__cause__
+                raise self._broken_anew(self.broken)
             raise RuntimeError("cannot schedule new futures after shutdown")
 
     # ---- failing ------------------------------------------------------------------------------
 
+    @staticmethod
+    def _broken_anew(broken: BrokenProcessPool) -> BrokenProcessPool:
+        """The same to be raised: what was, leads to the executor, for whose life the pool stays."""
+        anew = BrokenProcessPool(str(broken))
+        anew.__cause__ = broken.__cause__
+        return anew
+
     def as_broken(self, error: Any, job: Any) -> Any:
         """The error of an answer as executors raise it."""
+        if self.broken is not None and (error is self.broken or isinstance(error, ShutDown)):
+            return self._broken_anew(self.broken)  # a `ShutDown`: handed out while it broke
         if isinstance(error, BrokenProcessPool):
+            error.__cause__ = _as_remote(error.__cause__)
             return error
-        if isinstance(error, ShutDown) and self.broken is not None:
-            # Handed out while it broke.
-            late = BrokenProcessPool(str(self.broken))
-            late.__cause__ = self.broken.__cause__
-            return late
         if isinstance(error, WorkerDied):
             died = BrokenWorker(str(error), *error.details)
             died.__cause__ = error.__cause__
@@ -210,6 +229,14 @@ class ExecutorPool(Pool):
         self._workers.abandon(error)
         self._crew.dismiss()
         self._workers.terminate(wait=False)  # else they leave by themselves, being dismissed
+
+    def break_with(self, process: Any) -> None:
+        """Fails all calls, since the program has ended a worker by its process."""
+        with self._breaking:
+            if self.broken is not None or self._state == TERMINATE or self._has_ended:
+                return
+            self.broken = BrokenProcessPool(f"the program itself has ended worker {process.pid}")
+        self._break(self.broken)
 
     def end_workers(self, how: str) -> None:
         """Ends the workers now: `terminate` or `kill`."""
@@ -285,6 +312,38 @@ class ExecutorPool(Pool):
             finally:
                 self._ending.release()
         return None
+
+
+class WorkerProcess:
+    """The process of a worker, for the program. Whoever ends it by this ends the executor.
+
+    So programs stop an executor whose calls take too long. One that is killed in another way costs
+    its call only.
+    """
+
+    def __init__(self, process: Any, pool: ExecutorPool) -> None:
+        self._process = process
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._process, name)
+
+    def __repr__(self) -> str:
+        return repr(self._process)
+
+    def terminate(self) -> None:
+        """Sends SIGTERM; what is not answered fails with `BrokenProcessPool`."""
+        self._end("terminate")
+
+    def kill(self) -> None:
+        """Sends SIGKILL; what is not answered fails with `BrokenProcessPool`."""
+        self._end("kill")
+
+    def _end(self, how: str) -> None:
+        has_ended = self._process.exitcode is not None
+        getattr(self._process, how)()
+        if not has_ended and self._pool.is_ours():
+            self._pool.break_with(self._process)
 
 
 class _ExecutorAttendant(Attendant):

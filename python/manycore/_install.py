@@ -1,10 +1,11 @@
-"""Giving the name `multiprocessing` to us, in this process and in its children.
+"""Giving the names `multiprocessing` and `ProcessPoolExecutor` to us, here and in children.
 
 The standard library's modules stay as they are, with all that they know: they get another name,
 `manycore._standard`, by which they find each other, also when they look only later. Under their own
 names stand *faces*: modules with all names of the standard library's, where those that we replace
 lead to ours. So nobody who looks something up there meets anything else, and nothing that the
-standard library does by itself, as `ThreadPool` and the managers do, is disturbed.
+standard library does by itself, as `ThreadPool` and the managers do, is disturbed. Of
+`concurrent.futures` one class is replaced, which no code beside it looks for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _PACKAGE = "multiprocessing"
 _MOVED = "manycore._standard"
+
+_EXECUTORS = ("concurrent.futures", "concurrent.futures.process")
+_MOVED_EXECUTOR = "manycore._standard_executor"
 
 _REPLACED = (
     "connection",
@@ -59,12 +63,12 @@ def is_installed() -> bool:
 
 
 def install() -> None:
-    """Has the name `multiprocessing` lead to us, in this process and in those that it starts.
+    """Has `multiprocessing` and `ProcessPoolExecutor` lead to us, here and in processes we start.
 
-    Whoever imports `multiprocessing` or one of its modules afterwards gets ours, and
-    `concurrent.futures.ProcessPoolExecutor` starts our processes. Call it before anything else is
-    imported: modules that have names of the standard library's already keep them, and a
-    `RuntimeWarning` says which modules these are. Calling it again does nothing.
+    Whoever imports `multiprocessing` or one of its modules afterwards gets ours, and so does who
+    imports `concurrent.futures.ProcessPoolExecutor`. Call it before anything else is imported:
+    modules that have names of the standard library's already keep them, and a `RuntimeWarning`
+    says which modules these are. Calling it again does nothing.
     """
     if is_installed():
         return
@@ -76,23 +80,24 @@ def install() -> None:
         for name, module in sys.modules.items()
         if name == _MOVED or name.startswith(_MOVED + ".")
     }
-    # It is made of the standard library's queues, into which it looks.
-    executor = importlib.import_module("concurrent.futures.process")
+    executor = importlib.import_module(_MOVED_EXECUTOR).ProcessPoolExecutor
     faces = _make_faces(standard)
-    late = sorted(_who_has(_hidden(standard, faces)))
+    hidden = _hidden(standard, faces)
+    late = sorted(_who_has(hidden | {id(executor): executor}))
     for name, module in standard.items():
         _rename(module, _MOVED + name)
-    for hidden in _hidden(standard, faces).values():
-        _lead_to_moved(hidden)
+    for value in hidden.values():
+        _lead_to_moved(value)
     sys.modules.update({_PACKAGE + name: face for name, face in faces.items()})
-    vars(executor).update(mp=faces[""], multiprocessing=faces[""])
+    _replace_executor(executor, faces[""])
     from manycore._insiders import Finder  # which imports much, for those who never install
 
     sys.meta_path.insert(0, Finder())
     if late:
         warnings.warn(
             f"manycore.install() was called after {', '.join(late)} had taken names from "
-            "multiprocessing, which stay the standard library's there: call it before the import",
+            "multiprocessing or concurrent.futures, which stay the standard library's there: call "
+            "it before the import",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -161,3 +166,16 @@ def _lead_to_moved(value: Any) -> None:
     package, _, rest = (value.__module__ or "").partition(".")
     if package == _PACKAGE:
         value.__module__ = f"{_MOVED}.{rest}"
+
+
+def _replace_executor(theirs: type, package: types.ModuleType) -> None:
+    """Has the executor's name lead to ours.
+
+    Theirs goes on to work, on our processes: it asks the package for a context. It is made of the
+    standard library's queues, into which it looks, and these it has already.
+    """
+    vars(sys.modules[theirs.__module__]).update(mp=package, multiprocessing=package)
+    theirs.__module__ = _MOVED_EXECUTOR
+    ours = importlib.import_module("manycore.executor").ProcessPoolExecutor
+    for name in _EXECUTORS:
+        vars(sys.modules[name])["ProcessPoolExecutor"] = ours

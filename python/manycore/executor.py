@@ -9,7 +9,9 @@ Imported at the first need: it imports `concurrent.futures`.
 
 from __future__ import annotations
 
+import collections
 import functools
+import itertools
 import os
 import threading
 import time
@@ -24,8 +26,10 @@ from manycore._cpus import available_cpus
 from manycore._executor_pool import (
     BrokenWorker,
     ExecutorPool,
+    UndecodableCall,
     UndecodableResult,
     UnsendableResult,
+    WorkerProcess,
 )
 from manycore._futures import Future
 from manycore._lazy import IMapIterator
@@ -37,7 +41,14 @@ if TYPE_CHECKING:
 
     from manycore._options import CallOptions, PoolOptions
 
-__all__ = ["BrokenWorker", "Future", "ProcessPoolExecutor", "UndecodableResult", "UnsendableResult"]
+__all__ = [
+    "BrokenWorker",
+    "Future",
+    "ProcessPoolExecutor",
+    "UndecodableCall",
+    "UndecodableResult",
+    "UnsendableResult",
+]
 
 
 class _Submitting(_engine.ExecutorCalls, _base.Executor):
@@ -101,6 +112,10 @@ class _Submitting(_engine.ExecutorCalls, _base.Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else timeout + time.monotonic()
+        if type(self).submit is not _Submitting.submit or "submit" in self.__dict__:
+            call = functools.partial(_call_for_each, fn)
+            chunks = _chunks(zip(*iterables, strict=False), chunksize)
+            return _map_by(functools.partial(self.submit, call), chunks, buffersize, end)
         pool = self._running_pool()
         tasks = float("inf") if buffersize is None else buffersize
         bounds = Bounds.of(tasks, bufferbytes, pool._most)
@@ -190,9 +205,10 @@ class ProcessPoolExecutor(_Submitting):
     @property
     def _processes(self) -> dict[int, Any]:
         """The workers, by process id."""
-        return (
-            {} if self._pool is None else {it.pid: it for it in self._pool._workers.those_staying}
-        )
+        pool = self._pool
+        if pool is None:
+            return {}
+        return {it.pid: WorkerProcess(it, pool) for it in pool._workers.those_staying}
 
     @property
     def _broken(self) -> str | bool:
@@ -303,6 +319,41 @@ class _Results(IMapIterator):
     def __del__(self) -> None:
         if "_job" in self.__dict__:  # its iterables were some
             self.close()
+
+
+def _chunks(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    return iter(lambda: tuple(itertools.islice(items, size)), ())
+
+
+def _call_for_each(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
+    return [fn(*args) for args in chunk]
+
+
+def _map_by(
+    submit: Callable[[Any], Any],
+    chunks: Iterator[Any],
+    most_ahead: int | None,
+    end: float | None,
+) -> Iterator[Any]:
+    """The results of a `map` whose calls go through a `submit` that is not ours.
+
+    It is a subclass's, or somebody has put it in the place of ours: what it does with each call
+    and its future is to be done, as where the standard library's `map` calls it.
+    """
+    futures = collections.deque(map(submit, itertools.islice(chunks, most_ahead)))
+
+    def results() -> Iterator[Any]:
+        try:
+            while futures:
+                futures.extend(map(submit, itertools.islice(chunks, 1)))
+                left = None if end is None else end - time.monotonic()
+                yield from futures[0].result(left)
+                futures.popleft()
+        finally:
+            for future in futures:
+                future.cancel()
+
+    return results()
 
 
 def _context(mp_context: Any, max_tasks_per_child: int | None) -> Any:

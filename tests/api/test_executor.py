@@ -23,6 +23,7 @@ from manycore.executor import (
     BrokenWorker,
     Future,
     ProcessPoolExecutor,
+    UndecodableCall,
     UndecodableResult,
     UnsendableResult,
 )
@@ -274,6 +275,53 @@ def test_map_ends_at_its_timeout(executor, gate):
     gate.let_go()
 
 
+class Counting(ProcessPoolExecutor):
+    """Counts its calls, and those that are done."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.counts = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = super().submit(fn, *args, **kwargs)
+        self.counts.append(future)
+        return future
+
+
+@pytest.mark.parametrize(("chunksize", "buffersize"), [(1, None), (3, None), (1, 2), (4, 1)])
+def test_map_submits_as_a_subclass_does(ctx, chunksize, buffersize):
+    with Counting(2, ctx) as executor:
+        results = executor.map(
+            targets.add, range(10), itertools.count(5), chunksize=chunksize, buffersize=buffersize
+        )
+        assert len(executor.counts) == (buffersize or -(-10 // chunksize))
+        assert list(results) == [2 * n + 5 for n in range(10)]
+        assert len(executor.counts) == -(-10 // chunksize)
+
+
+def test_map_submits_as_what_was_put_in_its_place_and_withdraws_what_is_not_wanted(own, gate):
+    futures, submit = [], own.submit
+
+    def noting(*args):
+        futures.append(submit(*args))
+        return futures[-1]
+
+    own.submit = noting
+    results = own.map(targets.stop_at, itertools.repeat(gate, 5), range(5))
+    gate.arrived()
+    gate.let_go()
+    assert next(results) == 0
+    gate.arrived()
+    results.close()
+    assert [future.cancelled() for future in futures] == [False, False, True, True, True]
+    gate.let_go()
+    results = own.map(targets.stop_at, [gate], [1], timeout=0.01)
+    with pytest.raises(TimeoutError):
+        next(results)
+    gate.arrived()
+    gate.let_go()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -401,6 +449,28 @@ def test_a_result_that_cannot_be_unpickled_fails_its_future_alone(executor):
         list(executor.map(targets.indigestible, [1]))
 
 
+@pytest.mark.parametrize("raised", [LookupError("no such thing"), SystemExit("no such thing")])
+@pytest.mark.parametrize("where", ["argument", "function"])
+def test_a_call_that_cannot_be_unpickled_fails_its_future_alone(executor, raised, where):
+    bad = targets.Undecodable(raised)
+    call = (targets.identity, bad) if where == "argument" else (functools.partial(bad, 1),)
+    future = executor.submit(*call)
+    good = executor.submit(targets.square, 3)
+    with pytest.raises(UndecodableCall, match="no such thing") as caught:
+        future.result()
+    assert isinstance(caught.value, BrokenProcessPool)
+    assert "in fail" in str(caught.value.__cause__)
+    assert future.exception() is caught.value
+    assert good.result() == 9
+    with pytest.raises(UndecodableCall, match="no such thing"):
+        list(executor.map(targets.identity, [bad]))
+
+
+def test_a_pool_raises_what_unpickling_a_task_raised(ctx):
+    with ctx.Pool(1) as pool, pytest.raises(LookupError, match="no such thing"):
+        pool.apply(targets.identity, [targets.Undecodable(LookupError("no such thing"))])
+
+
 def test_a_result_that_cannot_be_pickled_fails_its_future_alone(executor):
     with pytest.raises(UnsendableResult, match=r"cannot pickle '_thread\.lock'") as caught:
         executor.submit(targets.unpicklable, 1).result()
@@ -424,6 +494,16 @@ def test_an_initializer_that_fails_breaks_the_executor():
     executor.shutdown()
 
 
+def test_a_broken_executor_is_not_kept_by_the_errors_that_it_raised():
+    executor = ProcessPoolExecutor(1, manycore.get_context("fork"), initializer=fail_to_begin)
+    with pytest.raises(BrokenProcessPool) as caught:
+        executor.submit(targets.square, 1).result()
+    executor.shutdown()
+    gone = weakref.ref(executor)
+    del executor, caught
+    until(lambda: gc.collect() is not None and gone() is None)
+
+
 def test_workers_that_end_before_they_work_break_the_executor():
     executor = ProcessPoolExecutor(
         1, manycore.get_context("fork"), initializer=os._exit, initargs=(4,)
@@ -435,6 +515,42 @@ def test_workers_that_end_before_they_work_break_the_executor():
     with pytest.raises(BrokenProcessPool):
         executor.submit(targets.square, 1)
     executor.shutdown()
+
+
+@pytest.mark.parametrize("how", ["terminate", "kill"])
+def test_a_worker_that_the_program_ends_by_its_process_breaks_the_executor(killable, gate, how):
+    running = [killable.submit(targets.stop_at, gate, n) for n in range(2)]
+    queued = killable.submit(targets.square, 2)
+    gate.arrived(2)
+    processes = killable._processes
+    assert {process.pid for process in processes.values()} == processes.keys()
+    getattr(next(iter(processes.values())), how)()
+    for future in (*running, queued):
+        with pytest.raises(BrokenProcessPool, match="the program itself"):
+            future.result()
+    with pytest.raises(BrokenProcessPool, match="the program itself"):
+        killable.submit(targets.square, 2)
+    for process in processes.values():
+        getattr(process, how)()  # the others, as programs do
+        process.join()
+        assert process.exitcode is not None
+
+
+def test_an_idle_worker_that_the_program_ends_breaks_the_executor(killable):
+    assert killable.submit(targets.square, 2).result() == 4
+    next(iter(killable._processes.values())).terminate()
+    assert "the program itself" in killable._broken
+    with pytest.raises(BrokenProcessPool):
+        killable.map(targets.square, [2])
+
+
+def test_ending_a_worker_that_has_ended_breaks_nothing(killable):
+    assert killable.submit(targets.square, 2).result() == 4
+    process = next(iter(killable._processes.values()))
+    kill_and_confirm(process.pid)
+    process.join()
+    process.terminate()
+    assert killable.submit(targets.square, 2).result() == 4
 
 
 # ---- the end -----------------------------------------------------------------------------------

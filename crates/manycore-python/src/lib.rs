@@ -133,7 +133,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::arm_lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(family::arm_lifeline_of, module)?)?;
     module.add_function(wrap_pyfunction!(family::volunteer_for_oom, module)?)?;
-    module.add_function(wrap_pyfunction!(worker::answer_exits, module)?)?;
+    module.add_function(wrap_pyfunction!(worker::serve_executor, module)?)?;
     module.add_function(wrap_pyfunction!(family::heap_usage, module)?)?;
     module.add_function(wrap_pyfunction!(family::permanent_fds, module)?)?;
     module.add_function(wrap_pyfunction!(forking::fork, module)?)?;

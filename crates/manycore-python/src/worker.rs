@@ -22,13 +22,14 @@ use crate::queue::with_message;
 use crate::task::{ERROR, HEAD, Head, Mode, TIMED};
 use crate::wait::detached;
 
-/// Whether `SystemExit` is the answer to a task, as executors have it, and not the end of this worker.
-static ANSWERS_EXITS: AtomicBool = AtomicBool::new(false);
+/// Whether tasks fail as the calls of executors do: a `SystemExit` is the answer, and not the end of this worker,
+/// and what cannot be unpickled has an error of its own.
+static SERVES_EXECUTOR: AtomicBool = AtomicBool::new(false);
 
-/// Has the tasks that this process runs be answered with a `SystemExit` that they raise.
+/// Has the tasks that this process runs fail as the calls of executors do.
 #[pyfunction]
-pub fn answer_exits() {
-    ANSWERS_EXITS.store(true, Relaxed); // for this thread, which runs the tasks
+pub fn serve_executor() {
+    SERVES_EXECUTOR.store(true, Relaxed); // for this thread, which runs the tasks
 }
 
 /// A worker's place in a pool. One thread works there, and any may be the last to have it.
@@ -210,8 +211,9 @@ impl Seat {
 
     #[inline]
     fn execute<'py>(&self, py: Python<'py>, message: &Message) -> PyResult<Bound<'py, PyAny>> {
-        let (head, mode, arguments) = self.decode(py, message)?;
-        let function = self.function(py, head)?;
+        let (head, mode, arguments, function) = self
+            .unpack(py, message)
+            .map_err(|error| undecodable(py, error))?;
         let function = function.bind(py);
         if self.measures.load(Relaxed) {
             self.read_at.store(now_ns(), Relaxed);
@@ -259,6 +261,18 @@ impl Seat {
             })?;
         }
         Ok(results.into_any())
+    }
+
+    /// What a task is made of: its head, how it is called, the arguments and the function.
+    #[inline]
+    fn unpack<'py>(
+        &self,
+        py: Python<'py>,
+        message: &Message,
+    ) -> PyResult<(Head, Mode, Bound<'py, PyAny>, Py<PyAny>)> {
+        let (head, mode, arguments) = self.decode(py, message)?;
+        let function = self.function(py, head)?;
+        Ok((head, mode, arguments, function))
     }
 
     #[inline]
@@ -330,10 +344,8 @@ impl Seat {
     }
 
     fn answer_error(&self, py: Python<'_>, tag: u64, error: PyErr, ran: u64) -> PyResult<()> {
-        let is_answer = error.is_instance_of::<PyException>(py)
-            || error.is_instance_of::<PySystemExit>(py) && ANSWERS_EXITS.load(Relaxed);
-        if !is_answer {
-            return Err(error); // SystemExit and KeyboardInterrupt end the worker, and with it the task
+        if !is_answer(py, &error) {
+            return Err(error);
         }
         let wrapped = py
             .import("manycore._pickling")?
@@ -364,6 +376,29 @@ impl Seat {
         let (family, ring) = (self.engine.family(), self.engine.answers());
         encoded.put(py, family, ring, tag, flags)
     }
+}
+
+/// The answer to a task that cannot be unpickled: what unpickling raised, or what executors make of it.
+#[cold]
+fn undecodable(py: Python<'_>, error: PyErr) -> PyErr {
+    if !serves_executor() || !is_answer(py, &error) {
+        return error;
+    }
+    let wrapped = py
+        .import("manycore._executor_pool")
+        .and_then(|module| module.call_method1("undecodable_call", (error.into_value(py),)));
+    wrapped.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Whether an exception answers its task. `SystemExit` and `KeyboardInterrupt` end the worker otherwise, and with
+/// it the task.
+fn is_answer(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyException>(py)
+        || error.is_instance_of::<PySystemExit>(py) && serves_executor()
+}
+
+fn serves_executor() -> bool {
+    SERVES_EXECUTOR.load(Relaxed)
 }
 
 /// Calls a function for a task that is no list of items.
