@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from manycore import _engine, _thread_limits
 from manycore._by_value import what_children_know
 from manycore._pickling import dumps_function, loads_function, sendable_exception
-from manycore.errors import WorkerDied, describe_exit
+from manycore.errors import WorkerDied, describe_exit, peak_memory_of
 
 _PATIENCE = 1.0
 """Seconds that workers have to be done with what they work on, and then to end when terminated."""
@@ -162,6 +162,7 @@ class StageWorkers:
             "closed what it had set up: what it wrote may not be there",
             process.pid,
             process.exitcode,
+            peak_memory=peak_memory_of(process),
         )
         if lost is not None:
             on_lost(lost, died)

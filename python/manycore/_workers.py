@@ -18,7 +18,7 @@ from manycore._options import Limits
 from manycore._tending import Tending
 from manycore._worker import Surroundings
 from manycore._working import work
-from manycore.errors import WorkerDied, describe_exit
+from manycore.errors import WorkerDied, describe_exit, describe_peak, peak_memory_of
 
 _PATIENCE = 1.0
 """Seconds that a terminated worker has before it is killed."""
@@ -226,10 +226,11 @@ class Workers:
         self, process: Any, what: str, name: str | None, seconds: float | None, row: int
     ) -> WorkerDied:
         code, stack = process.exitcode, self._last_words.take(row)
+        peak = peak_memory_of(process)
         message = [f"worker {process.pid} {describe_exit(code)} while it ran {what}"]
         if seconds is not None:
             message[0] += f", after {seconds:.2g} s"
-        message[0] += "; the other tasks of the pool go on"
+        message[0] += f"{describe_peak(peak)}; the other tasks of the pool go on"
         if code == -signal.SIGKILL:
             evidence = self._killed_for_memory()
             message.append(
@@ -237,7 +238,7 @@ class Workers:
             )
         if stack:
             message.append(f"\n{stack}")
-        return WorkerDied(" ".join(message), process.pid, code, name, seconds, stack)
+        return WorkerDied(" ".join(message), process.pid, code, name, seconds, stack, peak)
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""

@@ -21,7 +21,7 @@ from manycore import _engine
 from manycore._stage_workers import StageWorkers, Work, in_short
 from manycore._stages import POLICIES, Stage, StageStats, sorted_out
 from manycore.context import _default_context
-from manycore.errors import WorkerDied, describe_exit
+from manycore.errors import WorkerDied, describe_exit, describe_peak
 
 __all__ = ["Pipeline", "Stage", "StageStats"]
 
@@ -274,12 +274,14 @@ class Pipeline:
         """Decides what becomes of an item whose worker died."""
         of, item = self._staff[index], lost.item
         times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
+        peak = describe_peak(died.peak_memory)
         error = WorkerDied(
-            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}; the item "
-            f"{times}, the other items of the pipeline go on",
+            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}{peak}; the "
+            f"item {times}, the other items of the pipeline go on",
             died.pid,
             died.exitcode,
             of.name,
+            peak_memory=died.peak_memory,
         )
         _name(error, of, index, lost.number, in_short(item[0]) if item else "not kept")
         self._stages.lose(lost, error if self._policy(of) == "return" else None)
