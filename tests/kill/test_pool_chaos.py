@@ -16,6 +16,7 @@ from calls import Tally, outcome
 from killer import Killer, tally_and_return
 from leftovers import Belongings, since
 from manycore._memory import private_bytes
+from processes import wait_for_end
 
 pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.slow]
 
@@ -185,6 +186,24 @@ def come_and_go(context, use, count):
     grown = private_bytes(os.getpid()) - private
     print(f"\n{count} pools, {use.__name__}: {grown >> 10} KiB of memory more")
     assert grown < LEAST_LEAK
+
+
+def test_a_pool_that_is_collected_while_its_workers_are_looked_after_ends(monkeypatch):
+    pool = manycore.get_context("fork").Pool(2)
+    workers = pool._workers
+    pids = [process.pid for process in workers.processes]
+    tend = workers._tending.tend
+
+    def collect_and_tend(rows):
+        pool._terminate()  # as the collector does, in whichever thread it runs
+        return tend(rows)
+
+    monkeypatch.setattr(workers._tending, "tend", collect_and_tend)
+    workers.look_after(replace=True)
+    assert workers.processes == []
+    wait_for_end(pids)
+    pool.terminate()
+    pool.join()
 
 
 forgetting = pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool")
