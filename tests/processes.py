@@ -19,6 +19,13 @@ def adopt_orphans() -> None:
 LISTS_CHILDREN = os.path.exists("/proc/thread-self/children")  # some kernels do not
 
 
+def tells_exits() -> bool:
+    """Whether the kernel tells of a process that others have collected how it ended: since 6.15."""
+    denied = {"all", "pidfd", "pidfd_info"} & set(os.environ.get("MANYCORE_DENY", "").split(","))
+    major, minor = os.uname().release.split(".")[:2]
+    return not denied and (int(major), int(minor.partition("-")[0])) >= (6, 15)
+
+
 def descendants(root: int | None = None) -> set[int]:
     """The ids of all processes below `root` (this one), ended but unreaped ones too."""
     found: set[int] = set()

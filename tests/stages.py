@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 
 import watchdog
 
@@ -236,3 +237,35 @@ def identity(item):
 
 def forget(_item):
     return None
+
+
+def sleep_on(chosen, item):
+    if item in chosen:
+        time.sleep(3600)
+    return item
+
+
+def refuse_on(chosen, item):
+    """Does not stop for being told to."""
+    while item in chosen:
+        with contextlib.suppress(Exception):
+            time.sleep(3600)
+    return item
+
+
+def stop_itself_on(chosen, item):
+    if item in chosen:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return item
+
+
+def give_then_sleep_on(chosen, item):
+    yield item
+    if item in chosen:
+        time.sleep(3600)
+    yield -item
+
+
+def give_much(item):
+    """More than there is room for."""
+    yield from range(item)

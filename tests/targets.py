@@ -136,6 +136,14 @@ def ends_as(way):
     signal.pause()
 
 
+def fill_and_end_as(size, way):
+    """Ends this process when it has had so many bytes for a moment."""
+    filled = b"x" * size
+    assert len(filled) == size
+    del filled
+    ends_as(way)
+
+
 ENDINGS = {
     "return": 0,
     "sys.exit": 3,

@@ -234,6 +234,7 @@ def stage(
     maxbytes: int = 0,
     in_caller: bool = False,
     name: str | None = None,
+    timeout: float | None = None,
 ) -> Stage:
     """A stage for `pipeline`, where a plain function is not enough.
 
@@ -252,6 +253,9 @@ def stage(
         maxbytes: The most bytes of such items; by default 64 MiB.
         in_caller: For the last stage: whether it runs in the process that has the pipeline.
         name: What it is called in messages; by default what the function is.
+        timeout: Seconds that the function may take for an item, those aside in which its results
+            wait for room. Then `TaskTimeout` is raised in it; if it does not end within a second,
+            its worker is killed and replaced.
     """
     from manycore.pipelines import Stage
 
@@ -266,6 +270,7 @@ def stage(
         maxbytes=maxbytes,
         in_caller=in_caller,
         name=name,
+        timeout=timeout,
     )
 
 

@@ -42,6 +42,7 @@ class BrokenWorker(WorkerDied, BrokenProcessPool):
         function: Name of the function that it ran, where known.
         seconds: For how long it had run it, where known.
         stack: Where the worker was, as text, where it could still say so.
+        peak_memory: The most memory in bytes that the worker had at once, where known.
     """
 
 

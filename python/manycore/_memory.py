@@ -1,4 +1,4 @@
-"""How much memory a process has for itself."""
+"""How much memory a process has, or had."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ def private_bytes(pid: int, least: int = 0) -> int | None:
     return rough if exact is None else exact
 
 
-def _sum(pid: int, file: str, *names: bytes) -> int | None:
+def peak_bytes() -> int:
+    """The most memory in bytes that this process has had; 0 where the kernel does not tell."""
+    return _sum("self", "status", b"VmHWM") or 0
+
+
+def _sum(pid: int | str, file: str, *names: bytes) -> int | None:
     try:
         with open(f"/proc/{pid}/{file}", "rb") as lines:
             fields = dict(_FIELD.findall(lines.read()))

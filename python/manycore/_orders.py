@@ -9,8 +9,9 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-RECORD = struct.Struct("=Bii")
-"""What is told about a child: which of the following, its pid, its exit code or an error number."""
+RECORD = struct.Struct("=BiiQ")
+"""What is told about a child: which of the following, its pid, its exit code or an error number,
+and the most memory in bytes that it had."""
 STARTED, ENDED, FAILED = range(3)
 
 MOST_DESCRIPTORS = 253

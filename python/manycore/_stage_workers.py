@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 
 from manycore import _engine, _thread_limits
 from manycore._by_value import what_children_know
+from manycore._options import Limits
 from manycore._pickling import dumps_function, loads_function, sendable_exception
-from manycore.errors import WorkerDied, describe_exit
+from manycore._tending import Tending, Verdict
+from manycore._working import obey
+from manycore.errors import WorkerDied, describe_exit, peak_memory_of
 
 _PATIENCE = 1.0
 """Seconds that workers have to be done with what they work on, and then to end when terminated."""
@@ -43,6 +46,7 @@ def run(seat: tuple[Any, ...], work: Work) -> None:
     """What a worker process runs."""
     _engine.volunteer_for_oom()
     place = _engine.StageSeat(*seat)
+    obey(place)
     try:
         with _state(work.init) as state:
             place.run(loads_function(work.function), state, work.is_source)
@@ -88,6 +92,46 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 100
 
 
+class _Crew:
+    """The crew of one stage, as those are asked that see to time-outs."""
+
+    def __init__(self, stages: _engine.Stages, index: int, count: int, timeout: float | None):
+        self._stages = stages
+        self._index = index
+        self._count = count
+        self._timeout = timeout
+
+    def overdue(self) -> tuple[list[tuple[int, int, float]], float | None]:
+        if self._timeout is None:
+            return [], None
+        overdue, left = [], []
+        for row in range(self._count):
+            running = self.running(row)
+            if running is not None:
+                beyond = running[1] - self._timeout
+                if beyond >= 0:
+                    overdue.append((row, running[0], beyond))
+                else:
+                    left.append(-beyond)
+        return overdue, min(left, default=None)
+
+    def running(self, row: int) -> tuple[int, float] | None:
+        return self._stages.running(self._index, row)
+
+    def interrupt(self, row: int, tag: int) -> None:
+        self._stages.interrupt(self._index, row, tag)
+
+    def doom(self, row: int, tag: int) -> bool:
+        return self._stages.doom(self._index, row, tag)
+
+    def retire(self, row: int, shall: bool) -> None:
+        """Nothing: these workers have no limits but time."""
+
+
+OnLost = Callable[[_engine.LostItem, WorkerDied, Verdict | None], None]
+"""What is called with an item that is lost, the death of its worker, and what it was killed for."""
+
+
 class StageWorkers:
     """The worker processes of one stage."""
 
@@ -99,6 +143,7 @@ class StageWorkers:
         count: int,
         name: str,
         work: Work,
+        timeout: float | None,
     ) -> None:
         self._context = context
         self._stages = stages
@@ -109,6 +154,7 @@ class StageWorkers:
         self._variables = _thread_limits.for_workers(count)
         self._rows: dict[int, Any] = {}
         self._early_deaths = 0
+        self._tending = Tending(_Crew(stages, index, count, timeout), Limits())
 
     @property
     def processes(self) -> list[Any]:
@@ -129,15 +175,19 @@ class StageWorkers:
         process.daemon = True
         process._variables = self._variables
         process.start()
+        self._tending.begin(row)
         return process
 
-    def look_after(self, on_lost: Callable[[_engine.LostItem, WorkerDied], None]) -> None:
-        """Buries workers that have ended, and starts others while there is work for them.
+    def look_after(self, on_lost: OnLost) -> float:
+        """Has items given up that take too long, buries workers, and starts others as needed.
+
+        Returns after how many seconds it is to be done again.
 
         Raises:
             WorkerDied: When workers end before they have taken an item, again and again, or one
                 was killed while it was closing what it had set up.
         """
+        soon = self._tending.tend(self._rows)
         for row, process in list(self._rows.items()):
             if process.exitcode is not None:
                 self._bury(row, process, on_lost)
@@ -148,23 +198,24 @@ class StageWorkers:
                     "they could take an item; look at what they printed"
                 )
             self.start_missing()
+        return soon
 
-    def _bury(
-        self, row: int, process: Any, on_lost: Callable[[_engine.LostItem, WorkerDied], None]
-    ) -> None:
+    def _bury(self, row: int, process: Any, on_lost: OnLost) -> None:
         was_dismissed = self._stages.is_dismissed(self._index)
         took_none = self._stages.taken(self._index, row) == 0
         self._early_deaths = self._early_deaths + 1 if took_none else 0
-        lost = self._stages.bury(self._index, row)
+        _, verdict = self._tending.end(row) or (0, None)
+        lost = self._stages.bury(self._index, row, verdict is not None)
         del self._rows[row]
         died = WorkerDied(
             f"worker {process.pid} {describe_exit(process.exitcode)} before stage {self._name} had "
             "closed what it had set up: what it wrote may not be there",
             process.pid,
             process.exitcode,
+            peak_memory=peak_memory_of(process),
         )
         if lost is not None:
-            on_lost(lost, died)
+            on_lost(lost, died, verdict)
         elif was_dismissed and process.exitcode < 0 and self._work.init is not None:
             raise died
 

@@ -31,6 +31,7 @@ class Stage:
         maxbytes: int = 0,
         in_caller: bool = False,
         name: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"a stage needs a worker or more, not {workers}")
@@ -38,10 +39,14 @@ class Stage:
             raise ValueError("retries, maxsize and maxbytes must not be negative")
         if on_error is not None and on_error not in POLICIES:
             raise ValueError(f"on_error must be one of {POLICIES}, not {on_error!r}")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
         if init is not None and not callable(init):
             raise TypeError("init must be a callable")
-        if in_caller and (workers != 1 or retries or init is not None):
-            raise ValueError("a stage in the caller has no workers, and so no retries and no init")
+        if in_caller and (workers != 1 or retries or init is not None or timeout is not None):
+            raise ValueError(
+                "a stage in the caller has no workers, and so no retries, init or timeout"
+            )
         self.function = function
         self.workers = workers
         self.ordered = ordered
@@ -51,6 +56,7 @@ class Stage:
         self.maxsize = maxsize or _ITEMS * workers
         self.maxbytes = maxbytes or _BYTES
         self.in_caller = in_caller
+        self.timeout = timeout
         inner = getattr(function, "func", function)  # functools.partial
         self.name = name or getattr(inner, "__name__", None) or type(inner).__name__
 
@@ -87,6 +93,8 @@ def sorted_out(first: Any, rest: list[Any]) -> tuple[Iterator[Any] | None, list[
         found.insert(0, first)
         if first.workers != 1:
             raise ValueError("what gives the items runs once: each worker would give them all")
+        if first.timeout is not None:
+            raise ValueError("what gives the items has no timeout, which is for each item")
     elif callable(first):
         found.insert(0, Stage(first))
     else:

@@ -11,9 +11,8 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from manycore import _engine
 from manycore._memory import private_bytes
 from manycore._options import Limits
 from manycore._working import STOP, STOP_FOR_TIME
@@ -24,6 +23,26 @@ _GRACE = 1.0
 
 _STALL = 1.0
 """Seconds between two looks at whether workers were stopped; who is at both is reported."""
+
+
+class Tended(Protocol):
+    """What is asked of, and told to, the workers that are watched: of a pool, or of a stage."""
+
+    def overdue(self) -> tuple[list[tuple[int, int, float]], float | None]:
+        """Rows whose tasks have run for too long, their tags and by how much; when to ask again."""
+
+    def running(self, row: int) -> tuple[Any, ...] | None:
+        """The tag of what the worker of a row runs, and what else is known of it."""
+
+    def interrupt(self, row: int, tag: int) -> None:
+        """Asks the worker of a row to give up a task, when it is told to look."""
+
+    def doom(self, row: int, tag: int) -> bool:
+        """Decides that it is to be killed for a task, unless it is done with that."""
+
+    def retire(self, row: int, shall: bool) -> None:
+        """Asks it to leave after its task, or not to."""
+
 
 Verdict = Callable[[str, str | None], BaseException]
 """The error for the task of a worker that was killed, given the task and the stack as texts."""
@@ -38,14 +57,14 @@ class _Told(NamedTuple):
 
 
 class Tending:
-    """Watches what the workers of one pool use.
+    """Watches what the workers of one pool, or of one stage, use.
 
     Args:
-        crew: The pool's.
+        crew: The pool's, or the stage's.
         limits: What the workers may use.
     """
 
-    def __init__(self, crew: _engine.Crew, limits: Limits) -> None:
+    def __init__(self, crew: Tended, limits: Limits) -> None:
         self._crew = crew
         self._limits = limits
         self._told: dict[int, _Told] = {}

@@ -18,10 +18,37 @@ from manycore._options import Limits
 from manycore._tending import Tending
 from manycore._worker import Surroundings
 from manycore._working import work
-from manycore.errors import WorkerDied, describe_exit
+from manycore.errors import WorkerDied, describe_exit, describe_peak, peak_memory_of
 
 _PATIENCE = 1.0
 """Seconds that a terminated worker has before it is killed."""
+
+
+class _Turn:
+    """A lock that knows whether the calling thread has it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+
+    def acquire(self, blocking: bool = True) -> bool:
+        if not self._lock.acquire(blocking):
+            return False
+        self._holder = threading.get_ident()
+        return True
+
+    def release(self) -> None:
+        self._holder = None
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def is_mine(self) -> bool:
+        return self._holder == threading.get_ident()
 
 
 class Workers:
@@ -56,7 +83,8 @@ class Workers:
         self._dismissed = 0
         self._early_deaths = 0
         self.died = self.replaced = 0
-        self._turn = threading.Lock()
+        self._turn = _Turn()
+        self._is_forgotten = False
         self._tending = Tending(crew, limits)
         self._last_words = LastWords()
         self._is_over = False
@@ -189,12 +217,14 @@ class Workers:
                     self._leave(row)
             if self.is_broken():
                 self._give_up()
-            elif replace:
+            elif replace and not self._is_forgotten:
                 self._start_missing()
                 self._dismiss_surplus()
             return soon
         finally:
             self._turn.release()
+            if self._is_forgotten:
+                self.terminate()
 
     def _leave(self, row: int) -> None:
         """The worker of a row takes no more tasks: another will have its place."""
@@ -229,10 +259,11 @@ class Workers:
         self, process: Any, what: str, name: str | None, seconds: float | None, row: int
     ) -> WorkerDied:
         code, stack = process.exitcode, self._last_words.take(row)
+        peak = peak_memory_of(process)
         message = [f"worker {process.pid} {describe_exit(code)} while it ran {what}"]
         if seconds is not None:
             message[0] += f", after {seconds:.2g} s"
-        message[0] += "; the other tasks of the pool go on"
+        message[0] += f"{describe_peak(peak)}; the other tasks of the pool go on"
         if code == -signal.SIGKILL:
             evidence = self._killed_for_memory()
             message.append(
@@ -240,7 +271,7 @@ class Workers:
             )
         if stack:
             message.append(f"\n{stack}")
-        return WorkerDied(" ".join(message), process.pid, code, name, seconds, stack)
+        return WorkerDied(" ".join(message), process.pid, code, name, seconds, stack, peak)
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""
@@ -284,6 +315,10 @@ class Workers:
 
         The keeper must not wait for that one: it may be about to fork, and wait for the keeper.
         """
+        if self._turn.is_mine():
+            # The pool was collected as garbage by the very thread that is looking after them.
+            self._is_forgotten = True
+            return True
         if not self._turn.acquire(blocking=wait):
             return False
         try:
@@ -303,6 +338,7 @@ class Workers:
             self._ids.clear()
             self._leaving.clear()
             self._last_words.close()
+            self._is_forgotten = False
             return True
         finally:
             self._turn.release()

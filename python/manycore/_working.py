@@ -36,7 +36,7 @@ def work(
             except Exception as error:
                 place.fail(error)
                 raise
-            _obey(place)
+            obey(place)
             _last_words.speak(last_words, seat[-1], STOP_FOR_TIME)
             place.run(most_tasks)
             surroundings.end()
@@ -45,7 +45,7 @@ def work(
         raise SystemExit(130) from None
 
 
-def _obey(seat: _engine.Seat) -> None:
+def obey(seat: _engine.Seat | _engine.StageSeat) -> None:
     """Gives tasks up when the owner says so: by an exception in the task.
 
     The signal also ends what the task waits for. It may come late, when another task runs: then

@@ -181,14 +181,17 @@ class _Zygote:
         """Tells how children have ended."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if ended is None:
                 return
+            pid = ended.si_pid
+            code, peak_memory = _engine.look_at_child(pid) or (0, 0)
+            os.waitpid(pid, 0)
             told = self._children.pop(pid, None)
             if told is not None:
-                _tell(told, ENDED, pid, os.waitstatus_to_exitcode(status))
+                _tell(told, ENDED, pid, code, peak_memory)
                 os.close(told)
 
     def _start_child(self) -> None:
@@ -334,6 +337,6 @@ def _rehearse() -> None:
     util._flush_std_streams()  # type: ignore[attr-defined]
 
 
-def _tell(fd: int, kind: int, pid: int, value: int) -> None:
+def _tell(fd: int, kind: int, pid: int, value: int, peak_memory: int = 0) -> None:
     with contextlib.suppress(OSError):  # whoever asked may have ended
-        os.write(fd, RECORD.pack(kind, pid, value))
+        os.write(fd, RECORD.pack(kind, pid, value, peak_memory))

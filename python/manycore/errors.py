@@ -10,6 +10,7 @@ import queue
 import signal
 import warnings
 from multiprocessing import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+from typing import Any
 
 __all__ = [
     "AuthenticationError",
@@ -59,6 +60,8 @@ class WorkerDied(ProcessError, RuntimeError):
         function: Name of the function that it ran, where known.
         seconds: For how long it had run it, where known.
         stack: Where the worker was, as text, where it could still say so: see `faulthandler`.
+        peak_memory: The most memory in bytes that the worker had at once, where known. What it
+            shared with others counts, too.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class WorkerDied(ProcessError, RuntimeError):
         function: str | None = None,
         seconds: float | None = None,
         stack: str | None = None,
+        peak_memory: int | None = None,
     ) -> None:
         super().__init__(message)
         self.pid = pid
@@ -76,11 +80,21 @@ class WorkerDied(ProcessError, RuntimeError):
         self.function = function
         self.seconds = seconds
         self.stack = stack
+        self.peak_memory = peak_memory
 
     @property
-    def details(self) -> tuple[int | None, int | None, str | None, float | None, str | None]:
+    def details(
+        self,
+    ) -> tuple[int | None, int | None, str | None, float | None, str | None, int | None]:
         """All attributes."""
-        return self.pid, self.exitcode, self.function, self.seconds, self.stack
+        return (
+            self.pid,
+            self.exitcode,
+            self.function,
+            self.seconds,
+            self.stack,
+            self.peak_memory,
+        )
 
     def __reduce__(self) -> tuple[type[WorkerDied], tuple[object, ...]]:
         return type(self), (str(self), *self.details)
@@ -157,6 +171,18 @@ def describe_exit(exitcode: int | None) -> str:
         return f"was killed by {signal.Signals(-exitcode).name}"
     except ValueError:
         return f"was killed by signal {-exitcode}"
+
+
+def describe_peak(peak_memory: int | None) -> str:
+    """What is added to a message about the memory that a worker had; nothing where unknown."""
+    return "" if peak_memory is None else f", having had up to {peak_memory >> 20} MiB of memory"
+
+
+def peak_memory_of(process: Any) -> int | None:
+    """The most memory in bytes that a process had that has ended; None where unknown."""
+    # A context may have processes of its own kind.
+    peak: int | None = getattr(getattr(process, "_popen", None), "peak_memory", None)
+    return peak
 
 
 def warn_owner_died(pid: int, lock: str) -> None:

@@ -197,7 +197,7 @@ def _read_start(status: socket.socket) -> tuple[int, Exception | None]:
     record = status.recv(RECORD.size, socket.MSG_PEEK)
     if not record:
         return 0, EOFError("the fork server ended")
-    kind, pid, value = RECORD.unpack(record)
+    kind, pid, value, _ = RECORD.unpack(record)
     if kind == FAILED:
         return 0, OSError(value, f"the fork server cannot fork: {os.strerror(value)}")
     if kind == STARTED:

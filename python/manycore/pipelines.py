@@ -20,8 +20,9 @@ from typing import Any, Self
 from manycore import _engine
 from manycore._stage_workers import StageWorkers, Work, in_short
 from manycore._stages import POLICIES, Stage, StageStats, sorted_out
+from manycore._tending import Verdict
 from manycore.context import _default_context
-from manycore.errors import WorkerDied, describe_exit
+from manycore.errors import WorkerDied, describe_exit, describe_peak
 
 __all__ = ["Pipeline", "Stage", "StageStats"]
 
@@ -187,7 +188,7 @@ class Pipeline:
         for index, it in enumerate(self._staff):
             work = Work.pickled(it.function, it.init, self._is_reader(index), method)
             name = f"{index}-{it.name}"
-            staff = StageWorkers(self._ctx, self._stages, index, it.workers, name, work)
+            staff = StageWorkers(self._ctx, self._stages, index, it.workers, name, work, it.timeout)
             self._workers.append(staff)
         self._started, self._ended = time.monotonic(), 0.0
         self._next_look = self._started + _LOOK_AFTER
@@ -265,28 +266,37 @@ class Pipeline:
         now = time.monotonic()
         if now < self._next_look:
             return
+        soon = _LOOK_AFTER
         for index, staff in enumerate(self._workers):
-            staff.look_after(functools.partial(self._take_loss, index))
-        self._next_look = time.monotonic() + _LOOK_AFTER
+            soon = min(soon, staff.look_after(functools.partial(self._take_loss, index)))
+        self._next_look = time.monotonic() + soon
         self._show()
 
-    def _take_loss(self, index: int, lost: _engine.LostItem, died: WorkerDied) -> None:
-        """Decides what becomes of an item whose worker died."""
+    def _take_loss(
+        self, index: int, lost: _engine.LostItem, died: WorkerDied, verdict: Verdict | None
+    ) -> None:
+        """Decides what becomes of an item whose worker died, or was killed for it."""
         of, item = self._staff[index], lost.item
-        times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
-        error = WorkerDied(
-            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}; the item "
-            f"{times}, the other items of the pipeline go on",
-            died.pid,
-            died.exitcode,
-            of.name,
-        )
-        _name(error, of, index, lost.number, in_short(item[0]) if item else "not kept")
+        short = in_short(item[0]) if item else "not kept"
+        error = self._death(of, lost, died) if verdict is None else verdict(of.name, None)
+        _name(error, of, index, lost.number, short)
         self._stages.lose(lost, error if self._policy(of) == "return" else None)
         if self._is_reader(index):
             self._source_error = error
         elif self._policy(of) == "raise":
             raise error
+
+    def _death(self, of: Stage, lost: _engine.LostItem, died: WorkerDied) -> WorkerDied:
+        times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
+        peak = describe_peak(died.peak_memory)
+        return WorkerDied(
+            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}{peak}; the "
+            f"item {times}, the other items of the pipeline go on",
+            died.pid,
+            died.exitcode,
+            of.name,
+            peak_memory=died.peak_memory,
+        )
 
     def _is_reader(self, index: int) -> bool:
         return index == 0 and self._has_reader

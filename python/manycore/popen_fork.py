@@ -15,6 +15,9 @@ from manycore import _engine, _resting, _thread_limits
 
 __all__ = ["Popen"]
 
+UNKNOWN = 255
+"""The exit code of a child about which nobody is left to ask, as in the standard library."""
+
 # Before, the standard library's processes ran what is left of these by themselves.
 RUNS_EXIT_FUNCTIONS = sys.version_info >= (3, 13)
 
@@ -45,10 +48,15 @@ class Popen(popen_fork.Popen):
     """A child made by `fork`.
 
     Beside the standard library's pipes, the child has a *lifeline*: when this process ends, however
-    it ends, the kernel kills the child.
+    it ends, the kernel kills the child. Its end is watched by a descriptor of the process itself,
+    where there are such: then it does not matter if somebody else collects it, by `os.wait()`.
+
+    Attributes:
+        peak_memory: The most memory in bytes that the child had, once it has ended, where known.
     """
 
     method = "fork"
+    peak_memory: int | None = None
 
     def _launch(self, process_obj: BaseProcess) -> None:
         parent_r, child_w = os.pipe()
@@ -79,21 +87,73 @@ class Popen(popen_fork.Popen):
         return getattr(process_obj, "_orphan", "kill") == "keep"
 
     def _keep(self, sentinel: int, *others: int) -> None:
-        """Keeps the parent's ends of the child's pipes until this object goes."""
-        self.sentinel = sentinel
+        """Watches the child, and keeps the parent's ends of its pipes until this object goes."""
+        self._watch_child()
         close_fds = util.close_fds  # type: ignore[attr-defined]
-        self.finalizer: Any = util.Finalize(self, close_fds, (sentinel, *others))
+        own = self._watch.fileno()
+        if own is None:
+            self.sentinel = sentinel
+            self.finalizer: Any = util.Finalize(self, close_fds, (sentinel, *others))
+        else:
+            os.close(sentinel)
+            self.sentinel = own
+            self.finalizer = util.Finalize(self, close_fds, others)
+
+    def _watch_child(self) -> None:
+        self._owner = os.getpid()
+        self._watch = _engine.ChildWatch(self.pid)
 
     def interrupt(self) -> None:
         """Sends SIGINT to the child."""
-        self._send_signal(signal.SIGINT)  # type: ignore[attr-defined]
+        self._send_signal(signal.SIGINT)
+
+    def _send_signal(self, number: int) -> None:
+        # Not by pid, where that can be: it may be another's once somebody has collected the child.
+        if self.returncode is not None:
+            return
+        try:
+            fd = self._watch.fileno()
+            if fd is not None:
+                signal.pidfd_send_signal(fd, number)
+                return
+        except ProcessLookupError:
+            return
+        except OSError:
+            pass  # refused by a sandbox
+        super()._send_signal(number)  # type: ignore[misc]
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, once the child has ended."""
-        if self.returncode is not None:
-            return self.returncode
-        code = super().poll(flag)
-        if code is not None:
-            _engine.cut_lifeline(self._lifeline)
+        if self.returncode is None and self._owner == os.getpid():
+            self._look(flag)
+        return self.returncode
+
+    def _look(self, flag: int) -> None:
+        try:
+            end = self._watch.look()
+            if end is None and not flag & os.WNOHANG:
+                self._await_end()
+                end = self._watch.look()
+        except ChildProcessError:
+            # Another thread of this process notes how it ended before it collects it.
+            if self.returncode is None:
+                code = self._watch.told()
+                self._note_end(UNKNOWN if code is None else code)
+            return
+        if end is not None:
+            self._note_end(*end)
+            self._watch.collect()
+
+    def _await_end(self) -> None:
+        fd = self._watch.fileno()
+        child = (os.P_PID, self.pid) if fd is None else (os.P_PIDFD, fd)
+        os.waitid(*child, os.WEXITED | os.WNOWAIT)
+
+    def _note_end(self, code: int, peak_memory: int | None = None) -> None:
+        """Notes how the child has ended, and what that means for the family."""
+        self.peak_memory = peak_memory
+        self.returncode = code
+        lifeline = self.__dict__.pop("_lifeline", None)  # one thread gets it
+        if lifeline is not None:
+            _engine.cut_lifeline(lifeline)
             _engine.reap()
-        return code

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import socket
+import time
 from multiprocessing import util
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -17,8 +16,8 @@ from manycore._orders import LONGEST_PART, RECORD
 
 __all__ = ["Popen"]
 
-_UNKNOWN = 255
-"""The exit code of a child about which nobody is left to ask, as in the standard library."""
+_LOOK_AGAIN = 0.005
+"""Seconds between two looks at a process that there is no descriptor for."""
 
 
 class _DupFd:
@@ -55,9 +54,9 @@ class Popen(popen_spawn_posix.Popen):
             popen_fork.variables_of(process_obj),
         )
         self.pid, self._status, self._lifeline = started
-        self._pidfd = _open_pidfd(self.pid)
+        self._watch_child()  # which waits for its work: it is still that process
         self.sentinel = self._status.fileno()
-        self.finalizer = util.Finalize(self, _close, (self._status, self._pidfd))
+        self.finalizer = util.Finalize(self, self._status.close)
 
     def _preparation(self, process_obj: BaseProcess) -> dict[str, Any]:
         # The zygote has the environment of the time when it was started.
@@ -71,57 +70,30 @@ class Popen(popen_spawn_posix.Popen):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, once the child has ended."""
-        if self.returncode is not None:
-            return self.returncode
-        code = self._exit_code(socket.MSG_DONTWAIT if flag & os.WNOHANG else 0)
-        if code is not None and self.returncode is None:
-            self.returncode = code
-            _engine.cut_lifeline(self._lifeline)
-            _engine.reap()
+        if self.returncode is None:
+            self._look(flag)
         return self.returncode
 
-    def _exit_code(self, flags: int) -> int | None:
-        """What the zygote says. The record stays where it is, for other threads and for `wait`."""
+    def _look(self, flag: int) -> None:
+        """Asks the zygote. What it says stays where it is, for other threads and for `wait`."""
+        at_once = socket.MSG_DONTWAIT if flag & os.WNOHANG else 0
         try:
-            record = self._status.recv(RECORD.size, flags | socket.MSG_PEEK)
+            record = self._status.recv(RECORD.size, at_once | socket.MSG_PEEK)
         except BlockingIOError:
-            return None
+            return
         if record:
-            return int(RECORD.unpack(record)[2])
-        return self._exit_code_without_zygote(bool(flags))
+            self._note_end(*RECORD.unpack(record)[2:])
+        else:
+            self._look_without_zygote(flag)
 
-    def _exit_code_without_zygote(self, at_once: bool) -> int | None:
-        """The exit code when the zygote has ended before the child; `None` while that runs on."""
-        if self._pidfd is None:
-            return _UNKNOWN
-        if not wait([self._pidfd], 0 if at_once else None):
-            return None  # it has closed its end of the socket
-        try:
-            end = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-        except OSError:
-            return _UNKNOWN  # somebody else has inherited it
-        if end is None:
-            return _UNKNOWN
-        return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
-
-    def _send_signal(self, number: int) -> None:
-        # Not by pid: the child is not ours, so its number may be another's by now.
-        if self._pidfd is None:
-            return super()._send_signal(number)  # type: ignore[no-any-return, misc]
-        if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, number)
-
-
-def _open_pidfd(pid: int) -> int | None:
-    """A descriptor of a child that waits for its work: it is still that process."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError:  # it has been killed, or there are no such descriptors here
-        return None
-
-
-def _close(status: socket.socket, pidfd: int | None) -> None:
-    status.close()
-    if pidfd is not None:
-        os.close(pidfd)
+    def _look_without_zygote(self, flag: int) -> None:
+        """Looks for a child that the zygote may have left behind."""
+        while not self._watch.has_ended():  # it has closed its end of the socket
+            if flag & os.WNOHANG:
+                return
+            fd = self._watch.fileno()
+            if fd is None:
+                time.sleep(_LOOK_AGAIN)
+            else:
+                wait([fd])
+        super()._look(os.WNOHANG)  # it is ours now, or somebody else's

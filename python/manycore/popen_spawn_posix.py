@@ -11,6 +11,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from manycore import _by_value, _engine, _main_module, popen_fork, spawn
+from manycore._memory import peak_bytes
 
 __all__ = ["Popen"]
 
@@ -30,6 +31,7 @@ class Popen(popen_fork.Popen):
 
     method = "spawn"
     DupFd = _DupFd
+    _inherited_peak = 0
 
     def __init__(self, process_obj: BaseProcess) -> None:
         self._fds: list[int] = []
@@ -48,7 +50,6 @@ class Popen(popen_fork.Popen):
         lifeline, self._lifeline = _engine.make_lifeline()
         armed = None if self._is_kept(process_obj) else lifeline
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
-        self._keep(parent_r, parent_w)
         _engine.handles_sent(handles)
         try:
             command = spawn.get_command_line(
@@ -64,12 +65,21 @@ class Popen(popen_fork.Popen):
         except BaseException:
             _engine.handles_arrived(handles)
             _engine.cut_lifeline(self._lifeline)
+            os.close(parent_r)
+            os.close(parent_w)
             raise
         finally:
             for fd in (child_r, child_w, heap, lifeline):
                 os.close(fd)
+        self._keep(parent_r, parent_w)
+        self._inherited_peak = peak_bytes()
         with open(parent_w, "wb", closefd=False) as pipe:
             pipe.write(spawn.pack(work, handles))
+
+    def _note_end(self, code: int, peak_memory: int | None = None) -> None:
+        # The kernel adds what the process was before it became an interpreter of its own: this one.
+        is_own = peak_memory is not None and peak_memory > self._inherited_peak
+        super()._note_end(code, peak_memory if is_own else None)
 
     def _preparation(self, process_obj: BaseProcess) -> dict[str, Any]:
         return spawn.get_preparation_data(process_obj.name)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -498,3 +499,56 @@ def test_progress_shows_a_bar_for_each_stage(capfd):
 def test_what_makes_no_sense_is_refused(wrong, error, words):
     with pytest.raises(error, match=words):
         wrong()
+
+
+# ---- time-outs ------------------------------------------------------------------------------
+
+
+def kinds(results):
+    return [type(it) if isinstance(it, Exception) else it for it in results]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_item_that_takes_too_long_fails_alone(ctx, ordered):
+    slow = stage(partial(stages.sleep_on, [3, 9]), workers=2, ordered=ordered, timeout=0.5)
+    results = pipeline(range(12), slow, stages.identity, on_error="return", context=ctx)
+    found = kinds(results)
+    expected = [manycore.TaskTimeout if it in (3, 9) else it for it in range(12)]
+    assert found == expected if ordered else sorted(map(str, found)) == sorted(map(str, expected))
+    assert [(it.failures, it.deaths) for it in results.stats()] == [(2, 0), (0, 0)]
+
+
+def test_a_time_out_is_raised_and_names_stage_and_item():
+    with pytest.raises(manycore.TaskTimeout) as caught:
+        pipeline(range(5), stage(partial(stages.sleep_on, [3]), timeout=0.2)).run()
+    assert caught.value.__notes__ == ["in stage 0 of the pipeline, sleep_on, at item 3: 3"]
+
+
+def test_a_generator_that_takes_too_long_has_given_what_it_gave():
+    slow = stage(partial(stages.give_then_sleep_on, [2]), timeout=0.5)
+    found = kinds(pipeline([1, 2, 3], slow, on_error="return"))
+    assert found == [1, -1, 2, manycore.TaskTimeout, 3, -3]
+
+
+def test_time_in_which_results_wait_for_room_does_not_count():
+    full = stage(stages.give_much, maxsize=4, timeout=0.3)
+    with pipeline([200], full) as results:
+        seen = [next(results)]
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            results._look_after()  # as somebody would who waits
+        seen += results
+    assert seen == list(range(200))
+
+
+@pytest.mark.parametrize(("of", "message"), [(0, "above 0"), (-1, "above 0")])
+def test_a_time_out_has_to_be_a_time(of, message):
+    with pytest.raises(ValueError, match=message):
+        stage(stages.double, timeout=of)
+
+
+def test_what_has_no_items_has_no_time_out():
+    with pytest.raises(ValueError, match="no workers"):
+        stage(stages.double, in_caller=True, timeout=1)
+    with pytest.raises(ValueError, match="no timeout"):
+        pipeline(stage(stages.read, timeout=1), stages.double)

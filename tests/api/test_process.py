@@ -10,7 +10,7 @@ import pytest
 
 import manycore
 import targets
-from processes import running
+from processes import running, tells_exits
 
 # CPython 3.12 and later warn when a test that has threads of its own forks.
 forks_with_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -112,6 +112,63 @@ def test_the_sentinel_becomes_readable_when_the_process_ends(ctx, gate):
         assert select.select([process.sentinel], [], [], 0) == ([], [], [])
         gate.let_go()
         assert select.select([process.sentinel], [], []) == ([process.sentinel], [], [])
+
+
+@pytest.mark.beyond_stdlib
+@pytest.mark.parametrize("denied", ["", "pidfd_info", "pidfd"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_that_the_program_collects_has_ended(run_script, monkeypatch, method, denied):
+    denied = ",".join(filter(None, [os.environ.get("MANYCORE_DENY"), denied]))
+    monkeypatch.setenv("MANYCORE_DENY", denied)
+    done = run_script(
+        """
+        import os, signal, sys, time
+        import manycore
+
+        kill = signal.raise_signal
+
+        if __name__ == "__main__":
+            context = manycore.get_context(sys.argv[1])
+            for target, arguments in [(os._exit, (7,)), (kill, (9,)), (time.sleep, (0,))]:
+                process = context.Process(target=target, args=arguments)
+                process.start()
+                assert os.wait()[0] == process.pid
+                process.join()
+                process.kill()  # nobody
+                assert not process.is_alive() and not manycore.active_children()
+                print(process.exitcode)
+
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects
+            process = context.Process(target=os._exit, args=(7,))
+            process.start()
+            process.join()
+            print(process.exitcode)
+        """,
+        method,
+    )
+    codes = "7\n-9\n0\n7\n" if tells_exits() else 4 * "255\n"
+    assert (done.stdout, done.stderr) == (codes, "")
+
+
+@pytest.mark.beyond_stdlib
+@forks_with_threads
+def test_every_thread_that_joins_a_forked_process_learns_its_exit_code():
+    context = manycore.get_context("fork")
+    for _ in range(20):
+        process = context.Process(target=os._exit, args=(7,))
+        process.start()
+        seen = []
+
+        def join(process=process, seen=seen):
+            process.join()
+            seen.append(process.exitcode)
+
+        threads = [threading.Thread(target=join) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen == [7] * 4
 
 
 def test_the_child_knows_itself_and_its_parent(ctx):

@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import threading
+import warnings
 
 import pytest
 
@@ -282,3 +283,26 @@ def test_killed_at_random_nothing_else_is_lost_and_nothing_comes_twice():
     expected = sum(item % 10 for item in range(20_000))
     assert len(rest) >= expected - 9 * len(died)
     print(f"\n{len(killed)} killed, {len(died)} items lost")
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_worker_that_does_not_stop_in_time_is_killed_and_replaced(ctx, retries):
+    stuck = stage(partial(stages.refuse_on, [3]), timeout=0.3, retries=retries)
+    results = pipeline(range(6), stuck, stages.identity, on_error="return", context=ctx)
+    found = list(results)
+    assert isinstance(found[3], manycore.TaskTimeout)
+    assert "refuse_on" in str(found[3])
+    assert found[3].__notes__ == ["in stage 0 of the pipeline, refuse_on, at item 3: 3"]
+    assert found[:3] + found[4:] == [0, 1, 2, 4, 5]
+    assert [(it.failures, it.deaths) for it in results.stats()] == [(1, 1), (0, 0)]
+
+
+def test_a_stopped_worker_is_reported_and_its_item_given_up():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        stops = stage(partial(stages.stop_itself_on, [3]), timeout=2.5)
+        found = list(pipeline(range(6), stops, on_error="return"))
+    assert isinstance(found[3], manycore.TaskTimeout)
+    assert found[:3] + found[4:] == [0, 1, 2, 4, 5]
+    stalled = [it for it in caught if it.category is manycore.ProcessStalled]
+    assert "was stopped by a signal" in str(stalled[0].message)

@@ -14,7 +14,9 @@ import manycore
 import targets
 from calls import Tally, outcome
 from killer import Killer, tally_and_return
-from leftovers import Belongings
+from leftovers import Belongings, since
+from manycore._memory import private_bytes
+from processes import wait_for_end
 
 pytestmark = [pytest.mark.beyond_stdlib, pytest.mark.slow]
 
@@ -118,6 +120,9 @@ def test_until_a_thousand_workers_have_died_each_of_ten_thousand_tasks_gets_one_
 # ---- pools by the hundred -------------------------------------------------------------------
 
 
+LEAST_LEAK = 2 << 20  # bytes; less is what allocators keep
+
+
 def threads():
     return len(os.listdir("/proc/self/task")), threading.active_count()
 
@@ -165,6 +170,7 @@ def come_and_go(context, use, count):
         return used, threads(), Belongings.now()
 
     used, running, belongings = settled()
+    private = private_bytes(os.getpid())
     for _ in range(count):
         one()
     # A thread that looks after a forgotten pool may have it in hand for a moment longer.
@@ -174,10 +180,30 @@ def come_and_go(context, use, count):
         if (used_after <= used and running_after <= running) or time.monotonic() > give_up:
             break
         time.sleep(0.01)
-    belongings_after = Belongings.now()
     assert used_after <= used
     assert running_after <= running
-    assert not belongings_after - belongings
+    assert not since(belongings)  # what other programs have in /dev/shm meanwhile goes away
+    grown = private_bytes(os.getpid()) - private
+    print(f"\n{count} pools, {use.__name__}: {grown >> 10} KiB of memory more")
+    assert grown < LEAST_LEAK
+
+
+def test_a_pool_that_is_collected_while_its_workers_are_looked_after_ends(monkeypatch):
+    pool = manycore.get_context("fork").Pool(2)
+    workers = pool._workers
+    pids = [process.pid for process in workers.processes]
+    tend = workers._tending.tend
+
+    def collect_and_tend(rows):
+        pool._terminate()  # as the collector does, in whichever thread it runs
+        return tend(rows)
+
+    monkeypatch.setattr(workers._tending, "tend", collect_and_tend)
+    workers.look_after(replace=True)
+    assert workers.processes == []
+    wait_for_end(pids)
+    pool.terminate()
+    pool.join()
 
 
 forgetting = pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool")

@@ -2,7 +2,9 @@
 
 import collections
 import functools
+import pickle
 import random
+import resource
 import signal
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 import manycore
 import targets
 from calls import WAYS, Tally, deaths, drain, outcome
-from processes import kill_and_confirm
+from processes import kill_and_confirm, tells_exits
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -150,6 +152,40 @@ def test_the_error_tells_what_happened_to_whom(method, way, words):
         assert pool.apply(targets.own_pid) != pid
 
 
+@pytest.mark.parametrize("way", ["SIGKILL", "os._exit"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_the_error_tells_how_much_memory_the_worker_had(method, way):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    size = before + (200 << 20)  # of a spawned one nothing is known below what its parent had
+    with manycore.get_context(method).Pool(1) as pool, pytest.raises(manycore.WorkerDied) as caught:
+        pool.apply(targets.fill_and_end_as, (size, way))
+    peak = caught.value.peak_memory
+    assert size <= peak < 2 * size + (200 << 20)
+    assert f"{peak >> 20} MiB" in str(caught.value)
+    assert pickle.loads(pickle.dumps(caught.value)).peak_memory == peak
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_no_memory_of_its_owner_counts_as_a_spawned_workers(run_script, method):
+    done = run_script(
+        """
+        import os, sys
+        import manycore
+
+        if __name__ == "__main__":
+            large = b"x" * (300 << 20)
+            del large
+            with manycore.get_context(sys.argv[1]).Pool(1) as pool:
+                try:
+                    pool.apply(os._exit, (1,))
+                except manycore.WorkerDied as died:
+                    print(died.peak_memory is None or died.peak_memory < 100 << 20)
+        """,
+        method,
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_a_task_that_exits_fails_and_nothing_hangs(pool, gate):
     with pytest.raises((manycore.WorkerDied, SystemExit)):
         pool.apply(targets.ends_as, ("sys.exit",))
@@ -272,3 +308,42 @@ def assert_started(pool):
     """All workers have come as far as to ask for tasks."""
     while not all(map(pool._crew.was_ready, list(pool._workers._rows))):
         pass
+
+
+# ---- collected by somebody else -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_worker_that_the_program_collects_fails_its_task_and_is_replaced(run_script, method):
+    done = run_script(
+        """
+        import os, signal, sys
+        import manycore
+
+        def end(way):
+            os._exit(3) if way == "exit" else os.kill(os.getpid(), signal.SIGKILL)
+
+        def collect(*_):
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
+
+        if __name__ == "__main__":
+            signal.signal(signal.SIGCHLD, collect)
+            with manycore.get_context(sys.argv[1]).Pool(2) as pool:
+                for way in ["exit", "kill"] * 5:
+                    try:
+                        pool.apply(end, (way,))
+                    except manycore.WorkerDied as died:
+                        print(died.exitcode)
+                print(pool.map(abs, range(3)))
+                pool.close()
+                pool.join()
+        """,
+        method,
+    )
+    known = tells_exits() or method == "forkserver"  # its zygote tells
+    codes = "3\n-9\n" if known else "255\n255\n"
+    assert (done.stdout, done.stderr) == (codes * 5 + "[0, 1, 2]\n", "")

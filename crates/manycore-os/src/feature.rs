@@ -1,7 +1,7 @@
 //! Kernel features that may be missing: newer than Linux 5.10, or refused by sandboxes.
 //!
 //! A feature is *absent* when its first use ends in `EPERM` (a seccomp profile), `ENOSYS` (an older
-//! kernel) or `EINVAL` (an older flag set); that answer is remembered. `MANYCORE_DENY=a,b` (or `all`)
+//! kernel), `EINVAL` (an older flag set) or `ENOTTY` (an older request); that answer is remembered. `MANYCORE_DENY=a,b` (or `all`)
 //! makes features absent from the start, which is how their fallbacks are tested.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -25,6 +25,8 @@ pub static POPULATE_WRITE: Feature = Feature::new("populate_write");
 pub static WIPE_ON_FORK: Feature = Feature::new("wipe_on_fork");
 /// `pidfd_open`, Linux 5.3, refused by some sandboxes.
 pub static PIDFD: Feature = Feature::new("pidfd");
+/// `PIDFD_GET_INFO`, Linux 6.13; it tells how a process ended since Linux 6.15.
+pub static PIDFD_INFO: Feature = Feature::new("pidfd_info");
 /// The robust-futex interface, Linux 2.6.17, refused by some sandboxes and missing in some user-space
 /// kernels.
 pub static ROBUST_LIST: Feature = Feature::new("robust_list");
@@ -37,11 +39,12 @@ pub static CHILDREN: Feature = Feature::new("children");
 
 /// Every feature's name, for tests that deny one after the other.
 #[must_use]
-pub fn names() -> [&'static str; 7] {
+pub fn names() -> [&'static str; 8] {
     [
         &POPULATE_WRITE,
         &WIPE_ON_FORK,
         &PIDFD,
+        &PIDFD_INFO,
         &ROBUST_LIST,
         &NOEXEC_SEAL,
         &FUTEX_WAITV,
@@ -82,7 +85,10 @@ impl Feature {
 
     /// Remembers a refusal; returns whether `error` was one.
     pub fn note(&self, error: Errno) -> bool {
-        let refused = matches!(error, Errno::PERM | Errno::NOSYS | Errno::INVAL);
+        let refused = matches!(
+            error,
+            Errno::PERM | Errno::NOSYS | Errno::INVAL | Errno::NOTTY
+        );
         if refused {
             self.state.store(ABSENT, Relaxed);
         }

@@ -8,6 +8,7 @@
 //! | [`affinity`] | how many CPUs this process may use |
 //! | [`channel`] | pipes and other plain descriptors |
 //! | [`clock`] | monotonic time and [`Deadline`] |
+//! | [`ending`] | how a process ended, and the most memory that it had |
 //! | [`feature`] | kernel features that may be missing: noticed once, deniable for tests |
 //! | [`fork`] | hooks that run around every `fork` |
 //! | [`futex`] | sleeping and waking on a word in shared memory |
@@ -32,6 +33,7 @@ compile_error!("manycore runs on Linux only: it is built on memfd, futex and pid
 pub mod affinity;
 pub mod channel;
 pub mod clock;
+pub mod ending;
 pub mod feature;
 pub mod fork;
 pub mod futex;

@@ -28,11 +28,14 @@ impl Identity {
     /// The calling process.
     #[must_use]
     pub fn of_self() -> Self {
-        let pid = std::process::id();
-        Self {
-            pid,
-            start: start_time(pid).unwrap_or(0),
-        }
+        Self::of(std::process::id())
+    }
+
+    /// The process that has this number now.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        let start = start_time(pid).unwrap_or(0);
+        Self { pid, start }
     }
 }
 

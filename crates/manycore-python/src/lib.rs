@@ -33,6 +33,7 @@
 //! | [`worker`] | a worker's side of a pool |
 //! | [`stages`] | the owner's side of a pipeline |
 //! | [`stage_worker`] | a worker's side of a pipeline |
+//! | [`ending`] | how children ended |
 //! | [`family`] | the family of this process |
 //! | [`doctor`] | looking at a program from outside |
 //! | [`wait`] | waiting with the interpreter released |
@@ -52,6 +53,7 @@ mod codec;
 mod crew;
 mod decoding;
 mod doctor;
+mod ending;
 mod errors;
 mod family;
 mod forking;
@@ -132,6 +134,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::cut_lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(family::arm_lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(family::arm_lifeline_of, module)?)?;
+    module.add_class::<ending::ChildWatch>()?;
+    module.add_function(wrap_pyfunction!(ending::look_at_child, module)?)?;
     module.add_function(wrap_pyfunction!(family::volunteer_for_oom, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve_executor, module)?)?;
     module.add_function(wrap_pyfunction!(family::heap_usage, module)?)?;

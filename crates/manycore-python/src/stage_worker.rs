@@ -1,5 +1,6 @@
 //! A worker's side of a pipeline.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use manycore::pipeline::{ERROR, MORE, NOTHING};
@@ -24,6 +25,8 @@ use crate::wait::detached;
 #[pyclass(frozen, unsendable, module = "manycore._engine")]
 pub struct StageSeat {
     engine: Engine,
+    /// The tag of the item that is worked on; zero for none.
+    current: Cell<u64>,
 }
 
 #[pymethods]
@@ -44,7 +47,10 @@ impl StageSeat {
             row,
         };
         let engine = Engine::new(family()?, handles)?.reporting_to(handle_of(hub))?;
-        Ok(Self { engine })
+        Ok(Self {
+            engine,
+            current: Cell::new(0),
+        })
     }
 
     /// Works on items until there are no more: calls `function(item, *more)`, or `function(*more)` where the
@@ -63,6 +69,11 @@ impl StageSeat {
         };
         while with_message(|message| self.run_one(py, message, &work))? {}
         Ok(())
+    }
+
+    /// Whether the owner wants the item that is worked on to be given up.
+    fn is_interrupted(&self) -> bool {
+        self.engine.is_interrupted(self.current.get())
     }
 
     /// Tells the owner what is wrong with this worker itself.
@@ -110,17 +121,21 @@ impl StageSeat {
             return Ok(false);
         }
         let (begin, tag) = (Instant::now(), message.header.tag);
+        self.current.set(tag);
+        self.engine.begin();
         let decoded = message::decode(py, self.engine.family(), message, 0);
         let is_wanted = match &decoded {
             Ok(item) => self.answer(py, tag, item, work),
             Err(error) => self.answer_error(py, tag, error.clone_ref(py), None),
         }?;
+        self.current.set(0);
         self.engine.spend(Spent {
             worked: begin.elapsed().as_nanos() as u64,
             ..Spent::default()
         });
+        let goes_on = self.engine.finish();
         self.engine.answered();
-        Ok(is_wanted)
+        Ok(is_wanted && goes_on)
     }
 
     #[cold]
@@ -175,6 +190,7 @@ impl StageSeat {
         error: PyErr,
         item: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
+        self.current.set(0); // from here on it is given up in any case
         if !error.is_instance_of::<PyException>(py) {
             return Err(error); // SystemExit and KeyboardInterrupt end the worker, and with it the task
         }
@@ -206,8 +222,15 @@ impl StageSeat {
         if encoded.put_at_once(ring, tag, flags) {
             return Ok(true);
         }
+        // What is waited for here is none of the item's time.
+        if tag != 0 && !self.engine.finish() {
+            return Ok(false);
+        }
         self.engine.ring(); // it may be full, and the owner asleep
         let sent = encoded.put(py, family, ring, tag, flags);
+        if tag != 0 {
+            self.engine.begin();
+        }
         if sent.is_err() && ring.is_closed() {
             return Ok(false);
         }

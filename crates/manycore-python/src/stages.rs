@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manycore::pipeline::{Hub, Lost, OnError, Parcel, Piece, Plan};
 use manycore_ipc::wait::GaveUp;
+use manycore_os::clock::now_ns;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
@@ -254,6 +255,30 @@ impl Stages {
             .map_or(0, |stage| stage.crew().taken(row))
     }
 
+    /// The tag of the item that the worker of a row works on, and for how many seconds it has.
+    fn running(&self, stage: usize, row: usize) -> Option<(u64, f64)> {
+        let hub = self.hub();
+        let (tag, began) = hub.stages().get(stage)?.crew().running(row)?;
+        Some((tag, now_ns().saturating_sub(began) as f64 / 1e9))
+    }
+
+    /// Asks the worker of a row to give up this item, if it still works on it. It looks when it is told to.
+    fn interrupt(&self, stage: usize, row: usize, tag: u64) {
+        if let Some(stage) = self.hub().stages().get(stage) {
+            stage.crew().interrupt(row, tag);
+        }
+    }
+
+    /// Decides that the worker of a row is to be killed for this item, unless it is done with that.
+    fn doom(&self, stage: usize, row: usize, tag: u64) -> bool {
+        let hub = self.hub();
+        let crew = hub.stages().get(stage).map(|stage| stage.crew());
+        crew.is_some_and(|crew| {
+            let running = crew.running(row);
+            running.is_some_and(|(runs, began)| runs == tag && crew.doom(row, began))
+        })
+    }
+
     /// Whether the kernel has marked any worker as ending: a hint.
     fn seems_dead(&self) -> bool {
         let hub = self.hub();
@@ -268,10 +293,11 @@ impl Stages {
     }
 
     /// After the worker of a row has ended: takes its last answers. If an item died with it and is not run
-    /// again: what to call with the error, or with none.
-    fn bury(&self, stage: usize, row: usize) -> PyResult<Option<LostItem>> {
+    /// again, as none is that was given up: what to call with the error, or with none.
+    #[pyo3(signature = (stage, row, is_given_up = false))]
+    fn bury(&self, stage: usize, row: usize, is_given_up: bool) -> PyResult<Option<LostItem>> {
         let lost = match self.hub().stage(stage) {
-            Some(stage) => stage.bury(row),
+            Some(stage) => stage.bury(row, is_given_up),
             None => Ok(None),
         };
         let lost = lost.map_err(|error| errors::from_put(error, None))?;

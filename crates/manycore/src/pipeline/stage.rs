@@ -308,12 +308,12 @@ impl<E> Stage<E> {
         Ok(())
     }
 
-    /// After the worker of a row has ended: takes its last answers. A task that died with it is run again, or
-    /// else returned.
+    /// After the worker of a row has ended: takes its last answers. A task that died with it is run again,
+    /// unless it `is_given_up`, or else returned.
     ///
     /// # Errors
     /// When a ring's bytes make no sense, or there is no room to hand the task out again.
-    pub fn bury(&mut self, row: usize) -> Result<Option<Lost>, PutError> {
+    pub fn bury(&mut self, row: usize, is_given_up: bool) -> Result<Option<Lost>, PutError> {
         let tag = self.crew.last_taken(row).map_err(no_room)?;
         let mut message = Message::default();
         while let Some(answer) = self.next_answer(row, &mut message)? {
@@ -328,12 +328,17 @@ impl<E> Stage<E> {
         if self.is_dismissed {
             return Ok(None); // nobody waits for it
         }
-        self.run_again_or_lose(task)
+        self.run_again_or_lose(task, is_given_up)
     }
 
-    fn run_again_or_lose(&mut self, mut task: Task) -> Result<Option<Lost>, PutError> {
+    fn run_again_or_lose(
+        &mut self,
+        mut task: Task,
+        is_given_up: bool,
+    ) -> Result<Option<Lost>, PutError> {
         task.deaths += 1;
-        let kept = task.kept.take_if(|_| task.deaths <= self.plan.retries);
+        let is_next = !is_given_up && task.deaths <= self.plan.retries;
+        let kept = task.kept.take_if(|_| is_next);
         let Some(kept) = kept else {
             return Ok(Some(Lost {
                 number: task.number,
