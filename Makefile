@@ -186,7 +186,7 @@ fuzz: .tools/bin/cargo-fuzz ## look for shared bytes that are too much for the e
 bench: .venv/.stamp-wheel .venv/.stamp-bench ## measure against the standard library; BENCH_ARGS are passed on
 	$(call heading,'benchmarks')
 	@$(BIN)/python -m pip install --quiet --group rivals \
-	    || printf 'SKIPPED: faster-fifo cannot be installed here, so nothing is measured beside it\n'
+	    || printf 'SKIPPED: other packages cannot be installed here, so nothing is measured beside them\n'
 	$(BIN)/python benches/run.py $(BENCH_ARGS)
 
 ##@ Check

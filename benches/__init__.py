@@ -8,7 +8,7 @@ idle                                  the same, of what costs something while no
 tasks                                 functions and classes of child processes; imports nothing
 harness                               what a bench, a metric and a sample are
 children                              children that start together and report samples
-fasterfifo                            the queues of another package, with the face of a context
+rivals                                other packages, with the face of a context
 arm                                   the process that takes the samples of one bench on one module
 driver                                sizes the samples, interleaves the modules, stops what hangs
 facts, report, bars, cli              the machine, the table, the required ratios, the arguments

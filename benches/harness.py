@@ -124,8 +124,12 @@ class Rival:
         return importlib.util.find_spec(self.package) is not None
 
 
-FASTER_FIFO = Rival("faster-fifo", "benches.fasterfifo", "faster_fifo")
-RIVALS = (FASTER_FIFO,)
+FASTER_FIFO = Rival("faster-fifo", "benches.rivals.fasterfifo", "faster_fifo")
+JOBLIB = Rival("joblib", "benches.rivals.joblib", "joblib")
+LOKY = Rival("loky", "benches.rivals.loky", "loky")
+MPIRE = Rival("mpire", "benches.rivals.mpire", "mpire")
+PEBBLE = Rival("pebble", "benches.rivals.pebble", "pebble")
+RIVALS = (FASTER_FIFO, JOBLIB, LOKY, MPIRE, PEBBLE)
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class Target:
 
     def queue(self, maxsize: int = 0, size: int = 0) -> Any:
         """A queue for forked children; `size` is for packages that have to know the items'."""
-        sizes = {"size": size} if any(self.module == rival.module for rival in RIVALS) else {}
+        sizes = {"size": size} if self.module == FASTER_FIFO.module else {}
         return self.context().Queue(maxsize, **sizes)
 
     def pinned_cpu(self, index: int) -> int | None:

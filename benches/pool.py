@@ -17,10 +17,15 @@ from time import perf_counter
 from typing import Any
 
 from benches.harness import (
+    JOBLIB,
+    LOKY,
     MEDIAN,
+    MPIRE,
     P99,
+    PEBBLE,
     SHARE,
     Bench,
+    Rival,
     Sample,
     Target,
     cost_sample,
@@ -30,11 +35,15 @@ from benches.harness import (
     stopwatch,
     time_calls,
 )
-from benches.tasks import Busy, square
+from benches.tasks import Busy, ones, size_of, square
 
 WORKERS = 2
 WARM_UP_TASKS = 500
 BUSY_SECONDS = 2.5e-6
+MEASURABLE = (
+    5e-5  # tasks that are longer measure themselves: CPUs are not equally quick at all times
+)
+MEGABYTE = 1 << 17  # numbers in an array
 MANY = 5_000_000  # numbers in a list: 200 MB of memory
 PENDING = 500_000  # result objects: about as much
 
@@ -141,31 +150,88 @@ def busy_seconds(n: int) -> float:
     return stopwatch(lambda: deque(map(Busy.task, range(n)), maxlen=0)) / n
 
 
-def set_busy_loops() -> None:
-    """Make the busy task last `BUSY_SECONDS` on this machine."""
-    shortest = min(busy_seconds(2000) for _ in range(5))
-    Busy.loops = max(1, round(Busy.loops * BUSY_SECONDS / shortest))
+def set_busy_loops(seconds: float) -> None:
+    """Make the busy task last so long on this machine."""
+    Busy.loops = 100
+    for _ in range(2):  # the first time from afar
+        shortest = min(busy_seconds(max(5, min(2000, round(0.005 / seconds)))) for _ in range(5))
+        Busy.loops = max(1, round(Busy.loops * seconds / shortest))
 
 
-def scaling_sample(target: Target, n: int) -> Sample:
+def scaling_sample(task_seconds: float, target: Target, n: int) -> Sample:
     """Run busy tasks one per message; report the share of the speed that all CPUs could reach."""
-    set_busy_loops()
-    alone = busy_seconds(20_000)
+    set_busy_loops(task_seconds)
+    alone = busy_seconds(20_000) if task_seconds < MEASURABLE else 0.0
     with warm_pool(target) as pool:
-        seconds = stopwatch(lambda: pool.map(Busy.task, range(n), chunksize=1))
+        begin = perf_counter()
+        if alone:
+            pool.map(Busy.task, range(n), chunksize=1)
+            work = alone * n
+        else:
+            work = sum(pool.map(Busy.timed, range(n), chunksize=1))
+        seconds = perf_counter() - begin
     lanes = min(WORKERS, len(os.sched_getaffinity(0)))
-    return Sample(n, seconds, {SHARE.key: alone * n / lanes / seconds})
+    return Sample(n, seconds, {SHARE.key: work / lanes / seconds})
 
 
-def bulk_bench(name: str, title: str, run: Callable[[Any, int], Squares], max_n: int) -> Bench:
+def large_arguments_sample(target: Target, n: int) -> Sample:
+    """Time `n` tasks that are each given an array of their own."""
+    import numpy
+
+    arrays = [numpy.ones(MEGABYTE) for _ in range(min(n, 64))]
+    with warm_pool(target) as pool:
+        begin = perf_counter()
+        sizes = list(pool.imap(size_of, (arrays[i % len(arrays)] for i in range(n))))
+        seconds = perf_counter() - begin
+    expect(sizes == [MEGABYTE] * n, "sizes")
+    return cost_sample(n, seconds)
+
+
+def large_results_sample(target: Target, n: int) -> Sample:
+    """Time `n` tasks that each return an array."""
+    with warm_pool(target) as pool:
+        begin = perf_counter()
+        sizes = [array.size for array in pool.imap(ones, [MEGABYTE] * n)]
+        seconds = perf_counter() - begin
+    expect(sizes == [MEGABYTE] * n, "sizes")
+    return cost_sample(n, seconds)
+
+
+def large_bench(name: str, title: str, take: Callable[[Target, int], Sample]) -> Bench:
+    """The bench of tasks with large arguments or results."""
+    return Bench(f"pool.{name}", title, take, payload=8 * MEGABYTE, first_n=50, needs="numpy")
+
+
+def scaling_bench(name: str, title: str, task_seconds: float) -> Bench:
+    """The bench of work in one task per message, of that length."""
+    return Bench(
+        f"pool.{name}",
+        f"{title} tasks, chunksize=1, share of perfect",
+        partial(scaling_sample, task_seconds),
+        metrics=(SHARE,),
+        first_n=20,
+        max_n=MANY,
+    )
+
+
+def bulk_bench(
+    name: str,
+    title: str,
+    run: Callable[[Any, int], Squares],
+    max_n: int,
+    rivals: tuple[Rival, ...] = (),
+) -> Bench:
     """The bench of one way to have many squares."""
-    return Bench(f"pool.{name}", title, partial(bulk_sample, run), max_n=max_n)
+    return Bench(f"pool.{name}", title, partial(bulk_sample, run), max_n=max_n, rivals=rivals)
 
+
+POOLS = (LOKY, MPIRE, PEBBLE)
+"""Rivals that are called as pools are."""
 
 BENCHES = (
-    bulk_bench("map-1", "Pool.map, chunksize=1", map_one_by_one, MANY),
-    bulk_bench("map", "Pool.map, default chunksize", map_in_chunks, MANY),
-    bulk_bench("apply-async", "apply_async burst", submit_burst, PENDING),
+    bulk_bench("map-1", "Pool.map, chunksize=1", map_one_by_one, MANY, (JOBLIB, *POOLS)),
+    bulk_bench("map", "Pool.map, default chunksize", map_in_chunks, MANY, (JOBLIB, *POOLS)),
+    bulk_bench("apply-async", "apply_async burst", submit_burst, PENDING, POOLS),
     Bench(
         "pool.submit",
         "executor submit burst",
@@ -180,12 +246,18 @@ BENCHES = (
     ),
     bulk_bench("imap", "imap, as it comes", imap_in_order, MANY),
     bulk_bench("imap-unordered-1", "imap_unordered, chunksize=1", imap_any_order, MANY),
-    Bench("pool.apply", "apply round trip", apply_sample, metrics=(MEDIAN, P99), max_n=1_000_000),
     Bench(
-        "pool.scaling",
-        "2.5 µs tasks, chunksize=1, share of perfect",
-        scaling_sample,
-        metrics=(SHARE,),
-        max_n=MANY,
+        "pool.apply",
+        "apply round trip",
+        apply_sample,
+        metrics=(MEDIAN, P99),
+        max_n=1_000_000,
+        rivals=POOLS,
     ),
+    large_bench("large-arguments", "arrays of 1 MB as arguments", large_arguments_sample),
+    large_bench("large-results", "arrays of 1 MB as results", large_results_sample),
+    scaling_bench("scaling", "2.5 µs", BUSY_SECONDS),
+    scaling_bench("scaling-100us", "0.1 ms", 1e-4),
+    scaling_bench("scaling-1ms", "1 ms", 1e-3),
+    scaling_bench("scaling-10ms", "10 ms", 1e-2),
 )

@@ -11,6 +11,19 @@ def square(x: int) -> int:
     return x * x
 
 
+def ones(size: int) -> object:
+    """An array of so many numbers."""
+    import numpy
+
+    return numpy.ones(size)
+
+
+def size_of(array: object) -> int:
+    """How many numbers are in an array."""
+    size: int = array.size  # type: ignore[attr-defined]
+    return size
+
+
 class Busy:
     """A task of a chosen length: it counts to `Busy.loops`, which forked workers inherit."""
 
@@ -22,6 +35,16 @@ class Busy:
         for _ in range(cls.loops):
             pass
         return x
+
+    @classmethod
+    def timed(cls, x: int) -> float:
+        """Count; the seconds of the CPU's time that it took."""
+        from time import thread_time
+
+        begin = thread_time()
+        for _ in range(cls.loops):
+            pass
+        return thread_time() - begin
 
 
 class Reading:

@@ -32,6 +32,23 @@ def identity(value):
     return value
 
 
+class CountsLooks(type):
+    """Counts how often a task is looked up."""
+
+    looks = 0
+
+    def __getattribute__(cls, name):
+        if name == "task":
+            CountsLooks.looks += 1
+        return super().__getattribute__(name)
+
+
+class Looked(metaclass=CountsLooks):
+    @classmethod
+    def task(cls, _):
+        return CountsLooks.looks
+
+
 def square(x):
     return x * x
 

@@ -35,8 +35,8 @@ class Functions:
         head = self._by_pickle.get((pickled, keep))
         if head is None:
             head = self._store(pickled, keep)
-        if keep:
-            self._crew.know(function, head)
+        if keep and not isinstance(getattr(function, "__self__", None), type):
+            self._crew.know(function, head)  # a class method is another object each time
         return head
 
     def _store(self, pickled: bytes, keep: bool) -> bytes:

@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable
 from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError  # type: ignore[attr-defined]
 from multiprocessing.reduction import ForkingPickler
-from types import BuiltinFunctionType, FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from manycore import _engine
@@ -40,10 +40,13 @@ def dumps_function(
     """A pickle of a function for workers, and whether they may keep it for later tasks.
 
     What pickle cannot name (lambdas, closures) travels by value, and so does what is defined in
-    the main module and is not known to the workers. Only plain functions are kept: an instance
-    with `__call__` may change, and every task gets a fresh copy as with `multiprocessing`.
+    the main module and is not known to the workers. What has no state is kept: functions, classes
+    and class methods. An instance with `__call__`, or one's method, may change, and every task gets
+    a fresh copy as with `multiprocessing`.
     """
-    keep = isinstance(function, FunctionType | BuiltinFunctionType)
+    keep = isinstance(function, FunctionType | type) or isinstance(
+        getattr(function, "__self__", function), ModuleType | type
+    )
     if not is_known(function):
         return bytes(ForkingPickler.dumps(ByValue(function))), keep
     try:

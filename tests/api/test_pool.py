@@ -450,6 +450,14 @@ def test_what_is_handed_out_again_may_be_answered_before_the_death_is_noted():
 
 
 @beyond_stdlib
+def test_a_class_method_is_unpickled_once_by_each_worker():
+    with manycore.Pool(1) as pool:
+        looks = pool.map(targets.Looked.task, range(20), chunksize=1)
+        assert len(set(looks)) == 1
+        assert pool.map(float, "12") == [1.0, 2.0]
+
+
+@beyond_stdlib
 @pytest.mark.filterwarnings("ignore:unclosed running:ResourceWarning")
 @pytest.mark.parametrize("is_usual", [True, False])
 def test_a_pool_that_nobody_has_ends_although_a_call_of_it_runs(is_usual):
