@@ -141,10 +141,10 @@ class Attendant:
         self.feed()
         return count > 0
 
-    def withdraw_all(self) -> None:
-        """Withdraws all tasks that no worker has begun."""
+    def withdraw_all(self, spare: int = 0) -> None:
+        """Withdraws all tasks that no worker has begun, but for the next few."""
         if self._crew.open:
-            self._crew.withdraw_all(withdrawn())
+            self._crew.withdraw_all(withdrawn(), spare)
             self.feed()
 
     def feed(self) -> None:

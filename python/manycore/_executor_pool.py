@@ -263,6 +263,14 @@ class ExecutorPool(Pool):
         if self._state == RUN:
             self._state = CLOSE
 
+    def withdraw_what_may_be(self) -> None:
+        """Withdraws what no worker has begun.
+
+        A worker that is starting counts as having begun a call, as in the standard library: that
+        some calls of many are answered is relied on.
+        """
+        self._attendant.withdraw_all(self._workers.starting)
+
     def withdraw_all(self) -> None:
         """Withdraws what no worker has begun."""
         self._attendant.withdraw_all()

@@ -111,6 +111,11 @@ class Workers:
         return sum(self._crew.running(row) is not None for row in list(self._rows))
 
     @property
+    def starting(self) -> int:
+        """How many workers have not come as far as to take a task."""
+        return sum(not self._crew.was_ready(row) for row in list(self._rows))
+
+    @property
     def need_looks(self) -> bool:
         """Whether somebody has to look at them now and then, also while they have nothing to do."""
         return self._limits.need_looks or len(self._rows) > self._count

@@ -242,7 +242,7 @@ class ProcessPoolExecutor(_Submitting):
             return
         pool.close()
         if cancel_futures:
-            pool.withdraw_all()
+            pool.withdraw_what_may_be()
         if wait:
             pool.end()
         else:

@@ -198,6 +198,16 @@ def test_a_shutdown_cancels_what_waits(executor, gate, line):
     assert line.ran() == []
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_call_for_which_a_worker_is_starting_is_not_cancelled(method):
+    executor = ProcessPoolExecutor(2, manycore.get_context(method))
+    futures = [executor.submit(targets.square, n) for n in range(10)]
+    executor.shutdown(cancel_futures=True)
+    answered = [future for future in futures if not future.cancelled()]
+    assert 0 < len(answered) < 10
+    assert [future.result() for future in answered] == [n * n for n in range(len(answered))]
+
+
 def test_a_call_can_be_cancelled_after_a_shutdown_that_does_not_wait(executor, gate, line):
     executor.submit(targets.stop_at, gate, 1)
     gate.arrived()

@@ -431,13 +431,19 @@ impl Crew {
             Some(tag) => vec![tag],
             None => self.state().ledger.tags(|open| open.job.is(job)),
         };
-        self.withdraw_tasks(py, &tags, error)
+        self.withdraw_tasks(py, &tags, 0, error)
     }
 
-    /// Withdraws every task that no worker has taken, as `withdraw` does.
-    fn withdraw_all(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<usize> {
+    /// Withdraws every task that no worker has taken, but for the first `spare` of these, as `withdraw` does.
+    #[pyo3(signature = (error, spare=0))]
+    fn withdraw_all(
+        &self,
+        py: Python<'_>,
+        error: &Bound<'_, PyAny>,
+        spare: usize,
+    ) -> PyResult<usize> {
         let tags = self.state().ledger.tags(|_| true);
-        self.withdraw_tasks(py, &tags, error)
+        self.withdraw_tasks(py, &tags, spare, error)
     }
 
     /// Ends the waiting of every thread that is in `wait`.

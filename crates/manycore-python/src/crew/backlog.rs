@@ -75,14 +75,16 @@ impl Crew {
         Some((open, errors::from_put(error, None)))
     }
 
-    /// Takes these tasks back, those that no worker has, and answers them with `error`.
+    /// Takes these tasks back, those that no worker has, but for the first `spare` of all, and answers them with
+    /// `error`.
     pub(super) fn withdraw_tasks(
         &self,
         py: Python<'_>,
         tags: &[u64],
+        spare: usize,
         error: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
-        let withdrawn = self.close_withdrawn(tags)?;
+        let withdrawn = self.close_withdrawn(tags, spare)?;
         for open in &withdrawn {
             open.job.get().note_withdrawn();
             Job::deliver(open.job.bind(py), open.index, false, error.clone())?;
@@ -90,13 +92,14 @@ impl Crew {
         Ok(withdrawn.len())
     }
 
-    fn close_withdrawn(&self, tags: &[u64]) -> PyResult<Vec<Open>> {
+    fn close_withdrawn(&self, tags: &[u64], spare: usize) -> PyResult<Vec<Open>> {
         let mut state = self.state();
         let called = self.call_back(&mut state, tags);
         self.note_backlog(&state);
         called?;
         let mut withdrawn = Vec::new();
-        for &tag in tags {
+        let spared: Vec<u64> = state.backlog.tags().take(spare).collect();
+        for &tag in tags.iter().filter(|tag| !spared.contains(tag)) {
             if let Some(task) = state.backlog.remove(tag) {
                 task.discard(&self.engine);
                 withdrawn.extend(state.close(tag));

@@ -95,6 +95,11 @@ impl Backlog {
         self.ranks.contains_key(&tag)
     }
 
+    /// The tags of all tasks here, those first that are handed out first.
+    pub fn tags(&self) -> impl Iterator<Item = u64> {
+        self.waiting.values().map(|task| task.tag)
+    }
+
     /// Adds a task, behind those of the same priority. The higher is handed out first.
     pub fn insert(&mut self, task: Waiting, priority: i64) {
         let rank = Rank {
