@@ -259,6 +259,22 @@ def test_a_part_of_a_received_array_keeps_its_memory(queue, size):
     assert list(part) == [size + 5.0, size + 6.0, size + 7.0, size + 8.0, size + 9.0]
 
 
+def test_the_memory_of_arrays_that_are_gone_is_used_again_and_of_no_others(queue):
+    def received(number):
+        queue.put(np.full(MIB // 8, number))
+        return queue.get()
+
+    kept = [received(number) for number in range(30)]  # more than is kept for later
+    part = memoryview(kept[3])[:10]
+    addresses = {array.ctypes.data for array in kept}
+    assert len(addresses) == 30
+    del kept[:20]
+    newer = [received(100 + number) for number in range(20)]
+    assert addresses & {array.ctypes.data for array in newer}
+    assert part.tolist() == [3] * 10
+    assert [array[-1] for array in kept + newer] == [*range(20, 30), *range(100, 120)]
+
+
 def test_an_array_sent_on_arrives_at_the_next(queue):
     sent = np.arange(float(LARGE))
     assert_same_array(through(queue, through(queue, through(queue, sent))), sent)

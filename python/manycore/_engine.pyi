@@ -28,6 +28,7 @@ __all__ = [
     "QueueIterator",
     "ReadWriteLock",
     "RecursiveLock",
+    "Recycled",
     "Reducers",
     "RingQueue",
     "Seat",
@@ -124,6 +125,11 @@ class GuardedField:
 
 @final
 class PrivateView:
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Recycled:
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 

@@ -73,6 +73,7 @@ mod pickler;
 mod pieces;
 mod pipe;
 mod queue;
+mod recycled;
 mod reducers;
 mod result;
 mod rw_lock;
@@ -94,6 +95,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<buffer::Memory>()?;
     module.add_class::<buffer::PrivateView>()?;
+    module.add_class::<recycled::Recycled>()?;
     module.add_class::<buffer::Shaped>()?;
     module.add_class::<integer::SharedInteger>()?;
     module.add_class::<guarded::Guarded>()?;

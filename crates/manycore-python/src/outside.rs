@@ -1,7 +1,7 @@
 //! What travels outside a message's payload, each part in a block of its own.
 //!
-//! On its way in, a part is copied once into memory of the receiver's, and its block is free again; from
-//! 4 MiB on, what is not bound to be a `bytes` or a `bytearray` is not copied at all (see
+//! On its way in, a part is copied once into memory of the receiver's ([`Recycled`], if it is long), and its block is
+//! free again; from 4 MiB on, what is not bound to be a `bytes` or a `bytearray` is not copied at all (see
 //! [`PrivateView`]).
 
 use manycore_ipc::Family;
@@ -14,6 +14,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use crate::buffer::{self, PrivateView};
 use crate::errors::{self, Error};
+use crate::recycled::{self, Recycled};
 
 /// Parts from this length on travel outside.
 pub const LEAST: usize = 32 << 10;
@@ -141,6 +142,11 @@ impl<'a> Received<'a> {
                     return Err(error.into());
                 }
             }
+        }
+        if block.len >= recycled::LEAST as u64 && block.len < VIEWED {
+            let own = self.copied(block, |bytes| Recycled::copy_of(py, bytes))?;
+            let own = Bound::new(py, own)?.into_any();
+            return Ok(PyMemoryView::from(&own)?.into_any());
         }
         let array = self.copied(block, |bytes| buffer::to_bytearray(py, bytes))?;
         Ok(array.into_any())
