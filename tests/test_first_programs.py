@@ -42,7 +42,9 @@ def test_a_program_of_a_page_runs_as_written(run_script, program):
     assert (done.returncode, done.stdout, done.stderr) == (0, program.output, "")
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver"]
+)
 def test_a_guarded_script_runs_under_each_start_method(run_script, method):
     done = run_script(GUARDED, method)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 2, 4]\n42\n", "")

@@ -215,7 +215,7 @@ def test_a_main_module_that_makes_shared_objects_when_it_is_imported_works(run_s
     assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_what_cannot_be_pickled_at_all_is_the_same_error_as_before(run_script, method):
     done = run_script(
         """

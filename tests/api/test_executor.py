@@ -365,7 +365,7 @@ def test_nothing_is_started_before_the_first_call():
         executor.submit(targets.square, 1)
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_workers_are_started_as_they_are_needed(method, gate):
     with ProcessPoolExecutor(3, manycore.get_context(method)) as executor:
         for n in range(3):
@@ -389,7 +389,7 @@ def test_a_context_of_the_standard_library_stands_for_ours():
         assert executor.submit(targets.square, 2).result() == 4
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_workers_are_replaced_after_their_calls(method):
     with ProcessPoolExecutor(1, manycore.get_context(method), max_tasks_per_child=2) as executor:
         pids = [executor.submit(os.getpid).result() for _ in range(6)]

@@ -198,7 +198,7 @@ def test_a_shutdown_cancels_what_waits(executor, gate, line):
     assert line.ran() == []
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_a_call_for_which_a_worker_is_starting_is_not_cancelled(method):
     executor = ProcessPoolExecutor(2, manycore.get_context(method))
     futures = [executor.submit(targets.square, n) for n in range(10)]

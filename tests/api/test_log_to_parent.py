@@ -55,7 +55,7 @@ def test_records_of_a_pools_tasks_say_which_task(ctx, heard):
 
 
 # Its own threads are there when it forks.
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_records_of_an_executors_tasks_arrive(method, heard):
     context = manycore.get_context(method)
     with (
@@ -246,7 +246,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver"]
+)
 def test_a_program_that_ends_handles_what_its_children_still_log(run_script, method):
     done = run_script(PROGRAM, method)
     assert (done.stdout, done.stderr) == ("Worker tests task 1\n", "")

@@ -32,7 +32,7 @@ def test_the_exit_code_says_how_a_process_ended(way, code):
     assert process.exitcode == code
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 @pytest.mark.parametrize("way", ["return", "sys.exit(text)", "raise", "os._exit", "SIGKILL"])
 def test_the_exit_codes_are_the_same_under_other_start_methods(method, way):
     with running(manycore.get_context(method), targets.ends_as, way) as process:
@@ -116,7 +116,7 @@ def test_the_sentinel_becomes_readable_when_the_process_ends(ctx, gate):
 
 @pytest.mark.beyond_stdlib
 @pytest.mark.parametrize("denied", ["", "pidfd_info", "pidfd"])
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_process_that_the_program_collects_has_ended(run_script, monkeypatch, method, denied):
     denied = ",".join(filter(None, [os.environ.get("MANYCORE_DENY"), denied]))
     monkeypatch.setenv("MANYCORE_DENY", denied)

@@ -36,7 +36,9 @@ def test_a_queue_of_the_standard_librarys_counts_with_our_semaphores(ctx):
     queue.close()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["fork", pytest.param("spawn", marks=pytest.mark.slow), "forkserver"]
+)
 def test_the_standard_librarys_executor_runs_on_our_context(method):
     context = manycore.get_context(method)
     with ProcessPoolExecutor(2, mp_context=context) as executor:

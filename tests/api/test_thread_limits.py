@@ -57,7 +57,7 @@ def test_a_process_that_is_no_worker_has_none(ctx):
         assert queue.get() == all_of(None)
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_an_executors_workers_have_them(method):
     context = manycore.get_context(method)
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as executor:
@@ -93,7 +93,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_they_are_set_before_the_first_import(run_script, method):
     """Also in the process that forks for `forkserver`, which imports what workers need."""
     script = "import os\nSEEN = os.environ.get('OMP_NUM_THREADS')\n"
