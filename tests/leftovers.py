@@ -25,7 +25,7 @@ class Belongings:
 
     @classmethod
     def now(cls) -> "Belongings":
-        return cls(_processes(), _descriptors(), set(os.listdir("/dev/shm")))
+        return cls(_processes(), _descriptors(), _names())
 
     def __sub__(self, before: "Belongings") -> "Belongings":
         return Belongings(
@@ -71,6 +71,12 @@ def _processes() -> set[int]:
         elif _STANDARD_LIBRARYS_OWN not in processes.describe(pid):
             found.add(pid)
     return found
+
+
+def _names() -> set[str]:
+    # Those of the standard library's semaphores are gone as soon as they are made; any that are seen
+    # are most likely of another program's.
+    return {name for name in os.listdir("/dev/shm") if not name.startswith("sem.mp-")}
 
 
 def _descriptors() -> collections.Counter:

@@ -30,10 +30,11 @@ def test_idle_workers_go_and_come_back_for_the_next_call(ctx, least):
 
 def test_a_worker_that_was_let_go_has_ended_in_order():
     with manycore.Pool(2, idle_seconds=0.02) as pool:
-        pids = {process.pid for process in pool._pool}
+        workers = pool._pool
         pool.map(targets.square, range(6))
         until(lambda: not pool._pool)
-        assert not pids & processes.descendants()
+        assert not {worker.pid for worker in workers} & processes.descendants()
+        assert [worker.exitcode for worker in workers] == [0, 0]
         assert pool.stats().died == 0
 
 
