@@ -74,8 +74,8 @@ def _processes() -> set[int]:
 
 
 def _names() -> set[str]:
-    # Those of the standard library's semaphores are gone as soon as they are made; any that are seen
-    # are most likely of another program's.
+    # Those of the standard library's semaphores are gone as soon as they are made; any that are
+    # seen are most likely another program's.
     return {name for name in os.listdir("/dev/shm") if not name.startswith("sem.mp-")}
 
 
