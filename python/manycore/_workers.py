@@ -200,7 +200,10 @@ class Workers:
         self._surplus = busy
         # Who has no task does not see that. Whoever takes one of these leaves, and if those are too
         # many in the end, others are started.
-        idle, queued = len(chosen - busy), self._crew.queued
+        queued = self._crew.queued
+        if queued == 0:
+            self._dismissed = 0  # who has taken those messages leaves, or has left
+        idle = sum(not self._crew.is_leaving(row) for row in chosen - busy)
         while self._dismissed < idle and queued <= self._dismissed and self._crew.dismiss_one():
             self._dismissed += 1
 

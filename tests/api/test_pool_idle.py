@@ -1,5 +1,7 @@
 """Pools that let their workers go while there is nothing to do."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -35,6 +37,24 @@ def test_a_worker_that_was_let_go_has_ended_in_order():
         until(lambda: not pool._pool)
         assert not {worker.pid for worker in workers} & processes.descendants()
         assert [worker.exitcode for worker in workers] == [0, 0]
+        assert pool.stats().died == 0
+
+
+def test_a_worker_that_came_while_others_were_let_go_is_let_go_as_well():
+    with manycore.get_context("fork").Pool(2) as pool:
+        workers, look_after = pool._workers, pool._attendant.look_after
+        first, second = pool._pool
+        os.kill(second.pid, signal.SIGSTOP)
+        workers.resize(0)
+        until(lambda: look_after() or pool._pool == [second])
+        workers.resize(2)
+        (third,) = set(pool._pool) - {second}
+        os.kill(third.pid, signal.SIGSTOP)
+        os.kill(second.pid, signal.SIGCONT)
+        second.join()
+        workers.resize(0)
+        os.kill(third.pid, signal.SIGCONT)
+        until(lambda: look_after() or not pool._pool)
         assert pool.stats().died == 0
 
 
