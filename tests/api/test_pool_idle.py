@@ -43,7 +43,7 @@ def test_a_worker_that_was_let_go_has_ended_in_order():
 def test_a_worker_that_came_while_others_were_let_go_is_let_go_as_well():
     with manycore.get_context("fork").Pool(2) as pool:
         workers, look_after = pool._workers, pool._attendant.look_after
-        first, second = pool._pool
+        second = pool._pool[1]
         os.kill(second.pid, signal.SIGSTOP)
         workers.resize(0)
         until(lambda: look_after() or pool._pool == [second])
