@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable
 from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError  # type: ignore[attr-defined]
 from multiprocessing.reduction import ForkingPickler
-from types import FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from manycore import _engine
@@ -44,8 +44,9 @@ def dumps_function(
     and class methods. An instance with `__call__`, or one's method, may change, and every task gets
     a fresh copy as with `multiprocessing`.
     """
-    keep = isinstance(function, FunctionType | type) or isinstance(
-        getattr(function, "__self__", function), ModuleType | type
+    keep = isinstance(function, FunctionType | type) or (
+        isinstance(function, BuiltinFunctionType | MethodType)
+        and isinstance(function.__self__, ModuleType | type | None)
     )
     if not is_known(function):
         return bytes(ForkingPickler.dumps(ByValue(function))), keep

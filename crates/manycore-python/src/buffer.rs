@@ -31,7 +31,7 @@ pub fn owned_fd(fd: i32) -> PyResult<OwnedFd> {
 }
 
 /// Copies of so many bytes, and new memory of that size, let other Python threads run meanwhile.
-const DETACHED: usize = 1 << 20;
+pub const DETACHED: usize = 1 << 20;
 
 /// Runs `read` with the bytes of a contiguous buffer, which others may write: `read` is not to let them, so it runs
 /// no Python code and keeps the interpreter.

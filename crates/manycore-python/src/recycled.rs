@@ -14,6 +14,7 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::buffer::DETACHED;
 use crate::errors::Error;
 
 /// Buffers from this length on are in such memory: shorter ones the C library keeps itself.
@@ -41,8 +42,13 @@ impl Recycled {
     /// A copy of heap bytes.
     pub fn copy_of(py: Python<'_>, bytes: Bytes) -> PyResult<Self> {
         let mut space = take(bytes.len())?;
-        py.detach(|| bytes.append_to(0, bytes.len(), &mut space))
-            .map_err(Error::from)?;
+        let mut copy = || bytes.append_to(0, bytes.len(), &mut space);
+        if bytes.len() < DETACHED {
+            copy()
+        } else {
+            py.detach(copy)
+        }
+        .map_err(Error::from)?;
         let mut space = ManuallyDrop::new(space);
         Ok(Self {
             address: AtomicPtr::new(space.as_mut_ptr()),
