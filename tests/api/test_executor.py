@@ -676,3 +676,23 @@ def test_python_314_has_the_same_arguments():
     for name in ("__init__", "submit", "map", "shutdown", "terminate_workers", "kill_workers"):
         ours = inspect.signature(getattr(ProcessPoolExecutor, name)).parameters
         assert list(ours) == list(inspect.signature(getattr(theirs, name)).parameters)
+
+
+PRINTS_AS_A_WORKER_IS_REPLACED = """
+import os
+from manycore import ProcessPoolExecutor, WorkerDied
+
+with ProcessPoolExecutor(1) as executor:
+    doomed, other = executor.submit(os._exit, 3), executor.submit(abs, -5)
+    try:
+        doomed.result()
+    except WorkerDied as died:
+        print(died.exitcode)
+    print(other.result())
+"""
+
+
+def test_what_is_printed_while_a_worker_is_replaced_is_written_once(run_script):
+    # The thread that forks the new worker does so as this program prints, most often.
+    outputs = [run_script(PRINTS_AS_A_WORKER_IS_REPLACED).stdout for _ in range(8)]
+    assert outputs == ["3\n5\n"] * 8
