@@ -19,6 +19,11 @@ def until(is_so):
         time.sleep(0.001)
 
 
+def sleeps(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(") ")[2][0] == "S"
+
+
 @pytest.mark.parametrize("least", [0, 1])
 def test_idle_workers_go_and_come_back_for_the_next_call(ctx, least):
     with ctx.Pool(3, idle_seconds=0.05, min_processes=least) as pool:
@@ -44,16 +49,16 @@ def test_a_worker_that_came_while_others_were_let_go_is_let_go_as_well():
     with manycore.get_context("fork").Pool(2) as pool:
         workers, look_after = pool._workers, pool._attendant.look_after
         second = pool._pool[1]
+        # Asleep, it holds no lock that the other would wait for.
+        until(lambda: pool._crew.was_ready(1) and sleeps(second.pid))
         os.kill(second.pid, signal.SIGSTOP)
         workers.resize(0)
         until(lambda: look_after() or pool._pool == [second])
         workers.resize(2)
         (third,) = set(pool._pool) - {second}
-        os.kill(third.pid, signal.SIGSTOP)
         os.kill(second.pid, signal.SIGCONT)
-        second.join()
+        until(lambda: not (second.is_alive() and third.is_alive()))  # whichever was told
         workers.resize(0)
-        os.kill(third.pid, signal.SIGCONT)
         until(lambda: look_after() or not pool._pool)
         assert pool.stats().died == 0
 
