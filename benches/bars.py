@@ -21,7 +21,7 @@ BARS = {
     "queue.array-1m": 15.0,
     "queue.array-64m": 8.0,
     "roundtrip.unpinned": 10.0,
-    "roundtrip.one-core": 5.0,  # two wake-ups and switches of the kernel's are nearly all of it
+    "roundtrip.one-core": 10.0,
     "roundtrip.two-cores": 10.0,
     "sync.lock": 1 / 1.1,
     "sync.with-lock": 2.0,

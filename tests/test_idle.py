@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import queue as standard_queue
+import resource
 import time
 
 import pytest
@@ -136,3 +137,29 @@ def test_a_thousand_idle_queues_take_less_than_twenty_megabytes_and_no_descripto
     del queues
     gc.collect()
     assert heap.used() <= used
+
+
+def answer(there, back, switches) -> None:
+    for item in iter(there.get, None):
+        back.put(item)
+    switches.put(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)
+
+
+@pytest.mark.alone
+def test_two_on_one_core_let_each_other_run_instead_of_sleeping():
+    usable = os.sched_getaffinity(0)
+    there, back, switches = CTX.Queue(), CTX.Queue(), CTX.Queue()
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        process = CTX.Process(target=answer, args=(there, back, switches))
+        process.start()
+        trips = 5000
+        for i in range(trips):
+            there.put(i)
+            assert back.get() == i
+        there.put(None)
+        slept = switches.get()
+        process.join()
+    finally:
+        os.sched_setaffinity(0, usable)
+    assert slept < trips // 2

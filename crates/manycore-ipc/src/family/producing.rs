@@ -8,7 +8,7 @@ use crate::object::header::Phase;
 use crate::object::holders::is_of;
 use crate::object::{Handle, Kind};
 use crate::ring::{GetError, Message, Ring};
-use crate::wait::Patience;
+use crate::wait::{Patience, spin};
 use manycore_os::Deadline;
 
 /// An open end of a ring, for putting. When all have been dropped, or the processes that had them have ended,
@@ -165,6 +165,12 @@ impl Hold {
     pub fn get_at_once(&self, ring: &Ring, into: &mut Message, row: Option<&Row>) -> bool {
         let is_delayed = ring.has_taken_all_known() && self.pace.lets_gather();
         !is_delayed && ring.get_at_once(into, row)
+    }
+
+    /// Gets a message as [`Ring::get_at_once`] does, once others had a turn on this core, if that is likely to bring
+    /// one: for who has to let go of something before it can wait for longer.
+    pub fn get_after_a_turn(&self, ring: &Ring, into: &mut Message, row: Option<&Row>) -> bool {
+        spin::one_turn(|| !ring.is_empty()) && ring.get_at_once(into, row)
     }
 
     /// Whether all that produced for the object, as a ring, have closed or were killed.
