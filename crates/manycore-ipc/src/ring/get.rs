@@ -14,7 +14,7 @@ use crate::error::Corrupted;
 use crate::fault;
 use crate::object::Handle;
 use crate::object::group::{Row, Taking};
-use crate::wait::{GaveUp, Patience};
+use crate::wait::{GaveUp, Patience, Waited};
 
 /// A message that was received. Its blocks are held by this process; free each when it is not needed.
 #[derive(Debug, Default)]
@@ -170,11 +170,9 @@ impl Ring {
             let slept = self.items_bell().wait(patience, ready)?;
             return Ok(self.count_if(slept));
         }
-        if self.body.search.look(ready) {
-            return Ok(true); // as after a sleep: others may be asleep, and were not woken
-        }
-        let slept = self.items_bell().sleep(patience, ready)?;
-        Ok(self.count_if(slept))
+        let waited = self.body.search.wait(self.items_bell(), patience, ready)?;
+        self.count_if(waited == Waited::Asleep);
+        Ok(true) // also without a sleep others may be asleep, and were not woken
     }
 
     fn count_if(&self, slept: bool) -> bool {

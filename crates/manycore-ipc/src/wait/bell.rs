@@ -16,6 +16,7 @@
 //! killed is lost; every sleep is bounded by a slice, after which the sleeper looks again.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
 
 use super::spin;
 use super::{GaveUp, Patience};
@@ -118,7 +119,17 @@ impl Bell {
     pub fn sleep(
         &self,
         patience: &mut Patience<'_>,
+        ready: impl FnMut() -> bool,
+    ) -> Result<bool, GaveUp> {
+        self.sleep_for(patience, ready, |slice| slice)
+    }
+
+    /// The same, and asks before each sleep how long it may be at most, given how long it would be.
+    pub(super) fn sleep_for(
+        &self,
+        patience: &mut Patience<'_>,
         mut ready: impl FnMut() -> bool,
+        mut at_most: impl FnMut(Duration) -> Duration,
     ) -> Result<bool, GaveUp> {
         let mut slept = None;
         loop {
@@ -130,7 +141,7 @@ impl Bell {
                 return Ok(true);
             }
             patience.after(slept)?;
-            let outcome = kernel::sleep(&self.0, word, patience.slice());
+            let outcome = kernel::sleep(&self.0, word, at_most(patience.slice()));
             if outcome == Slept::Woken {
                 fault::point("bell.woken");
             }

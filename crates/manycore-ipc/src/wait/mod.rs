@@ -22,3 +22,4 @@ mod models;
 pub use bell::Bell;
 pub use patience::{GaveUp, Patience};
 pub use search::Search;
+pub(crate) use search::Waited;

@@ -73,7 +73,8 @@ impl Shop {
         let ready = || self.things.load(Acquire) > 0;
         let mut slept = false;
         while !self.take_one() {
-            slept |= self.search.look(ready) || self.bell.sleep(&mut patience, ready)?;
+            self.search.wait(&self.bell, &mut patience, ready)?;
+            slept = true;
         }
         if slept && ready() {
             self.bell.ring();
@@ -101,6 +102,21 @@ fn what_a_searcher_leaves_is_for_who_sleeps() {
         let searchers = [(); 2].map(|()| spawn(move || shop.search_and_take()));
         shop.bring_to_searchers();
         shop.bring_to_searchers();
+        for searcher in searchers {
+            assert_eq!(searcher.join(), Ok(()));
+        }
+    });
+}
+
+#[test]
+#[ignore = "a model"]
+fn what_one_that_naps_leaves_is_for_who_sleeps() {
+    let shop = Shop::new();
+    Model::with_interruptions(2).explore(move || {
+        let searchers = [(); 3].map(|()| spawn(move || shop.search_and_take()));
+        for _ in 0..3 {
+            shop.bring_to_searchers();
+        }
         for searcher in searchers {
             assert_eq!(searcher.join(), Ok(()));
         }

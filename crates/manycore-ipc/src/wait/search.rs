@@ -4,28 +4,55 @@
 //! and says so here; whoever brings something then wakes nobody, which would cost 17 µs, since that one
 //! will find it. The others sleep at once: two that look would take a core from those that bring.
 //!
+//! Where things are quick to do, that one is back before the next is brought, and again nobody need be
+//! woken. So what it said stays when it has found something, if another one sees to it that nothing is left
+//! lying when it is not back: one of the sleepers *naps*, a millisecond at a time, for as long as somebody
+//! looks or has said so.
+//!
 //! What is said is a moment, not a name: when it has passed, it counts for nothing. So one that is
 //! killed or stopped while it looks delays others by that long, and what was brought in between by a
-//! slice at most.
+//! slice at most; so does one that is killed while it naps, if things are not quick at that moment.
 //!
-//! **Nothing is missed.** Who looks takes back what it said, then looks once more; who brings makes it
+//! **Nothing is missed.** Who looks in vain takes back what it said, then looks once more; who brings makes it
 //! there, then reads what is said; a `SeqCst` fence stands between the two steps on each side. So either
-//! it is found, or somebody is woken for it.
+//! it is found, or somebody is woken for it. Who leaves what it said has said it, then reads whether somebody
+//! naps; who is about to nap no more takes that back, then reads what is said, and naps on if it counts. Again
+//! a fence stands between: what is said without being looked after is seen by neither. Who is woken from its naps
+//! takes back what others left, too.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
 
 use manycore_os::clock;
 
+use super::bell::Bell;
 use super::spin;
+use super::{GaveUp, Patience};
 use crate::word::{Word32, fence};
 
-/// Until when somebody looks, in units of 1.024 µs; zero when nobody does.
+/// Moments in units of 1.024 µs; zero for none.
 #[derive(Debug, Default)]
-#[repr(transparent)]
-pub struct Search(Word32);
+#[repr(C)]
+pub struct Search {
+    /// Until when somebody looks, or will be back.
+    looks: Word32,
+    /// Until when somebody naps.
+    naps: Word32,
+}
 
-/// How long what is said counts: a little longer than anybody looks.
-const SPAN: u32 = 64;
+/// How long it counts that somebody looks: twice as long as anybody does, so that who looks again and again need not
+/// say so each time, in a line of memory that those read who bring.
+const LOOK: u32 = 128;
+/// How long it counts that somebody naps: as long as a nap that the scheduler made longer.
+const NAPS: u32 = 4096;
+/// A nap.
+const NAP: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// What this thread said last, here or there.
+    static SAID: Cell<u32> = const { Cell::new(0) };
+}
 
 fn now() -> u32 {
     #[cfg(test)]
@@ -35,44 +62,165 @@ fn now() -> u32 {
     (clock::now_ns() >> 10) as u32
 }
 
-/// Whether the moment `until` is to come.
-fn is_ahead(until: u32, now: u32) -> bool {
-    until != 0 && (1..=SPAN).contains(&until.wrapping_sub(now))
+/// Whether this thread said that. Two that did at the same moment both look, which does no harm.
+fn is_mine(moment: u32) -> bool {
+    #[cfg(test)]
+    if crate::model::is_active() {
+        return false; // its threads are one to `thread_local`
+    }
+    moment == SAID.get()
+}
+
+fn nap() -> Duration {
+    #[cfg(test)]
+    if crate::model::is_active() {
+        return Duration::ZERO; // which ends there when others had their turn
+    }
+    NAP
+}
+
+/// The moment that is `span` from `now`.
+fn after(now: u32, span: u32) -> u32 {
+    now.wrapping_add(span).max(1)
+}
+
+/// Whether the moment `until`, which was at most `span` ahead when it was said, is to come.
+fn is_ahead(until: u32, span: u32, now: u32) -> bool {
+    until != 0 && (1..=span).contains(&until.wrapping_sub(now))
 }
 
 impl Search {
+    /// Waits until `ready` is true, as [`Bell::wait`] does: looks for a while unless another one does, then
+    /// sleeps at `bell`. Returns whether others may be asleep that were not woken.
+    ///
+    /// # Errors
+    /// When the patience ends first.
+    pub(crate) fn wait(
+        &self,
+        bell: &Bell,
+        patience: &mut Patience<'_>,
+        mut ready: impl FnMut() -> bool,
+    ) -> Result<Waited, GaveUp> {
+        if self.look(&mut ready) {
+            return Ok(Waited::Looking);
+        }
+        let mut napping = Napping {
+            search: self,
+            until: 0,
+        };
+        let outcome = bell.sleep_for(patience, ready, |slice| napping.slice(slice));
+        napping.end_for_good();
+        outcome.map(|_| Waited::Asleep)
+    }
+
     /// Looks at `ready` for a while, unless another one does; whether it turned true.
-    pub fn look(&self, mut ready: impl FnMut() -> bool) -> bool {
-        let (before, now) = (self.0.load(Relaxed), now());
-        if is_ahead(before, now) {
+    fn look(&self, mut ready: impl FnMut() -> bool) -> bool {
+        let (before, now) = (self.looks.load(Relaxed), now());
+        if is_ahead(before, LOOK, now) && !is_mine(before) {
             return ready();
         }
-        let mine = now.wrapping_add(SPAN).max(1);
-        // Relaxed: what is said too late only wakes somebody without need.
-        if self
-            .0
-            .compare_exchange(before, mine, Relaxed, Relaxed)
-            .is_err()
-        {
+        let Some(mine) = self.say(before, now) else {
             return ready();
-        }
+        };
         let found = spin::look(&mut ready);
+        if found {
+            fence(SeqCst); // pairs with the one in `Napping::slice`
+            if is_ahead(self.naps.load(Relaxed), NAPS, now) {
+                return true;
+            }
+        }
         // Where this fails, the moment had passed, and another one looks now.
-        let _ = self.0.compare_exchange(mine, 0, SeqCst, Relaxed);
+        let _ = self.looks.compare_exchange(mine, 0, SeqCst, Relaxed);
         fence(SeqCst); // pairs with the fence of who brings: see the module
         found || ready()
     }
 
-    /// Whether somebody looks. Who asks has made a fence (`SeqCst`) since it brought something.
+    /// Says that this thread looks, unless another one was quicker; until when.
+    fn say(&self, before: u32, now: u32) -> Option<u32> {
+        if is_ahead(before, LOOK, now.wrapping_add(LOOK / 2)) {
+            return Some(before);
+        }
+        let mine = after(now, LOOK);
+        // Relaxed: what is said too late only wakes somebody without need.
+        self.looks
+            .compare_exchange(before, mine, Relaxed, Relaxed)
+            .ok()?;
+        SAID.set(mine);
+        Some(mine)
+    }
+
+    /// Whether somebody looks, or will be back. Who asks has made a fence (`SeqCst`) since it brought something.
     #[inline]
     pub fn is_on(&self) -> bool {
-        let until = self.0.load(Relaxed);
-        until != 0 && is_ahead(until, now())
+        let until = self.looks.load(Relaxed);
+        until != 0 && is_ahead(until, LOOK, now())
+    }
+}
+
+/// How a wait ended with what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// Without sleep.
+    Looking,
+    /// After a sleep, or on the way there.
+    Asleep,
+}
+
+/// One that sleeps, and perhaps naps.
+struct Napping<'a> {
+    search: &'a Search,
+    /// What it said; zero while it does not nap.
+    until: u32,
+}
+
+impl Napping<'_> {
+    /// How long to sleep now, at most `slice`: what was waited for has just not been there.
+    fn slice(&mut self, slice: Duration) -> Duration {
+        let search = self.search;
+        let did_nap = self.end();
+        fence(SeqCst); // pairs with the one in `look`
+        if search.is_on() {
+            let (before, now) = (search.naps.load(Relaxed), now());
+            let mine = after(now, NAPS);
+            let is_free = !is_ahead(before, NAPS, now);
+            if is_free
+                && search
+                    .naps
+                    .compare_exchange(before, mine, SeqCst, Relaxed)
+                    .is_ok()
+            {
+                self.until = mine;
+                return slice.min(nap());
+            }
+        } else if did_nap {
+            return Duration::ZERO; // looks once more: nobody may have been woken for what came before this
+        }
+        slice
+    }
+
+    /// Takes back that this one naps; whether it did.
+    fn end(&mut self) -> bool {
+        let mine = std::mem::take(&mut self.until);
+        // Where this fails, the moment had passed, and another one naps now.
+        mine != 0 && {
+            let _ = self.search.naps.compare_exchange(mine, 0, SeqCst, Relaxed);
+            true
+        }
+    }
+
+    /// The same for one that goes; and nobody will be back, as far as it knows.
+    fn end_for_good(mut self) {
+        if self.end() {
+            self.search.looks.store(0, SeqCst);
+            fence(SeqCst); // pairs with the fence of who brings
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -92,10 +240,13 @@ mod tests {
         let search = Search::default();
         let mut looks = 0;
         search.look(|| {
-            search.look(|| {
-                looks += 1;
-                false
-            });
+            let other = || {
+                search.look(|| {
+                    looks += 1;
+                    false
+                })
+            };
+            thread::scope(|scope| scope.spawn(other).join()).expect("it looks");
             true
         });
         assert_eq!(looks, 1);
@@ -104,15 +255,58 @@ mod tests {
     #[test]
     fn a_search_that_was_never_ended_ends_by_itself() {
         let search = Search::default();
-        search.0.store(now().wrapping_add(SPAN).max(1), Relaxed); // as one leaves it that is killed
+        search.looks.store(after(now(), LOOK), Relaxed); // as one leaves it that is killed
         while search.is_on() {}
         assert!(search.look(|| true));
     }
 
     #[test]
+    fn who_found_something_will_be_back_if_another_one_naps() {
+        let search = Search::default();
+        let mut napping = Napping {
+            search: &search,
+            until: 0,
+        };
+        let slice = Duration::from_millis(50);
+        assert_eq!(napping.slice(slice), slice);
+        assert!(search.look(|| true) && !search.is_on());
+        search.looks.store(after(now(), LOOK), Relaxed); // as long as another one looks
+        if napping.slice(slice) == slice {
+            return; // this thread was kept from running
+        }
+        search.looks.store(0, Relaxed);
+        assert!(search.look(|| true));
+        let said = search.looks.load(Relaxed);
+        assert_ne!(said, 0);
+        assert!(
+            search.look(|| true),
+            "what this thread said keeps others from looking, not itself"
+        );
+        while search.is_on() {}
+        assert_eq!(napping.slice(slice), Duration::ZERO, "a last look");
+        assert_eq!(napping.slice(slice), slice);
+        assert!(search.look(|| true) && !search.is_on());
+    }
+
+    #[test]
+    fn who_wakes_from_its_naps_takes_back_what_others_left() {
+        let search = Search::default();
+        search.naps.store(after(now(), NAPS), Relaxed);
+        assert!(search.look(|| true));
+        assert_ne!(search.looks.load(Relaxed), 0);
+        let napping = Napping {
+            search: &search,
+            until: search.naps.load(Relaxed),
+        };
+        napping.end_for_good();
+        assert_eq!(search.looks.load(Relaxed), 0);
+        assert_eq!(search.naps.load(Relaxed), 0);
+    }
+
+    #[test]
     fn a_moment_may_be_beyond_the_end_of_the_count() {
-        assert!(is_ahead(3, u32::MAX - 2));
-        assert!(!is_ahead(u32::MAX - 2, 3));
-        assert!(!is_ahead(0, u32::MAX));
+        assert!(is_ahead(3, LOOK, u32::MAX - 2));
+        assert!(!is_ahead(u32::MAX - 2, LOOK, 3));
+        assert!(!is_ahead(0, LOOK, u32::MAX));
     }
 }

@@ -227,8 +227,8 @@ impl Crew {
         self.tasks.ring().map_or(0, |ring| ring.len())
     }
 
-    /// Waits until `want` answers are there, or `done` says so, or a worker is leaving. `open` is the
-    /// number of tasks without an answer: with fewer than there are CPUs it pays to look before
+    /// Waits until `want` answers are there, or a worker has so many that its part of them is done, or `done` says
+    /// so, or a worker is leaving. `open` is the number of tasks without an answer: with fewer than there are CPUs it pays to look before
     /// sleeping.
     ///
     /// # Errors
@@ -246,13 +246,17 @@ impl Crew {
         let answers: Vec<Ring> = (0..self.rows())
             .filter_map(|row| self.answers_of(row))
             .collect();
-        let each = (want / answers.len().max(1) as u64).clamp(1, u64::from(u32::MAX)) as u32;
-        group.wake_each.store(each, Relaxed); // a hint: workers without tasks ring anyway
-        let ready = || {
-            done()
-                || answers.iter().map(Ring::len).sum::<u64>() >= want
-                || self.rows.iter().any(|row| row.leaving.load(Relaxed) == 1)
+        let each = (want / answers.len().max(1) as u64).clamp(1, u64::from(u32::MAX));
+        group.wake_each.store(each as u32, Relaxed); // a hint: workers without tasks ring anyway
+        let are_enough = || {
+            let mut sum = 0;
+            answers.iter().map(Ring::len).any(|len| {
+                sum += len;
+                len >= each || sum >= want // a worker with so many rings for each of them
+            })
         };
+        let ready =
+            || done() || are_enough() || self.rows.iter().any(|row| row.leaving.load(Relaxed) == 1);
         let outcome = if open < u64::from(online_cpus()) {
             group.bell.wait(patience, ready)
         } else {
