@@ -17,6 +17,10 @@ from manycore._workers import Workers
 _MOMENT = 0.0005
 """Seconds that a lazy map waits for more than one answer."""
 
+_MOUTHFUL = 1 << 20
+"""Bytes of answers that are taken at a time for a lazy map, more or less: large ones are used while the
+processor has them at hand, and then others are received into their memory."""
+
 _LOOK_AFTER = 0.05
 """Seconds between two looks at whether all workers live."""
 
@@ -71,12 +75,14 @@ class Attendant:
         # and the workers have the other half meanwhile.
         handful = self._crew.open // 2
         while True:
-            self._crew.collect()
+            taken = self._crew.collect(_MOUTHFUL)
             if job._results or job._is_done:
                 return True
             now = time.monotonic()
             if until is not None and now >= until:
                 return False
+            if taken:
+                continue  # of other calls; there may be more
             if handful > 1:
                 self._crew.wait(job, job._delivered, handful, _MOMENT)
                 handful = 0

@@ -340,13 +340,18 @@ impl Crew {
         self.hand_out_of_stream(py, (job, head), index, items, &kind)
     }
 
-    /// Delivers all answers that are there; how many there were.
-    fn collect(&self, py: Python<'_>) -> PyResult<usize> {
-        let mut count = 0;
+    /// Delivers the answers that are there, all of them or until they are as long as `most` bytes; how many
+    /// there were.
+    #[pyo3(signature = (most=usize::MAX))]
+    fn collect(&self, py: Python<'_>, most: usize) -> PyResult<usize> {
+        let (mut count, mut bytes) = (0, 0);
         let _between = self.between();
-        loop {
+        while bytes < most {
             let received = with_message(|message| match self.receive(message)? {
-                Some(open) => self.deliver(py, message, open).map(|()| true),
+                Some(open) => {
+                    bytes += message::len(message);
+                    self.deliver(py, message, open).map(|()| true)
+                }
                 None => Ok::<_, PyErr>(false),
             })?;
             if !received {

@@ -5,13 +5,13 @@
 //! will find it. The others sleep at once: two that look would take a core from those that bring.
 //!
 //! Where things are quick to do, that one is back before the next is brought, and again nobody need be
-//! woken. So what it said stays when it has found something, if another one sees to it that nothing is left
-//! lying when it is not back: one of the sleepers *naps*, a millisecond at a time, for as long as somebody
+//! woken. So what it said stays when it has found something, if the last thing was quick, and another one sees to
+//! it that nothing is left lying when this one is not: one of the sleepers *naps*, a millisecond at a time, for as long as somebody
 //! looks or has said so.
 //!
 //! What is said is a moment, not a name: when it has passed, it counts for nothing. So one that is
 //! killed or stopped while it looks delays others by that long, and what was brought in between by a
-//! slice at most; so does one that is killed while it naps, if things are not quick at that moment.
+//! slice at most; so does one that is killed while it naps, if the next thing is not quick.
 //!
 //! **Nothing is missed.** Who looks in vain takes back what it said, then looks once more; who brings makes it
 //! there, then reads what is said; a `SeqCst` fence stands between the two steps on each side. So either
@@ -49,9 +49,14 @@ const NAPS: u32 = 4096;
 /// A nap.
 const NAP: Duration = Duration::from_millis(1);
 
+/// The longest from one look to the next if what was found in between was quick to do.
+const QUICK: u32 = 16;
+
 thread_local! {
     /// What this thread said last, here or there.
     static SAID: Cell<u32> = const { Cell::new(0) };
+    /// When it looked last.
+    static LOOKED: Cell<u32> = const { Cell::new(0) };
 }
 
 fn now() -> u32 {
@@ -116,6 +121,7 @@ impl Search {
     /// Looks at `ready` for a while, unless another one does; whether it turned true.
     fn look(&self, mut ready: impl FnMut() -> bool) -> bool {
         let (before, now) = (self.looks.load(Relaxed), now());
+        let is_quick = now.wrapping_sub(LOOKED.replace(now)) <= QUICK;
         if is_ahead(before, LOOK, now) && !is_mine(before) {
             return ready();
         }
@@ -123,7 +129,7 @@ impl Search {
             return ready();
         };
         let found = spin::look(&mut ready);
-        if found {
+        if found && is_quick {
             fence(SeqCst); // pairs with the one in `Napping::slice`
             if is_ahead(self.naps.load(Relaxed), NAPS, now) {
                 return true;
@@ -260,8 +266,43 @@ mod tests {
         assert!(search.look(|| true));
     }
 
+    /// Looks with success as one whose last thing was quick; again where the scheduler made that untrue.
+    fn say_to_be_back(search: &Search) {
+        while search.looks.load(Relaxed) == 0 {
+            search.naps.store(after(now(), NAPS), Relaxed);
+            LOOKED.set(now());
+            assert!(search.look(|| true));
+        }
+    }
+
     #[test]
     fn who_found_something_will_be_back_if_another_one_naps() {
+        let search = Search::default();
+        LOOKED.set(now());
+        assert!(search.look(|| true) && !search.is_on(), "nobody naps");
+        say_to_be_back(&search);
+        let mut looks = 0;
+        let found = search.look(|| {
+            looks += 1;
+            looks > 1
+        });
+        assert!(
+            found && looks == 2,
+            "what this thread said keeps others from looking"
+        );
+    }
+
+    #[test]
+    fn who_was_long_will_not_be_back() {
+        let search = Search::default();
+        search.naps.store(after(now(), NAPS), Relaxed);
+        LOOKED.set(now().wrapping_sub(QUICK + 1));
+        assert!(search.look(|| true));
+        assert_eq!(search.looks.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn who_naps_looks_once_more_when_nobody_will_be_back() {
         let search = Search::default();
         let mut napping = Napping {
             search: &search,
@@ -269,31 +310,20 @@ mod tests {
         };
         let slice = Duration::from_millis(50);
         assert_eq!(napping.slice(slice), slice);
-        assert!(search.look(|| true) && !search.is_on());
-        search.looks.store(after(now(), LOOK), Relaxed); // as long as another one looks
-        if napping.slice(slice) == slice {
-            return; // this thread was kept from running
+        while napping.until == 0 {
+            search.looks.store(after(now(), LOOK), Relaxed); // as long as another one looks
+            let sleep = napping.slice(slice);
+            assert_eq!(sleep == NAP, napping.until != 0);
         }
-        search.looks.store(0, Relaxed);
-        assert!(search.look(|| true));
-        let said = search.looks.load(Relaxed);
-        assert_ne!(said, 0);
-        assert!(
-            search.look(|| true),
-            "what this thread said keeps others from looking, not itself"
-        );
         while search.is_on() {}
-        assert_eq!(napping.slice(slice), Duration::ZERO, "a last look");
+        assert_eq!(napping.slice(slice), Duration::ZERO);
         assert_eq!(napping.slice(slice), slice);
-        assert!(search.look(|| true) && !search.is_on());
     }
 
     #[test]
     fn who_wakes_from_its_naps_takes_back_what_others_left() {
         let search = Search::default();
-        search.naps.store(after(now(), NAPS), Relaxed);
-        assert!(search.look(|| true));
-        assert_ne!(search.looks.load(Relaxed), 0);
+        say_to_be_back(&search);
         let napping = Napping {
             search: &search,
             until: search.naps.load(Relaxed),

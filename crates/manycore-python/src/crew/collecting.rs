@@ -35,6 +35,9 @@ impl Crew {
         if !self.engine.try_receive(&mut state.cursor, message)? {
             return Ok(None);
         }
+        if !message.blocks.is_empty() {
+            state.cursor += 1; // large ones from all rows in turn: many that came too early take much memory
+        }
         let open = state.close(message.header.tag);
         if open.is_some() {
             let is_error = message.header.kind & ERROR != 0;

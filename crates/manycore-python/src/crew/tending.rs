@@ -55,7 +55,7 @@ impl Crew {
         let item = self.engine.item(row);
         let began = self.engine.running(row).map(|(_, began)| began);
         let _between = self.between();
-        self.collect(py)?;
+        self.collect(py, usize::MAX)?;
         let closed = tag.and_then(|tag| {
             let state = &mut *self.state();
             let closed = state.close(tag);
