@@ -151,13 +151,15 @@ impl Seat {
         self.row.item.store(item as u64, Relaxed); // read only after this process has ended
     }
 
-    /// Tells the owner of answers, if it waits for as many as there are.
+    /// Tells the owner of answers, if it waits for as many as there are. How many there are is only asked
+    /// while it waits for more than one: to read how far it has come takes that from it while it works.
     #[inline]
     pub fn answered(&self) {
         let Ok(group) = self.group.group() else {
             return;
         };
-        if u64::from(group.wake_each.load(Relaxed)) <= self.answers.len() {
+        let each = group.wake_each.load(Relaxed);
+        if each <= 1 || u64::from(each) <= self.answers.len() {
             self.ring();
         }
     }
