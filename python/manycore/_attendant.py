@@ -18,8 +18,8 @@ _MOMENT = 0.0005
 """Seconds that a lazy map waits for more than one answer."""
 
 _MOUTHFUL = 1 << 20
-"""Bytes of answers that are taken at a time for a lazy map, more or less: large ones are used while the
-processor has them at hand, and then others are received into their memory."""
+"""Bytes of answers that are taken at a time for a lazy map, more or less: large ones are used while
+the processor has them at hand, and then others are received into their memory."""
 
 _LOOK_AFTER = 0.05
 """Seconds between two looks at whether all workers live."""

@@ -6,11 +6,14 @@ Where the standard library raises a type, ours is a subclass of it.
 from __future__ import annotations
 
 import builtins
-import queue
 import signal
+import sys
 import warnings
 from multiprocessing import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "AuthenticationError",
@@ -42,13 +45,12 @@ class HeapFull(ProcessError, MemoryError):
     """The shared heap may not grow by as much as was asked for."""
 
 
-class _ShutDown(Exception):
-    """The queue was shut down: nothing can be put, or it is empty and stays so."""
+if sys.version_info >= (3, 13):
+    from queue import ShutDown
+else:
 
-
-# Python's own, where it has one: since 3.13.
-ShutDown: type[Exception] = getattr(queue, "ShutDown", _ShutDown)
-_ShutDown.__name__ = _ShutDown.__qualname__ = "ShutDown"
+    class ShutDown(Exception):
+        """The queue was shut down: nothing can be put, or it is empty and stays so."""
 
 
 class WorkerDied(ProcessError, RuntimeError):

@@ -29,6 +29,7 @@ use manycore_os::clock;
 use super::bell::Bell;
 use super::spin;
 use super::{GaveUp, Patience};
+use crate::fault;
 use crate::word::{Word32, fence};
 
 /// Moments in units of 1.024 µs; zero for none.
@@ -132,6 +133,7 @@ impl Search {
         if found && is_quick {
             fence(SeqCst); // pairs with the one in `Napping::slice`
             if is_ahead(self.naps.load(Relaxed), NAPS, now) {
+                fault::point("search.left");
                 return true;
             }
         }
@@ -196,6 +198,7 @@ impl Napping<'_> {
                     .is_ok()
             {
                 self.until = mine;
+                fault::point("search.napping");
                 return slice.min(nap());
             }
         } else if did_nap {
@@ -224,8 +227,10 @@ impl Napping<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::thread;
+
+    use manycore_os::Deadline;
 
     use super::*;
 
@@ -273,6 +278,22 @@ mod tests {
             LOOKED.set(now());
             assert!(search.look(|| true));
         }
+    }
+
+    /// Leaves what it said, and naps: what processes are killed in.
+    pub(crate) fn leave_and_nap() {
+        let search = Search::default();
+        say_to_be_back(&search);
+        let mut napping = Napping {
+            search: &search,
+            until: 0,
+        };
+        while napping.until == 0 {
+            search.looks.store(after(now(), LOOK), Relaxed); // as long as another one looks
+            search.naps.store(0, Relaxed);
+            napping.slice(NAP);
+        }
+        napping.end_for_good();
     }
 
     #[test]
@@ -331,6 +352,28 @@ mod tests {
         napping.end_for_good();
         assert_eq!(search.looks.load(Relaxed), 0);
         assert_eq!(search.naps.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_one_left_that_was_killed_in_its_naps_delays_others_by_a_slice() {
+        let (search, bell) = (Search::default(), Bell::default());
+        let is_there = std::sync::atomic::AtomicBool::new(false);
+        let (mut before, mut slices) = (true, 0);
+        let mut tick = || {
+            slices += 1;
+            if std::mem::take(&mut before) {
+                // Two are killed: one that was to be back, and one that napped. Nobody is woken for what is brought.
+                search.looks.store(after(now(), LOOK), Relaxed);
+                search.naps.store(after(now(), NAPS), Relaxed);
+                is_there.store(true, Relaxed);
+                bell.ring_unless(|| search.is_on());
+            }
+            true
+        };
+        let mut patience = Patience::new(Deadline::NEVER, &mut tick);
+        let waited = search.wait(&bell, &mut patience, || is_there.load(Relaxed));
+        assert_eq!(waited, Ok(Waited::Asleep));
+        assert!((1..=2).contains(&slices));
     }
 
     #[test]

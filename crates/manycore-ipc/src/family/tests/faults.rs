@@ -14,6 +14,7 @@ use crate::lock::tokens::{INLINE, MOST};
 use crate::object::cell::Cell;
 use crate::ring::Watch;
 use crate::ring::pollers::Event;
+use crate::wait::search::tests::leave_and_nap;
 use crate::wait::{GaveUp, several};
 
 /// Where a process of [`everything`] can be told to die; after the colon, at which passing.
@@ -98,6 +99,8 @@ const PLACES: &[&str] = &[
     "bell.cleared",
     "bells.flagged",
     "bells.woken",
+    "search.left",
+    "search.napping",
     "map.binding",
     "map.written",
     "map.committed",
@@ -214,6 +217,7 @@ fn everything() {
     use_a_map(family, lock.handle());
     wait_for_each_other(&ring);
     wait_at_two_bells(family);
+    leave_and_nap();
     wait_for_an_event(family);
     wait_for_a_notification(family);
     come_to_a_barrier(family);
