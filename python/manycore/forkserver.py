@@ -57,6 +57,20 @@ class Started(NamedTuple):
     lifeline: int
 
 
+class Asked(NamedTuple):
+    """A child that a zygote was asked for."""
+
+    status: socket.socket
+    lifeline: int
+    handles: list[tuple[int, int, int]]
+    """What its work refers to."""
+
+    def drop(self) -> None:
+        """Has it end, should it have begun or begin."""
+        _engine.cut_lifeline(self.lifeline)
+        self.status.close()
+
+
 class Zygote:
     """A zygote that somebody can send requests to."""
 
@@ -103,20 +117,19 @@ class Zygote:
         """Whether it has started a child."""
         return self._report is None
 
-    def request(
+    def ask(
         self,
         fds: Sequence[int],
         keep: bool,
         surroundings: bytes,
         work: bytes,
-        handles: list[tuple[int, int, int]],
-    ) -> Started:
-        """Has a child forked; see `ForkServer.connect_to_new_process`.
+        handles: Sequence[tuple[int, int, int]],
+    ) -> Asked:
+        """Asks for a child; see `ForkServer.connect_to_new_process`.
 
         Raises:
             BrokenPipeError: When the zygote has ended.
-            EOFError: When it ends before there is a child; should there be one, it is killed.
-            OSError: When it cannot fork, or there are no descriptors left here.
+            OSError: When there are no descriptors left here.
         """
         status, status_w = socket_pair()
         lifeline_r, lifeline = _engine.make_lifeline()
@@ -127,30 +140,44 @@ class Zygote:
         part = work if is_brief else None
         order = Order(keep, surroundings, part, streams, tracker is not None)
         theirs = [status_w.detach(), lifeline_r]
+        asked = Asked(status, lifeline, list(handles))
         try:
-            _engine.handles_sent(handles)
+            _engine.handles_sent(asked.handles)
             try:
                 if not is_brief:
                     theirs.insert(2, in_file(work))
                 order.send(self._requests, [*theirs, *lent])
             except BaseException:
-                _engine.handles_arrived(handles)
+                _engine.handles_arrived(asked.handles)
                 raise
             finally:
                 for fd in theirs:
                     os.close(fd)
+        except BaseException:
+            asked.drop()
+            raise
+        return asked
+
+    def wait_for(self, asked: Asked) -> Started:
+        """Waits until a child that was asked for has begun.
+
+        Raises:
+            ConnectionResetError, EOFError: When the zygote ends before there is a child; should
+                there be one, it is killed.
+            OSError: When it cannot fork.
+        """
+        try:
             # Who is interrupted here does not know whether the child has its work: what that refers
             # to is kept then.
-            pid, error = _read_start(status)
+            pid, error = _read_start(asked.status)
             if error is not None:
-                _engine.handles_arrived(handles)
+                _engine.handles_arrived(asked.handles)
                 raise error
         except BaseException:
-            _engine.cut_lifeline(lifeline)
-            status.close()
+            asked.drop()
             raise
         self._tell_report()
-        return Started(pid, status, lifeline)
+        return Started(pid, asked.status, asked.lifeline)
 
     def _tell_report(self) -> None:
         """Warns of what could not be imported: the zygote has said it before its first child."""
@@ -242,33 +269,8 @@ class ForkServer:
         handles: Sequence[tuple[int, int, int]] = (),
         variables: Mapping[str, str] = _NONE,
     ) -> Started:
-        """Has a child forked.
-
-        Args:
-            fds: Descriptors for it to inherit.
-            keep: Whether it outlives this process.
-            surroundings: Pickled preparation, of which it may find the same done already.
-            work: What it is to run, packed by `spawn.pack`.
-            handles: What that refers to.
-            variables: What its environment will have beside this process's: of use to a zygote
-                that is started now, and loads libraries which look only then.
-
-        Raises:
-            ProcessError: When one zygote after the other ends before it has a child.
-            ValueError: When there are more descriptors than one message can take.
-        """
-        if len(fds) + 6 > MOST_DESCRIPTORS:
-            raise ValueError("too many fds")
-        is_bare = False
-        for _ in range(_ATTEMPTS):
-            zygote = self._running(is_bare, variables)
-            try:
-                return zygote.request(fds, keep, surroundings, work, list(handles))
-            except (BrokenPipeError, ConnectionResetError, EOFError):
-                # Importing what the parent has imported may be what ended it.
-                is_bare = not zygote.has_served
-                self._bury(zygote)
-        raise ProcessError(f"the fork server has ended {_ATTEMPTS} times instead of forking")
+        """Has a child forked; see `Request`."""
+        return Request(self, variables, fds, keep, surroundings, work, handles).wait()
 
     def _stop(self) -> None:
         """Ends the zygote, for tests; the next request starts another."""
@@ -299,6 +301,79 @@ class ForkServer:
         self._turn = threading.Lock()
         if self._zygote is not None:
             self._zygote.belongs_to_parent()
+
+
+class Request:
+    """A child that is asked for, of one zygote after the other if need be.
+
+    Args:
+        server: Whose zygote is asked.
+        variables: What the child's environment will have beside this process's: of use to a zygote
+            that is started now, and loads libraries which look only then.
+        fds: Descriptors for it to inherit. They are lent until the child has begun.
+        keep: Whether it outlives this process.
+        surroundings: Pickled preparation, of which it may find the same done already.
+        work: What it is to run, packed by `spawn.pack`.
+        handles: What that refers to.
+
+    Raises:
+        ProcessError: When one zygote after the other ends before it has a child.
+        ValueError: When there are more descriptors than one message can take.
+    """
+
+    def __init__(
+        self,
+        server: ForkServer,
+        variables: Mapping[str, str],
+        fds: Sequence[int],
+        keep: bool,
+        surroundings: bytes,
+        work: bytes,
+        handles: Sequence[tuple[int, int, int]],
+    ) -> None:
+        if len(fds) + 6 > MOST_DESCRIPTORS:
+            raise ValueError("too many fds")
+        self._server = server
+        self._variables = variables
+        self._child = (fds, keep, surroundings, work, handles)
+        self._is_bare = False
+        self._attempts = 0
+        self._ask()
+
+    def _ask(self) -> None:
+        while self._attempts < _ATTEMPTS:
+            self._attempts += 1
+            self._zygote = self._server._running(self._is_bare, self._variables)
+            try:
+                self._asked = self._zygote.ask(*self._child)
+            except (BrokenPipeError, ConnectionResetError):
+                self._note_end()
+            else:
+                return
+        raise ProcessError(f"the fork server has ended {_ATTEMPTS} times instead of forking")
+
+    def _note_end(self) -> None:
+        # Importing what the parent has imported may be what ended it.
+        self._is_bare = not self._zygote.has_served
+        self._server._bury(self._zygote)
+
+    def wait(self) -> Started:
+        """Waits until the child has begun.
+
+        Raises:
+            OSError: When it cannot be forked.
+            ProcessError: As above.
+        """
+        while True:
+            try:
+                return self._zygote.wait_for(self._asked)
+            except (BrokenPipeError, ConnectionResetError, EOFError):
+                self._note_end()
+                self._ask()
+
+    def drop(self) -> None:
+        """Has the child end that nobody waits for any more."""
+        self._asked.drop()
 
 
 _forkserver = ForkServer()

@@ -45,18 +45,27 @@ class Popen(popen_spawn_posix.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> None:
         work, handles = _engine.collect_handles(lambda: self._pickle(process_obj))
-        started = forkserver.connect_to_new_process(
+        self._request = forkserver.Request(
+            forkserver._forkserver,
+            popen_fork.variables_of(process_obj),
             self._fds,
             self._is_kept(process_obj),
             self._surroundings,
             spawn.pack(work, handles),
             handles,
-            popen_fork.variables_of(process_obj),
         )
-        self.pid, self._status, self._lifeline = started
+
+    def settle(self) -> None:
+        """Waits until the zygote has forked the child."""
+        self.pid, self._status, self._lifeline = self._request.wait()
+        del self._request
         self._watch_child()  # which waits for its work: it is still that process
         self.sentinel = self._status.fileno()
         self.finalizer = util.Finalize(self, self._status.close)
+
+    def drop(self) -> None:
+        """Has the child end that was asked for."""
+        self._request.drop()
 
     def _preparation(self, process_obj: BaseProcess) -> dict[str, Any]:
         # The zygote has the environment of the time when it was started.

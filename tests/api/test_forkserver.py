@@ -258,3 +258,39 @@ def test_work_of_any_size_arrives(server):
     work = b"x" * 3_000_000
     with running(server, targets.send_length, theirs, work):
         assert ours.recv() == len(work)
+
+
+def test_several_may_be_asked_for_before_the_first_is_waited_for(server):
+    ours, theirs = server.Pipe()
+    processes = [server.Process(target=targets.send_parent, args=(server, theirs)) for _ in "abcd"]
+    for process in processes:
+        process._ask()
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert {ours.recv() for _ in processes} == {forkserver._forkserver._zygote.pid}
+    assert [process.exitcode for process in processes] == [0] * 4
+
+
+def test_who_was_asked_for_is_asked_for_again_if_the_zygote_was_killed(server):
+    answers = server.SimpleQueue()
+    forkserver.ensure_running()
+    zygote = forkserver._forkserver._zygote
+    process = server.Process(target=targets.put, args=(answers, "here"))
+    os.kill(zygote.pid, signal.SIGSTOP)
+    process._ask()
+    os.kill(zygote.pid, signal.SIGKILL)
+    process.start()
+    process.join()
+    assert (process.exitcode, answers.get()) == (0, "here")
+    assert forkserver._forkserver._zygote is not zygote
+    forkserver._forkserver._stop()  # the next test is about another one
+
+
+def test_who_was_asked_for_and_is_dropped_ends(server, gate):
+    process = server.Process(target=gate.stop)
+    process._ask()
+    pids = gate.arrived()
+    process._drop()
+    wait_for_end(pids)
