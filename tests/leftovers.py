@@ -25,6 +25,8 @@ class Belongings:
 
     @classmethod
     def now(cls) -> "Belongings":
+        for child in multiprocessing.active_children():
+            _ = child.pid  # one that was asked for is there by then
         return cls(_processes(), _descriptors(), _names())
 
     def __sub__(self, before: "Belongings") -> "Belongings":

@@ -6,6 +6,7 @@ same encodings and the same errors as a worker.
 
 from __future__ import annotations
 
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -34,11 +35,11 @@ class InProcessCrew:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._crew, name)
 
-    def collect(self) -> int:
-        """Runs one task, and delivers all answers that are there; how many there were."""
+    def collect(self, most: int = sys.maxsize) -> int:
+        """Runs one task, and delivers answers as a crew does; how many there were."""
         with self._turn:
             self._run_one()
-        return self._crew.collect()
+        return self._crew.collect(most)
 
     def collect_all(self) -> None:
         """Runs all tasks that are there, and delivers their answers."""

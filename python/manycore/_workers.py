@@ -163,42 +163,31 @@ class Workers:
         free = (row for row in range(self._crew.rows) if row not in self._rows)
         taken = {id for row, id in self._ids.items() if row not in self._leaving}
         ids = (id for id in itertools.count() if id not in taken)
-        asked: list[tuple[int, int, Any]] = []
-        try:
-            for row, id, _ in zip(free, ids, range(self._count - self.staying), strict=False):
-                asked.append((row, id, self._ask_for(row, id)))
-            for row, id, process in asked:
-                process.start()
-                self._rows[row] = process
-                self._ids[row] = id
-                self.replaced += id in self._vacant
-                self._vacant.discard(id)
-                self._tending.begin(row)
-        finally:
-            for _, _, process in asked:
-                if isinstance(process, OwnedProcess):
-                    process._drop()  # one that was not started, since another could not be
-
-    def _ask_for(self, row: int, id: int) -> Any:
-        """A process for a row, which is still to be started."""
-        self._crew.clear_row(row)
-        self._last_words.take(row)
-        arguments = (
-            self._crew.seat(row),
-            id,
-            self._surroundings,
-            self._limits.lifetime.tasks,
-            self._last_words.place,
-        )
-        process = self._context.Process(target=work, args=arguments)
-        process.name = process.name.replace("Process", "PoolWorker")
-        process.daemon = True
-        process._variables = self._variables
-        if self._insights is not None:
-            self._insights.begin(row, id)
-        if isinstance(process, OwnedProcess):  # a context may have processes of its own kind
-            process._ask()
-        return process
+        for row, id, _ in zip(free, ids, range(self._count - self.staying), strict=False):
+            self._crew.clear_row(row)
+            self._last_words.take(row)
+            arguments = (
+                self._crew.seat(row),
+                id,
+                self._surroundings,
+                self._limits.lifetime.tasks,
+                self._last_words.place,
+            )
+            process = self._context.Process(target=work, args=arguments)
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            process._variables = self._variables
+            if self._insights is not None:
+                self._insights.begin(row, id)
+            if isinstance(process, OwnedProcess):
+                process._start_soon()
+            else:
+                process.start()  # a context may have processes of its own kind
+            self._rows[row] = process
+            self._ids[row] = id
+            self.replaced += id in self._vacant
+            self._vacant.discard(id)
+            self._tending.begin(row)
 
     def _dismiss_surplus(self) -> None:
         """Has as many workers leave as there are too many: idle ones, or else after their tasks."""
@@ -350,7 +339,7 @@ class Workers:
                 process.terminate()
             end = time.monotonic() + _PATIENCE
             for process in processes:
-                # Processes of another kind can do less.
+                # A context may have processes of its own kind, which can do less.
                 sentinel = getattr(process, "sentinel", None)
                 left = max(end - time.monotonic(), 0.0)
                 if sentinel is not None and not wait_for([sentinel], left):

@@ -61,11 +61,6 @@ class Popen(popen_fork.Popen):
     def settle(self) -> None:
         """Waits until the child is there, where another process makes it."""
 
-    def drop(self) -> None:
-        """Has a child end that was asked for and is not to be."""
-        self.kill()
-        self.wait()
-
     def _launch(self, process_obj: BaseProcess) -> None:
         parent_r, child_w = os.pipe()
         child_r, parent_w = os.pipe()

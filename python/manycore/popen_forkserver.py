@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import threading
 import time
 from multiprocessing import util
 from multiprocessing.connection import wait
@@ -13,6 +15,7 @@ from typing import Any
 
 from manycore import _engine, forkserver, popen_fork, popen_spawn_posix, spawn
 from manycore._orders import LONGEST_PART, RECORD
+from manycore.errors import ProcessError
 
 __all__ = ["Popen"]
 
@@ -45,6 +48,7 @@ class Popen(popen_spawn_posix.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> None:
         work, handles = _engine.collect_handles(lambda: self._pickle(process_obj))
+        self._settling = threading.Lock()
         self._request = forkserver.Request(
             forkserver._forkserver,
             popen_fork.variables_of(process_obj),
@@ -56,16 +60,42 @@ class Popen(popen_spawn_posix.Popen):
         )
 
     def settle(self) -> None:
-        """Waits until the zygote has forked the child."""
-        self.pid, self._status, self._lifeline = self._request.wait()
-        del self._request
-        self._watch_child()  # which waits for its work: it is still that process
-        self.sentinel = self._status.fileno()
-        self.finalizer = util.Finalize(self, self._status.close)
+        """Waits until the zygote has forked the child.
 
-    def drop(self) -> None:
-        """Has the child end that was asked for."""
-        self._request.drop()
+        Raises:
+            OSError, ProcessError: When it cannot be forked. It counts as ended then.
+        """
+        with self._settling:
+            request = self.__dict__.get("_request")
+            if request is None:
+                return  # another thread has waited
+            try:
+                self.pid, self._status, self._lifeline = request.wait()
+            except BaseException:
+                self._give_up()
+                raise
+            finally:
+                del self._request
+            self._watch_child()  # which waits for its work: it is still that process
+            self.sentinel = self._status.fileno()
+            self.finalizer = util.Finalize(self, self._status.close)
+
+    def _give_up(self) -> None:
+        """Has this be a child that has ended."""
+        self.pid: Any = None
+        self.returncode = popen_fork.UNKNOWN
+        self.sentinel, other = os.pipe()
+        os.close(other)
+        self.finalizer = util.Finalize(self, os.close, (self.sentinel,))
+
+    def __getattr__(self, name: str) -> Any:
+        """What is known of a child only once it is there: waits for that."""
+        if "_settling" in self.__dict__:
+            with contextlib.suppress(OSError, ProcessError):
+                self.settle()
+            if name in self.__dict__:
+                return self.__dict__[name]
+        raise AttributeError(name)
 
     def _preparation(self, process_obj: BaseProcess) -> dict[str, Any]:
         # The zygote has the environment of the time when it was started.
@@ -79,6 +109,12 @@ class Popen(popen_spawn_posix.Popen):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, once the child has ended."""
+        request = self.__dict__.get("_request")
+        if request is not None:
+            if flag & os.WNOHANG and not request.is_answered():
+                return None
+            with contextlib.suppress(OSError, ProcessError):
+                self.settle()
         if self.returncode is None:
             self._look(flag)
         return self.returncode

@@ -81,8 +81,6 @@ class OwnedProcess(BaseProcess):
             been killed or has left by `os._exit`.
     """
 
-    _asked: Any = None
-
     def __init__(
         self,
         group: None = None,
@@ -103,23 +101,20 @@ class OwnedProcess(BaseProcess):
 
     def start(self) -> None:
         """Starts the process; it calls `run`. To be called at most once."""
-        popen = self._asked or self._ask()
-        self._asked = None
+        popen = self._ask()
         popen.settle()
-        self._popen = popen
-        if self._logs:
-            sys.modules["manycore._records"].child_started()
-        self._sentinel = popen.sentinel
-        # The arguments may refer to this object: a cycle that would keep both alive.
-        del self._target, self._args, self._kwargs, self._logs  # type: ignore[attr-defined]
-        _process._children.add(self)  # type: ignore[attr-defined]
+        self._begin(popen)
+
+    def _start_soon(self) -> None:
+        """Starts the process without waiting for it, where another process makes it.
+
+        Whoever asks for its id or the like waits then. If it cannot be made, it has ended with exit
+        code 255.
+        """
+        self._begin(self._ask())
 
     def _ask(self) -> Any:
-        """Has the process made.
-
-        Where another process does that, `start` waits for it: who starts several asks for all of
-        them first.
-        """
+        """Has the process made."""
         self._check_closed()  # type: ignore[attr-defined]
         assert self._popen is None, "cannot start a process twice"
         assert self._parent_pid == os.getpid(), (  # type: ignore[attr-defined]
@@ -131,14 +126,25 @@ class OwnedProcess(BaseProcess):
         target, arguments = self._target, self._args  # type: ignore[attr-defined]
         self._variables |= _thread_limits.for_executors_worker(target, arguments)
         del target, arguments
-        self._asked = self._Popen(self)  # type: ignore[attr-defined]
-        return self._asked
+        return self._Popen(self)  # type: ignore[attr-defined]
 
-    def _drop(self) -> None:
-        """Has a process end that was asked for and not started."""
-        asked, self._asked = self._asked, None
-        if asked is not None:
-            asked.drop()
+    def _begin(self, popen: Any) -> None:
+        self._popen = popen
+        if self._logs:
+            sys.modules["manycore._records"].child_started()
+        # The arguments may refer to this object: a cycle that would keep both alive.
+        del self._target, self._args, self._kwargs, self._logs  # type: ignore[attr-defined]
+        _process._children.add(self)  # type: ignore[attr-defined]
+
+    @property
+    def _sentinel(self) -> int:
+        """What the standard library keeps here: of one that was asked for it is not known yet."""
+        sentinel: int = self._popen.sentinel
+        return sentinel
+
+    @_sentinel.deleter
+    def _sentinel(self) -> None:
+        """It went with what it is the sentinel of."""
 
     def interrupt(self) -> None:
         """Sends SIGINT to the process, as Ctrl-C does: `KeyboardInterrupt` is raised there."""

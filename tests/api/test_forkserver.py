@@ -264,13 +264,14 @@ def test_several_may_be_asked_for_before_the_first_is_waited_for(server):
     ours, theirs = server.Pipe()
     processes = [server.Process(target=targets.send_parent, args=(server, theirs)) for _ in "abcd"]
     for process in processes:
-        process._ask()
-    for process in processes:
-        process.start()
+        process._start_soon()
+    assert set(manycore.active_children()) >= set(processes)
     for process in processes:
         process.join()
     assert {ours.recv() for _ in processes} == {forkserver._forkserver._zygote.pid}
     assert [process.exitcode for process in processes] == [0] * 4
+    for process in processes:
+        process.close()
 
 
 def test_who_was_asked_for_is_asked_for_again_if_the_zygote_was_killed(server):
@@ -279,18 +280,63 @@ def test_who_was_asked_for_is_asked_for_again_if_the_zygote_was_killed(server):
     zygote = forkserver._forkserver._zygote
     process = server.Process(target=targets.put, args=(answers, "here"))
     os.kill(zygote.pid, signal.SIGSTOP)
-    process._ask()
+    process._start_soon()
+    assert process.exitcode is None and process.is_alive()  # nobody waits for these
     os.kill(zygote.pid, signal.SIGKILL)
-    process.start()
     process.join()
     assert (process.exitcode, answers.get()) == (0, "here")
     assert forkserver._forkserver._zygote is not zygote
     forkserver._forkserver._stop()  # the next test is about another one
 
 
-def test_who_was_asked_for_and_is_dropped_ends(server, gate):
+def test_what_is_not_known_of_who_was_asked_for_is_waited_for(server, gate):
     process = server.Process(target=gate.stop)
-    process._ask()
-    pids = gate.arrived()
-    process._drop()
-    wait_for_end(pids)
+    process._start_soon()
+    assert [process.pid] == gate.arrived()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_threads_may_wait_for_who_was_asked_for_at_the_same_time(server, gate):
+    process = server.Process(target=gate.stop)
+    process._start_soon()
+    pids = []
+    threads = [threading.Thread(target=lambda: pids.append(process.pid)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gate.let_go()
+    process.join()
+    assert (set(pids), process.exitcode) == ({process.pid}, 0)
+
+
+def test_who_was_asked_for_and_cannot_be_forked_has_ended(server, monkeypatch):
+    def cannot(zygote, asked):
+        asked.drop()
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(forkserver.Zygote, "wait_for", cannot)
+    process = server.Process(target=targets.nothing)
+    process._start_soon()
+    process.join()
+    assert (process.exitcode, process.pid, process.is_alive()) == (255, None, False)
+    process.kill()
+    process.close()
+    process = server.Process(target=targets.nothing)
+    with pytest.raises(OSError, match="no more processes"):
+        process.start()
+
+
+def test_a_pool_does_not_wait_for_its_workers(server):
+    forkserver.ensure_running()
+    zygote = forkserver._forkserver._zygote
+    with running(server, targets.nothing):
+        pass
+    os.kill(zygote.pid, signal.SIGSTOP)
+    with server.Pool(2) as pool:
+        result = pool.apply_async(abs, (-1,))
+        os.kill(zygote.pid, signal.SIGCONT)
+        assert result.get() == 1
+        assert len({process.pid for process in pool._pool}) == 2
