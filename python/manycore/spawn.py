@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import sys
@@ -59,9 +60,13 @@ def get_command_line(**arguments: object) -> list[str]:
 
 
 def command_line(module: str, function: str, arguments: dict[str, Any]) -> list[str]:
-    """The command line of a fresh interpreter, with this one's flags, that calls a function."""
+    """The command line of a fresh interpreter, with this one's flags, that calls a function.
+
+    It collects no garbage until the function has that done: all that it imports is to stay.
+    """
     listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    program = f"from manycore.{module} import {function}; {function}({listed})"
+    call = f"from manycore.{module} import {function}; {function}({listed})"
+    program = f"import gc; gc.disable(); {call}"
     flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
     executable = os.fsdecode(get_executable())
     return [executable, *flags, "-c", program, "--multiprocessing-fork"]
@@ -89,6 +94,8 @@ def spawn_main(
     pipe_handle: int, heap_fd: int, lifeline_fd: int | None, tracker_fd: int | None = None
 ) -> None:
     """Runs what the parent sends through a pipe; ends the process."""
+    gc.freeze()  # else what was imported is looked through now and then, and most of all at the end
+    gc.enable()
     if lifeline_fd is not None:
         _engine.arm_lifeline(lifeline_fd)
     _engine.join_family(heap_fd)
