@@ -16,6 +16,7 @@ from manycore._pickling import dumps_function, loads_function, sendable_exceptio
 from manycore._tending import Tending, Verdict
 from manycore._working import obey
 from manycore.errors import WorkerDied, describe_exit, peak_memory_of
+from manycore.process import start_soon
 
 _PATIENCE = 1.0
 """Seconds that workers have to be done with what they work on, and then to end when terminated."""
@@ -174,7 +175,7 @@ class StageWorkers:
         process.name = process.name.replace("Process", f"Stage-{self._name}")
         process.daemon = True
         process._variables = self._variables
-        process.start()
+        start_soon(process)
         self._tending.begin(row)
         return process
 

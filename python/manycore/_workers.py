@@ -19,7 +19,7 @@ from manycore._tending import Tending
 from manycore._worker import Surroundings
 from manycore._working import work
 from manycore.errors import WorkerDied, describe_exit, describe_peak, peak_memory_of
-from manycore.process import OwnedProcess
+from manycore.process import start_soon
 
 _PATIENCE = 1.0
 """Seconds that a terminated worker has before it is killed."""
@@ -179,10 +179,7 @@ class Workers:
             process._variables = self._variables
             if self._insights is not None:
                 self._insights.begin(row, id)
-            if isinstance(process, OwnedProcess):
-                process._start_soon()
-            else:
-                process.start()  # a context may have processes of its own kind
+            start_soon(process)
             self._rows[row] = process
             self._ids[row] = id
             self.replaced += id in self._vacant

@@ -164,4 +164,12 @@ class OwnedProcess(BaseProcess):
         return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
 
 
+def start_soon(process: Any) -> None:
+    """Starts a worker without waiting for it, if it is a process that can do that."""
+    if isinstance(process, OwnedProcess):
+        process._start_soon()
+    else:
+        process.start()  # a context may have processes of its own kind
+
+
 pass_on_rest(__name__)
