@@ -125,7 +125,7 @@ class Zygote:
         work: bytes,
         handles: Sequence[tuple[int, int, int]],
     ) -> Asked:
-        """Asks for a child; see `ForkServer.connect_to_new_process`.
+        """Asks for a child; see `Request`.
 
         Raises:
             BrokenPipeError: When the zygote has ended.

@@ -112,7 +112,7 @@ fn what_a_searcher_leaves_is_for_who_sleeps() {
 #[ignore = "a model"]
 fn what_one_that_naps_leaves_is_for_who_sleeps() {
     let shop = Shop::new();
-    Model::with_interruptions(2).explore(move || {
+    Model::with_interruptions(1).explore(move || {
         let searchers = [(); 3].map(|()| spawn(move || shop.search_and_take()));
         for _ in 0..3 {
             shop.bring_to_searchers();

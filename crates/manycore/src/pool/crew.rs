@@ -227,9 +227,9 @@ impl Crew {
         self.tasks.ring().map_or(0, |ring| ring.len())
     }
 
-    /// Waits until `want` answers are there, or a worker has so many that its part of them is done, or `done` says
-    /// so, or a worker is leaving. `open` is the number of tasks without an answer: with fewer than there are CPUs it pays to look before
-    /// sleeping.
+    /// Waits until `want` answers are there, or one worker's part of them, or `done` says so, or a worker is
+    /// leaving. `open` is the number of tasks without an answer: with fewer than there are CPUs it pays to look
+    /// before sleeping.
     ///
     /// # Errors
     /// When the patience ends first.
