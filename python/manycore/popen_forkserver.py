@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import weakref
 from multiprocessing import util
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -21,6 +22,19 @@ __all__ = ["Popen"]
 
 _LOOK_AGAIN = 0.005
 """Seconds between two looks at a process that there is no descriptor for."""
+
+
+_unsettled: weakref.WeakSet[Popen] = weakref.WeakSet()
+"""Children that were asked for and not waited for. Before a fork they are: an answer comes once."""
+
+
+def _settle_all() -> None:
+    for popen in list(_unsettled):
+        with contextlib.suppress(OSError, ProcessError):
+            popen.settle()
+
+
+os.register_at_fork(before=_settle_all)
 
 
 class _DupFd:
@@ -49,6 +63,7 @@ class Popen(popen_spawn_posix.Popen):
     def _launch(self, process_obj: BaseProcess) -> None:
         work, handles = _engine.collect_handles(lambda: self._pickle(process_obj))
         self._settling = threading.Lock()
+        self._asked_by = os.getpid()
         self._request = forkserver.Request(
             forkserver._forkserver,
             popen_fork.variables_of(process_obj),
@@ -58,6 +73,7 @@ class Popen(popen_spawn_posix.Popen):
             spawn.pack(work, handles),
             handles,
         )
+        _unsettled.add(self)
 
     def settle(self) -> None:
         """Waits until the zygote has forked the child.
@@ -70,12 +86,15 @@ class Popen(popen_spawn_posix.Popen):
             if request is None:
                 return  # another thread has waited
             try:
+                if self._asked_by != os.getpid():
+                    raise ProcessError("another process has asked for this one")
                 self.pid, self._status, self._lifeline = request.wait()
             except BaseException:
                 self._give_up()
                 raise
             finally:
                 del self._request
+                _unsettled.discard(self)
             self._watch_child()  # which waits for its work: it is still that process
             self.sentinel = self._status.fileno()
             self.finalizer = util.Finalize(self, self._status.close)
@@ -111,7 +130,8 @@ class Popen(popen_spawn_posix.Popen):
         """The exit code, once the child has ended."""
         request = self.__dict__.get("_request")
         if request is not None:
-            if flag & os.WNOHANG and not request.is_answered():
+            is_mine = self._asked_by == os.getpid()
+            if flag & os.WNOHANG and is_mine and not request.is_answered():
                 return None
             with contextlib.suppress(OSError, ProcessError):
                 self.settle()

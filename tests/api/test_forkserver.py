@@ -8,7 +8,7 @@ import pytest
 
 import manycore
 import targets
-from manycore import forkserver
+from manycore import forkserver, popen_forkserver
 from processes import running, spare_of, wait_for_end
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -340,3 +340,26 @@ def test_a_pool_does_not_wait_for_its_workers(server):
         os.kill(zygote.pid, signal.SIGCONT)
         assert result.get() == 1
         assert len({process.pid for process in pool._pool}) == 2
+
+
+def test_a_forked_process_takes_no_answer_from_who_has_asked(server):
+    process = server.Process(target=targets.nothing)
+    process._start_soon()
+    pid = os.fork()  # waits for the answer
+    if pid == 0:
+        os._exit(0 if process.pid else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_copy_that_came_by_no_hook_takes_no_answer_either(server, monkeypatch):
+    process = server.Process(target=targets.nothing)
+    process._start_soon()
+    monkeypatch.setattr(popen_forkserver, "_unsettled", set())  # as without the hook before a fork
+    pid = os.fork()
+    if pid == 0:
+        os._exit(1 if (process.exitcode, process.pid) == (255, None) else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    process.join()
+    assert process.exitcode == 0
