@@ -16,7 +16,7 @@ from manycore._pickling import dumps_function, loads_function, sendable_exceptio
 from manycore._tending import Tending, Verdict
 from manycore._working import obey
 from manycore.errors import WorkerDied, describe_exit, peak_memory_of
-from manycore.process import start_soon
+from manycore.process import start_soon, why_not_started
 
 _PATIENCE = 1.0
 """Seconds that workers have to be done with what they work on, and then to end when terminated."""
@@ -155,6 +155,7 @@ class StageWorkers:
         self._variables = _thread_limits.for_workers(count)
         self._rows: dict[int, Any] = {}
         self._early_deaths = 0
+        self._not_started: BaseException | None = None
         self._tending = Tending(_Crew(stages, index, count, timeout), Limits())
 
     @property
@@ -197,7 +198,7 @@ class StageWorkers:
                 raise WorkerDied(
                     f"the last {self._early_deaths} workers of stage {self._name!r} ended before "
                     "they could take an item; look at what they printed"
-                )
+                ) from self._not_started
             self.start_missing()
         return soon
 
@@ -205,6 +206,7 @@ class StageWorkers:
         was_dismissed = self._stages.is_dismissed(self._index)
         took_none = self._stages.taken(self._index, row) == 0
         self._early_deaths = self._early_deaths + 1 if took_none else 0
+        self._not_started = why_not_started(process)
         _, verdict = self._tending.end(row) or (0, None)
         lost = self._stages.bury(self._index, row, verdict is not None)
         del self._rows[row]

@@ -19,7 +19,7 @@ from manycore._tending import Tending
 from manycore._worker import Surroundings
 from manycore._working import work
 from manycore.errors import WorkerDied, describe_exit, describe_peak, peak_memory_of
-from manycore.process import start_soon
+from manycore.process import start_soon, why_not_started
 
 _PATIENCE = 1.0
 """Seconds that a terminated worker has before it is killed."""
@@ -83,6 +83,7 @@ class Workers:
         self._surplus: set[int] = set()
         self._dismissed = 0
         self._early_deaths = 0
+        self._not_started: BaseException | None = None
         self.died = self.replaced = 0
         self._turn = _Turn()
         self._is_forgotten = False
@@ -247,6 +248,7 @@ class Workers:
         self.died += process.exitcode != 0
         is_false_start = not self._crew.was_ready(row) and process.exitcode
         self._early_deaths = self._early_deaths + 1 if is_false_start else 0
+        self._not_started = why_not_started(process)
         sentence = self._tending.end(row)
 
         def tell(tag: int, job: _engine.Job, task: int, seconds: float | None) -> BaseException:
@@ -284,8 +286,10 @@ class Workers:
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""
-        count, cause = self._early_deaths, self._crew.false_start
-        if cause is None:
+        count, cause = self._early_deaths, self._not_started or self._crew.false_start
+        if self._not_started is not None:
+            why = f"could not be started, the last one for {type(cause).__name__}: {cause}"
+        elif cause is None:
             why = "ended before they could take a task; look at what they printed"
         else:
             why = f"failed in the initializer, the last one with {type(cause).__name__}: {cause}"

@@ -53,10 +53,12 @@ class Popen(popen_fork.Popen):
 
     Attributes:
         peak_memory: The most memory in bytes that the child had, once it has ended, where known.
+        error: Why there is no child, where that turned out after it was asked for.
     """
 
     method = "fork"
     peak_memory: int | None = None
+    error: BaseException | None = None
 
     def settle(self) -> None:
         """Waits until the child is there, where another process makes it."""

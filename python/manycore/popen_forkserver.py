@@ -89,8 +89,8 @@ class Popen(popen_spawn_posix.Popen):
                 if self._asked_by != os.getpid():
                     raise ProcessError("another process has asked for this one")
                 self.pid, self._status, self._lifeline = request.wait()
-            except BaseException:
-                self._give_up()
+            except BaseException as error:
+                self._give_up(error)
                 raise
             finally:
                 del self._request
@@ -99,8 +99,9 @@ class Popen(popen_spawn_posix.Popen):
             self.sentinel = self._status.fileno()
             self.finalizer = util.Finalize(self, self._status.close)
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: BaseException) -> None:
         """Has this be a child that has ended."""
+        self.error = error
         self.pid: Any = None
         self.returncode = popen_fork.UNKNOWN
         self.sentinel, other = os.pipe()
@@ -125,6 +126,11 @@ class Popen(popen_spawn_posix.Popen):
             self._surroundings = b""
             return data | around
         return data
+
+    def _send_signal(self, number: int) -> None:
+        with contextlib.suppress(OSError, ProcessError):
+            self.settle()
+        super()._send_signal(number)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, once the child has ended."""

@@ -172,4 +172,9 @@ def start_soon(process: Any) -> None:
         process.start()  # a context may have processes of its own kind
 
 
+def why_not_started(process: Any) -> BaseException | None:
+    """Why there is no such process, if that turned out after `start_soon`."""
+    return getattr(process._popen, "error", None) if isinstance(process, OwnedProcess) else None
+
+
 pass_on_rest(__name__)

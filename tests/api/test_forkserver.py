@@ -8,7 +8,7 @@ import pytest
 
 import manycore
 import targets
-from manycore import forkserver, popen_forkserver
+from manycore import _engine, _orders, forkserver, popen_forkserver
 from processes import running, spare_of, wait_for_end
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -312,12 +312,30 @@ def test_threads_may_wait_for_who_was_asked_for_at_the_same_time(server, gate):
     assert (set(pids), process.exitcode) == ({process.pid}, 0)
 
 
-def test_who_was_asked_for_and_cannot_be_forked_has_ended(server, monkeypatch):
+@pytest.fixture
+def no_processes(monkeypatch):
+    def ask_nobody(zygote, *child):
+        status, theirs = _orders.socket_pair()
+        theirs.close()
+        lifeline_r, lifeline = _engine.make_lifeline()
+        os.close(lifeline_r)
+        return forkserver.Asked(status, lifeline, [])
+
     def cannot(zygote, asked):
         asked.drop()
         raise OSError("no more processes")
 
+    monkeypatch.setattr(forkserver.Zygote, "ask", ask_nobody)
     monkeypatch.setattr(forkserver.Zygote, "wait_for", cannot)
+
+
+def test_a_pool_whose_workers_cannot_be_forked_says_why(server, no_processes):
+    with server.Pool(1) as pool, pytest.raises(manycore.WorkerDied, match="no more proc") as died:
+        pool.map(abs, [1])
+    assert isinstance(died.value.__cause__, OSError)
+
+
+def test_who_was_asked_for_and_cannot_be_forked_has_ended(server, no_processes):
     process = server.Process(target=targets.nothing)
     process._start_soon()
     process.join()

@@ -169,8 +169,8 @@ impl Hold {
 
     /// Gets a message as [`Ring::get_at_once`] does, once others had a turn on this core, if that is likely to bring
     /// one: for who has to let go of something before it can wait for longer.
-    pub fn get_after_a_turn(&self, ring: &Ring, into: &mut Message, row: Option<&Row>) -> bool {
-        spin::one_turn(|| !ring.is_empty()) && ring.get_at_once(into, row)
+    pub fn get_after_a_turn(&self, ring: &Ring, into: &mut Message) -> bool {
+        spin::one_turn(|| !ring.is_empty()) && ring.get_at_once(into, None)
     }
 
     /// Whether all that produced for the object, as a ring, have closed or were killed.

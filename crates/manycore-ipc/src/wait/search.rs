@@ -5,9 +5,9 @@
 //! will find it. The others sleep at once: two that look would take a core from those that bring.
 //!
 //! Where things are quick to do, that one is back before the next is brought, and again nobody need be
-//! woken. So what it said stays when it has found something, if the last thing was quick, and another one sees to
-//! it that nothing is left lying when this one is not: one of the sleepers *naps*, a millisecond at a time, for as long as somebody
-//! looks or has said so.
+//! woken. So what it said stays when it has found something, if the last thing was quick, and another one
+//! sees to it that nothing is left lying when this one is not: one of the sleepers *naps*, a millisecond at a
+//! time, for as long as somebody looks or has said so.
 //!
 //! What is said is a moment, not a name: when it has passed, it counts for nothing. So one that is
 //! killed or stopped while it looks delays others by that long, and what was brought in between by a
@@ -96,8 +96,8 @@ fn is_ahead(until: u32, span: u32, now: u32) -> bool {
 }
 
 impl Search {
-    /// Waits until `ready` is true, as [`Bell::wait`] does: looks for a while unless another one does, then
-    /// sleeps at `bell`. Returns whether others may be asleep that were not woken.
+    /// Waits until `ready` is true: looks for a while unless another one does, then sleeps at `bell`. Others may be
+    /// asleep that were not woken, whichever it did: the caller passes the news on if there is more.
     ///
     /// # Errors
     /// When the patience ends first.

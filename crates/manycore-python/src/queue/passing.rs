@@ -57,7 +57,7 @@ impl RingQueue {
         let hold = self.hold()?;
         // With the interpreter: letting go of it costs as much as the turn, which is over in a microsecond, or is the
         // last one for some thousand waits.
-        if until != Deadline::PASSED && hold.get_after_a_turn(ring, message, None) {
+        if until != Deadline::PASSED && hold.get_after_a_turn(ring, message) {
             self.after_get(py, ring);
             return Ok(true);
         }
