@@ -8,6 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 use crate::imported::imported;
+use crate::slots;
 
 /// Whether an object has one of these attributes.
 ///
@@ -16,7 +17,9 @@ use crate::imported::imported;
 pub fn has_any(object: &Bound<'_, PyAny>, names: &[&Bound<'_, PyString>]) -> PyResult<bool> {
     static HAS_ATTRIBUTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = object.py();
-    if !is_found(object, intern!(py, "__getattr__")) {
+    if slots::has_plain_attributes(&object.get_type())
+        || !is_found(object, intern!(py, "__getattr__"))
+    {
         return Ok(names.iter().any(|name| is_found(object, name)));
     }
     let has_attribute = imported(&HAS_ATTRIBUTE, py, "builtins", "hasattr")?;

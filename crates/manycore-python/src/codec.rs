@@ -7,6 +7,8 @@
 //! encoded here. Long `bytes` and `bytearray` objects travel outside, and the encoding only says that they are next
 //! there. NumPy's arrays are dealt with in [`array`], instances of plain classes in [`instance`].
 
+mod dicts;
+
 use manycore_ipc::ring::record::MOST_BLOCKS;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyException;
@@ -19,6 +21,7 @@ use crate::array;
 use crate::buffer;
 use crate::instance;
 use crate::outside::{self, Part};
+use dicts::{encode_attributes, encode_dict};
 
 pub const NONE: u8 = b'N';
 pub const TRUE: u8 = b'T';
@@ -33,6 +36,7 @@ pub const ARRAY_OUTSIDE: u8 = b'A';
 pub const TUPLE: u8 = b't';
 pub const LIST: u8 = b'l';
 pub const DICT: u8 = b'm';
+pub const DICT_OF_SHAPE: u8 = b'M';
 pub const INSTANCE: u8 = b'o';
 
 /// More strings, bytes and containers than this in one object are left to pickle's hash table.
@@ -63,10 +67,10 @@ pub fn encode(
     out: &mut Vec<u8>,
     parts: &mut Vec<Part>,
 ) -> PyResult<bool> {
-    if encode_number(value, out) {
-        return Ok(true);
+    match encode_number(value, out) {
+        Ok(false) => encode_with_identity(value, out, parts),
+        encoded => Ok(encoded.is_ok()),
     }
-    encode_with_identity(value, out, parts)
 }
 
 /// Appends a value that may have parts, whose identity counts.
@@ -110,26 +114,9 @@ fn encode_container(
         };
     }
     if let Ok(dict) = value.cast_exact::<PyDict>() {
-        out.push(DICT);
         return encode_dict(dict, out, seen);
     }
     encode_buffer(value, out, seen)
-}
-
-#[inline]
-fn encode_dict(
-    dict: &Bound<'_, PyDict>,
-    out: &mut Vec<u8>,
-    seen: &mut Seen<'_>,
-) -> Result<(), Unsupported> {
-    count(dict.len(), out)?;
-    let outside = std::mem::replace(&mut seen.is_in_dict, true);
-    dict.iter().try_for_each(|(key, item)| {
-        item_of(&key, out, seen)?;
-        item_of(&item, out, seen)
-    })?;
-    seen.is_in_dict = outside;
-    Ok(())
 }
 
 fn begin(tag: u8, len: usize, out: &mut Vec<u8>) -> Result<(), Unsupported> {
@@ -228,13 +215,11 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Appends a number, a flag or `None`; `false` when the value is none of them, or a number that is too long.
+/// Appends a number, a flag or `None`; `false` when the value is none of them.
 #[inline]
-fn encode_number(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
+fn encode_number(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<bool, Unsupported> {
     if let Ok(int) = value.cast_exact::<PyInt>() {
-        let Ok(number) = int.extract::<i64>() else {
-            return false;
-        };
+        let number: i64 = int.extract().map_err(|_| Unsupported)?; // too long
         tagged(INT, number.to_le_bytes(), out);
     } else if let Ok(float) = value.cast_exact::<PyFloat>() {
         tagged(FLOAT, float.value().to_le_bytes(), out);
@@ -243,9 +228,9 @@ fn encode_number(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     } else if let Ok(flag) = value.cast_exact::<PyBool>() {
         out.push(if flag.is_true() { TRUE } else { FALSE });
     } else {
-        return false;
+        return Ok(false);
     }
-    true
+    Ok(true)
 }
 
 #[inline]
@@ -271,12 +256,8 @@ fn encode_scalar(
         }
         out.push(BYTES);
         sized(bytes.as_bytes(), out)?;
-    } else if !encode_number(value, out) {
-        return if value.is_exact_instance_of::<PyInt>() {
-            Err(Unsupported) // too long
-        } else {
-            Ok(false)
-        };
+    } else {
+        return encode_number(value, out);
     }
     Ok(true)
 }
@@ -297,10 +278,13 @@ fn encode_buffer(
 ) -> Result<(), Unsupported> {
     seen.first_time(value)?;
     let Ok(array) = value.cast_exact::<PyByteArray>() else {
-        if array::is_one(value) {
-            return array::encode(value, out, seen.parts);
-        }
-        return encode_instance(value, out, seen);
+        return if encode_instance(value, out, seen)? {
+            Ok(())
+        } else if array::is_one(value) {
+            array::encode(value, out, seen.parts)
+        } else {
+            Err(Unsupported)
+        };
     };
     if array.len() < outside::LEAST {
         out.push(ARRAY);
@@ -312,18 +296,23 @@ fn encode_buffer(
     Ok(())
 }
 
-/// Appends an instance of a plain class.
+/// Appends an instance of a plain class; `false` if it is none, or in a place where its class's code must not run.
 fn encode_instance(
     value: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
     seen: &mut Seen<'_>,
-) -> Result<(), Unsupported> {
+) -> Result<bool, Unsupported> {
     if seen.is_in_dict || seen.depth == DEEPEST {
-        return Err(Unsupported);
+        return Ok(false);
     }
+    let start = out.len();
     out.push(INSTANCE);
     let state = match instance::encode(value, out) {
-        Ok(state) => state.ok_or(Unsupported)?,
+        Ok(Some(state)) => state,
+        Ok(None) => {
+            out.truncate(start);
+            return Ok(false);
+        }
         Err(error) => {
             // Pickle will say it again; what interrupts the program is said once.
             seen.interruption =
@@ -335,44 +324,21 @@ fn encode_instance(
     seen.depth += 1;
     encode_attributes(&state, out, seen)?;
     seen.depth -= 1;
-    Ok(())
+    Ok(true)
 }
 
-/// Appends an instance's dict. Among special names, there may be one that says how to pickle it.
-fn encode_attributes(
-    state: &Bound<'_, PyDict>,
-    out: &mut Vec<u8>,
-    seen: &mut Seen<'_>,
-) -> Result<(), Unsupported> {
-    count(state.len(), out)?;
-    let outside = std::mem::replace(&mut seen.is_in_dict, true);
-    state.iter().try_for_each(|(name, value)| {
-        let Ok(text) = name.cast_exact::<PyString>() else {
-            return Err(Unsupported);
-        };
-        if text.to_str().is_ok_and(|text| text.starts_with("__")) {
-            return Err(Unsupported);
-        }
-        encode_text(text, out, seen)?;
-        item_of(&value, out, seen)
-    })?;
-    seen.is_in_dict = outside;
-    Ok(())
-}
-
-/// Appends a text.
+/// Appends a text, and returns it.
 #[inline]
-fn encode_text(
-    text: &Bound<'_, PyString>,
+fn encode_text<'a>(
+    text: &'a Bound<'_, PyString>,
     out: &mut Vec<u8>,
     seen: &mut Seen<'_>,
-) -> Result<(), Unsupported> {
+) -> Result<&'a str, Unsupported> {
     seen.first_time(text)?;
-    let Ok(text) = text.to_str() else {
-        return Err(Unsupported); // lone surrogates
-    };
+    let text = text.to_str().map_err(|_| Unsupported)?; // lone surrogates
     out.push(STR);
-    sized(text.as_bytes(), out)
+    sized(text.as_bytes(), out)?;
+    Ok(text)
 }
 
 /// Appends bytes behind their length.

@@ -4,11 +4,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
 
 use crate::codec::{
-    ARRAY, ARRAY_OUTSIDE, BYTES, BYTES_OUTSIDE, DEEPEST, DICT, FALSE, FLOAT, INSTANCE, INT, LIST,
+    ARRAY, ARRAY_OUTSIDE, BYTES, BYTES_OUTSIDE, DEEPEST, DICT, DICT_OF_SHAPE, FALSE, FLOAT, INSTANCE, INT, LIST,
     MOST_ITEMS, NONE, STR, TRUE, TUPLE,
 };
 use crate::outside::Received;
-use crate::{array, instance, keys};
+use crate::{array, instance, keys, shapes};
 
 /// Builds the value that `bytes` encode, with what has travelled outside, if anything has.
 ///
@@ -86,20 +86,20 @@ impl<'a, 'b> Reader<'a, 'b> {
     /// A text behind its length.
     #[inline]
     pub fn text(&mut self) -> PyResult<&'a str> {
-        let len = self.len()?;
-        std::str::from_utf8(self.take(len)?).map_err(|_| damaged())
+        std::str::from_utf8(self.sized()?).map_err(|_| damaged())
     }
 
-    /// A text that has probably been received before, behind its length.
-    pub fn name<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+    /// Bytes behind their length.
+    #[inline]
+    pub fn sized(&mut self) -> PyResult<&'a [u8]> {
         let len = self.len()?;
-        keys::name(py, self.take(len)?).map_err(|_| damaged())
+        self.take(len)
     }
 
-    /// The same where any value might be.
+    /// A text that has probably been received before, where any value might be.
     pub fn tagged_name<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         match self.array()? {
-            [STR] => self.name(py),
+            [STR] => keys::name(py, self.sized()?).map_err(|_| damaged()),
             _ => Err(damaged()),
         }
     }
@@ -108,7 +108,7 @@ impl<'a, 'b> Reader<'a, 'b> {
     fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let [tag] = self.array()?;
         match tag {
-            TUPLE | LIST | DICT => self.container(py, tag),
+            TUPLE | LIST | DICT | DICT_OF_SHAPE => self.container(py, tag),
             tag => self.scalar(py, tag),
         }
     }
@@ -118,6 +118,14 @@ impl<'a, 'b> Reader<'a, 'b> {
         Ok(match tag {
             TUPLE => PyTuple::new(py, self.items(py)?)?.into_any(),
             LIST => PyList::new(py, self.items(py)?)?.into_any(),
+            DICT_OF_SHAPE => {
+                let len = u16::from_le_bytes(self.array()?).into();
+                let (keys, dict) = shapes::shape(py, self.take(len)?)?;
+                for key in keys.iter_borrowed() {
+                    dict.set_item(key, self.item(py)?)?;
+                }
+                dict.into_any()
+            }
             _ => {
                 let dict = PyDict::new(py);
                 for _ in 0..self.count()? {
@@ -143,8 +151,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         if tag != STR {
             return self.scalar(py, tag);
         }
-        let len = self.len()?;
-        let key = keys::key(py, self.take(len)?).map_err(|_| damaged())?;
+        let key = keys::key(py, self.sized()?).map_err(|_| damaged())?;
         Ok(key.into_any())
     }
 
@@ -182,10 +189,7 @@ impl<'a, 'b> Reader<'a, 'b> {
             TRUE => PyBool::new(py, true).to_owned().into_any(),
             FALSE => PyBool::new(py, false).to_owned().into_any(),
             STR => PyString::new(py, self.text()?).into_any(),
-            BYTES => {
-                let len = self.len()?;
-                PyBytes::new(py, self.take(len)?).into_any()
-            }
+            BYTES => PyBytes::new(py, self.sized()?).into_any(),
             tag => self.other(py, tag)?,
         })
     }
@@ -194,13 +198,10 @@ impl<'a, 'b> Reader<'a, 'b> {
     #[inline(never)]
     fn other<'py>(&mut self, py: Python<'py>, tag: u8) -> PyResult<Bound<'py, PyAny>> {
         Ok(match tag {
-            TUPLE | LIST | DICT | INSTANCE => self.nested(py, tag)?,
+            TUPLE | LIST | DICT | DICT_OF_SHAPE | INSTANCE => self.nested(py, tag)?,
             BYTES_OUTSIDE => self.parts()?.bytes(py)?.into_any(),
             ARRAY_OUTSIDE => self.parts()?.bytearray(py)?.into_any(),
-            ARRAY => {
-                let len = self.len()?;
-                PyByteArray::new(py, self.take(len)?).into_any()
-            }
+            ARRAY => PyByteArray::new(py, self.sized()?).into_any(),
             tag if array::is_array(tag) => array::decode(py, tag, self)?,
             _ => return Err(damaged()),
         })

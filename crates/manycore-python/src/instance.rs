@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use crate::codec::sized;
 use crate::decoding::Reader;
 use crate::imported::imported;
-use crate::{attribute, layouts, reducers};
+use crate::{attribute, class_names, layouts, reducers, slots};
 
 /// Appends the name of an object's class, and returns its state; `None` when pickle must do it.
 ///
@@ -34,12 +34,20 @@ pub fn encode<'py>(
     let Some(name) = Name::of(&class)? else {
         return Ok(None);
     };
+    if layouts::encode_name(&class, &name.module, &name.qualified, out) {
+        return attributes(value, &class);
+    }
+    let start = out.len();
     for name in [&name.module, &name.qualified] {
         if sized(name.to_str()?.as_bytes(), out).is_err() {
             return Ok(None);
         }
     }
-    state(value, &class)
+    let state = reduced_state(value, &class)?;
+    if state.is_some() {
+        layouts::note(&class, name.module, name.qualified, &out[start..])?;
+    }
+    Ok(state)
 }
 
 /// Whether instances of a class are reduced as `object` does it.
@@ -49,8 +57,8 @@ fn is_plain(class: &Bound<'_, PyType>) -> PyResult<bool> {
     static GET_STATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static GET_ATTRIBUTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = class.py();
-    if !class.get_type().is(py.get_type::<PyType>()) {
-        return Ok(false); // whose class is of a class of its own may find anything anywhere; so may a class itself
+    if !has_plain_class(class) {
+        return Ok(false); // it may find anything anywhere
     }
     let is_objects = |cell: &'static PyOnceLock<Py<PyAny>>, name: &Bound<'_, PyString>| {
         let own = class.getattr(name)?;
@@ -63,23 +71,14 @@ fn is_plain(class: &Bound<'_, PyType>) -> PyResult<bool> {
     Ok(is_objects(&REDUCE, intern!(py, "__reduce__"))?
         && is_objects(&REDUCE_EX, intern!(py, "__reduce_ex__"))?
         && is_objects(&GET_STATE, intern!(py, "__getstate__"))?
-        && is_objects(&GET_ATTRIBUTE, intern!(py, "__getattribute__"))?
+        && (slots::has_plain_attributes(class)
+            || is_objects(&GET_ATTRIBUTE, intern!(py, "__getattribute__"))?)
         && !reducers::has_one(class)?)
 }
 
-/// The attributes of an object, if it consists of them alone and `object` reduces it.
-fn state<'py>(
-    value: &Bound<'py, PyAny>,
-    class: &Bound<'py, PyType>,
-) -> PyResult<Option<Bound<'py, PyDict>>> {
-    if layouts::is_known(class) {
-        return attributes(value, class);
-    }
-    let state = reduced_state(value, class)?;
-    if state.is_some() {
-        layouts::note(class)?;
-    }
-    Ok(state)
+/// Whether a class is of no class of its own, and no class of classes either.
+fn has_plain_class(class: &Bound<'_, PyType>) -> bool {
+    class.get_type().is(class.py().get_type::<PyType>())
 }
 
 /// What [`reduced_state`] returns, for an object whose layout is known: what can still make a difference.
@@ -144,10 +143,9 @@ impl<'py> Name<'py> {
     fn of(class: &Bound<'py, PyType>) -> PyResult<Option<Self>> {
         let py = class.py();
         let module = class.getattr(intern!(py, "__module__"))?;
-        let qualified = class.getattr(intern!(py, "__qualname__"))?;
         let (Ok(module), Ok(qualified)) = (
             module.cast_into_exact::<PyString>(),
-            qualified.cast_into_exact::<PyString>(),
+            class.qualname()?.into_any().cast_into_exact::<PyString>(),
         ) else {
             return Ok(None);
         };
@@ -178,32 +176,34 @@ impl<'py> Name<'py> {
         }
         Ok(Some(found))
     }
+}
 
-    /// The class, as pickle finds it: imported if need be.
-    fn class(&self) -> PyResult<Bound<'py, PyType>> {
-        static AUDIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = self.module.py();
-        let found = self.look_up()?;
-        if let Some(Ok(class)) = found.map(|it| it.cast_into::<PyType>()) {
-            let audit = imported(&AUDIT, py, "sys", "audit")?;
-            let event = intern!(py, "pickle.find_class");
-            audit.call1((event, &self.module, &self.qualified))?;
-            return Ok(class);
-        }
-        // What pickle would do, or say: `STACK_GLOBAL`, then `NEWOBJ` to see whether it is a class.
-        let mut global = Vec::from(*b"\x80\x05");
-        for name in [&self.module, &self.qualified] {
-            global.push(b'X');
-            sized(name.to_str()?.as_bytes(), &mut global).expect("was in a message");
-        }
-        global.push(b'\x93');
-        let found = loads(py, &[&global, b".".as_slice()].concat())?;
-        match found.cast_into::<PyType>() {
-            Ok(class) => Ok(class),
-            Err(error) => {
-                loads(py, &[&global, b")\x81.".as_slice()].concat())?;
-                Err(error.into())
-            }
+/// The class whose name is next, as pickle finds it: imported if need be.
+fn class<'py>(py: Python<'py>, reader: &mut Reader<'_, '_>) -> PyResult<Bound<'py, PyType>> {
+    static AUDIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let event = class_names::event(py, reader.sized()?, reader.sized()?)?;
+    let name = Name {
+        module: event.get_item(1)?.cast_into::<PyString>()?,
+        qualified: event.get_item(2)?.cast_into::<PyString>()?,
+    };
+    let found = name.look_up()?;
+    if let Some(Ok(class)) = found.map(|it| it.cast_into::<PyType>()) {
+        imported(&AUDIT, py, "sys", "audit")?.call1(event)?;
+        return Ok(class);
+    }
+    // What pickle would do, or say: `STACK_GLOBAL`, then `NEWOBJ` to see whether it is a class.
+    let mut global = Vec::from(*b"\x80\x05");
+    for name in [&name.module, &name.qualified] {
+        global.push(b'X');
+        sized(name.to_str()?.as_bytes(), &mut global).expect("was in a message");
+    }
+    global.push(b'\x93');
+    let found = loads(py, &[&global, b".".as_slice()].concat())?;
+    match found.cast_into::<PyType>() {
+        Ok(class) => Ok(class),
+        Err(error) => {
+            loads(py, &[&global, b")\x81.".as_slice()].concat())?;
+            Err(error.into())
         }
     }
 }
@@ -212,6 +212,11 @@ fn get<'py>(
     object: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if let Ok(module) = object.cast_exact::<PyModule>()
+        && let Some(found) = module.dict().get_item(name)?
+    {
+        return Ok(Some(found)); // there are no classes among the few attributes that come before these
+    }
     match object.getattr(name) {
         Err(error) if error.is_instance_of::<PyAttributeError>(object.py()) => Ok(None),
         found => found.map(Some),
@@ -229,10 +234,11 @@ fn loads<'py>(py: Python<'py>, pickled: &[u8]) -> PyResult<Bound<'py, PyAny>> {
 /// # Errors
 /// What its class, or the look-up of that, raises; or when the encoding is damaged.
 pub fn decode<'py>(py: Python<'py>, reader: &mut Reader<'_, '_>) -> PyResult<Bound<'py, PyAny>> {
-    let module = reader.name(py)?;
-    let qualified = reader.name(py)?;
-    let class = Name { module, qualified }.class()?;
-    let made = class.getattr(intern!(py, "__new__"))?.call1((&class,))?;
+    let class = class(py, reader)?;
+    let made = match slots::made_by_object(&class) {
+        Some(made) if has_plain_class(&class) => made?,
+        _ => class.getattr(intern!(py, "__new__"))?.call1((&class,))?,
+    };
     let set_state = intern!(py, "__setstate__");
     if attribute::has_any(&made, &[set_state])? {
         let state = PyDict::new(py);

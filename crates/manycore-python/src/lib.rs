@@ -5,10 +5,13 @@
 //! | [`codec`] | the native encoding of small plain values |
 //! | [`decoding`] | and back |
 //! | [`keys`] | keys of dicts, and names, that were received before |
+//! | [`shapes`] | dicts with keys that were received before |
 //! | [`array`] | NumPy's arrays in it |
 //! | [`instance`] | instances of plain classes in it |
 //! | [`layouts`] | classes whose instances consist of a dict |
+//! | [`class_names`] | names of classes that were received before |
 //! | [`attribute`] | whether an object has an attribute |
+//! | [`slots`] | what the slots of a class say |
 //! | [`method`] | methods whose call would take longer than their work |
 //! | [`message`] | Python objects as messages |
 //! | [`pickler`] | the pickler of each thread |
@@ -38,9 +41,10 @@
 //! | [`doctor`] | looking at a program from outside |
 //! | [`wait`] | waiting with the interpreter released |
 //! | [`imported`] | Python objects that are looked up once |
+//! | [`gil_cell`] | what the interpreter's lock guards |
 //! | [`errors`] | how the engine's errors look in Python |
 //!
-//! Only `buffer`, `attribute` and `method` have `unsafe` code.
+//! Which modules have `unsafe` code, SAFETY.md says.
 #![deny(unsafe_code)]
 
 use pyo3::prelude::*;
@@ -49,6 +53,7 @@ mod any_lock;
 mod array;
 mod attribute;
 mod buffer;
+mod class_names;
 mod codec;
 mod crew;
 mod decoding;
@@ -57,6 +62,7 @@ mod ending;
 mod errors;
 mod family;
 mod forking;
+mod gil_cell;
 mod guarded;
 mod imported;
 mod instance;
@@ -78,6 +84,8 @@ mod reducers;
 mod result;
 mod rw_lock;
 mod semaphore;
+mod shapes;
+mod slots;
 mod stage_worker;
 mod stages;
 mod submitting;

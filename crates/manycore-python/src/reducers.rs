@@ -1,7 +1,7 @@
 //! The reducers that the program has registered.
 //!
 //! There are two dicts of them, `copyreg`'s and the one of the standard library's `ForkingPickler`, and programs
-//! change both at any time: so both are asked each time.
+//! change what is in both at any time: so both are asked each time.
 
 use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
@@ -30,7 +30,7 @@ impl Reducers {
         static REDUCE_VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static VIEW: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let py = class.py();
-        for registered in [&extra(py)?, general(py)?] {
+        for registered in [extra(py)?, general(py)?] {
             if let Some(reducer) = registered.get_item(class)? {
                 return Ok(reducer); // the program's own come first
             }
@@ -49,12 +49,17 @@ fn general(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     imported(&GENERAL, py, "copyreg", "dispatch_table")
 }
 
-/// Those of `ForkingPickler`.
-fn extra(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+/// Those of `ForkingPickler`: the dict itself, which its class method adds to.
+fn extra(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
+    static EXTRA: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    if let Some(extra) = EXTRA.get(py) {
+        return Ok(extra.bind(py));
+    }
     static PICKLER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let pickler = imported(&PICKLER, py, "multiprocessing.reduction", "ForkingPickler")?;
     let extra = pickler.getattr(intern!(py, "_extra_reducers"))?;
-    Ok(extra.cast_into::<PyDict>()?)
+    let _ = EXTRA.set(py, extra.cast_into::<PyDict>()?.unbind()); // or somebody else did
+    Ok(EXTRA.get(py).expect("set by now").bind(py))
 }
 
 /// Whether the program has registered a way of its own to pickle objects of a type.
