@@ -9,6 +9,7 @@ import math
 import pickle
 import random
 import struct
+import sys
 import zlib
 from multiprocessing.reduction import ForkingPickler
 
@@ -167,6 +168,23 @@ def recursive_tuple():
         [True, 1, 1.0, False, 0, 0.0, -0.0],
         {True: "true"},
         {1.0: "one", "1": 1},
+        {"": 1},
+        {"first": 1, 2: "then a number"},
+        {1: "first a number", "then": 2},
+        {"\ud800": 1},
+        {"value": "\ud800"},
+        {"x" * 24: 1, "y" * 25: 2, "z" * 255: 3},
+        {"x" * 256: 1},
+        {"a" * 255: 1, "b" * 255: 2},
+        {"a" * 255: 1, "b" * 254: 2, "": 3},
+        {"a" * 255: 1, "b" * 255: 2, "": 3},
+        {"\N{GRINNING FACE}" * 63: 1},
+        {"\N{GRINNING FACE}" * 64: 1},
+        {f"number {number}": number for number in range(31)},
+        {f"number {number}": number for number in range(32)},
+        {f"number {number}": number for number in range(33)},
+        {"beginning, end": 1, "beginning, 2 end": 2, "beginning, 3 end": 3, "end": 4, "e": 5},
+        {"inner": {"key": {"other": {}}}, "others": {"other": 1}},
         [math.nan, math.inf, -math.inf, struct.unpack("d", b"\1\0\0\0\0\0\xf8\xff")[0]],
         "\ud800 alone, \udfff too",
         "\0",
@@ -210,6 +228,31 @@ def test_containers_of_any_length_arrive(queue, make, count):
     sent = make(range(count))
     queue.put(sent)
     assert queue.get() == sent
+
+
+def test_dicts_with_the_same_keys_are_independent(queue):
+    for number in range(3):
+        queue.put({"number": number, "list": [number]})
+    first, second, third = (queue.get() for _ in range(3))
+    first["more"] = 1
+    del second["number"]
+    assert (first, second, third) == (
+        {"number": 0, "list": [0], "more": 1},
+        {"list": [1]},
+        {"number": 2, "list": [2]},
+    )
+    queue.put({"number": 3, "list": None})
+    assert list(queue.get().items()) == [("number", 3), ("list", None)]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="Python does not say what is interned")
+def test_keys_are_not_kept_for_ever(queue):
+    for _ in range(2):
+        queue.put({"a key of a program": 1, 2: "another"})
+        queue.put({"a key beside others": 1})
+        for _ in range(2):
+            [key, *_] = queue.get()
+            assert not sys._is_interned(key)
 
 
 def test_two_gets_give_independent_objects(queue):

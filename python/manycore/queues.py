@@ -97,6 +97,7 @@ class _Base(_engine.RingQueue):
         return _End(self)
 
 
+@_engine.quick
 class Queue(Awaiting, _Base):
     """A first-in first-out queue for any number of processes.
 
@@ -162,6 +163,7 @@ class Queue(Awaiting, _Base):
         """Does nothing: there is no thread that a process would wait for at its exit."""
 
 
+@_engine.quick
 class JoinableQueue(Queue):
     """A queue whose consumers say when an item is done, and whose producers can wait for that."""
 
@@ -182,6 +184,7 @@ class JoinableQueue(Queue):
         self._wait_finished()
 
 
+@_engine.quick
 class SimpleQueue(_Base):
     """A queue without limits, ends and counts.
 

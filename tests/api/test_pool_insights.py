@@ -74,7 +74,9 @@ def test_stats_can_be_asked_for_when_the_pool_has_ended():
 def test_insights_say_where_the_time_went(ctx):
     with ctx.Pool(2, insights=True) as pool:
         pool.map(pool_targets.sleep_for, [0.02] * 4, chunksize=1)
-        until(lambda: all(it.starting > 0 for it in pool.insights().workers))  # one alone may have run all
+        until(
+            lambda: all(it.starting > 0 for it in pool.insights().workers)
+        )  # one alone may have run all
         insights = pool.insights()
     workers = insights.workers
     assert len(workers) == 2

@@ -1,14 +1,18 @@
 """What queues do beyond the standard library: many items, iteration, ends, bytes, counts."""
 
+import inspect
 import pickle
 import queue as standard_queue
 import threading
+from functools import partial
 
 import pytest
 
 import manycore
 import manycore.queues
 import targets
+from manycore import _engine
+from manycore.queues import Queue
 from processes import running
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -16,6 +20,82 @@ pytestmark = pytest.mark.beyond_stdlib
 
 def drained(queue, count):
     return [queue.get() for _ in range(count)]
+
+
+class Number(int):
+    pass
+
+
+@pytest.mark.parametrize("class_", [manycore.Queue, manycore.JoinableQueue, manycore.SimpleQueue])
+def test_numbers_and_others_come_in_their_order_and_as_what_they_were(class_):
+    queue = class_()
+    sent = [
+        1,
+        "text",
+        2.5,
+        -0.0,
+        None,
+        True,
+        False,
+        {"a": 1},
+        2**63 - 1,
+        2**63,
+        -(2**63),
+        Number(5),
+    ]
+    sent += [0, [], 0, 1, (), 2, 3, b"", 4.0]
+    for item in sent:
+        queue.put(item)
+    received = [queue.get() for _ in sent]
+    assert [(type(item), item) for item in received] == [(type(item), item) for item in sent]
+    assert queue.empty()
+
+
+@pytest.mark.parametrize("item", [5, "text"])
+def test_arguments_of_put_and_get_may_be_named(item):
+    queue = manycore.Queue(1)
+    queue.put(obj=item)
+    for arguments, named in [((item, False), {}), ((item,), {"timeout": 0.01})]:
+        with pytest.raises(standard_queue.Full):
+            queue.put(*arguments, **named)
+    assert queue.get(block=False) == item
+    with pytest.raises(standard_queue.Empty):
+        queue.get(True, 0.01)
+    for wrong in (queue.put, lambda: queue.put(1, 2, 3, 4), lambda: queue.get(whatever=1)):
+        with pytest.raises(TypeError):
+            wrong()
+    assert inspect.signature(Queue.put) == inspect.signature(_engine.RingQueue.put)
+    assert Queue.get.__doc__ == _engine.RingQueue.get.__doc__
+
+
+@pytest.mark.parametrize("item", [5, "text"])
+def test_a_queue_that_was_closed_or_never_made_takes_nothing(item):
+    queue, simple = manycore.Queue(), manycore.SimpleQueue()
+    for it, error in [(queue, ValueError), (simple, OSError)]:
+        it.put(item)
+        it.close()
+        for attempt in (partial(it.put, item), it.get):
+            with pytest.raises(error, match="closed"):
+                attempt()
+    unmade = Queue.__new__(Queue)
+    for attempt in (partial(unmade.put, item), unmade.get):
+        with pytest.raises(RuntimeError, match="not made"):
+            attempt()
+    with pytest.raises(TypeError, match="Queue"):
+        Queue.put(item, item)
+
+
+def test_a_subclass_may_put_and_get_in_its_own_way():
+    class Doubling(Queue):
+        def put(self, obj, block=True, timeout=None):
+            super().put(obj * 2, block, timeout)
+
+        def get(self, block=True, timeout=None):
+            return super().get() + 1
+
+    queue = Doubling(ctx=manycore.get_context())
+    queue.put(5)
+    assert queue.get() == 11
 
 
 def test_put_many_puts_the_items_of_an_iterable_in_order():

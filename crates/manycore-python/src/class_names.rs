@@ -62,5 +62,8 @@ pub fn event<'py>(
 
 /// Classes of one module differ in the ends of their names more than in all else.
 fn place_of(module: &[u8], qualified: &[u8]) -> usize {
-    Packed::from(qualified).hash().wrapping_add(module.len() as u64) as usize % PLACES
+    Packed::from(qualified)
+        .hash()
+        .wrapping_add(module.len() as u64) as usize
+        % PLACES
 }

@@ -48,7 +48,7 @@ pub const MOST_ITEMS: usize = 4096;
 pub const DEEPEST: usize = 8;
 
 /// The value is one that pickle must encode. What was appended meanwhile is to be cut off.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Unsupported;
 
 impl From<()> for Unsupported {
@@ -216,28 +216,80 @@ impl<'a> Seen<'a> {
 }
 
 /// Appends a number, a flag or `None`; `false` when the value is none of them.
+///
+/// # Errors
+/// [`Unsupported`] if it is a number that is too long.
 #[inline]
-fn encode_number(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<bool, Unsupported> {
+pub fn encode_number(value: &Bound<'_, PyAny>, out: &mut impl Sink) -> Result<bool, Unsupported> {
     if let Ok(int) = value.cast_exact::<PyInt>() {
-        let number: i64 = int.extract().map_err(|_| Unsupported)?; // too long
-        tagged(INT, number.to_le_bytes(), out);
+        let number: i64 = int.extract().map_err(|_| Unsupported)?;
+        out.tagged(INT, number.to_le_bytes());
     } else if let Ok(float) = value.cast_exact::<PyFloat>() {
-        tagged(FLOAT, float.value().to_le_bytes(), out);
+        out.tagged(FLOAT, float.value().to_le_bytes());
     } else if value.is_none() {
-        out.push(NONE);
+        out.tag(NONE);
     } else if let Ok(flag) = value.cast_exact::<PyBool>() {
-        out.push(if flag.is_true() { TRUE } else { FALSE });
+        out.tag(if flag.is_true() { TRUE } else { FALSE });
     } else {
         return Ok(false);
     }
     Ok(true)
 }
 
+/// What numbers are appended to.
+pub trait Sink {
+    /// Appends a tag and the eight bytes that it announces.
+    fn tagged(&mut self, tag: u8, bytes: [u8; 8]);
+    /// Appends a tag that says it all.
+    fn tag(&mut self, tag: u8);
+}
+
+impl Sink for Vec<u8> {
+    #[inline]
+    fn tagged(&mut self, tag: u8, bytes: [u8; 8]) {
+        self.extend_from_slice(&both(tag, bytes));
+    }
+
+    #[inline]
+    fn tag(&mut self, tag: u8) {
+        self.push(tag);
+    }
+}
+
+/// Bytes of the encoding of a number, at most.
+pub const LONGEST_NUMBER: usize = 9;
+
+/// The encoding of one number.
+#[derive(Default)]
+pub struct Number {
+    bytes: [u8; LONGEST_NUMBER],
+    len: usize,
+}
+
+impl Number {
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Sink for Number {
+    #[inline]
+    fn tagged(&mut self, tag: u8, bytes: [u8; 8]) {
+        (self.bytes, self.len) = (both(tag, bytes), LONGEST_NUMBER);
+    }
+
+    #[inline]
+    fn tag(&mut self, tag: u8) {
+        (self.bytes, self.len) = ([tag; LONGEST_NUMBER], 1);
+    }
+}
+
 #[inline]
-fn tagged(tag: u8, bytes: [u8; 8], out: &mut Vec<u8>) {
-    let mut both = [tag; 9];
+fn both(tag: u8, bytes: [u8; 8]) -> [u8; LONGEST_NUMBER] {
+    let mut both = [tag; LONGEST_NUMBER];
     both[1..].copy_from_slice(&bytes);
-    out.extend_from_slice(&both);
+    both
 }
 
 /// Appends a value without parts; `false` when it is none.

@@ -4,8 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
 
 use crate::codec::{
-    ARRAY, ARRAY_OUTSIDE, BYTES, BYTES_OUTSIDE, DEEPEST, DICT, DICT_OF_SHAPE, FALSE, FLOAT, INSTANCE, INT, LIST,
-    MOST_ITEMS, NONE, STR, TRUE, TUPLE,
+    ARRAY, ARRAY_OUTSIDE, BYTES, BYTES_OUTSIDE, DEEPEST, DICT, DICT_OF_SHAPE, FALSE, FLOAT,
+    INSTANCE, INT, LIST, MOST_ITEMS, NONE, STR, TRUE, TUPLE,
 };
 use crate::outside::Received;
 use crate::{array, instance, keys, shapes};
@@ -29,6 +29,24 @@ pub fn decode<'py>(
         Ok(value)
     } else {
         Err(damaged())
+    }
+}
+
+/// The number, the flag or `None` that `bytes` encode, if they do.
+#[inline]
+pub fn number<'py>(py: Python<'py>, bytes: &[u8]) -> Option<Bound<'py, PyAny>> {
+    if let [INT, number @ ..] = bytes {
+        let number = i64::from_le_bytes(number.try_into().ok()?);
+        return Some(number.into_pyobject(py).ok()?.into_any());
+    }
+    match bytes {
+        [FLOAT, number @ ..] => {
+            let number = f64::from_le_bytes(number.try_into().ok()?);
+            Some(PyFloat::new(py, number).into_any())
+        }
+        [NONE] => Some(py.None().into_bound(py)),
+        [flag @ (TRUE | FALSE)] => Some(PyBool::new(py, *flag == TRUE).to_owned().into_any()),
+        _ => None,
     }
 }
 

@@ -379,10 +379,16 @@ pub fn decode<'py>(
     message: &Message,
     skip: usize,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if message.header.kind & (KIND | IN_BLOCK) == NATIVE && message.blocks.is_empty() {
+    if is_native(message) {
         return decoding::decode(py, message.payload.get(skip..).unwrap_or_default(), None);
     }
     decode_slow(py, family, message, skip)
+}
+
+/// Whether a message is an object in the native encoding and nothing beside it.
+#[inline]
+pub fn is_native(message: &Message) -> bool {
+    message.header.kind & (KIND | IN_BLOCK) == NATIVE && message.blocks.is_empty()
 }
 
 #[cold]

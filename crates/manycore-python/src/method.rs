@@ -2,28 +2,33 @@
 //!
 //! A method that the binding makes looks through names of arguments, counts how deep the interpreter is held and
 //! stands ready to catch a panic, which together takes longer than an addition does. Here only the usual case is
-//! dealt with, an `int` that fits, a lock that is free; all else goes the long way.
+//! dealt with, an `int` that fits, a lock that is free, a queue with room; all else goes the long way.
 //!
 //! The interpreter is quick with the methods of an object's very class only, so each class in Python gets its own.
 #![allow(unsafe_code)] // the binding makes no such methods
 
 use std::ffi::{CStr, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::PyClass;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi;
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::guarded::Guarded;
 use crate::integer::{HasNumber, Number, Reading, SharedInteger, no_number, summand};
 use crate::lock::{PlainLock, RecursiveLock};
+use crate::queue::RingQueue;
 
 mod held;
+mod passing;
 
 pub use held::Held;
 use held::add_holding;
+use passing::add_passing;
 
 /// A class whose instances have integers.
 pub trait Integral: PyClass<Frozen = True> + Sync + HasNumber {}
@@ -54,6 +59,9 @@ pub fn quick<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
     } else if class.is_subclass_of::<PlainLock>()? {
         // SAFETY: as above.
         unsafe { add_holding::<PlainLock>(class) }?;
+    } else if class.is_subclass_of::<RingQueue>()? {
+        // SAFETY: as above.
+        unsafe { add_passing(class) }?;
     } else {
         return Err(PyTypeError::new_err("no class that has quick methods"));
     }
@@ -161,6 +169,43 @@ unsafe fn instance<'a, T: PyClass<Frozen = True> + Sync>(slf: *mut ffi::PyObject
     slf.get()
 }
 
+/// Calls the method of `T` that the binding has made, which looks through all arguments.
+///
+/// # Safety
+/// Called by the interpreter as a method of `T` with these arguments, and names for the last of them.
+unsafe fn call<'py, T: PyClass>(
+    py: Python<'py>,
+    name: &str,
+    slf: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> PyResult<Bound<'py, PyAny>> {
+    let at = |n: usize| {
+        // SAFETY: the caller asks for arguments that there are; so below.
+        let argument = unsafe { arguments.add(n) };
+        // SAFETY: as above.
+        let argument = unsafe { *argument };
+        // SAFETY: an object that the caller keeps during the call.
+        unsafe { Borrowed::from_ptr(py, argument) }
+    };
+    // SAFETY: as above.
+    let slf = unsafe { Borrowed::from_ptr(py, slf) };
+    let count = usize::try_from(count).unwrap_or(0); // never negative
+    let by_place = std::iter::once(slf).chain((0..count).map(at));
+    let by_place = PyTuple::new(py, by_place.collect::<Vec<_>>())?;
+    let by_name = PyDict::new(py);
+    if !names.is_null() {
+        // SAFETY: a tuple that the caller keeps during the call.
+        let names = unsafe { Borrowed::from_ptr(py, names) };
+        for (n, name) in names.cast::<PyTuple>()?.iter().enumerate() {
+            by_name.set_item(name, at(count + n))?;
+        }
+    }
+    let method = py.get_type::<T>().getattr(name)?;
+    method.call(by_place, Some(&by_name))
+}
+
 unsafe extern "C" fn load<T: Integral>(
     slf: *mut ffi::PyObject,
     _none: *mut ffi::PyObject,
@@ -256,12 +301,22 @@ fn result(number: Number, bits: u64) -> *mut ffi::PyObject {
     }
 }
 
+/// `None`, which the caller owns.
+#[inline(always)]
+fn none() -> *mut ffi::PyObject {
+    // SAFETY: there is one `None`, which lasts for ever.
+    let none = unsafe { ffi::Py_None() };
+    // SAFETY: as above; the caller owns this reference.
+    unsafe { ffi::Py_IncRef(none) };
+    none
+}
+
 /// The long way: what may raise, or run Python code.
 #[cold]
 fn attached(
     work: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut ffi::PyObject {
-    Python::attach(|py| match work(py) {
+    Python::attach(|py| match caught(|| work(py)) {
         Ok(object) => object.into_ptr(),
         Err(error) => {
             error.restore(py);
@@ -270,10 +325,21 @@ fn attached(
     })
 }
 
+/// What `work` returns; a panic is an exception, as the binding makes one of it.
+fn caught<R>(work: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = (panic.downcast_ref::<String>().map(String::as_str))
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(PanicException::new_err(String::from(
+            text.unwrap_or("a panic in Rust code"),
+        )))
+    })
+}
+
 /// The same for what returns nothing.
 #[cold]
 fn status(work: impl FnOnce(Python<'_>) -> PyResult<()>) -> c_int {
-    Python::attach(|py| match work(py) {
+    Python::attach(|py| match caught(|| work(py)) {
         Ok(()) => 0,
         Err(error) => {
             error.restore(py);

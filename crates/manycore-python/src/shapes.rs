@@ -34,10 +34,7 @@ pub fn shape<'py>(
     let place = Packed::from(bytes).hash() as usize % PLACES;
     let known = SHAPES.with(py, |shapes| {
         let known = shapes[place].as_ref().filter(|it| *it.bytes == *bytes)?;
-        Some((
-            known.keys.bind(py).clone(),
-            known.dict.bind(py).clone(),
-        ))
+        Some((known.keys.bind(py).clone(), known.dict.bind(py).clone()))
     });
     let (keys, dict) = match known.flatten() {
         Some(known) => known,

@@ -20,13 +20,15 @@ use crate::wait::{deadline, detached};
 use crate::watching::Watches;
 
 /// In `state`: this process puts and gets no more.
-const CLOSED: u8 = 1;
+pub(super) const CLOSED: u8 = 1;
 /// In `state`: there is an error that the next `get` raises.
 pub(super) const FAILED: u8 = 2;
 /// In `state`: this process polls the queue.
 pub(super) const WATCHED: u8 = 4;
 /// In `state`: a `SimpleQueue`; once closed it raises what the standard library's does.
 const SIMPLE: u8 = 8;
+/// In `state`: the last message was no number.
+pub(super) const OTHERS: u8 = 16;
 
 /// A first-in first-out queue in the family's heap.
 #[pyclass(subclass, frozen, weakref, module = "manycore._engine")]
@@ -41,9 +43,15 @@ pub struct RingQueue {
 }
 
 impl RingQueue {
+    /// The hold, once the queue has been made.
+    #[inline(always)]
+    pub(super) fn made_hold(&self) -> Option<&Hold> {
+        self.hold.get()
+    }
+
     #[inline(always)]
     pub(super) fn hold(&self) -> PyResult<&Hold> {
-        self.hold.get().ok_or_else(|| {
+        self.made_hold().ok_or_else(|| {
             PyRuntimeError::new_err("this queue was not made: its `__init__` has not been called")
         })
     }

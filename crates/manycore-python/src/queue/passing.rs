@@ -3,17 +3,84 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
-use manycore_ipc::ring::{GetError, Message, Ring};
+use manycore_ipc::ring::{GetError, Message, Outgoing, Ring};
+use manycore_ipc::{Family, Hold};
 use manycore_os::Deadline;
 use pyo3::prelude::*;
 
-use super::class::{FAILED, RingQueue, WATCHED};
+use super::class::{CLOSED, FAILED, OTHERS, RingQueue, WATCHED};
 use super::incoming::with_message;
+use crate::codec;
 use crate::errors::{self, Error};
 use crate::message::{self, Encoded};
 use crate::wait::detached;
 
 impl RingQueue {
+    /// Puts a short payload if nothing at all stands in the way: in no case it raises or runs Python code.
+    #[inline(always)]
+    pub fn put_at_once(&self, kind: u8, payload: &[u8]) -> bool {
+        self.undisturbed().is_some_and(|(_, ring)| {
+            ring.put_at_once(&Outgoing {
+                kind,
+                payload,
+                ..Outgoing::default()
+            })
+        })
+    }
+
+    /// Takes the next message and returns what becomes of it, if one is there, nothing at all stands in the way, and the
+    /// one before was a number.
+    #[inline(always)]
+    pub fn get_likely_number<R>(
+        &self,
+        made_of_it: impl FnOnce(&'static Family, &Message) -> R,
+    ) -> Option<R> {
+        if self.is(OTHERS) {
+            return None;
+        }
+        let (hold, ring) = self.undisturbed()?;
+        with_message(|message| {
+            let is_there = hold.get_at_once(&ring, message, None);
+            is_there.then(|| made_of_it(hold.family(), message))
+        })
+    }
+
+    /// The object that a message holds.
+    #[inline]
+    pub fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        family: &'static Family,
+        message: &Message,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let is_number = message.payload.len() <= codec::LONGEST_NUMBER;
+        if self.is(OTHERS) == is_number {
+            self.state.fetch_xor(OTHERS, Relaxed);
+        }
+        message::decode(py, family, message, 0)
+    }
+
+    /// The ring, if this process has not closed it, does not poll it, and has nothing to raise.
+    #[inline(always)]
+    fn undisturbed(&self) -> Option<(&Hold, Ring)> {
+        if self.is(CLOSED | FAILED | WATCHED) {
+            return None;
+        }
+        let hold = self.made_hold()?;
+        Some((hold, hold.ring().ok()?))
+    }
+
+    /// Puts an item, waiting for as long as it takes.
+    pub fn put_and_wait(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.put_until(obj, Deadline::NEVER)
+    }
+
+    /// Takes the next item, waiting for as long as it takes.
+    pub fn get_and_wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.next(py, Deadline::NEVER)?
+            .ok_or_else(errors::shut_down)
+    }
+
     /// Receives into `message`; `false` when there is nothing and never will be.
     #[inline]
     pub(super) fn receive(
@@ -93,7 +160,7 @@ impl RingQueue {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         with_message(|message| {
             if self.receive(py, message, until)? {
-                message::decode(py, self.family()?, message, 0).map(Some)
+                self.decode(py, self.family()?, message).map(Some)
             } else {
                 Ok(None)
             }
