@@ -46,6 +46,8 @@ MEASURABLE = (
 MEGABYTE = 1 << 17  # numbers in an array
 MANY = 5_000_000  # numbers in a list: 200 MB of memory
 PENDING = 500_000  # result objects: about as much
+BURST = 10_000
+"""Calls that are pending at a time: as many for all modules, whose samples are of different length."""
 
 Squares = list[int]
 
@@ -90,10 +92,18 @@ def map_in_chunks(pool: Any, n: int) -> Squares:
     return squares
 
 
+def bursts(n: int) -> Iterator[range]:
+    """The numbers up to `n`, a burst at a time."""
+    return (range(start, min(start + BURST, n)) for start in range(0, n, BURST))
+
+
 def submit_burst(pool: Any, n: int) -> Squares:
-    """Submit everything, then collect everything."""
-    pending = [pool.apply_async(square, (i,)) for i in range(n)]
-    return [result.get() for result in pending]
+    """Submit a burst, then collect it, and so on."""
+    squares: Squares = []
+    for burst in bursts(n):
+        pending = [pool.apply_async(square, (i,)) for i in burst]
+        squares += [result.get() for result in pending]
+    return squares
 
 
 @contextmanager
@@ -107,9 +117,12 @@ def warm_executor(target: Target) -> Iterator[Any]:
 
 
 def future_burst(executor: Any, n: int) -> Squares:
-    """Submit everything, then collect everything."""
-    futures = [executor.submit(square, i) for i in range(n)]
-    return [future.result() for future in futures]
+    """Submit a burst, then collect it, and so on."""
+    squares: Squares = []
+    for burst in bursts(n):
+        futures = [executor.submit(square, i) for i in burst]
+        squares += [future.result() for future in futures]
+    return squares
 
 
 def executor_map(executor: Any, n: int) -> Squares:

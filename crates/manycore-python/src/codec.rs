@@ -41,6 +41,7 @@ pub const INSTANCE: u8 = b'o';
 
 /// More strings, bytes and containers than this in one object are left to pickle's hash table.
 const MOST_MEMOIZED: usize = 32;
+const FEW_MEMOIZED: usize = 8;
 const _: () = assert!(MOST_MEMOIZED + 1 < MOST_BLOCKS); // what travels outside is memoized, too
 /// Longer containers than this are pickled: pickle is as quick there.
 pub const MOST_ITEMS: usize = 4096;
@@ -173,7 +174,9 @@ fn encode_nested(
 
 /// Objects whose identity pickle would keep, and those of them that travel outside.
 struct Seen<'a> {
-    addresses: [usize; MOST_MEMOIZED],
+    /// The first of them, as many as there usually are: to clear more takes as long as to encode a number.
+    few: [usize; FEW_MEMOIZED],
+    many: Vec<usize>,
     count: usize,
     /// The address of the whole, which may lie in itself.
     outermost: usize,
@@ -190,7 +193,8 @@ impl<'a> Seen<'a> {
     #[inline]
     fn new(whole: &Bound<'_, PyAny>, parts: &'a mut Vec<Part>) -> Self {
         Self {
-            addresses: [0; MOST_MEMOIZED],
+            few: [0; FEW_MEMOIZED],
+            many: Vec::new(),
             count: 0,
             outermost: whole.as_ptr() as usize,
             depth: 0,
@@ -203,15 +207,26 @@ impl<'a> Seen<'a> {
     #[inline]
     fn first_time(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Unsupported> {
         let address = value.as_ptr() as usize;
-        let (known, rest) = self.addresses.split_at_mut(self.count);
-        match rest.first_mut() {
-            Some(free) if !known.contains(&address) => {
-                *free = address;
-                self.count += 1;
-                Ok(())
-            }
-            _ => Err(Unsupported),
+        let (few, rest) = self.few.split_at_mut(self.count.min(FEW_MEMOIZED));
+        if few.contains(&address) {
+            return Err(Unsupported);
         }
+        match rest.first_mut() {
+            Some(free) => *free = address,
+            None => self.first_of_many(address)?,
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    #[cold]
+    fn first_of_many(&mut self, address: usize) -> Result<(), Unsupported> {
+        self.many.truncate(self.count - FEW_MEMOIZED);
+        if self.count == MOST_MEMOIZED || self.many.contains(&address) {
+            return Err(Unsupported);
+        }
+        self.many.push(address);
+        Ok(())
     }
 }
 

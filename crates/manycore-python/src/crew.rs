@@ -9,7 +9,7 @@ mod streaming;
 mod tending;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use manycore::pool::Crew as Engine;
 use pyo3::exceptions::PyValueError;
@@ -23,6 +23,7 @@ use self::state::State;
 use self::streaming::Kind;
 use crate::errors::Error;
 use crate::family::{self, Parts};
+use crate::gil_cell::{GilCell, Use};
 use crate::job::Job;
 use crate::message;
 use crate::queue::with_message;
@@ -31,11 +32,10 @@ use crate::tracking;
 
 /// The owner's side of a pool: hands out tasks, collects answers, buries workers.
 ///
-/// `state` is only locked while the interpreter is held, and no Python code runs meanwhile.
 #[pyclass(frozen, module = "manycore._engine")]
 pub struct Crew {
     engine: Engine,
-    state: Mutex<State>,
+    state: GilCell<State>,
     waiting: AtomicUsize,
     /// The error of the last worker that could not begin.
     false_start: Mutex<Option<Py<PyAny>>>,
@@ -49,7 +49,7 @@ pub struct Crew {
     long: AtomicU64,
     /// Whether tasks wait in the backlog: for who does not lock the state.
     has_backlog: AtomicBool,
-    heads: Mutex<Heads>,
+    heads: GilCell<Heads>,
     /// Whether calls are accepted.
     is_open: AtomicBool,
     /// Whether a thread keeps the pool going while nobody waits.
@@ -59,12 +59,12 @@ pub struct Crew {
 type SeatParts = (Parts, Parts, Parts, usize);
 
 impl Crew {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self, py: Python<'_>) -> Use<'_, State> {
+        self.state.lock(py)
     }
 
-    fn heads(&self) -> MutexGuard<'_, Heads> {
-        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    fn heads(&self, py: Python<'_>) -> Use<'_, Heads> {
+        self.heads.lock(py)
     }
 
     /// Whether a call can be handed out without a look at anything else.
@@ -83,7 +83,7 @@ impl Crew {
         let engine = Engine::new(family::family()?, rows, most)?;
         Ok(Self {
             engine,
-            state: Mutex::default(),
+            state: GilCell::default(),
             waiting: AtomicUsize::new(0),
             between: AtomicUsize::new(0),
             false_start: Mutex::new(None),
@@ -91,7 +91,7 @@ impl Crew {
             listener: OnceLock::new(),
             long: AtomicU64::new(0),
             has_backlog: AtomicBool::new(false),
-            heads: Mutex::default(),
+            heads: GilCell::default(),
             is_open: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
         })
@@ -108,10 +108,10 @@ impl Crew {
         if let Some(listener) = self.listener.get() {
             visit.call(listener)?;
         }
-        if let Ok(heads) = self.heads.try_lock() {
+        if let Some(heads) = self.heads.seen_by(&visit) {
             heads.traverse(&visit)?;
         }
-        if let Ok(state) = self.state.try_lock() {
+        if let Some(state) = self.state.seen_by(&visit) {
             for open in state.ledger.iter() {
                 tracking::visit(&open.job, &visit, |job| job.traverse(&visit))?;
             }
@@ -121,8 +121,8 @@ impl Crew {
 
     /// How many tasks were answered, by results and by errors.
     #[getter]
-    fn answered(&self) -> (u64, u64) {
-        let [results, errors] = self.state().answered;
+    fn answered(&self, py: Python<'_>) -> (u64, u64) {
+        let [results, errors] = self.state(py).answered;
         (results, errors)
     }
 
@@ -192,9 +192,10 @@ impl Crew {
     }
 
     /// Recognises a function by its identity from now on: `head` is that of its tasks.
-    fn know(&self, function: Py<PyAny>, head: &[u8]) -> PyResult<()> {
+    fn know(&self, py: Python<'_>, function: Py<PyAny>, head: &[u8]) -> PyResult<()> {
         let (head, mode) = Head::from_bytes(head)?;
-        self.heads().insert(function, head.to_bytes(mode));
+        let before = self.heads(py).insert(function, head.to_bytes(mode));
+        drop(before); // not while they are in use: it may run Python code
         Ok(())
     }
 
@@ -205,9 +206,9 @@ impl Crew {
     }
 
     /// Recognises no function with this head any more.
-    fn forget(&self, head: &[u8]) -> PyResult<()> {
+    fn forget(&self, py: Python<'_>, head: &[u8]) -> PyResult<()> {
         let (head, mode) = Head::from_bytes(head)?;
-        let forgotten = self.heads().remove(head.to_bytes(mode));
+        let forgotten = self.heads(py).remove(head.to_bytes(mode));
         drop(forgotten); // not under the lock: it may run Python code
         Ok(())
     }
@@ -345,9 +346,9 @@ impl Crew {
     #[pyo3(signature = (most=usize::MAX))]
     fn collect(&self, py: Python<'_>, most: usize) -> PyResult<usize> {
         let (mut count, mut bytes) = (0, 0);
-        let _between = self.between();
+        let _between = self.between(py);
         while bytes < most {
-            let received = with_message(|message| match self.receive(message)? {
+            let received = with_message(|message| match self.receive(py, message)? {
                 Some(open) => {
                     bytes += message::len(message);
                     self.deliver(py, message, open).map(|()| true)
@@ -383,8 +384,8 @@ impl Crew {
 
     /// How many tasks have no answer, those included whose answer is just being delivered.
     #[getter]
-    fn open(&self) -> usize {
-        self.between.load(SeqCst) + self.state().ledger.len()
+    fn open(&self, py: Python<'_>) -> usize {
+        self.between.load(SeqCst) + self.state(py).ledger.len()
     }
 
     /// Why the last worker that could not begin did not, where it said so.
@@ -399,8 +400,8 @@ impl Crew {
 
     /// How many tasks nobody has taken.
     #[getter]
-    fn queued(&self) -> u64 {
-        self.engine.queued() + self.state().backlog.len() as u64
+    fn queued(&self, py: Python<'_>) -> u64 {
+        self.engine.queued() + self.state(py).backlog.len() as u64
     }
 
     /// Whether tasks wait that are handed out by `collect` and `feed` only.
@@ -411,7 +412,7 @@ impl Crew {
 
     /// Gives the workers more of what waits in the backlog.
     fn feed(&self, py: Python<'_>) -> PyResult<()> {
-        while let Some((open, error)) = self.feed_once() {
+        while let Some((open, error)) = self.feed_once(py) {
             let value = error.into_value(py).into_bound(py).into_any();
             Job::deliver(open.job.bind(py), open.index, false, value)?;
         }
@@ -421,7 +422,7 @@ impl Crew {
     /// Whether a worker has begun the one task that a job is.
     fn is_running(&self, job: &Bound<'_, Job>) -> bool {
         let tag = job.get().tag();
-        tag.is_some_and(|tag| self.state().ledger.get(tag).is_some() && self.engine.has_taken(tag))
+        tag.is_some_and(|tag| self.state(job.py()).ledger.get(tag).is_some() && self.engine.has_taken(tag))
     }
 
     /// Withdraws what no worker has taken of a job, and answers it with `error`: it will not be run.
@@ -434,7 +435,7 @@ impl Crew {
     ) -> PyResult<usize> {
         let tags = match job.get().tag() {
             Some(tag) => vec![tag],
-            None => self.state().ledger.tags(|open| open.job.is(job)),
+            None => self.state(py).ledger.tags(|open| open.job.is(job)),
         };
         self.withdraw_tasks(py, &tags, 0, error)
     }
@@ -447,7 +448,7 @@ impl Crew {
         error: &Bound<'_, PyAny>,
         spare: usize,
     ) -> PyResult<usize> {
-        let tags = self.state().ledger.tags(|_| true);
+        let tags = self.state(py).ledger.tags(|_| true);
         self.withdraw_tasks(py, &tags, spare, error)
     }
 
@@ -460,8 +461,8 @@ impl Crew {
     /// Tells workers that are idle, or become so, to leave; no more tasks are accepted.
     ///
     /// Tasks of the backlog are handed out before, and so are those whose workers die until then.
-    fn dismiss(&self) {
-        let mut state = self.state();
+    fn dismiss(&self, py: Python<'_>) {
+        let mut state = self.state(py);
         state.is_ending = true;
         self.end_if_due(&state);
     }
@@ -477,14 +478,14 @@ impl Crew {
     }
 
     /// The open task that the worker of a row runs: its tag, job and number, and for how many seconds.
-    fn running(&self, row: usize) -> Option<(u64, Py<Job>, usize, f64)> {
-        self.find_running(row)
+    fn running(&self, py: Python<'_>, row: usize) -> Option<(u64, Py<Job>, usize, f64)> {
+        self.find_running(py, row)
     }
 
     /// The tasks that have run for longer than they may: row, tag and seconds beyond, for each. And how
     /// many seconds it takes until another one has, at least, where any may.
-    fn overdue(&self) -> (Vec<(usize, u64, f64)>, Option<f64>) {
-        self.find_overdue()
+    fn overdue(&self, py: Python<'_>) -> (Vec<(usize, u64, f64)>, Option<f64>) {
+        self.find_overdue(py)
     }
 
     /// Asks the worker of a row to give up a task, if it still runs it. It looks when a signal comes.
@@ -542,9 +543,9 @@ impl Crew {
 
     /// Closes every open task and drops those that nobody has taken; returns them for the caller to
     /// answer.
-    fn abandon(&self) -> PyResult<Vec<(Py<Job>, usize)>> {
+    fn abandon(&self, py: Python<'_>) -> PyResult<Vec<(Py<Job>, usize)>> {
         let open = {
-            let mut state = self.state();
+            let mut state = self.state(py);
             state.backlog.discard_all(&self.engine);
             self.has_backlog.store(false, SeqCst);
             self.engine.drop_tasks().map_err(Error::from)?;

@@ -2,8 +2,11 @@
 #![allow(unsafe_code)] // the interpreter's lock is not one that Rust knows
 
 use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 
 use pyo3::Python;
+use pyo3::gc::PyVisit;
 
 /// A value that the interpreter's lock guards. A fork finds it whole: it is made by a thread that holds that lock.
 pub struct GilCell<T> {
@@ -11,7 +14,7 @@ pub struct GilCell<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: both fields are touched in `with` only, whose caller holds the interpreter: this module is loaded into no
+// SAFETY: both fields are touched by callers that hold the interpreter: this module is loaded into no
 // interpreter without a lock (it says that it needs one), and into one interpreter of a process only.
 unsafe impl<T: Send> Sync for GilCell<T> {}
 
@@ -27,17 +30,71 @@ impl<T> GilCell<T> {
     /// code that comes back here.
     #[inline]
     pub fn with<R>(&self, _held: Python<'_>, use_it: impl FnOnce(&mut T) -> R) -> Option<R> {
-        struct Use<'a>(&'a Cell<bool>);
-        impl Drop for Use<'_> {
-            fn drop(&mut self) {
-                self.0.set(false);
-            }
-        }
+        self.use_now().map(|mut value| use_it(&mut value))
+    }
+
+    /// The value, for as long as what this returns is kept: neither Python code may run meanwhile that comes back here,
+    /// nor may the interpreter be let go of.
+    ///
+    /// # Panics
+    /// When the value is in use.
+    #[inline]
+    pub fn lock(&self, _held: Python<'_>) -> Use<'_, T> {
+        self.use_now().expect("in use while no Python code runs")
+    }
+
+    /// The value, unless it is in use, for the collector, which holds the interpreter.
+    pub fn seen_by(&self, _collector: &PyVisit<'_>) -> Option<Use<'_, T>> {
+        self.use_now()
+    }
+
+    /// The interpreter is held, as all callers know.
+    #[inline]
+    fn use_now(&self) -> Option<Use<'_, T>> {
         if self.is_in_use.replace(true) {
             return None;
         }
-        let _use = Use(&self.is_in_use);
-        // SAFETY: there is no other reference: nobody has got past the flag, which one thread at a time can see.
-        Some(use_it(unsafe { &mut *self.value.get() }))
+        Some(Use {
+            cell: self,
+            stays: PhantomData,
+        })
+    }
+}
+
+impl<T: Default> Default for GilCell<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+/// The one reference to a value; see [`GilCell::lock`].
+pub struct Use<'a, T> {
+    cell: &'a GilCell<T>,
+    /// It stays in the thread that holds the interpreter.
+    stays: PhantomData<*mut T>,
+}
+
+impl<T> Deref for Use<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: there is no other reference: nobody else has got past the flag, which one thread at a time can see.
+        unsafe { &*self.cell.value.get() }
+    }
+}
+
+impl<T> DerefMut for Use<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { &mut *self.cell.value.get() }
+    }
+}
+
+impl<T> Drop for Use<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.cell.is_in_use.set(false);
     }
 }

@@ -10,7 +10,7 @@ mod settling;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -20,6 +20,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use self::calls::{Calls, Others};
 pub use self::plan::Seed;
 use self::plan::{Flow, Plan, Results, Terms};
+use crate::gil_cell::{GilCell, Use};
 use crate::tracking::{set_plainly, track};
 
 /// A call to the pool: what it returns is derived from this.
@@ -36,9 +37,9 @@ pub struct Job {
     left: AtomicUsize,
     delivered: AtomicUsize,
     is_done: AtomicBool,
-    outcome: Mutex<Outcome>,
+    outcome: GilCell<Outcome>,
     /// What to call: forgotten once it is done, since most of it refers to this job.
-    calls: Mutex<Calls>,
+    calls: GilCell<Calls>,
     /// Of a job that is one task: its tag, once it was handed out.
     tag: AtomicU64,
     is_withdrawn: AtomicBool,
@@ -78,6 +79,7 @@ impl Job {
     #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn __init__(
         &self,
+        py: Python<'_>,
         results: Option<Py<PyList>>,
         tasks: usize,
         chunk: usize,
@@ -124,7 +126,7 @@ impl Job {
                 resend,
                 retry,
             };
-            *self.calls() = Calls::new(about, others);
+            *self.calls(py) = Calls::new(about, others);
         }
         Ok(())
     }
@@ -150,7 +152,7 @@ impl Job {
     /// The first error, if a task failed.
     #[getter]
     fn _error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.outcome().error.as_ref().map(|e| e.clone_ref(py))
+        self.outcome(py).error.as_ref().map(|e| e.clone_ref(py))
     }
 
     /// The results so far; of a job with one place `None`.
@@ -165,7 +167,7 @@ impl Job {
     /// What the one task returned, once it has.
     #[getter]
     fn _returned(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.outcome().value.as_ref().map(|it| it.clone_ref(py))
+        self.outcome(py).value.as_ref().map(|it| it.clone_ref(py))
     }
 
     /// The pool whose call it is, where that was told.
@@ -197,7 +199,7 @@ impl Job {
         match self.call(py, |calls| calls.about.as_ref()) {
             Some(about) if about.bind(py).is_callable() => about.call1(py, (task,)).map(Some),
             Some(args) => {
-                let calls = self.calls();
+                let calls = self.calls(py);
                 let keywords = calls.keywords.as_ref().map(|it| it.clone_ref(py));
                 drop(calls); // before any Python code runs
                 let keywords = keywords.unwrap_or_else(|| PyDict::new(py).unbind());
@@ -217,7 +219,7 @@ impl Job {
 
     /// Whether an error is that of an answer that could not be decoded here, and not the task's own.
     fn _is_undecodable(&self, error: &Bound<'_, PyAny>) -> bool {
-        let outcome = self.outcome();
+        let outcome = self.outcome(error.py());
         let undecodable = outcome.undecodable.as_ref();
         undecodable.is_some_and(|it| it.bind(error.py()).iter().any(|other| other.is(error)))
     }
@@ -226,7 +228,7 @@ impl Job {
     fn _when_done(slf: &Bound<'_, Self>, on_done: Py<PyAny>) -> bool {
         track(slf);
         let this = slf.get();
-        let mut calls = this.calls();
+        let mut calls = this.calls(slf.py());
         if this.is_done() {
             return false; // `finish` has begun, and takes the calls away, or has taken them
         }
@@ -237,7 +239,7 @@ impl Job {
     /// Has `on_news()` called once, with the next answer of a stream, or when it is done; `False`, and
     /// nothing is called, if there is an answer to fetch already.
     fn _when_news(&self, py: Python<'_>, on_news: Py<PyAny>) -> bool {
-        let mut calls = self.calls();
+        let mut calls = self.calls(py);
         let has_some = match &self.plan().results {
             Results::Stream(results) => !results.bind(py).is_empty(),
             Results::One | Results::List(..) => false,
@@ -258,11 +260,11 @@ impl Job {
     }
 
     fn __clear__(&self) {
-        let mut outcome = self.outcome();
-        let mut calls = self.calls();
-        let taken = (std::mem::take(&mut *outcome), std::mem::take(&mut *calls));
-        drop((outcome, calls)); // before any Python code runs
-        drop(taken);
+        let taken = Python::attach(|py| {
+            let outcome = std::mem::take(&mut *self.outcome(py));
+            (outcome, std::mem::take(&mut *self.calls(py)))
+        });
+        drop(taken); // when neither is in use: it may run Python code
     }
 
     /// As any object's, but from now on the collector walks this one: what was set may lead back to it.
@@ -300,8 +302,8 @@ impl Job {
             left: AtomicUsize::new(1),
             delivered: AtomicUsize::new(0),
             is_done: AtomicBool::new(false),
-            outcome: Mutex::default(),
-            calls: Mutex::default(),
+            outcome: GilCell::default(),
+            calls: GilCell::default(),
             tag: AtomicU64::new(0),
             is_withdrawn: AtomicBool::new(false),
         }
@@ -312,12 +314,12 @@ impl Job {
         if let Some(plan) = self.plan.get() {
             plan.traverse(visit)?;
         }
-        if let Ok(outcome) = self.outcome.try_lock() {
+        if let Some(outcome) = self.outcome.seen_by(visit) {
             visit.call(&outcome.value)?;
             visit.call(&outcome.error)?;
             visit.call(&outcome.undecodable)?;
         }
-        if let Ok(calls) = self.calls.try_lock() {
+        if let Some(calls) = self.calls.seen_by(visit) {
             calls.traverse(visit)?;
         }
         Ok(())
@@ -326,6 +328,7 @@ impl Job {
     /// Makes it a job of one call, which nobody is told of.
     pub fn begin_single(
         &self,
+        py: Python<'_>,
         pool: Py<PyAny>,
         function: Py<PyAny>,
         arguments: Py<PyTuple>,
@@ -336,7 +339,7 @@ impl Job {
             pool: Some(pool),
             ..Plan::default()
         })?;
-        let mut calls = self.calls();
+        let mut calls = self.calls(py);
         calls.about = Some(arguments.into_any());
         calls.keywords = keywords;
         Ok(())
@@ -359,11 +362,11 @@ impl Job {
         self.plan().terms.as_deref()
     }
 
-    fn calls(&self) -> MutexGuard<'_, Calls> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    fn calls(&self, py: Python<'_>) -> Use<'_, Calls> {
+        self.calls.lock(py)
     }
 
-    fn outcome(&self) -> MutexGuard<'_, Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outcome(&self, py: Python<'_>) -> Use<'_, Outcome> {
+        self.outcome.lock(py)
     }
 }

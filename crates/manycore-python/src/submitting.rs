@@ -43,6 +43,7 @@ impl<T: PyClass<Frozen = True, BaseType = Job>> Shortcut<T> {
         let result = self.results.make(py)?;
         let job = result.as_super();
         job.get().begin_single(
+            py,
             pool.clone().unbind(),
             function.clone().unbind(),
             arguments.clone().unbind(),

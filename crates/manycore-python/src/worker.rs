@@ -1,6 +1,6 @@
 //! A worker's side of a pool.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -36,7 +36,7 @@ pub fn serve_executor() {
 #[pyclass(frozen, module = "manycore._engine")]
 pub struct Seat {
     engine: Engine,
-    functions: Mutex<HashMap<(u32, u64), Py<PyAny>>>,
+    functions: Mutex<BTreeMap<(u32, u64), Py<PyAny>>>,
     /// The tag of the task that runs; zero while none does. This and the numbers below are for the one
     /// thread that works here, so nothing orders them.
     current: AtomicU64,

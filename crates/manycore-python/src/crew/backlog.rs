@@ -1,6 +1,5 @@
 //! Tasks that wait at the owner: withdrawn, or handed out by priority.
 
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::SeqCst;
 
 use manycore::pool::backlog::NotFed;
@@ -9,6 +8,7 @@ use pyo3::prelude::*;
 use super::Crew;
 use super::state::{Open, State};
 use crate::errors::{self, Error};
+use crate::gil_cell::Use;
 use crate::job::Job;
 use crate::message::Encoded;
 
@@ -47,7 +47,7 @@ impl Crew {
     ) -> PyResult<()> {
         let ready = encoded.ready(py, self.engine.family())?;
         {
-            let mut state = self.state();
+            let mut state = self.state(py);
             if state.backlog.is_empty() || state.backlog.overtakes(priority) {
                 let taken = state.backlog.withdraw(&self.engine);
                 self.note_backlog(&state);
@@ -59,13 +59,13 @@ impl Crew {
         self.feed(py)
     }
 
-    fn note_backlog(&self, state: &MutexGuard<'_, State>) {
+    fn note_backlog(&self, state: &Use<'_, State>) {
         self.has_backlog.store(!state.backlog.is_empty(), SeqCst); // a hint for who does not lock
     }
 
     /// Feeds until the ring has enough; or a task that could not be put, and why.
-    pub(super) fn feed_once(&self) -> Option<(Open, PyErr)> {
-        let mut state = self.state();
+    pub(super) fn feed_once(&self, py: Python<'_>) -> Option<(Open, PyErr)> {
+        let mut state = self.state(py);
         let state = &mut state;
         let fed = state.backlog.feed(&self.engine, self.most_fed());
         self.note_backlog(state);
@@ -84,7 +84,7 @@ impl Crew {
         spare: usize,
         error: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
-        let withdrawn = self.close_withdrawn(tags, spare)?;
+        let withdrawn = self.close_withdrawn(py, tags, spare)?;
         for open in &withdrawn {
             open.job.get().note_withdrawn();
             Job::deliver(open.job.bind(py), open.index, false, error.clone())?;
@@ -92,8 +92,8 @@ impl Crew {
         Ok(withdrawn.len())
     }
 
-    fn close_withdrawn(&self, tags: &[u64], spare: usize) -> PyResult<Vec<Open>> {
-        let mut state = self.state();
+    fn close_withdrawn(&self, py: Python<'_>, tags: &[u64], spare: usize) -> PyResult<Vec<Open>> {
+        let mut state = self.state(py);
         let called = self.call_back(&mut state, tags);
         self.note_backlog(&state);
         called?;
@@ -111,7 +111,7 @@ impl Crew {
 
     /// Empties the ring into the backlog if one of these tasks may be in it. Not once the crew was
     /// dismissed: a ring that is closed takes nothing back.
-    fn call_back(&self, state: &mut MutexGuard<'_, State>, tags: &[u64]) -> PyResult<()> {
+    fn call_back(&self, state: &mut Use<'_, State>, tags: &[u64]) -> PyResult<()> {
         let ring = self.engine.tasks().map_err(Error::from)?;
         let state = &mut **state;
         let may_be_in_ring = tags.iter().any(|&tag| {

@@ -17,12 +17,12 @@ use crate::task::{ERROR, TIMED};
 use crate::wait::{deadline, detached};
 
 /// While it is there, a task may be closed and not delivered.
-pub(super) struct Between<'a>(&'a Crew);
+pub(super) struct Between<'a, 'py>(&'a Crew, Python<'py>);
 
-impl Drop for Between<'_> {
+impl Drop for Between<'_, '_> {
     fn drop(&mut self) {
         if self.0.between.fetch_sub(1, SeqCst) == 1 {
-            self.0.end_if_due(&self.0.state());
+            self.0.end_if_due(&self.0.state(self.1));
         }
     }
 }
@@ -30,8 +30,12 @@ impl Drop for Between<'_> {
 impl Crew {
     /// Receives one answer and closes its task, both under one lock: whoever buries a worker meanwhile
     /// finds the task either open with its answer still to come, or answered.
-    pub(super) fn receive(&self, message: &mut Message) -> Result<Option<Option<Open>>, Error> {
-        let state = &mut *self.state();
+    pub(super) fn receive(
+        &self,
+        py: Python<'_>,
+        message: &mut Message,
+    ) -> Result<Option<Option<Open>>, Error> {
+        let state = &mut *self.state(py);
         if !self.engine.try_receive(&mut state.cursor, message)? {
             return Ok(None);
         }
@@ -63,9 +67,9 @@ impl Crew {
 
     /// Counts a thread that has closed a task and is about to tell whose it was. Until then the task
     /// may be handed out again, so that it is not over yet for those who wait for the end of all.
-    pub(super) fn between(&self) -> Between<'_> {
+    pub(super) fn between<'py>(&self, py: Python<'py>) -> Between<'_, 'py> {
         self.between.fetch_add(1, SeqCst); // before the task is closed: `open` sees one or the other
-        Between(self)
+        Between(self, py)
     }
 
     /// Nanoseconds that the task of an answer took.
@@ -149,7 +153,7 @@ impl Crew {
         want: u64,
         timeout: f64,
     ) -> PyResult<()> {
-        let open = self.state().ledger.len() as u64;
+        let open = self.state(py).ledger.len() as u64;
         let want = self.want_with_backlog(want);
         self.waiting.fetch_add(1, SeqCst);
         let rung = self.rung.load(SeqCst);

@@ -87,7 +87,7 @@ impl Crew {
             len,
         };
         let (tag, is_in_turn) = {
-            let mut state = self.state();
+            let mut state = self.state(py);
             (state.open(open), state.backlog.is_empty())
         };
         let tag =
@@ -99,7 +99,7 @@ impl Crew {
             self.queue_up(py, encoded, tag, priority)
         };
         if let Err(error) = sent {
-            let closed = self.state().close(tag);
+            let closed = self.state(py).close(tag);
             drop(closed); // not under the lock: it may run Python code
             return Err(error);
         }
@@ -149,7 +149,7 @@ impl Crew {
         let &Cut { chunk, star, .. } = cut;
         let head = head_for(job, head, Mode::of_items(star, chunk > 1))?;
         let mut next = start;
-        let room = most_open.saturating_sub(self.state().ledger.len());
+        let room = most_open.saturating_sub(self.state(py).ledger.len());
         for index in cut.task..cut.task.saturating_add(room) {
             if next >= items.len() {
                 break;

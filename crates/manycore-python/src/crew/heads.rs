@@ -1,6 +1,6 @@
 //! The functions that the workers of a crew know.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -8,13 +8,18 @@ use pyo3::prelude::*;
 use super::Crew;
 use crate::task::HEAD;
 
-/// Functions that are recognised by their identity, and the heads of their tasks.
+/// Functions that are recognised by their identity, and the heads of their tasks: by address, mostly a few.
 #[derive(Default)]
-pub(super) struct Heads(HashMap<usize, (Py<PyAny>, [u8; HEAD])>);
+pub(super) struct Heads(BTreeMap<usize, (Py<PyAny>, [u8; HEAD])>);
 
 impl Heads {
-    pub(super) fn insert(&mut self, function: Py<PyAny>, head: [u8; HEAD]) {
-        self.0.insert(function.as_ptr() as usize, (function, head)); // which thus keeps its address
+    /// Adds one, which thus keeps its address; returns what was known of it before.
+    pub(super) fn insert(
+        &mut self,
+        function: Py<PyAny>,
+        head: [u8; HEAD],
+    ) -> Option<(Py<PyAny>, [u8; HEAD])> {
+        self.0.insert(function.as_ptr() as usize, (function, head))
     }
 
     #[inline]
@@ -34,7 +39,7 @@ impl Heads {
             .into_iter()
             .partition(|(_, (_, other))| *other == head);
         self.0 = others;
-        let with_it: HashMap<_, (Py<PyAny>, _)> = with_it;
+        let with_it: BTreeMap<_, (Py<PyAny>, _)> = with_it;
         with_it
             .into_values()
             .map(|(function, _)| function)
@@ -46,6 +51,6 @@ impl Crew {
     /// The head of the tasks of a function, if it is known.
     #[inline]
     pub fn head_of(&self, function: &Bound<'_, PyAny>) -> Option<[u8; HEAD]> {
-        self.heads().get(function)
+        self.heads(function.py()).get(function)
     }
 }

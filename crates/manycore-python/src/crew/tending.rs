@@ -10,18 +10,20 @@ use crate::job::Job;
 
 impl Crew {
     /// The open task that the worker of a row runs: its tag, job and number, and for how many seconds.
-    pub(super) fn find_running(&self, row: usize) -> Option<(u64, Py<Job>, usize, f64)> {
+    pub(super) fn find_running(
+        &self,
+        py: Python<'_>,
+        row: usize) -> Option<(u64, Py<Job>, usize, f64)> {
         let (tag, began) = self.engine.running(row)?;
-        let mut state = self.state();
+        let mut state = self.state(py);
         let open = state.ledger.get(tag)?;
         let seconds = now_ns().saturating_sub(began) as f64 / 1e9;
-        // Only a count changes, so that no Python code runs under the lock.
-        Python::attach(|py| Some((tag, open.job.clone_ref(py), open.index, seconds)))
+        Some((tag, open.job.clone_ref(py), open.index, seconds))
     }
 
     /// The tasks that have run for longer than they may; see `Crew.overdue`.
-    pub(super) fn find_overdue(&self) -> (Vec<(usize, u64, f64)>, Option<f64>) {
-        let mut state = self.state();
+    pub(super) fn find_overdue(&self, py: Python<'_>) -> (Vec<(usize, u64, f64)>, Option<f64>) {
+        let mut state = self.state(py);
         if state.timed == 0 {
             return (Vec::new(), None);
         }
@@ -54,10 +56,10 @@ impl Crew {
         let tag = self.engine.last_taken(row).map_err(Error::from)?;
         let item = self.engine.item(row);
         let began = self.engine.running(row).map(|(_, began)| began);
-        let _between = self.between();
+        let _between = self.between(py);
         self.collect(py, usize::MAX)?;
         let closed = tag.and_then(|tag| {
-            let state = &mut *self.state();
+            let state = &mut *self.state(py);
             let closed = state.close(tag);
             state.answered[1] += u64::from(closed.is_some());
             closed

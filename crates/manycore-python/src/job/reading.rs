@@ -21,7 +21,7 @@ impl Job {
         if !self.is_done() {
             return None;
         }
-        self.outcome().value.as_ref().map(|it| it.clone_ref(py))
+        self.outcome(py).value.as_ref().map(|it| it.clone_ref(py))
     }
 
     /// How many tasks have been answered.
@@ -51,7 +51,7 @@ impl Job {
         py: Python<'_>,
         which: impl FnOnce(&Calls) -> Option<&Py<PyAny>>,
     ) -> Option<Py<PyAny>> {
-        which(&self.calls()).map(|it| it.clone_ref(py))
+        which(&self.calls(py)).map(|it| it.clone_ref(py))
     }
 
     /// Notes the tag of the one task that this job is.
@@ -67,11 +67,12 @@ impl Job {
 
     /// Notes that an answer could not be decoded.
     pub fn note_undecodable(&self, error: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut outcome = self.outcome();
-        let undecodable = outcome
-            .undecodable
-            .get_or_insert_with(|| PyList::empty(error.py()).unbind());
-        undecodable.bind(error.py()).append(error)
+        let py = error.py();
+        let new = PyList::empty(py).unbind(); // which may run the collector
+        let mut outcome = self.outcome(py);
+        let undecodable = outcome.undecodable.get_or_insert(new).clone_ref(py);
+        drop(outcome);
+        undecodable.bind(py).append(error)
     }
 
     /// Notes that tasks of it will not be run, nor what is left of others whose workers die.

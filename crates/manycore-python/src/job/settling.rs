@@ -1,6 +1,6 @@
 //! Answers, as they come.
 
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -79,8 +79,12 @@ impl Job {
     ) -> PyResult<()> {
         let (this, py) = (slf.get(), slf.py());
         let stored = Self::store(slf, index, succeeded, value, len);
-        this.delivered.fetch_add(1, Release);
-        if this.left.fetch_sub(1, Release) == 1 {
+        // No exchanges: who counts holds the interpreter. Who waits without it only looks.
+        this.delivered
+            .store(this.delivered_so_far().wrapping_add(1), Release);
+        let left = this.left.load(Relaxed).wrapping_sub(1);
+        this.left.store(left, Release);
+        if left == 0 {
             this.is_done.store(true, Release); // pairs with the Acquire in `is_done`
             this.finish(py);
         }
@@ -92,7 +96,7 @@ impl Job {
 
     /// Calls and forgets what is to be called with the next answer.
     fn tell_news(&self, py: Python<'_>) {
-        let on_news = self.calls().take_on_news();
+        let on_news = self.calls(py).take_on_news();
         if let Some(on_news) = on_news {
             call(py, &on_news);
         }
@@ -100,7 +104,7 @@ impl Job {
 
     /// Calls and forgets what is to be called when all tasks have been answered.
     fn finish(&self, py: Python<'_>) {
-        let mut calls = self.calls();
+        let mut calls = self.calls(py);
         let mut forgotten = std::mem::take(&mut *calls);
         if matches!(self.plan().results, Results::Stream(_)) {
             // It may go on; and the news are told of after this.
@@ -133,7 +137,7 @@ impl Job {
         }
         if !succeeded {
             track(slf); // the traceback of an error that was raised may lead back to here
-            let mut outcome = slf.get().outcome();
+            let mut outcome = slf.get().outcome(slf.py());
             if outcome.error.is_none() {
                 outcome.error = Some(value.unbind());
             }
@@ -141,7 +145,7 @@ impl Job {
         }
         match results {
             Results::List(results, chunk) => {
-                if slf.get().outcome().error.is_some() {
+                if slf.get().outcome(slf.py()).error.is_some() {
                     return Ok(()); // nobody will see the results
                 }
                 fill(results.bind(slf.py()), index, *chunk, &value)
@@ -150,7 +154,7 @@ impl Job {
                 if is_tracked(&value) {
                     track(slf); // the program may make it lead back to here
                 }
-                slf.get().outcome().value = Some(value.unbind());
+                slf.get().outcome(slf.py()).value = Some(value.unbind());
                 Ok(())
             }
         }
