@@ -422,7 +422,9 @@ impl Crew {
     /// Whether a worker has begun the one task that a job is.
     fn is_running(&self, job: &Bound<'_, Job>) -> bool {
         let tag = job.get().tag();
-        tag.is_some_and(|tag| self.state(job.py()).ledger.get(tag).is_some() && self.engine.has_taken(tag))
+        tag.is_some_and(|tag| {
+            self.state(job.py()).ledger.get(tag).is_some() && self.engine.has_taken(tag)
+        })
     }
 
     /// Withdraws what no worker has taken of a job, and answers it with `error`: it will not be run.

@@ -106,6 +106,14 @@ impl Encoded {
         }
     }
 
+    /// A message that was encoded before.
+    pub fn of(kind: u8, payload: &[u8]) -> Self {
+        let mut encoded = Self::new();
+        encoded.kind = kind;
+        encoded.payload.extend_from_slice(payload);
+        encoded
+    }
+
     /// Appends an object.
     #[inline]
     pub fn object(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {

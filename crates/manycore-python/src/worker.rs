@@ -17,6 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::errors::{self, Error};
 use crate::family::{Parts, family, handle_of};
+use crate::gil_cell::GilCell;
 use crate::message::{self, Encoded};
 use crate::queue::with_message;
 use crate::task::{ERROR, HEAD, Head, Mode, TIMED};
@@ -36,7 +37,7 @@ pub fn serve_executor() {
 #[pyclass(frozen, module = "manycore._engine")]
 pub struct Seat {
     engine: Engine,
-    functions: Mutex<BTreeMap<(u32, u64), Py<PyAny>>>,
+    functions: GilCell<BTreeMap<(u32, u64), Py<PyAny>>>,
     /// The tag of the task that runs; zero while none does. This and the numbers below are for the one
     /// thread that works here, so nothing orders them.
     current: AtomicU64,
@@ -61,7 +62,7 @@ impl Seat {
         };
         Ok(Self {
             engine: Engine::new(family()?, handles)?,
-            functions: Mutex::default(),
+            functions: GilCell::default(),
             current: AtomicU64::new(LEAVE),
             load: Mutex::default(),
             measures: AtomicBool::new(false),
@@ -297,7 +298,7 @@ impl Seat {
     fn function(&self, py: Python<'_>, head: Head) -> PyResult<Py<PyAny>> {
         let key = (head.function.page, head.function.generation);
         if head.keep {
-            if let Some(function) = locked(&self.functions).get(&key) {
+            if let Some(function) = self.functions.lock(py).get(&key) {
                 return Ok(function.clone_ref(py));
             }
         }
@@ -309,8 +310,8 @@ impl Seat {
         };
         let function = load.call1((PyBytes::new(py, &pickled),))?.unbind();
         if head.keep {
-            let before = locked(&self.functions).insert(key, function.clone_ref(py));
-            drop(before); // not under the lock: it may run Python code
+            let before = self.functions.lock(py).insert(key, function.clone_ref(py));
+            drop(before); // not while they are in use: it may run Python code
         }
         Ok(function)
     }

@@ -1,5 +1,8 @@
 //! Tasks on their way to the workers.
 
+use std::ops::Range;
+
+use manycore_ipc::ring::Outgoing;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -10,6 +13,11 @@ use crate::errors::Error;
 use crate::job::Job;
 use crate::message::Encoded;
 use crate::task::{HEAD, Head, Mode};
+
+/// The most tasks that are handed out together: the first of them waits for the last to be encoded.
+const MOST_TASKS: usize = 16;
+/// Nor more, once they are so many bytes.
+const MOST_BYTES: usize = 4 << 10;
 
 /// How the items of a map become tasks.
 pub(super) struct Cut {
@@ -80,6 +88,18 @@ impl Crew {
         } else {
             encoded.object(arguments)?;
         }
+        self.hand_out_encoded(py, job, index, encoded, priority)
+    }
+
+    #[inline]
+    fn hand_out_encoded(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        index: usize,
+        encoded: Encoded,
+        priority: i64,
+    ) -> PyResult<u64> {
         let len = encoded.len(py);
         let open = Open {
             job: job.clone().unbind(),
@@ -90,8 +110,7 @@ impl Crew {
             let mut state = self.state(py);
             (state.open(open), state.backlog.is_empty())
         };
-        let tag =
-            tag.ok_or_else(|| PyRuntimeError::new_err("too many tasks are open in this pool"))?;
+        let tag = tag.ok_or_else(too_many)?;
         job.get().note_open(len);
         let sent = if is_in_turn && priority == 0 {
             self.send(py, encoded, tag)
@@ -100,7 +119,7 @@ impl Crew {
         };
         if let Err(error) = sent {
             let closed = self.state(py).close(tag);
-            drop(closed); // not under the lock: it may run Python code
+            drop(closed); // not while the state is in use: it may run Python code
             return Err(error);
         }
         Ok(tag)
@@ -125,14 +144,8 @@ impl Crew {
         arguments: &Bound<'_, PyAny>,
         priority: i64,
     ) -> PyResult<Option<u64>> {
-        match self.hand_out(py, job, index, first, head, arguments, priority) {
-            Ok(tag) => Ok(Some(tag)),
-            Err(error) if error.is_instance_of::<PyException>(py) => {
-                let value = error.into_value(py).into_bound(py).into_any();
-                Job::deliver(job, index, false, value).map(|()| None)
-            }
-            Err(error) => Err(error),
-        }
+        let handed_out = self.hand_out(py, job, index, first, head, arguments, priority);
+        or_answer(job, index, handed_out)
     }
 
     /// Hands out tasks of some items each, from item `start` on, while fewer than `most_open` are open;
@@ -150,6 +163,8 @@ impl Crew {
         let head = head_for(job, head, Mode::of_items(star, chunk > 1))?;
         let mut next = start;
         let room = most_open.saturating_sub(self.state(py).ledger.len());
+        let is_usual = cut.priority == 0 && job.get().seed().is_none();
+        let mut batch = Batch::default();
         for index in cut.task..cut.task.saturating_add(room) {
             if next >= items.len() {
                 break;
@@ -160,10 +175,159 @@ impl Crew {
             } else {
                 items.get_slice(next, end).into_any()
             };
-            let first = cut.base + next;
-            self.hand_out_or_answer(py, job, index, first, &head, &arguments, cut.priority)?;
+            if is_usual {
+                self.add_to_batch(py, job, &mut batch, index, &head, &arguments)?;
+            } else {
+                let first = cut.base + next;
+                self.hand_out_or_answer(py, job, index, first, &head, &arguments, cut.priority)?;
+            }
             next = end;
         }
+        self.hand_out_batch(py, job, &mut batch)?;
         Ok(next)
+    }
+
+    /// Encodes a task, to be handed out with others if it is short.
+    #[inline]
+    fn add_to_batch(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        batch: &mut Batch,
+        index: usize,
+        head: &[u8; HEAD],
+        arguments: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let mut encoded = Encoded::new();
+        encoded.payload.extend_from_slice(head);
+        let done = encoded.object(arguments);
+        if let (Ok(()), Some(plain)) = (&done, encoded.plain()) {
+            batch.add(index, &plain);
+            if batch.is_full() {
+                self.hand_out_batch(py, job, batch)?;
+            }
+            return Ok(());
+        }
+        self.hand_out_batch(py, job, batch)?; // in their order
+        let handed_out = done.and_then(|()| self.hand_out_encoded(py, job, index, encoded, 0));
+        or_answer(job, index, handed_out).map(drop)
+    }
+
+    /// Hands out what was encoded, and empties the batch.
+    fn hand_out_batch(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        batch: &mut Batch,
+    ) -> PyResult<()> {
+        let mut tags = [0; MOST_TASKS];
+        let mut opened = 0;
+        {
+            let mut state = self.state(py);
+            if state.backlog.is_empty() {
+                let open = |task: &Task| {
+                    let (job, index, len) = (job.clone().unbind(), task.index, task.bytes.len());
+                    state.open(Open { job, index, len })
+                };
+                for (place, tag) in tags.iter_mut().zip(batch.tasks.iter().map_while(open)) {
+                    (*place, opened) = (tag, opened + 1);
+                }
+            }
+        }
+        let put = self.put_batch(batch, &tags[..opened]);
+        // What stands in the way of the next one may be waited for, or is an error.
+        for (n, task) in batch.tasks.iter().enumerate().skip(put) {
+            let encoded = Encoded::of(task.kind, batch.bytes_of(task));
+            let handed_out = match tags[..opened].get(n) {
+                Some(&tag) => self.send(py, encoded, tag).map(|()| tag),
+                None => self.hand_out_encoded(py, job, task.index, encoded, 0),
+            };
+            if let Err(error) = &handed_out {
+                let is_answer = error.is_instance_of::<PyException>(py);
+                let end = if is_answer { opened.min(n + 1) } else { opened }; // after an interruption no more are sent
+                for &tag in tags.get(n..end).unwrap_or_default() {
+                    let closed = self.state(py).close(tag);
+                    drop(closed); // not while the state is in use: it may run Python code
+                }
+            }
+            or_answer(job, task.index, handed_out)?;
+        }
+        batch.tasks.clear();
+        batch.bytes.clear();
+        Ok(())
+    }
+
+    /// Puts the first tasks of a batch that nothing stands in the way of, one for each tag at most; how many.
+    fn put_batch(&self, batch: &Batch, tags: &[u64]) -> usize {
+        let ring = self.engine.tasks(); // an error is said where the next one is sent
+        ring.map_or(0, |ring| ring.put_each_at_once(batch.messages(tags)))
+    }
+}
+
+/// Tasks of one job that are handed out together, so that the ring's line of memory is taken from the workers once.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    tasks: Vec<Task>,
+}
+
+struct Task {
+    index: usize,
+    kind: u8,
+    /// Where its message lies.
+    bytes: Range<usize>,
+}
+
+impl Batch {
+    fn add(&mut self, index: usize, message: &Outgoing<'_>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(message.payload);
+        self.tasks.push(Task {
+            index,
+            kind: message.kind,
+            bytes: start..self.bytes.len(),
+        });
+    }
+
+    fn is_full(&self) -> bool {
+        self.tasks.len() == MOST_TASKS || self.bytes.len() >= MOST_BYTES
+    }
+
+    fn bytes_of(&self, task: &Task) -> &[u8] {
+        self.bytes.get(task.bytes.clone()).unwrap_or_default()
+    }
+
+    /// The messages of the first tasks, one for each tag.
+    fn messages<'a>(&'a self, tags: &'a [u64]) -> impl Iterator<Item = Outgoing<'a>> {
+        let tasks = self.tasks.iter().zip(tags);
+        tasks.map(|(task, &tag)| Outgoing {
+            kind: task.kind,
+            tag,
+            payload: self.bytes_of(task),
+            ..Outgoing::default()
+        })
+    }
+}
+
+#[cold]
+fn too_many() -> PyErr {
+    PyRuntimeError::new_err("too many tasks are open in this pool")
+}
+
+/// The tag of a task that was handed out; what was wrong with its arguments is the answer to it.
+#[inline]
+fn or_answer(
+    job: &Bound<'_, Job>,
+    index: usize,
+    handed_out: PyResult<u64>,
+) -> PyResult<Option<u64>> {
+    let py = job.py();
+    match handed_out {
+        Ok(tag) => Ok(Some(tag)),
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            let value = error.into_value(py).into_bound(py).into_any();
+            Job::deliver(job, index, false, value).map(|()| None)
+        }
+        Err(error) => Err(error),
     }
 }

@@ -13,7 +13,8 @@ impl Crew {
     pub(super) fn find_running(
         &self,
         py: Python<'_>,
-        row: usize) -> Option<(u64, Py<Job>, usize, f64)> {
+        row: usize,
+    ) -> Option<(u64, Py<Job>, usize, f64)> {
         let (tag, began) = self.engine.running(row)?;
         let mut state = self.state(py);
         let open = state.ledger.get(tag)?;
