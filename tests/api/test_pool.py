@@ -526,3 +526,47 @@ def test_a_pool_whose_error_was_raised_is_freed_with_the_frames_that_had_it(call
     pool = use()
     gc.collect()
     assert pool() is None
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise RuntimeError("not this one")
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_items_of_every_kind_arrive_in_their_order(ctx, chunksize):
+    items = [n if n % 7 else [n, "text" * n, bytes(n * 1000)] for n in range(120)]
+    items[50] = bytearray(5 << 20)
+    items[51] = targets.square
+    with ctx.Pool(2) as pool:
+        assert pool.map(targets.identity, items, chunksize) == items
+
+
+@pytest.mark.beyond_stdlib  # there one such item is the whole map's error, and nothing is run
+@pytest.mark.parametrize("bad", [[0], [15, 16], [20, 21, 59], range(60)])
+def test_items_that_cannot_be_sent_are_errors_of_their_own(bad):
+    items = [Unpicklable() if n in bad else n for n in range(60)]
+    with manycore.Pool(2) as pool:
+        results = pool.map(targets.square, items, chunksize=1, on_error="return")
+        for n, result in enumerate(results):
+            if n in bad:
+                assert "not this one" in str(result)
+            else:
+                assert result == n * n
+        assert pool.stats().open == 0
+
+
+@pytest.mark.beyond_stdlib
+def test_an_interruption_while_a_map_is_handed_out_leaves_a_pool_that_goes_on():
+    class Interrupting:
+        def __reduce__(self):
+            raise KeyboardInterrupt
+
+    with manycore.Pool(2) as pool:
+        for place in (0, 5, 20):
+            items = [*range(place), Interrupting(), *range(30)]
+            with pytest.raises(KeyboardInterrupt):
+                pool.map(targets.square, items, chunksize=1)
+        assert pool.map(targets.square, range(50), chunksize=1) == [n * n for n in range(50)]
+        pool.close()
+        pool.join()

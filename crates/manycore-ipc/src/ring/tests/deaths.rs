@@ -46,6 +46,33 @@ fn a_producer_that_dies_at_any_store_leaves_a_whole_message_or_none() {
 }
 
 #[test]
+fn a_producer_that_dies_among_several_messages_leaves_the_first_ones() {
+    let mut left = Vec::new();
+    for stores in 0.. {
+        let family = family();
+        let hold = family.make_ring(Shape::unbounded()).expect("room");
+        let ring = hold.ring().expect("a ring");
+        let dead = on_behalf_of(&ring, OwnerId::from_bits(DEAD));
+        let finished = run_until_death(stores, || dead.put_each_at_once(several(1..=3)));
+        put(&ring, 4, b"after", &[]).expect("the survivor can put");
+        ring.blocks
+            .sweep(dead.me(), |_| ring.settle())
+            .expect("sound");
+        let tags = tags_of(&ring);
+        let first = tags.len() - 1;
+        assert_eq!(tags[..first], [1, 2, 3][..first], "after {stores} stores");
+        assert_eq!(tags[first], 4);
+        left.push(first);
+        if let Some(count) = finished {
+            assert_eq!(count, 3);
+            break;
+        }
+    }
+    left.dedup();
+    assert_eq!(left, [0, 1, 2, 3]);
+}
+
+#[test]
 fn a_consumer_that_dies_at_any_store_takes_the_message_or_leaves_it_whole() {
     for stores in 0.. {
         let hold = family().make_ring(Shape::unbounded()).expect("room");

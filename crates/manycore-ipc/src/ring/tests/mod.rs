@@ -59,6 +59,22 @@ fn put(ring: &Ring, tag: u64, payload: &[u8], blocks: &[BlockRef]) -> Result<(),
     ring.put(&message, &mut Patience::new(Deadline::PASSED, &mut tick))
 }
 
+/// Empty messages with these tags.
+fn several(tags: std::ops::RangeInclusive<u64>) -> impl Iterator<Item = Outgoing<'static>> {
+    tags.map(|tag| Outgoing {
+        kind: 1,
+        tag,
+        ..Outgoing::default()
+    })
+}
+
+/// The tags of all messages that are there, which are taken.
+fn tags_of(ring: &Ring) -> Vec<u64> {
+    std::iter::from_fn(|| get(ring))
+        .map(|message| message.header.tag)
+        .collect()
+}
+
 fn get(ring: &Ring) -> Option<Message> {
     let mut tick = || true;
     let mut message = Message::default();

@@ -57,6 +57,51 @@ fn a_bounded_ring_is_full_at_its_bound() {
 }
 
 #[test]
+fn of_several_messages_those_are_put_that_nothing_stands_in_the_way_of() {
+    let hold = family().make_ring(Shape::of_messages(4)).expect("room");
+    let ring = hold.ring().expect("a ring");
+    assert_eq!(ring.put_each_at_once(several(1..=0)), 0);
+    assert_eq!(ring.put_each_at_once(several(1..=3)), 3);
+    assert_eq!(ring.put_each_at_once(several(4..=9)), 1, "four at most");
+    assert_eq!(tags_of(&ring), [1, 2, 3, 4]);
+    let too_long = [0; MOST_INLINE + 1];
+    let with_one = [&[][..], &too_long, &[]].map(|payload| Outgoing {
+        kind: 1,
+        payload,
+        ..Outgoing::default()
+    });
+    assert_eq!(ring.put_each_at_once(with_one), 1);
+    assert_eq!(tags_of(&ring), [0]);
+    ring.close();
+    assert_eq!(ring.put_each_at_once(several(5..=6)), 0);
+}
+
+#[test]
+fn several_messages_wake_who_waits_for_one() {
+    let hold = family().make_ring(Shape::unbounded()).expect("room");
+    let ring = hold.ring().expect("a ring");
+    let get_one = || {
+        let mut tick = || true;
+        let mut message = Message::default();
+        ring.get(
+            &mut message,
+            None,
+            &mut Patience::new(Deadline::NEVER, &mut tick),
+        )
+        .expect("one for each");
+        message.header.tag
+    };
+    std::thread::scope(|scope| {
+        let others = [scope.spawn(get_one), scope.spawn(get_one)];
+        std::thread::sleep(std::time::Duration::from_millis(20)); // most of the time both are asleep then
+        assert_eq!(ring.put_each_at_once(several(1..=2)), 2);
+        let mut got = others.map(|it| it.join().expect("no panic"));
+        got.sort_unstable();
+        assert_eq!(got, [1, 2]);
+    });
+}
+
+#[test]
 fn a_full_ring_accepts_a_message_larger_than_its_region_once_there_is_room() {
     let hold = family().make_ring(Shape::of_messages(1)).expect("room");
     let ring = hold.ring().expect("a ring");
