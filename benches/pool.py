@@ -47,7 +47,7 @@ MEGABYTE = 1 << 17  # numbers in an array
 MANY = 5_000_000  # numbers in a list: 200 MB of memory
 PENDING = 500_000  # result objects: about as much
 BURST = 10_000
-"""Calls that are pending at a time: as many for all modules, whose samples are of different length."""
+"""Calls that are pending at a time, of all modules: their samples are of different length."""
 
 Squares = list[int]
 
