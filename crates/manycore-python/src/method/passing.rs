@@ -12,7 +12,6 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyType};
 
 use super::{add_pointer, attached, call, instance, none};
-use crate::codec::{self, Number};
 use crate::decoding;
 use crate::message;
 use crate::queue::RingQueue;
@@ -133,10 +132,7 @@ unsafe extern "C" fn put(
     let py = unsafe { Python::assume_attached() };
     // SAFETY: an object that the caller keeps during the call.
     let borrowed = unsafe { Borrowed::from_ptr(py, item) };
-    let mut number = Number::default();
-    if codec::encode_number(&borrowed, &mut number) == Ok(true)
-        && this.put_at_once(message::NATIVE, number.bytes())
-    {
+    if this.put_number(&borrowed) {
         return none();
     }
     // SAFETY: as above.

@@ -217,6 +217,10 @@ impl RingQueue {
         let mut count = 0;
         for item in iterable.try_iter()? {
             let item = item?;
+            if self.put_number(&item) {
+                count += 1;
+                continue;
+            }
             if let Err(error) = self.put_until(&item, until) {
                 let value = error.value(iterable.py());
                 // An exception without attributes says less, but it is the one that matters.
@@ -254,11 +258,10 @@ impl RingQueue {
         }
         let items = PyList::empty(py);
         items.append(self.get(py, true, timeout)?)?;
-        while items.len() < max && !self.any_ring()?.is_empty() {
-            match self.next(py, Deadline::PASSED) {
+        while items.len() < max {
+            match self.next_of_several(py) {
                 Ok(Some(item)) => items.append(item)?,
                 Ok(None) => break,
-                Err(error) if errors::is_empty(py, &error) => break,
                 Err(error) => {
                     // What was taken is not lost; the error is the next call's.
                     let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,15 +10,23 @@ use pyo3::prelude::*;
 
 use super::class::{CLOSED, FAILED, OTHERS, RingQueue, WATCHED};
 use super::incoming::with_message;
-use crate::codec;
+use crate::codec::{self, Number};
 use crate::errors::{self, Error};
 use crate::message::{self, Encoded};
 use crate::wait::detached;
 
 impl RingQueue {
+    /// Puts an item if it is a number and nothing at all stands in the way: in no case it raises or runs Python code.
+    #[inline(always)]
+    pub fn put_number(&self, item: &Bound<'_, PyAny>) -> bool {
+        let mut number = Number::default();
+        codec::encode_number(item, &mut number) == Ok(true)
+            && self.put_at_once(message::NATIVE, number.bytes())
+    }
+
     /// Puts a short payload if nothing at all stands in the way: in no case it raises or runs Python code.
     #[inline(always)]
-    pub fn put_at_once(&self, kind: u8, payload: &[u8]) -> bool {
+    fn put_at_once(&self, kind: u8, payload: &[u8]) -> bool {
         self.undisturbed().is_some_and(|(_, ring)| {
             ring.put_at_once(&Outgoing {
                 kind,
@@ -165,6 +173,29 @@ impl RingQueue {
                 Ok(None)
             }
         })
+    }
+
+    /// The next item, if it is there; not before all is taken that was there, the producers' position is looked at again.
+    #[inline]
+    pub(super) fn next_of_several<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let ring = self.any_ring()?;
+        let usual = with_message(|message| {
+            (!self.is(CLOSED | FAILED) && ring.get_at_once(message, None)).then(|| {
+                self.after_get(py, &ring);
+                self.decode(py, self.family()?, message)
+            })
+        });
+        match usual {
+            Some(item) => item.map(Some),
+            None if ring.is_empty() => Ok(None),
+            None => match self.next(py, Deadline::PASSED) {
+                Err(error) if errors::is_empty(py, &error) => Ok(None),
+                item => item,
+            },
+        }
     }
 
     #[inline]
