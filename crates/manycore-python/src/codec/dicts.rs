@@ -149,13 +149,22 @@ impl<'a, 'py> Pairs<'a, 'py> {
 
     #[inline]
     fn next(&mut self) -> Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
+        self.left = self.left.checked_sub(1)?;
+        let next = self.any_next();
+        if next.is_none() {
+            self.left += 1; // fewer than there were
+        }
+        next
+    }
+
+    #[inline]
+    fn any_next(&mut self) -> Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
         let (mut key, mut value) = (null_mut(), null_mut());
         let dict = self.dict.as_ptr();
         // SAFETY: a dict that lives, in an interpreter that is held, and pointers to live locals. It may have been changed.
         if unsafe { ffi::PyDict_Next(dict, &mut self.position, &mut key, &mut value) } == 0 {
             return None;
         }
-        self.left = self.left.checked_sub(1)?;
         let py = self.dict.py();
         // SAFETY: a key that the dict has; as said above.
         let key = unsafe { Borrowed::from_ptr(py, key) };
@@ -164,13 +173,12 @@ impl<'a, 'py> Pairs<'a, 'py> {
         Some((key, value))
     }
 
-    /// Whether that were all.
+    /// An error unless these were all.
     fn end(mut self) -> Result<(), Unsupported> {
-        let was_changed = self.left > 0 || self.next().is_some();
-        if was_changed {
-            Err(Unsupported) // by a finalizer
-        } else {
+        if self.left == 0 && self.any_next().is_none() {
             Ok(())
+        } else {
+            Err(Unsupported) // it was changed after all
         }
     }
 }

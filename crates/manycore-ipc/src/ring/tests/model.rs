@@ -60,7 +60,7 @@ fn a_bounded_ring_is_full_at_its_bound() {
 fn of_several_messages_those_are_put_that_nothing_stands_in_the_way_of() {
     let hold = family().make_ring(Shape::of_messages(4)).expect("room");
     let ring = hold.ring().expect("a ring");
-    assert_eq!(ring.put_each_at_once(several(1..=0)), 0);
+    assert_eq!(ring.put_each_at_once([]), 0);
     assert_eq!(ring.put_each_at_once(several(1..=3)), 3);
     assert_eq!(ring.put_each_at_once(several(4..=9)), 1, "four at most");
     assert_eq!(tags_of(&ring), [1, 2, 3, 4]);
@@ -93,7 +93,7 @@ fn several_messages_wake_who_waits_for_one() {
     };
     std::thread::scope(|scope| {
         let others = [scope.spawn(get_one), scope.spawn(get_one)];
-        std::thread::sleep(std::time::Duration::from_millis(20)); // most of the time both are asleep then
+        std::thread::sleep(Duration::from_millis(20)); // most of the time both are asleep then
         assert_eq!(ring.put_each_at_once(several(1..=2)), 2);
         let mut got = others.map(|it| it.join().expect("no panic"));
         got.sort_unstable();
