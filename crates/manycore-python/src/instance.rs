@@ -235,9 +235,10 @@ fn loads<'py>(py: Python<'py>, pickled: &[u8]) -> PyResult<Bound<'py, PyAny>> {
 /// What its class, or the look-up of that, raises; or when the encoding is damaged.
 pub fn decode<'py>(py: Python<'py>, reader: &mut Reader<'_, '_>) -> PyResult<Bound<'py, PyAny>> {
     let class = class(py, reader)?;
-    let made = match slots::made_by_object(&class) {
-        Some(made) if has_plain_class(&class) => made?,
-        _ => class.getattr(intern!(py, "__new__"))?.call1((&class,))?,
+    let usual = has_plain_class(&class).then(|| slots::made_by_object(&class));
+    let made = match usual.flatten() {
+        Some(made) => made?,
+        None => class.getattr(intern!(py, "__new__"))?.call1((&class,))?,
     };
     let set_state = intern!(py, "__setstate__");
     if attribute::has_any(&made, &[set_state])? {

@@ -16,7 +16,7 @@ use pyo3::ffi;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::PyType;
 
 use crate::guarded::Guarded;
 use crate::integer::{HasNumber, Number, Reading, SharedInteger, no_number, summand};
@@ -167,43 +167,6 @@ unsafe fn instance<'a, T: PyClass<Frozen = True> + Sync>(slf: *mut ffi::PyObject
     // SAFETY: a method's descriptor checks that this is an instance of its class.
     let slf = unsafe { slf.cast_unchecked::<T>() };
     slf.get()
-}
-
-/// Calls the method of `T` that the binding has made, which looks through all arguments.
-///
-/// # Safety
-/// Called by the interpreter as a method of `T` with these arguments, and names for the last of them.
-unsafe fn call<'py, T: PyClass>(
-    py: Python<'py>,
-    name: &str,
-    slf: *mut ffi::PyObject,
-    arguments: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> PyResult<Bound<'py, PyAny>> {
-    let at = |n: usize| {
-        // SAFETY: the caller asks for arguments that there are; so below.
-        let argument = unsafe { arguments.add(n) };
-        // SAFETY: as above.
-        let argument = unsafe { *argument };
-        // SAFETY: an object that the caller keeps during the call.
-        unsafe { Borrowed::from_ptr(py, argument) }
-    };
-    // SAFETY: as above.
-    let slf = unsafe { Borrowed::from_ptr(py, slf) };
-    let count = usize::try_from(count).unwrap_or(0); // never negative
-    let by_place = std::iter::once(slf).chain((0..count).map(at));
-    let by_place = PyTuple::new(py, by_place.collect::<Vec<_>>())?;
-    let by_name = PyDict::new(py);
-    if !names.is_null() {
-        // SAFETY: a tuple that the caller keeps during the call.
-        let names = unsafe { Borrowed::from_ptr(py, names) };
-        for (n, name) in names.cast::<PyTuple>()?.iter().enumerate() {
-            by_name.set_item(name, at(count + n))?;
-        }
-    }
-    let method = py.get_type::<T>().getattr(name)?;
-    method.call(by_place, Some(&by_name))
 }
 
 unsafe extern "C" fn load<T: Integral>(

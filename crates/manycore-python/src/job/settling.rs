@@ -154,7 +154,8 @@ impl Job {
                 if is_tracked(&value) {
                     track(slf); // the program may make it lead back to here
                 }
-                slf.get().outcome(slf.py()).value = Some(value.unbind());
+                let before = slf.get().outcome(slf.py()).value.replace(value.unbind());
+                drop(before); // not while it is in use: it may run Python code
                 Ok(())
             }
         }

@@ -6,9 +6,9 @@ use pyo3::PyClass;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::{PyBool, PyType};
+use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 
-use super::{add, add_pointer, attached, call, instance, none};
+use super::{add, add_pointer, attached, instance, none};
 
 /// A class of locks, the way of which in the usual case is short.
 pub trait Held: PyClass<Frozen = True> + Sync {
@@ -66,7 +66,7 @@ unsafe extern "C" fn acquire<T: Held>(
             Ok(PyBool::new(py, acquired).to_owned().into_any())
         }),
         // SAFETY: as above.
-        None => attached(|py| unsafe { call::<T>(py, "acquire", slf, arguments, count, names) }),
+        None => attached(|py| unsafe { acquire_with::<T>(py, slf, arguments, count, names) }),
     }
 }
 
@@ -93,6 +93,42 @@ unsafe fn usual_block(
         }
         _ => None,
     }
+}
+
+/// Acquires by the method that looks through all arguments.
+///
+/// # Safety
+/// Called by the interpreter as a method of `T` with these arguments, and names for the last of them.
+unsafe fn acquire_with<'py, T: Held>(
+    py: Python<'py>,
+    slf: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> PyResult<Bound<'py, PyAny>> {
+    let at = |n: usize| {
+        // SAFETY: the caller asks for arguments that there are; so below.
+        let argument = unsafe { arguments.add(n) };
+        // SAFETY: as above.
+        let argument = unsafe { *argument };
+        // SAFETY: an object that the caller keeps during the call.
+        unsafe { Borrowed::from_ptr(py, argument) }
+    };
+    // SAFETY: as above.
+    let slf = unsafe { Borrowed::from_ptr(py, slf) };
+    let count = usize::try_from(count).unwrap_or(0); // never negative
+    let by_place = std::iter::once(slf).chain((0..count).map(at));
+    let by_place = PyTuple::new(py, by_place.collect::<Vec<_>>())?;
+    let by_name = PyDict::new(py);
+    if !names.is_null() {
+        // SAFETY: a tuple that the caller keeps during the call.
+        let names = unsafe { Borrowed::from_ptr(py, names) };
+        for (n, name) in names.cast::<PyTuple>()?.iter().enumerate() {
+            by_name.set_item(name, at(count + n))?;
+        }
+    }
+    let acquire = py.get_type::<T>().getattr("acquire")?;
+    acquire.call(by_place, Some(&by_name))
 }
 
 unsafe extern "C" fn release<T: Held>(

@@ -11,10 +11,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyType};
 
-use super::{add_pointer, attached, call, instance, none};
+use super::{add_pointer, attached, instance, none};
 use crate::decoding;
+use crate::errors;
 use crate::message;
 use crate::queue::RingQueue;
+use crate::wait::deadline;
 
 const FLAGS: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
 
@@ -83,33 +85,70 @@ impl Function {
     }
 }
 
-/// Calls such a function; a queue was not made without it.
+/// The most arguments of these functions, the queue included.
+const MOST: usize = 4;
+
+/// Calls such a function with a queue and what a method of it was given; a queue was not made without it.
 ///
 /// # Safety
-/// The interpreter is held, and keeps the arguments during the call.
-unsafe fn call_at<const N: usize>(
+/// Called by the interpreter as a method of `RingQueue` with these arguments, and names for the last of them.
+unsafe fn call_with(
     function: &'static PyOnceLock<Function>,
-    arguments: [*mut ffi::PyObject; N],
+    slf: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the caller's promise.
+    let named = if names.is_null() {
+        0
+    } else {
+        // SAFETY: a tuple that the caller keeps during the call.
+        unsafe { ffi::PyTuple_Size(names) }
+    };
+    // SAFETY: the interpreter calls methods attached.
     let py = unsafe { Python::assume_attached() };
-    match function.get(py) {
-        // SAFETY: a function of the binding's making, which belongs to no module, and its arguments.
-        Some(function) => unsafe {
-            (function.call)(null_mut(), arguments.as_ptr(), N as isize, null_mut())
-        },
-        None => attached(|_| Err(PyRuntimeError::new_err("no class of queues has been made"))),
+    let Some(function) = function.get(py) else {
+        return attached(|_| Err(PyRuntimeError::new_err("no class of queues has been made")));
+    };
+    let given = usize::try_from(count + named).unwrap_or(0); // never negative
+    let mut all = Vec::new(); // of too many, which the function says
+    let mut few = [slf; MOST];
+    let place = if given < MOST {
+        &mut few[..]
+    } else {
+        all.resize(given + 1, slf);
+        &mut all[..]
+    };
+    for (n, place) in place.iter_mut().skip(1).take(given).enumerate() {
+        // SAFETY: there are so many arguments; so below.
+        let argument = unsafe { arguments.add(n) };
+        // SAFETY: as above.
+        *place = unsafe { *argument };
     }
+    // SAFETY: a function of the binding's making, which belongs to no module, and its arguments.
+    unsafe { (function.call)(null_mut(), place.as_ptr(), count + 1, names) }
 }
 
 #[pyfunction]
-fn put_anything(queue: &Bound<'_, RingQueue>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-    queue.get().put_and_wait(obj)
+#[pyo3(name = "put", signature = (queue, obj, block=true, timeout=None))]
+fn put_anything(
+    queue: &Bound<'_, RingQueue>,
+    obj: &Bound<'_, PyAny>,
+    block: bool,
+    timeout: Option<f64>,
+) -> PyResult<()> {
+    queue.get().put_until(obj, deadline(block, timeout))
 }
 
 #[pyfunction]
-fn get_anything<'py>(queue: &Bound<'py, RingQueue>) -> PyResult<Bound<'py, PyAny>> {
-    queue.get().get_and_wait(queue.py())
+#[pyo3(name = "get", signature = (queue, block=true, timeout=None))]
+fn get_anything<'py>(
+    queue: &Bound<'py, RingQueue>,
+    block: bool,
+    timeout: Option<f64>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let next = queue.get().next(queue.py(), deadline(block, timeout))?;
+    next.ok_or_else(errors::shut_down)
 }
 
 unsafe extern "C" fn put(
@@ -118,25 +157,21 @@ unsafe extern "C" fn put(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    if count != 1 || !names.is_null() {
+    if count == 1 && names.is_null() {
         // SAFETY: called by the interpreter as a method of `RingQueue`; so below.
-        return attached(|py| unsafe {
-            call::<RingQueue>(py, "put", slf, arguments, count, names)
-        });
+        let this = unsafe { instance::<RingQueue>(slf) };
+        // SAFETY: as above.
+        let py = unsafe { Python::assume_attached() };
+        // SAFETY: there is one argument.
+        let item = unsafe { *arguments };
+        // SAFETY: an object that the caller keeps during the call.
+        let item = unsafe { Borrowed::from_ptr(py, item) };
+        if this.put_number(&item) {
+            return none();
+        }
     }
     // SAFETY: as above.
-    let this = unsafe { instance::<RingQueue>(slf) };
-    // SAFETY: there is one argument.
-    let item = unsafe { *arguments };
-    // SAFETY: the interpreter calls methods attached.
-    let py = unsafe { Python::assume_attached() };
-    // SAFETY: an object that the caller keeps during the call.
-    let borrowed = unsafe { Borrowed::from_ptr(py, item) };
-    if this.put_number(&borrowed) {
-        return none();
-    }
-    // SAFETY: as above.
-    unsafe { call_at(&PUT_ANYTHING, [slf, item]) }
+    unsafe { call_with(&PUT_ANYTHING, slf, arguments, count, names) }
 }
 
 unsafe extern "C" fn get(
@@ -145,24 +180,23 @@ unsafe extern "C" fn get(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    if count != 0 || !names.is_null() {
+    if count == 0 && names.is_null() {
         // SAFETY: called by the interpreter as a method of `RingQueue`; so below.
-        return attached(|py| unsafe {
-            call::<RingQueue>(py, "get", slf, arguments, count, names)
+        let this = unsafe { instance::<RingQueue>(slf) };
+        let usual = this.get_likely_number(|family, message| {
+            // SAFETY: as above.
+            let py = unsafe { Python::assume_attached() };
+            if message::is_native(message)
+                && let Some(number) = decoding::number(py, &message.payload)
+            {
+                return number.into_ptr();
+            }
+            attached(|py| this.decode(py, family, message))
         });
+        if let Some(item) = usual {
+            return item;
+        }
     }
     // SAFETY: as above.
-    let this = unsafe { instance::<RingQueue>(slf) };
-    let usual = this.get_likely_number(|family, message| {
-        // SAFETY: the interpreter calls methods attached.
-        let py = unsafe { Python::assume_attached() };
-        if message::is_native(message)
-            && let Some(number) = decoding::number(py, &message.payload)
-        {
-            return number.into_ptr();
-        }
-        attached(|py| this.decode(py, family, message))
-    });
-    // SAFETY: as above.
-    usual.unwrap_or_else(|| unsafe { call_at(&GET_ANYTHING, [slf]) })
+    unsafe { call_with(&GET_ANYTHING, slf, arguments, count, names) }
 }

@@ -78,17 +78,6 @@ impl RingQueue {
         Some((hold, hold.ring().ok()?))
     }
 
-    /// Puts an item, waiting for as long as it takes.
-    pub fn put_and_wait(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put_until(obj, Deadline::NEVER)
-    }
-
-    /// Takes the next item, waiting for as long as it takes.
-    pub fn get_and_wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.next(py, Deadline::NEVER)?
-            .ok_or_else(errors::shut_down)
-    }
-
     /// Receives into `message`; `false` when there is nothing and never will be.
     #[inline]
     pub(super) fn receive(
@@ -161,7 +150,7 @@ impl RingQueue {
 
     /// The next item; `None` when there is none and never will be.
     #[inline]
-    pub(super) fn next<'py>(
+    pub fn next<'py>(
         &self,
         py: Python<'py>,
         until: Deadline,
@@ -198,8 +187,9 @@ impl RingQueue {
         }
     }
 
+    /// Puts an item.
     #[inline]
-    pub(super) fn put_until(&self, obj: &Bound<'_, PyAny>, until: Deadline) -> PyResult<()> {
+    pub fn put_until(&self, obj: &Bound<'_, PyAny>, until: Deadline) -> PyResult<()> {
         let ring = self.ring()?;
         let mut encoded = Encoded::new();
         encoded.object(obj)?;
