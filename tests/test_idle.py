@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import os
 import queue as standard_queue
 import resource
@@ -139,27 +140,38 @@ def test_a_thousand_idle_queues_take_less_than_twenty_megabytes_and_no_descripto
     assert heap.used() <= used
 
 
-def answer(there, back, switches) -> None:
+def answer(there, back) -> None:
     for item in iter(there.get, None):
-        back.put(item)
-    switches.put(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)
+        back.put(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw if item == "slept" else item)
 
 
 @pytest.mark.alone
 def test_two_on_one_core_let_each_other_run_instead_of_sleeping():
     usable = os.sched_getaffinity(0)
-    there, back, switches = CTX.Queue(), CTX.Queue(), CTX.Queue()
-    os.sched_setaffinity(0, {min(usable)})
-    try:
-        process = CTX.Process(target=answer, args=(there, back, switches))
-        process.start()
-        trips = 5000
+    there, back = CTX.Queue(), CTX.Queue()
+
+    def slept_in(trips, cpu):
+        for pid in (0, process.pid):
+            os.sched_setaffinity(pid, {cpu})
+        there.put("slept")
+        before = back.get()
         for i in range(trips):
             there.put(i)
             assert back.get() == i
-        there.put(None)
-        slept = switches.get()
-        process.join()
+        there.put("slept")
+        return back.get() - before
+
+    process = CTX.Process(target=answer, args=(there, back))
+    process.start()
+    begun = time.monotonic()
+    try:
+        # Who once had to wait for its core sleeps for some thousand turns; others may want it, too.
+        for cpu in itertools.cycle(usable):
+            is_found = slept_in(500, cpu) < 250
+            if is_found or time.monotonic() > begun + 60:
+                break
     finally:
         os.sched_setaffinity(0, usable)
-    assert slept < trips // 2
+        there.put(None)
+        process.join()
+    assert is_found
