@@ -8,20 +8,21 @@
 //! there. NumPy's arrays are dealt with in [`array`], instances of plain classes in [`instance`].
 
 mod dicts;
+mod numbers;
 
 use manycore_ipc::ring::record::MOST_BLOCKS;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use pyo3::types::{
-    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
-};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::array;
 use crate::buffer;
 use crate::instance;
 use crate::outside::{self, Part};
 use dicts::{encode_attributes, encode_dict};
+
+pub use numbers::{Number, encode_number, is_number};
 
 pub const NONE: u8 = b'N';
 pub const TRUE: u8 = b'T';
@@ -41,6 +42,7 @@ pub const INSTANCE: u8 = b'o';
 
 /// More strings, bytes and containers than this in one object are left to pickle's hash table.
 const MOST_MEMOIZED: usize = 32;
+/// Usually there are no more.
 const FEW_MEMOIZED: usize = 8;
 const _: () = assert!(MOST_MEMOIZED + 1 < MOST_BLOCKS); // what travels outside is memoized, too
 /// Longer containers than this are pickled: pickle is as quick there.
@@ -174,7 +176,7 @@ fn encode_nested(
 
 /// Objects whose identity pickle would keep, and those of them that travel outside.
 struct Seen<'a> {
-    /// The first of them, as many as there usually are: to clear more takes as long as to encode a number.
+    /// The first of them: to clear room for all takes as long as to encode a number.
     few: [usize; FEW_MEMOIZED],
     many: Vec<usize>,
     count: usize,
@@ -228,83 +230,6 @@ impl<'a> Seen<'a> {
         self.many.push(address);
         Ok(())
     }
-}
-
-/// Appends a number, a flag or `None`; `false` when the value is none of them.
-///
-/// # Errors
-/// [`Unsupported`] if it is a number that is too long.
-#[inline]
-pub fn encode_number(value: &Bound<'_, PyAny>, out: &mut impl Sink) -> Result<bool, Unsupported> {
-    if let Ok(int) = value.cast_exact::<PyInt>() {
-        let number: i64 = int.extract().map_err(|_| Unsupported)?;
-        out.tagged(INT, number.to_le_bytes());
-    } else if let Ok(float) = value.cast_exact::<PyFloat>() {
-        out.tagged(FLOAT, float.value().to_le_bytes());
-    } else if value.is_none() {
-        out.tag(NONE);
-    } else if let Ok(flag) = value.cast_exact::<PyBool>() {
-        out.tag(if flag.is_true() { TRUE } else { FALSE });
-    } else {
-        return Ok(false);
-    }
-    Ok(true)
-}
-
-/// What numbers are appended to.
-pub trait Sink {
-    /// Appends a tag and the eight bytes that it announces.
-    fn tagged(&mut self, tag: u8, bytes: [u8; 8]);
-    /// Appends a tag that says it all.
-    fn tag(&mut self, tag: u8);
-}
-
-impl Sink for Vec<u8> {
-    #[inline]
-    fn tagged(&mut self, tag: u8, bytes: [u8; 8]) {
-        self.extend_from_slice(&both(tag, bytes));
-    }
-
-    #[inline]
-    fn tag(&mut self, tag: u8) {
-        self.push(tag);
-    }
-}
-
-/// Bytes of the encoding of a number, at most.
-pub const LONGEST_NUMBER: usize = 9;
-
-/// The encoding of one number.
-#[derive(Default)]
-pub struct Number {
-    bytes: [u8; LONGEST_NUMBER],
-    len: usize,
-}
-
-impl Number {
-    #[inline]
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-}
-
-impl Sink for Number {
-    #[inline]
-    fn tagged(&mut self, tag: u8, bytes: [u8; 8]) {
-        (self.bytes, self.len) = (both(tag, bytes), LONGEST_NUMBER);
-    }
-
-    #[inline]
-    fn tag(&mut self, tag: u8) {
-        (self.bytes, self.len) = ([tag; LONGEST_NUMBER], 1);
-    }
-}
-
-#[inline]
-fn both(tag: u8, bytes: [u8; 8]) -> [u8; LONGEST_NUMBER] {
-    let mut both = [tag; LONGEST_NUMBER];
-    both[1..].copy_from_slice(&bytes);
-    both
 }
 
 /// Appends a value without parts; `false` when it is none.

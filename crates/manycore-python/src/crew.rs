@@ -1,6 +1,7 @@
 //! The owner's side of a pool.
 
 mod backlog;
+mod batch;
 mod collecting;
 mod handing_out;
 mod heads;

@@ -32,24 +32,6 @@ pub fn decode<'py>(
     }
 }
 
-/// The number, the flag or `None` that `bytes` encode, if they do.
-#[inline]
-pub fn number<'py>(py: Python<'py>, bytes: &[u8]) -> Option<Bound<'py, PyAny>> {
-    if let [INT, number @ ..] = bytes {
-        let number = i64::from_le_bytes(number.try_into().ok()?);
-        return Some(number.into_pyobject(py).ok()?.into_any());
-    }
-    match bytes {
-        [FLOAT, number @ ..] => {
-            let number = f64::from_le_bytes(number.try_into().ok()?);
-            Some(PyFloat::new(py, number).into_any())
-        }
-        [NONE] => Some(py.None().into_bound(py)),
-        [flag @ (TRUE | FALSE)] => Some(PyBool::new(py, *flag == TRUE).to_owned().into_any()),
-        _ => None,
-    }
-}
-
 /// What bytes are that encode nothing.
 pub fn damaged() -> PyErr {
     crate::errors::corrupted("a message's encoding is damaged")

@@ -14,8 +14,8 @@ pub struct GilCell<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: both fields are touched by callers that hold the interpreter: this module is loaded into no
-// interpreter without a lock (it says that it needs one), and into one interpreter of a process only.
+// SAFETY: both fields are touched by callers that hold the interpreter. It has a lock: one without loads no module of the
+// stable ABI, and this one says besides that it needs the lock. And the binding loads it into one interpreter only.
 unsafe impl<T: Send> Sync for GilCell<T> {}
 
 impl<T> GilCell<T> {

@@ -393,9 +393,15 @@ pub fn decode<'py>(
     decode_slow(py, family, message, skip)
 }
 
+/// Whether a message is a number, a flag or `None`.
+#[inline]
+pub fn is_number(message: &Message) -> bool {
+    is_native(message) && codec::is_number(&message.payload)
+}
+
 /// Whether a message is an object in the native encoding and nothing beside it.
 #[inline]
-pub fn is_native(message: &Message) -> bool {
+fn is_native(message: &Message) -> bool {
     message.header.kind & (KIND | IN_BLOCK) == NATIVE && message.blocks.is_empty()
 }
 

@@ -4,7 +4,6 @@
 //! change what is in both at any time: so both are asked each time.
 
 use pyo3::exceptions::PyKeyError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
@@ -55,9 +54,10 @@ fn extra(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     if let Some(extra) = EXTRA.get(py) {
         return Ok(extra.bind(py));
     }
-    static PICKLER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let pickler = imported(&PICKLER, py, "multiprocessing.reduction", "ForkingPickler")?;
-    let extra = pickler.getattr(intern!(py, "_extra_reducers"))?;
+    let pickler = py
+        .import("multiprocessing.reduction")?
+        .getattr("ForkingPickler")?;
+    let extra = pickler.getattr("_extra_reducers")?;
     let _ = EXTRA.set(py, extra.cast_into::<PyDict>()?.unbind()); // or somebody else did
     Ok(EXTRA.get(py).expect("set by now").bind(py))
 }

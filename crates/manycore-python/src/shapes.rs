@@ -1,7 +1,7 @@
 //! Dicts with keys that were received before, in their order.
 //!
-//! Messages of one kind consist of dicts with the same keys. An empty-handed dict with such keys is copied, which takes a
-//! third of the time that putting in one key after the other does.
+//! Messages of one kind consist of dicts with the same keys. A dict that has these keys already is copied, and its values
+//! are set: one of eight keys is received in three quarters of the time that adding one key after the other takes.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};

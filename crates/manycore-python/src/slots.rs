@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // the limited API has no safe call for it
 
 use std::ffi::{c_int, c_void};
+use std::ptr::null_mut;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -15,24 +16,36 @@ pub fn has_plain_attributes(class: &Bound<'_, PyType>) -> bool {
 
 /// What `class.__new__(class)` returns, or raises, if that is `object.__new__`; `None` if it is another one.
 pub fn made_by_object<'py>(class: &Bound<'py, PyType>) -> Option<PyResult<Bound<'py, PyAny>>> {
-    let py = class.py();
-    let new = slot(class, ffi::Py_tp_new);
-    if new.is_null() || new != slot(&py.get_type::<PyAny>(), ffi::Py_tp_new) {
+    let (py, id) = (class.py(), ffi::Py_tp_new);
+    if slot(class, id) != slot(&py.get_type::<PyAny>(), id) {
         return None;
     }
+    let new = constructor(class)?;
+    // SAFETY: the class's own, which it has inherited.
+    Some(unsafe { construct(new, class, &PyTuple::empty(py)) })
+}
+
+/// What makes instances of a class, and of those that are derived from it.
+pub fn constructor(class: &Bound<'_, PyType>) -> Option<ffi::newfunc> {
+    let new = slot(class, ffi::Py_tp_new);
     // SAFETY: what is in this slot is such a function.
-    let new = unsafe { std::mem::transmute::<*mut c_void, ffi::newfunc>(new) };
-    let no_arguments = PyTuple::empty(py);
-    // SAFETY: the constructor of this class, which it has inherited, with an empty tuple.
-    let made = unsafe {
-        new(
-            class.as_type_ptr(),
-            no_arguments.as_ptr(),
-            std::ptr::null_mut(),
-        )
-    };
+    (!new.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, ffi::newfunc>(new) })
+}
+
+/// Makes an instance without arguments, which are given for not being made each time.
+///
+/// # Safety
+/// The constructor is that of the class, or of one that it is derived from.
+#[inline]
+pub unsafe fn construct<'py>(
+    new: ffi::newfunc,
+    class: &Bound<'py, PyType>,
+    no_arguments: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the caller's promise; a class and an empty tuple that live.
+    let made = unsafe { new(class.as_type_ptr(), no_arguments.as_ptr(), null_mut()) };
     // SAFETY: a new reference, or null with an exception set.
-    Some(unsafe { Bound::from_owned_ptr_or_err(py, made) })
+    unsafe { Bound::from_owned_ptr_or_err(class.py(), made) }
 }
 
 fn slot(class: &Bound<'_, PyType>, id: c_int) -> *mut c_void {

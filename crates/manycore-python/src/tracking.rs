@@ -12,6 +12,8 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::{PyString, PyTuple, PyType};
 
+use crate::slots;
+
 /// Makes instances of a class in Python that is derived from one here, `T`: without its `__init__`.
 pub struct Maker<T> {
     make: ffi::newfunc,
@@ -32,12 +34,9 @@ impl<T: PyClass<Frozen = True>> Maker<T> {
                 "no class of results",
             ));
         }
-        // SAFETY: a type object that lives.
-        let slot = unsafe { ffi::PyType_GetSlot(T::type_object_raw(py), ffi::Py_tp_new) };
-        assert!(!slot.is_null(), "the class has a constructor");
+        let make = slots::constructor(&py.get_type::<T>());
         Ok(Self {
-            // SAFETY: what is in this slot is such a function.
-            make: unsafe { std::mem::transmute::<*mut std::ffi::c_void, ffi::newfunc>(slot) },
+            make: make.expect("the class has a constructor"),
             class: class.clone().unbind(),
             no_arguments: PyTuple::empty(py).unbind(),
             of: std::marker::PhantomData,
@@ -47,11 +46,9 @@ impl<T: PyClass<Frozen = True>> Maker<T> {
     /// A new instance. The collector does not walk it until [`track`] is called.
     #[inline]
     pub fn make<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, T>> {
-        let (class, no_arguments) = (self.class.bind(py), self.no_arguments.as_ptr());
-        // SAFETY: the constructor of `T`, given a class that is derived from `T` and an empty tuple.
-        let made = unsafe { (self.make)(class.as_type_ptr(), no_arguments, std::ptr::null_mut()) };
-        // SAFETY: a new reference, or null with an exception set.
-        let made = unsafe { Bound::from_owned_ptr_or_err(py, made) }?;
+        let (class, no_arguments) = (self.class.bind(py), self.no_arguments.bind(py));
+        // SAFETY: the constructor of `T`, and a class that is derived from `T`.
+        let made = unsafe { slots::construct(self.make, class, no_arguments) }?;
         // SAFETY: an object that lives; one that is not walked stays so.
         unsafe { ffi::PyObject_GC_UnTrack(made.as_ptr().cast()) };
         // SAFETY: an instance of a class that is derived from `T`.

@@ -1,23 +1,16 @@
 //! Tasks on their way to the workers.
 
-use std::ops::Range;
-
-use manycore_ipc::ring::Outgoing;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::Crew;
+use super::batch::Batch;
 use super::state::Open;
 use crate::errors::Error;
 use crate::job::Job;
-use crate::message::Encoded;
+use crate::message::{Encoded, NATIVE};
 use crate::task::{HEAD, Head, Mode};
-
-/// The most tasks that are handed out together: the first of them waits for the last to be encoded.
-const MOST_TASKS: usize = 16;
-/// Nor more, once they are so many bytes.
-const MOST_BYTES: usize = 4 << 10;
 
 /// How the items of a map become tasks.
 pub(super) struct Cut {
@@ -187,7 +180,8 @@ impl Crew {
         Ok(next)
     }
 
-    /// Encodes a task, to be handed out with others if it is short.
+    /// Encodes a task, to be handed out with others if it is short and encoded natively: while others are pickled, which
+    /// may take any time, the workers could have begun with it.
     #[inline]
     fn add_to_batch(
         &self,
@@ -201,7 +195,10 @@ impl Crew {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
         let done = encoded.object(arguments);
-        if let (Ok(()), Some(plain)) = (&done, encoded.plain()) {
+        if done.is_ok()
+            && encoded.kind == NATIVE
+            && let Some(plain) = encoded.plain()
+        {
             batch.add(index, &plain);
             if batch.is_full() {
                 self.hand_out_batch(py, job, batch)?;
@@ -220,92 +217,39 @@ impl Crew {
         job: &Bound<'_, Job>,
         batch: &mut Batch,
     ) -> PyResult<()> {
-        let mut tags = [0; MOST_TASKS];
-        let mut opened = 0;
         {
             let mut state = self.state(py);
             if state.backlog.is_empty() {
-                let open = |task: &Task| {
-                    let (job, index, len) = (job.clone().unbind(), task.index, task.bytes.len());
-                    state.open(Open { job, index, len })
-                };
-                for (place, tag) in tags.iter_mut().zip(batch.tasks.iter().map_while(open)) {
-                    (*place, opened) = (tag, opened + 1);
+                for task in &mut batch.tasks {
+                    task.tag = state.open(Open {
+                        job: job.clone().unbind(),
+                        index: task.index,
+                        len: task.bytes.len(),
+                    });
                 }
             }
         }
-        let put = self.put_batch(batch, &tags[..opened]);
+        let ring = self.engine.tasks(); // an error is said where the next one is sent
+        let put = ring.map_or(0, |ring| ring.put_each_at_once(batch.messages()));
         // What stands in the way of the next one may be waited for, or is an error.
         for (n, task) in batch.tasks.iter().enumerate().skip(put) {
-            let encoded = Encoded::of(task.kind, batch.bytes_of(task));
-            let handed_out = match tags[..opened].get(n) {
-                Some(&tag) => self.send(py, encoded, tag).map(|()| tag),
+            let encoded = Encoded::of(task.kind, batch.payload(task));
+            let handed_out = match task.tag {
+                Some(tag) => self.send(py, encoded, tag).map(|()| tag),
                 None => self.hand_out_encoded(py, job, task.index, encoded, 0),
             };
             if let Err(error) = &handed_out {
                 let is_answer = error.is_instance_of::<PyException>(py);
-                let end = if is_answer { opened.min(n + 1) } else { opened }; // after an interruption no more are sent
-                for &tag in tags.get(n..end).unwrap_or_default() {
+                let end = if is_answer { n + 1 } else { batch.tasks.len() }; // after an interruption no more are sent
+                for tag in batch.tasks[n..end].iter().filter_map(|task| task.tag) {
                     let closed = self.state(py).close(tag);
                     drop(closed); // not while the state is in use: it may run Python code
                 }
             }
             or_answer(job, task.index, handed_out)?;
         }
-        batch.tasks.clear();
-        batch.bytes.clear();
+        batch.clear();
         Ok(())
-    }
-
-    /// Puts the first tasks of a batch that nothing stands in the way of, one for each tag at most; how many.
-    fn put_batch(&self, batch: &Batch, tags: &[u64]) -> usize {
-        let ring = self.engine.tasks(); // an error is said where the next one is sent
-        ring.map_or(0, |ring| ring.put_each_at_once(batch.messages(tags)))
-    }
-}
-
-/// Tasks of one job that are handed out together, so that the ring's line of memory is taken from the workers once.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    tasks: Vec<Task>,
-}
-
-struct Task {
-    index: usize,
-    kind: u8,
-    /// Where its message lies.
-    bytes: Range<usize>,
-}
-
-impl Batch {
-    fn add(&mut self, index: usize, message: &Outgoing<'_>) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(message.payload);
-        self.tasks.push(Task {
-            index,
-            kind: message.kind,
-            bytes: start..self.bytes.len(),
-        });
-    }
-
-    fn is_full(&self) -> bool {
-        self.tasks.len() == MOST_TASKS || self.bytes.len() >= MOST_BYTES
-    }
-
-    fn bytes_of(&self, task: &Task) -> &[u8] {
-        self.bytes.get(task.bytes.clone()).unwrap_or_default()
-    }
-
-    /// The messages of the first tasks, one for each tag.
-    fn messages<'a>(&'a self, tags: &'a [u64]) -> impl Iterator<Item = Outgoing<'a>> {
-        let tasks = self.tasks.iter().zip(tags);
-        tasks.map(|(task, &tag)| Outgoing {
-            kind: task.kind,
-            tag,
-            payload: self.bytes_of(task),
-            ..Outgoing::default()
-        })
     }
 }
 

@@ -186,8 +186,8 @@ unsafe extern "C" fn get(
         let usual = this.get_likely_number(|family, message| {
             // SAFETY: as above.
             let py = unsafe { Python::assume_attached() };
-            if message::is_native(message)
-                && let Some(number) = decoding::number(py, &message.payload)
+            if message::is_number(message)
+                && let Ok(number) = decoding::decode(py, &message.payload, None)
             {
                 return number.into_ptr();
             }

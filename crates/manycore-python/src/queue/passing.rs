@@ -61,8 +61,7 @@ impl RingQueue {
         family: &'static Family,
         message: &Message,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let is_number = message.payload.len() <= codec::LONGEST_NUMBER;
-        if self.is(OTHERS) == is_number {
+        if self.is(OTHERS) == message::is_number(message) {
             self.state.fetch_xor(OTHERS, Relaxed);
         }
         message::decode(py, family, message, 0)
@@ -164,7 +163,7 @@ impl RingQueue {
         })
     }
 
-    /// The next item, if it is there; not before all is taken that was there, the producers' position is looked at again.
+    /// The next item, if it is there. The producers' position is looked at only when all is taken that is known of.
     #[inline]
     pub(super) fn next_of_several<'py>(
         &self,

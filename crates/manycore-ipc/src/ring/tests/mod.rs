@@ -76,14 +76,14 @@ fn tags_of(ring: &Ring) -> Vec<u64> {
 }
 
 fn get(ring: &Ring) -> Option<Message> {
+    get_until(ring, Deadline::PASSED)
+}
+
+fn get_until(ring: &Ring, until: Deadline) -> Option<Message> {
     let mut tick = || true;
     let mut message = Message::default();
-    ring.get(
-        &mut message,
-        None,
-        &mut Patience::new(Deadline::PASSED, &mut tick),
-    )
-    .ok()?;
+    ring.get(&mut message, None, &mut Patience::new(until, &mut tick))
+        .ok()?;
     Some(message)
 }
 

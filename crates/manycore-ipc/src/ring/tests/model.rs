@@ -81,19 +81,16 @@ fn several_messages_wake_who_waits_for_one() {
     let hold = family().make_ring(Shape::unbounded()).expect("room");
     let ring = hold.ring().expect("a ring");
     let get_one = || {
-        let mut tick = || true;
-        let mut message = Message::default();
-        ring.get(
-            &mut message,
-            None,
-            &mut Patience::new(Deadline::NEVER, &mut tick),
-        )
-        .expect("one for each");
-        message.header.tag
+        get_until(&ring, Deadline::NEVER)
+            .expect("one for each")
+            .header
+            .tag
     };
     std::thread::scope(|scope| {
         let others = [scope.spawn(get_one), scope.spawn(get_one)];
-        std::thread::sleep(Duration::from_millis(20)); // most of the time both are asleep then
+        while !ring.items_bell().has_sleepers() {
+            std::thread::yield_now();
+        }
         assert_eq!(ring.put_each_at_once(several(1..=2)), 2);
         let mut got = others.map(|it| it.join().expect("no panic"));
         got.sort_unstable();
