@@ -22,7 +22,7 @@ use crate::instance;
 use crate::outside::{self, Part};
 use dicts::{encode_attributes, encode_dict};
 
-pub use numbers::{Number, encode_number, is_number};
+pub use numbers::{Number, decode_number, encode_number, is_number};
 
 pub const NONE: u8 = b'N';
 pub const TRUE: u8 = b'T';

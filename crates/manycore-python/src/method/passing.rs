@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyType};
 
 use super::{add_pointer, attached, instance, none};
-use crate::decoding;
+use crate::codec;
 use crate::errors;
 use crate::message;
 use crate::queue::RingQueue;
@@ -187,7 +187,7 @@ unsafe extern "C" fn get(
             // SAFETY: as above.
             let py = unsafe { Python::assume_attached() };
             if message::is_number(message)
-                && let Ok(number) = decoding::decode(py, &message.payload, None)
+                && let Some(number) = codec::decode_number(py, &message.payload)
             {
                 return number.into_ptr();
             }
