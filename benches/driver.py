@@ -80,7 +80,7 @@ class Arm:
         self._module = module
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benches.arm", bench.name, module, "pin" if pin else "free"],
+            [sys.executable, "-m", bench.program, bench.name, module, "pin" if pin else "free"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -167,6 +167,7 @@ class Bench:
         max_n: Where it ends, for items that need much memory.
         needs: A module without which the bench is skipped.
         needs_cpus: The number of CPUs without which it is skipped.
+        program: The main module of the process that takes the samples.
         rivals: Other packages that it is measured on as well, where they are installed.
     """
 
@@ -179,6 +180,7 @@ class Bench:
     max_n: int = 20_000_000
     needs: str | None = None
     needs_cpus: int = 1
+    program: str = "benches.arm"
     rivals: tuple[Rival, ...] = ()
 
     def why_skipped(self) -> str | None:

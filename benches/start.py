@@ -2,7 +2,7 @@
 
 One process or pool is started before the clock, so that what the module starts only once (a
 forkserver, a resource tracker) is not counted; but for the cold ones, before each of which the
-forkserver is ended. With NumPy means that the measured program has imported it.
+forkserver is ended. With NumPy means that the measured program imports it at its beginning.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 from benches.harness import Bench, Sample, Target, cost_sample, expect, stopwatch
 from benches.tasks import noop, square
 
+PROGRAMS = ("benches.arm", "benches.arm_with_numpy")
+"""Without NumPy, and with it."""
+
 
 def start_and_join(context: Any) -> None:
     """One process, from its creation to its end."""
@@ -24,10 +27,8 @@ def start_and_join(context: Any) -> None:
     expect(process.exitcode == 0, f"exit code {process.exitcode}")
 
 
-def process_sample(method: str, with_numpy: bool, target: Target, n: int) -> Sample:
+def process_sample(method: str, target: Target, n: int) -> Sample:
     """Start and join `n` processes, one after the other."""
-    if with_numpy:
-        importlib.import_module("numpy")
     context = target.context(method)
     start_and_join(context)
     return cost_sample(n, sum(stopwatch(lambda: start_and_join(context)) for _ in range(n)))
@@ -45,10 +46,8 @@ def pool_and_map(context: Any) -> float:
     return seconds
 
 
-def pool_sample(method: str, with_numpy: bool, target: Target, n: int) -> Sample:
+def pool_sample(method: str, target: Target, n: int) -> Sample:
     """Create `n` pools, one after the other."""
-    if with_numpy:
-        importlib.import_module("numpy")
     context = target.context(method)
     pool_and_map(context)
     return cost_sample(n, sum(pool_and_map(context) for _ in range(n)))
@@ -66,30 +65,32 @@ def cold_pool_sample(target: Target, n: int) -> Sample:
     return cost_sample(n, seconds)
 
 
-def warm_pool_sample(with_numpy: bool, target: Target, n: int) -> Sample:
+def warm_pool_sample(target: Target, n: int) -> Sample:
     """Create `n` pools: by `forkserver`, and by what is quickest in the standard library."""
     method = "fork" if target.module == "multiprocessing" else "forkserver"
-    return pool_sample(method, with_numpy, target, n)
+    return pool_sample(method, target, n)
 
 
 def process_bench(method: str, with_numpy: bool = False) -> Bench:
     """The bench of `Process` with one start method."""
     title = f"Process start + join, {method}{', with NumPy' * with_numpy}"
     name = f"start.{method}{'-numpy' * with_numpy}"
-    return Bench(name, title, partial(process_sample, method, with_numpy), first_n=2)
+    return Bench(
+        name, title, partial(process_sample, method), first_n=2, program=PROGRAMS[with_numpy]
+    )
 
 
 def pool_bench(method: str) -> Bench:
     """The bench of `Pool` with one start method."""
     title = f"Pool(2) + first map, {method}"
-    return Bench(f"start.pool-{method}", title, partial(pool_sample, method, False), first_n=2)
+    return Bench(f"start.pool-{method}", title, partial(pool_sample, method), first_n=2)
 
 
 def warm_pool_bench(with_numpy: bool = False) -> Bench:
     """The bench of a pool by `forkserver` beside the standard library's by `fork`."""
     title = f"Pool(2) + first map, forkserver beside fork{', with NumPy' * with_numpy}"
     name = f"start.pool-warm{'-numpy' * with_numpy}"
-    return Bench(name, title, partial(warm_pool_sample, with_numpy), first_n=2)
+    return Bench(name, title, warm_pool_sample, first_n=2, program=PROGRAMS[with_numpy])
 
 
 COLD_POOL = Bench(

@@ -7,7 +7,6 @@ import pickle
 import socket
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 RECORD = struct.Struct("=BiiQ")
 """What is told about a child: which of the following, its pid, its exit code or an error number,
@@ -21,26 +20,45 @@ LONGEST_PART = 1 << 15
 """Bytes that the work and the surroundings within an order may have, each."""
 
 
-class Order(NamedTuple):
+class Order:
     """What a child is to be.
 
     With it come descriptors, in this order: where to tell about the child, its lifeline, the file
     that has its work, its standard streams, the resource tracker's, and those that its work uses.
+
+    Attributes:
+        keep: Whether it outlives the process that asks.
+        surroundings: Pickled preparation that it may find done already; what else there is stands
+            in the work.
+        work: None where it is long: it comes in a file.
+        streams: Numbers of the standard streams that it gets.
+        has_tracker: Whether it gets the resource tracker's descriptor.
+        message: All of this, as it travels.
     """
 
-    keep: bool
-    """Whether it outlives the process that asks."""
-    surroundings: bytes
-    """Pickled preparation that it may find done already; what else there is stands in the work."""
-    work: bytes | None
-    """None where it is long: it comes in a file."""
-    streams: list[int]
-    """Numbers of the standard streams that it gets."""
-    has_tracker: bool
+    __slots__ = ("has_tracker", "keep", "message", "streams", "surroundings", "work")
 
-    def send(self, zygote: socket.socket, fds: Sequence[int]) -> None:
-        """Sends it, as one datagram."""
-        socket.send_fds(zygote, [pickle.dumps(tuple(self))], fds)
+    def __init__(self, message: bytes) -> None:
+        self.message = message
+        self.keep: bool
+        self.surroundings: bytes
+        self.work: bytes | None
+        self.streams: list[int]
+        self.has_tracker: bool
+        order = pickle.loads(message)
+        self.keep, self.surroundings, self.work, self.streams, self.has_tracker = order
+
+
+def write_order(
+    keep: bool, surroundings: bytes, work: bytes | None, streams: list[int], has_tracker: bool
+) -> bytes:
+    """The message of an order."""
+    return pickle.dumps((keep, surroundings, work, streams, has_tracker))
+
+
+def send(zygote: socket.socket, message: bytes, fds: Sequence[int]) -> None:
+    """Sends an order, as one datagram."""
+    socket.send_fds(zygote, [message], fds)
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
@@ -58,7 +76,7 @@ def receive(orders: socket.socket) -> tuple[Order | None, list[int]]:
         orders, 2 * LONGEST_PART + 1000, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
     )
     is_whole = fds and not flags & socket.MSG_CTRUNC
-    return (Order(*pickle.loads(message)) if is_whole else None), fds
+    return (Order(message) if is_whole else None), fds
 
 
 def in_file(content: bytes) -> int:

@@ -10,13 +10,15 @@ import contextlib
 import io
 import pickle
 from collections.abc import Callable
-from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError  # type: ignore[attr-defined]
 from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
 
 from manycore import _engine
 from manycore._by_value import ByValue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def reduce_view(view: memoryview) -> tuple[Callable[..., memoryview], tuple[Any, ...]]:
@@ -72,28 +74,40 @@ def loads_function(pickled: bytes) -> Callable[..., object]:
 
 def sendable_exception(error: BaseException) -> object:
     """An exception as a task's answer: with its traceback, in a form that will travel."""
+    from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+
     wrapped = ExceptionWithTraceback(error, error.__traceback__)
     try:
         pickle.loads(dumps_all(wrapped))
     except Exception as why:
-        return _unsendable(why, error)
+        return _unsendable(why, error, error)
     return wrapped
 
 
 def unsendable_result(why: BaseException, value: object) -> object:
     """The answer of a task whose result cannot be pickled."""
-    return ExceptionWithTraceback(MaybeEncodingError(why, value), why.__traceback__)
+    return _unsendable(why, value, why)
 
 
 def unsendable_error(why: BaseException, value: object) -> BaseException:
     """What is raised instead of a result that cannot be pickled."""
+    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
+
     error: BaseException = MaybeEncodingError(why, value)
     return error.with_traceback(why.__traceback__)
 
 
-def _unsendable(why: BaseException, error: BaseException) -> object:
-    """The answer of a task whose exception cannot be pickled, or not be rebuilt."""
-    return ExceptionWithTraceback(MaybeEncodingError(why, error), error.__traceback__)
+def _unsendable(why: BaseException, value: object, raised: BaseException) -> object:
+    """The answer of a task whose value or exception cannot be pickled, or not be rebuilt.
+
+    Its traceback is that of `raised`.
+    """
+    from multiprocessing.pool import (  # type: ignore[attr-defined]
+        ExceptionWithTraceback,
+        MaybeEncodingError,
+    )
+
+    return ExceptionWithTraceback(MaybeEncodingError(why, value), raised.__traceback__)
 
 
 def dumps_all(obj: object) -> bytes:

@@ -8,13 +8,15 @@ import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
 from multiprocessing import process as _process
 from multiprocessing import spawn as _spawn
 from types import ModuleType
-from typing import Any
 
 from manycore import _install, spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _ABOUT_ALL = ("sys_path", "sys_argv", "dir", "orig_dir")
 """What of a child's preparation is the same for all children, beside their main module."""
@@ -61,10 +63,11 @@ def settings(names: list[str] | None, is_bare: bool) -> dict[str, Any]:
         if key in (*_ABOUT_ALL, *spawn.MAIN_MODULE, _INSTALLED)
     }
     if names is not None:
-        return told | {"chosen": names, "guessed": []}
+        return told | {"chosen": names, "guessed": [], "later": []}
     if is_bare:
-        return told | {"chosen": [], "guessed": []}
-    return told | {"chosen": ["__main__"], "guessed": list(_safe_modules())}
+        return told | {"chosen": [], "guessed": [], "later": []}
+    guessed, later = _safe_modules()
+    return told | {"chosen": ["__main__"], "guessed": guessed, "later": later}
 
 
 def pack(told: dict[str, Any]) -> int:
@@ -83,30 +86,43 @@ def unpack(fd: int) -> dict[str, Any]:
     return told
 
 
-def _safe_modules() -> Iterator[str]:
+def _safe_modules() -> tuple[list[str], list[str]]:
     """The installed modules that this process has imported, in the order in which it did.
 
     A user's own modules come with the main module, or when a child needs them: importing them is
     for the user's program to decide.
+
+    Returns:
+        Those that were installed, each of which may have much to load, or threads to start; and
+        those of the standard library and our own: light, harmless, and many of no use to children.
     """
-    folders = _installed_in()
+    installed, light = _folders("purelib", "platlib"), _folders("stdlib", "platstdlib")
+    installed += tuple(
+        os.path.join(folder, "") for folder in (*site.getsitepackages(), site.getusersitepackages())
+    )
+    guessed: list[str] = []
+    later: list[str] = []
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] not in _BELONGS_TO_A_SESSION and _is_in(folders, name, module):
-            yield name
+        package = name.partition(".")[0]
+        origin = _origin(name, module)
+        if package in _BELONGS_TO_A_SESSION or origin is None:
+            continue
+        if origin.startswith(installed):
+            (later if package == "manycore" else guessed).append(name)
+        elif origin == "built-in" or origin.startswith(light):
+            later.append(name)
+    return guessed, later
 
 
-def _installed_in() -> tuple[str, ...]:
+def _folders(*keys: str) -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders += [*site.getsitepackages(), site.getusersitepackages()]
-    return tuple(os.path.join(folder, "") for folder in folders)
+    return tuple(os.path.join(paths[key], "") for key in keys)
 
 
-def _is_in(folders: tuple[str, ...], name: str, module: ModuleType) -> bool:
+def _origin(name: str, module: ModuleType) -> str | None:
+    """Where a module is from; None for an alias, or what was made by hand."""
     spec = getattr(module, "__spec__", None)
-    if spec is None or spec.name != name:
-        return False  # an alias, or made by hand
-    return spec.origin == "built-in" or str(spec.origin).startswith(folders)
+    return str(spec.origin) if spec is not None and spec.name == name else None
 
 
 class ThreadStarted(Exception):
@@ -130,7 +146,7 @@ def import_all(told: dict[str, Any]) -> list[str]:
         _install.install()
     _spawn.prepare({key: told[key] for key in _ABOUT_ALL if key in told})
     for name in told["guessed"]:
-        _try_to_import(name)
+        try_to_import(name)
         if threading.active_count() > 1:
             raise ThreadStarted(name)
     before = _numpy_seed()
@@ -153,7 +169,8 @@ def seed_numpy() -> None:
     sys.modules["numpy.random"].seed()
 
 
-def _try_to_import(name: str) -> None:
+def try_to_import(name: str) -> None:
+    """Imports a module that is only guessed to be of use."""
     try:
         __import__(name)
     except Exception:  # it will be imported by the child that needs it, or not at all

@@ -12,22 +12,24 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, Protocol
 
 from manycore import _engine
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
 
-class Resting(Protocol):
-    """What has a thread."""
+    class Resting(Protocol):
+        """What has a thread."""
 
-    def start(self) -> None:
-        """Starts the thread, unless it runs."""
+        def start(self) -> None:
+            """Starts the thread, unless it runs."""
 
-    def rest(self) -> bool:
-        """Ends the thread; whether there was one to end. Does nothing in the thread itself."""
+        def rest(self) -> bool:
+            """Ends the thread; whether there was one to end. Does nothing in the thread itself."""
 
-    def is_needed(self) -> bool:
-        """Whether there is something for the thread to do."""
+        def is_needed(self) -> bool:
+            """Whether there is something for the thread to do."""
 
 
 _COUNTS_BEHIND_HOOKS = sys.version_info >= (3, 13)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any, NamedTuple
 
 from manycore._pickling import loads_function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Worker:
@@ -56,10 +58,10 @@ Pins = bool | Iterable[int | Iterable[int]]
 """Which CPUs the workers have: one each; or, by worker, one or several."""
 
 
-class Surroundings(NamedTuple):
+class Surroundings:
     """What a pool sets up in each worker.
 
-    Attributes:
+    Args:
         initializer: Called before the first task.
         initargs: Its arguments.
         finalizer: Called when the worker leaves in order.
@@ -69,13 +71,23 @@ class Surroundings(NamedTuple):
         measures: Whether the worker measures what its time is spent on.
     """
 
-    initializer: Callable[..., object] | None = None
-    initargs: tuple[Any, ...] = ()
-    finalizer: Callable[..., object] | None = None
-    finalargs: tuple[Any, ...] = ()
-    pins: tuple[frozenset[int], ...] = ()
-    passes_worker: bool = False
-    measures: bool = False
+    def __init__(
+        self,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        finalizer: Callable[..., object] | None = None,
+        finalargs: tuple[Any, ...] = (),
+        pins: tuple[frozenset[int], ...] = (),
+        passes_worker: bool = False,
+        measures: bool = False,
+    ) -> None:
+        self.initializer = initializer
+        self.initargs = initargs
+        self.finalizer = finalizer
+        self.finalargs = finalargs
+        self.pins = pins
+        self.passes_worker = passes_worker
+        self.measures = measures
 
     def check(self) -> None:
         """Raises TypeError when what is to be called cannot be."""
@@ -100,6 +112,8 @@ class Surroundings(NamedTuple):
             try:
                 self.finalizer(*self.finalargs)
             except Exception:
+                import traceback  # workers start without
+
                 traceback.print_exc()
 
     def settle(self, seat: Any, worker: Worker) -> None:

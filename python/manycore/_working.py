@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
-from typing import Any, NoReturn
 
 from manycore import _engine, _last_words
 from manycore._worker import Surroundings, Worker, being
 from manycore.errors import TaskCancelled, TaskTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 STOP_FOR_TIME = signal.SIGRTMAX - 3
 """Tells a worker that its task has run for too long. Nobody else is known to use this signal."""

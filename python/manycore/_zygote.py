@@ -8,6 +8,9 @@ is.
 
 One fork waits ahead of the requests, the *spare*: it has its place in the family, copies of the
 pages that every child writes to, and the surroundings of the child before it.
+
+What is imported before the first request is answered keeps it waiting, so that is what takes long:
+the main module and installed packages. The rest is imported when nobody asks for anything.
 """
 
 from __future__ import annotations
@@ -26,10 +29,15 @@ import sys
 import warnings
 from collections.abc import Callable
 from multiprocessing import resource_tracker, util
-from typing import Any, NamedTuple
 
 from manycore import _engine, _orders, _preload, popen_fork, spawn
 from manycore._orders import ENDED, FAILED, RECORD, STARTED, Order
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Handler = Callable[..., Any] | int | None
 
 INHERITED = (
     "requests_fd",
@@ -44,11 +52,12 @@ INHERITED = (
 SPARE = "manycore-spare"
 """The name of a spare, as `ps` shows it."""
 
+_QUIET = 50
+"""Milliseconds without a request after which there is time to import what may be needed later."""
+
 _WARNS_OF_FORKS: bool = sys.version_info >= (3, 12)
 
 SIGINT, SIGCHLD = int(signal.SIGINT), int(signal.SIGCHLD)
-
-_Handler = Callable[..., Any] | int | None
 
 
 def main(
@@ -75,7 +84,7 @@ def main(
         _begin_again([requests_fd, clients_fd, settings_fd, report_fd, lifeline_fd, heap_fd])
     _preload.report(failed, report_fd)
     util._flush_std_streams()  # type: ignore[attr-defined]  # or children write it again
-    zygote = _Zygote(requests_fd, lifeline_fd, handlers, told["new_seed"])
+    zygote = _Zygote(requests_fd, lifeline_fd, handlers, told["new_seed"], told["later"])
     _serve_children_as_well(clients_fd)
     gc.freeze()  # a child's collections touch none of it, so that its pages stay shared
     gc.enable()
@@ -83,9 +92,9 @@ def main(
         zygote.serve()
 
 
-def _ignore_ctrl_c() -> dict[int, _Handler]:
+def _ignore_ctrl_c() -> dict[int, Handler]:
     """Ignores Ctrl-C, which is for the others; what children are to do about signals instead."""
-    handlers: dict[int, _Handler] = {SIGINT: _signal.signal(SIGINT, _signal.SIG_IGN)}
+    handlers: dict[int, Handler] = {SIGINT: _signal.signal(SIGINT, _signal.SIG_IGN)}
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     return handlers
 
@@ -138,22 +147,34 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-class _Spare(NamedTuple):
-    """A fork that waits to be somebody's child."""
+class _Spare:
+    """A fork that waits to be somebody's child.
 
-    pid: int
-    surroundings: bytes
-    orders: socket.socket
-    """Takes its order, and closes with the zygote: that ends a spare."""
+    Args:
+        orders: Takes its order, and closes with the zygote: that ends a spare.
+    """
+
+    __slots__ = ("orders", "pid", "surroundings")
+
+    def __init__(self, pid: int, surroundings: bytes, orders: socket.socket) -> None:
+        self.pid = pid
+        self.surroundings = surroundings
+        self.orders = orders
 
 
 class _Zygote:
     """The state of a zygote: its children, and the descriptors that are none of theirs."""
 
     def __init__(
-        self, requests_fd: int, lifeline_fd: int, handlers: dict[int, _Handler], new_seed: bool
+        self,
+        requests_fd: int,
+        lifeline_fd: int,
+        handlers: dict[int, Handler],
+        new_seed: bool,
+        later: list[str],
     ) -> None:
         self._new_seed = new_seed
+        self._later = [name for name in later if name not in sys.modules]
         self._requests = _blocking(requests_fd)
         self._lifeline_fd = lifeline_fd
         self._children: dict[int, int] = {}
@@ -169,13 +190,27 @@ class _Zygote:
 
     def serve(self) -> None:
         """Waits for something to do, and does it."""
-        for fd, _ in self._poll.poll():
+        wanted = self._poll.poll(_QUIET if self._later else None)
+        if not wanted:
+            self._import_more()
+        for fd, _ in wanted:
             if fd == self._woken:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 1000)
                 self._collect()
             else:
                 self._start_child()
+
+    def _import_more(self) -> None:
+        """Imports what children may need, as long as nobody asks for one."""
+        gc.disable()
+        while self._later and not self._poll.poll(0):
+            _preload.try_to_import(self._later.pop(0))
+        gc.freeze()
+        gc.enable()
+        if not self._later and self._spare is not None:
+            with self._spare.orders:  # closed, it ends this one: the next child is to have it all
+                self._have_spare(self._spare.surroundings)
 
     def _collect(self) -> None:
         """Tells how children have ended."""
@@ -212,17 +247,21 @@ class _Zygote:
             self._children[pid] = told
         for fd in fds[1:]:
             os.close(fd)
-        self._have_spare(order.surroundings)
+        if not self._is_asked():  # whoever waits gets a fork at once
+            self._have_spare(order.surroundings)
+
+    def _is_asked(self) -> bool:
+        return any(fd != self._woken for fd, _ in self._poll.poll(0))
 
     def _hand_to_spare(self, order: Order, fds: list[int]) -> int | None:
         """Has the spare be the child that is asked for; None where there is none for that."""
         spare, self._spare = self._spare, None
         if spare is None:
             return None
-        with spare.orders:
+        with spare.orders:  # closed, it ends a spare
             if spare.surroundings == order.surroundings:
                 with contextlib.suppress(OSError):  # it has ended
-                    order.send(spare.orders, fds)
+                    _orders.send(spare.orders, order.message, fds)
                     return spare.pid
         return None
 

@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing import resource_tracker, util
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from manycore import _engine, _preload, spawn
 from manycore._orders import (
@@ -26,13 +25,18 @@ from manycore._orders import (
     MOST_DESCRIPTORS,
     RECORD,
     STARTED,
-    Order,
     in_file,
+    send,
     socket_pair,
+    write_order,
 )
 from manycore._rest import pass_on_rest
 from manycore._zygote import INHERITED, main
 from manycore.errors import ProcessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "connect_to_new_process",
@@ -48,22 +52,37 @@ _ATTEMPTS = 4
 """How many zygotes may end under one request before that is an error."""
 
 
-class Started(NamedTuple):
-    """A child, as the process that asked for it has it."""
+class Started:
+    """A child, as the process that asked for it has it.
 
-    pid: int
-    status: socket.socket
-    """Readable when the child has ended: the zygote's record of it, or the end of the stream."""
-    lifeline: int
+    Attributes:
+        status: Readable when the child has ended: the zygote's record of it, or the end of the
+            stream.
+    """
+
+    __slots__ = ("lifeline", "pid", "status")
+
+    def __init__(self, pid: int, status: socket.socket, lifeline: int) -> None:
+        self.pid = pid
+        self.status = status
+        self.lifeline = lifeline
 
 
-class Asked(NamedTuple):
-    """A child that a zygote was asked for."""
+class Asked:
+    """A child that a zygote was asked for.
 
-    status: socket.socket
-    lifeline: int
-    handles: list[tuple[int, int, int]]
-    """What its work refers to."""
+    Args:
+        handles: What its work refers to.
+    """
+
+    __slots__ = ("handles", "lifeline", "status")
+
+    def __init__(
+        self, status: socket.socket, lifeline: int, handles: list[tuple[int, int, int]]
+    ) -> None:
+        self.status = status
+        self.lifeline = lifeline
+        self.handles = handles
 
     def drop(self) -> None:
         """Has it end, should it have begun or begin."""
@@ -138,7 +157,7 @@ class Zygote:
         lent = [*streams, *([] if tracker is None else [tracker]), *fds]
         is_brief = len(work) <= LONGEST_PART
         part = work if is_brief else None
-        order = Order(keep, surroundings, part, streams, tracker is not None)
+        order = write_order(keep, surroundings, part, streams, tracker is not None)
         theirs = [status_w.detach(), lifeline_r]
         asked = Asked(status, lifeline, list(handles))
         try:
@@ -146,7 +165,7 @@ class Zygote:
             try:
                 if not is_brief:
                     theirs.insert(2, in_file(work))
-                order.send(self._requests, [*theirs, *lent])
+                send(self._requests, order, [*theirs, *lent])
             except BaseException:
                 _engine.handles_arrived(asked.handles)
                 raise

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Callable
 from multiprocessing import popen_fork, util
 from multiprocessing.process import BaseProcess
-from typing import Any, NoReturn
 
 from manycore import _engine, _resting, _thread_limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["Popen"]
 

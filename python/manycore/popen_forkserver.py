@@ -88,7 +88,9 @@ class Popen(popen_spawn_posix.Popen):
             try:
                 if self._asked_by != os.getpid():
                     raise ProcessError("another process has asked for this one")
-                self.pid, self._status, self._lifeline = request.wait()
+                started = request.wait()
+                self.pid, self._status = started.pid, started.status
+                self._lifeline = started.lifeline
             except BaseException as error:
                 self._give_up(error)
                 raise
