@@ -72,44 +72,6 @@ def loads_function(pickled: bytes) -> Callable[..., object]:
     return function
 
 
-def sendable_exception(error: BaseException) -> object:
-    """An exception as a task's answer: with its traceback, in a form that will travel."""
-    from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
-
-    wrapped = ExceptionWithTraceback(error, error.__traceback__)
-    try:
-        pickle.loads(dumps_all(wrapped))
-    except Exception as why:
-        return _unsendable(why, error, error)
-    return wrapped
-
-
-def unsendable_result(why: BaseException, value: object) -> object:
-    """The answer of a task whose result cannot be pickled."""
-    return _unsendable(why, value, why)
-
-
-def unsendable_error(why: BaseException, value: object) -> BaseException:
-    """What is raised instead of a result that cannot be pickled."""
-    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
-
-    error: BaseException = MaybeEncodingError(why, value)
-    return error.with_traceback(why.__traceback__)
-
-
-def _unsendable(why: BaseException, value: object, raised: BaseException) -> object:
-    """The answer of a task whose value or exception cannot be pickled, or not be rebuilt.
-
-    Its traceback is that of `raised`.
-    """
-    from multiprocessing.pool import (  # type: ignore[attr-defined]
-        ExceptionWithTraceback,
-        MaybeEncodingError,
-    )
-
-    return ExceptionWithTraceback(MaybeEncodingError(why, value), raised.__traceback__)
-
-
 def dumps_all(obj: object) -> bytes:
     """A pickle with everything inside."""
     file = io.BytesIO()

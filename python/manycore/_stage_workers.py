@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from manycore import _engine, _thread_limits
 from manycore._by_value import what_children_know
+from manycore._failures import sendable_exception
 from manycore._options import Limits
-from manycore._pickling import dumps_function, loads_function, sendable_exception
+from manycore._pickling import dumps_function, loads_function
 from manycore._tending import Tending, Verdict
 from manycore._working import obey
 from manycore.errors import WorkerDied, describe_exit, peak_memory_of

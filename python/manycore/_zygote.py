@@ -6,8 +6,9 @@ have then as they have all else that is in its memory. A child tells its pid its
 known even if the zygote dies behind the fork; how it ended is told by the zygote, whose child it
 is.
 
-One fork waits ahead of the requests, the *spare*: it has its place in the family, copies of the
-pages that every child writes to, and the surroundings of the child before it.
+One fork waits ahead of the requests, the *spare*: it has its place in the family, and copies of
+the pages that every child writes to. The zygote takes on the surroundings of the last child, so
+that the next one finds them, if they are its own.
 
 What is imported before the first request is answered keeps it waiting, so that is what takes long:
 the main module and installed packages. The rest is imported when nobody asks for anything.
@@ -30,7 +31,7 @@ import warnings
 from collections.abc import Callable
 from multiprocessing import resource_tracker, util
 
-from manycore import _engine, _orders, _preload, popen_fork, spawn
+from manycore import _engine, _orders, _preload, popen_fork, process, spawn
 from manycore._orders import ENDED, FAILED, RECORD, STARTED, Order
 
 TYPE_CHECKING = False
@@ -49,7 +50,7 @@ INHERITED = (
 )
 """The descriptors that a zygote is started with, as arguments of `main`."""
 
-SPARE = "manycore-spare"
+SPARE = b"manycore-spare"
 """The name of a spare, as `ps` shows it."""
 
 _QUIET = 50
@@ -83,7 +84,7 @@ def main(
         settings_fd, heap_fd = _preload.pack(told), _engine.heap_fd()
         _begin_again([requests_fd, clients_fd, settings_fd, report_fd, lifeline_fd, heap_fd])
     _preload.report(failed, report_fd)
-    util._flush_std_streams()  # type: ignore[attr-defined]  # or children write it again
+    process.write_whole_lines()  # flushed, too, or children write it again
     zygote = _Zygote(requests_fd, lifeline_fd, handlers, told["new_seed"], told["later"])
     _serve_children_as_well(clients_fd)
     gc.freeze()  # a child's collections touch none of it, so that its pages stay shared
@@ -152,14 +153,15 @@ class _Spare:
 
     Args:
         orders: Takes its order, and closes with the zygote: that ends a spare.
+        surroundings: What it has.
     """
 
     __slots__ = ("orders", "pid", "surroundings")
 
-    def __init__(self, pid: int, surroundings: bytes, orders: socket.socket) -> None:
+    def __init__(self, pid: int, orders: socket.socket, surroundings: bytes | None) -> None:
         self.pid = pid
-        self.surroundings = surroundings
         self.orders = orders
+        self.surroundings = surroundings
 
 
 class _Zygote:
@@ -173,12 +175,14 @@ class _Zygote:
         new_seed: bool,
         later: list[str],
     ) -> None:
+        self._name = _engine.thread_name()
         self._new_seed = new_seed
         self._later = [name for name in later if name not in sys.modules]
         self._requests = _blocking(requests_fd)
         self._lifeline_fd = lifeline_fd
         self._children: dict[int, int] = {}
         self._spare: _Spare | None = None
+        self._surroundings: bytes | None = None
         self._is_warned = _are_forks_warned_of()
         self._handlers = handlers
         self._handlers[SIGCHLD] = _signal.signal(SIGCHLD, lambda *_: None)
@@ -210,7 +214,7 @@ class _Zygote:
         gc.enable()
         if not self._later and self._spare is not None:
             with self._spare.orders:  # closed, it ends this one: the next child is to have it all
-                self._have_spare(self._spare.surroundings)
+                self._have_spare()
 
     def _collect(self) -> None:
         """Tells how children have ended."""
@@ -248,7 +252,8 @@ class _Zygote:
         for fd in fds[1:]:
             os.close(fd)
         if not self._is_asked():  # whoever waits gets a fork at once
-            self._have_spare(order.surroundings)
+            self._take_on(order.surroundings)
+            self._have_spare()
 
     def _is_asked(self) -> bool:
         return any(fd != self._woken for fd, _ in self._poll.poll(0))
@@ -265,22 +270,36 @@ class _Zygote:
                     return spare.pid
         return None
 
+    def _take_on(self, surroundings: bytes) -> None:
+        """Has what is forked next find its surroundings, where others can take their place later.
+
+        What cannot be had, such as a folder that is gone, the child meets itself, and tells of it.
+        """
+        if surroundings == self._surroundings:
+            return
+        self._surroundings = None
+        if surroundings:
+            with contextlib.suppress(Exception):
+                if spawn.prepare_again(pickle.loads(surroundings)):
+                    self._surroundings = surroundings
+        gc.freeze()
+
     def _fork_child(self, order: Order, fds: list[int]) -> int:
         pid = self._fork()
         if pid == 0:
             popen_fork.run_and_end(lambda: self._be_forked(order, fds))
         return pid
 
-    def _have_spare(self, surroundings: bytes) -> None:
+    def _have_spare(self) -> None:
         """Forks a spare, where it can: the next child does without, if need be."""
         with contextlib.suppress(OSError), contextlib.ExitStack() as made:
             ours, theirs = map(made.enter_context, _orders.socket_pair())
             pid = self._fork()
             if pid == 0:
                 ours.close()
-                popen_fork.run_and_end(lambda: self._be_spare(surroundings, theirs))
+                popen_fork.run_and_end(lambda: self._be_spare(theirs))
             theirs.close()
-            self._spare = _Spare(pid, surroundings, ours)
+            self._spare = _Spare(pid, ours, self._surroundings)
             made.pop_all()
 
     def _fork(self) -> int:
@@ -290,29 +309,25 @@ class _Zygote:
             warnings.simplefilter("ignore")
             return os.fork()
 
-    def _be_spare(self, surroundings: bytes, orders: socket.socket) -> int:
+    def _be_spare(self, orders: socket.socket) -> int:
         """What a spare runs: it waits for its order, and ends with the zygote."""
-        self._close()
-        name = _rename(SPARE)
+        self._be_nobody()
+        _engine.rename_thread(SPARE)
         with orders:
-            try:
-                self._surround(surroundings)
-                is_surrounded = True
+            with contextlib.suppress(Exception):
                 _rehearse()
-            except Exception:  # it will come again, where it can be told
-                is_surrounded = False
             order, fds = _orders.receive(orders)
         if order is None:
             return 0
-        _rename(name)
-        return self._be_child(order, fds, is_surrounded)
+        _engine.rename_thread(self._name)
+        return self._be_child(order, fds)
 
     def _be_forked(self, order: Order, fds: list[int]) -> int:
         """What a fork for an order runs."""
-        self._close()
-        return self._be_child(order, fds, is_surrounded=False)
+        self._be_nobody()
+        return self._be_child(order, fds)
 
-    def _be_child(self, order: Order, fds: list[int], is_surrounded: bool) -> int:
+    def _be_child(self, order: Order, fds: list[int]) -> int:
         """What a child runs; its exit code."""
         from manycore import forkserver
 
@@ -330,41 +345,23 @@ class _Zygote:
             resource_tracker._resource_tracker._fd = fds.pop(0)  # type: ignore[attr-defined]
         try:
             forkserver._forkserver._inherited_fds = fds
-            if not is_surrounded:
-                self._surround(order.surroundings)
+            if order.surroundings and order.surroundings != self._surroundings:
+                spawn.prepare(pickle.loads(order.surroundings))
             return spawn.run(work, lifeline)
         except Exception:
             sys.excepthook(*sys.exc_info())
             util._flush_std_streams()  # type: ignore[attr-defined]
             return 1
 
-    def _surround(self, surroundings: bytes) -> None:
-        if self._new_seed:
-            _preload.seed_numpy()
-        if surroundings:
-            spawn.prepare(pickle.loads(surroundings))
-
-    def _close(self) -> None:
-        """Closes what is the zygote's."""
+    def _be_nobody(self) -> None:
+        """Has a fork be the zygote no more."""
         _signal.set_wakeup_fd(-1)
         ours = self._requests.detach(), self._woken, self._waker, self._lifeline_fd
         for fd in (*ours, *self._children.values()):
             os.close(fd)
         self._children.clear()
-
-
-def _rename(name: str) -> str:
-    """Gives this process another name; the one that it had."""
-    try:
-        fd = os.open("/proc/self/comm", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return name
-    try:
-        former = os.read(fd, 100).decode(errors="replace").rstrip("\n")
-        os.write(fd, name.encode())
-    finally:
-        os.close(fd)
-    return former
+        if self._new_seed:
+            _preload.seed_numpy()
 
 
 def _rehearse() -> None:

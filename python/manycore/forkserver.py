@@ -259,7 +259,7 @@ class ForkServer:
         self._preload: list[str] | None = None
         self._inherited_fds: list[int] | None = None
         self._turn = threading.Lock()
-        os.register_at_fork(after_in_child=self._after_fork)
+        self._has_hook = False
 
     def set_forkserver_preload(self, modules_names: list[str]) -> None:
         """Sets the modules that the zygote imports; `"__main__"` stands for the main module.
@@ -302,6 +302,9 @@ class ForkServer:
         self._zygote = zygote
 
     def _running(self, is_bare: bool, variables: Mapping[str, str]) -> Zygote:
+        if not self._has_hook:  # which costs a fork some 50 µs
+            self._has_hook = True
+            os.register_at_fork(after_in_child=self._after_fork)
         with self._turn:
             if self._zygote is None:
                 settings = _preload.settings(self._preload, is_bare)

@@ -24,6 +24,7 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
 from typing import Any, Literal
 
 from manycore import _engine, _idle, _install, _thread_limits
+from manycore import _failures as _failures  # forked workers find it
 from manycore._attendant import Attendant
 from manycore._calls import Calls
 from manycore._cpus import available_cpus

@@ -59,14 +59,16 @@ def _is_in_foreground() -> bool:
         os.close(terminal)
 
 
-def _write_whole_lines() -> None:
+def write_whole_lines() -> None:
     """Has what is printed here be written a line at a time, as several processes do to one file.
 
     Otherwise a line ends in the middle where the buffer does, or, without buffers, at each of its
     parts; and a process that is killed takes with it what it has printed.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and (
+            stream.write_through or not stream.line_buffering
+        ):
             with contextlib.suppress(OSError, ValueError):  # it is closed, or nobody reads it
                 stream.reconfigure(line_buffering=True, write_through=False)
 
@@ -157,7 +159,7 @@ class OwnedProcess(BaseProcess):
             from manycore.context import _default_context
 
             _default_context.set_start_method(self._start_method, force=True)  # type: ignore[attr-defined]
-        _write_whole_lines()
+        write_whole_lines()
         for sending in self._logs:
             sending.begin(_run_quietly.__code__)
         self.run = functools.partial(_run_quietly, self.run)  # type: ignore[method-assign]

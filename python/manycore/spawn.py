@@ -50,6 +50,9 @@ SURROUNDINGS = (
 )
 """What of a child's preparation is the same for one child after the other, and runs no code."""
 
+_REPLACE_EACH_OTHER = frozenset(SURROUNDINGS) - {"log_level"}
+"""What is there always, so that of one child's nothing is left for another's."""
+
 MAIN_MODULE = ("init_main_from_name", "init_main_from_path")
 """Where in its preparation a child finds its main module."""
 
@@ -142,6 +145,23 @@ def prepare(data: dict[str, Any]) -> None:
     if method is not None:
         _default_context.set_start_method(method, force=True)
     spawn.prepare(data)
+
+
+def prepare_again(data: dict[str, Any]) -> bool:
+    """As `prepare`, where this will leave nothing of what else was or will be prepared this way.
+
+    Returns:
+        Whether that is so; if not, nothing has changed.
+    """
+    from manycore.context import _default_context
+
+    if data.keys() != _REPLACE_EACH_OTHER or data["log_to_stderr"]:
+        return False
+    if data["manycore_installed"] != _install.is_installed():
+        return False
+    _default_context.set_start_method(None, force=True)
+    prepare(data)
+    return True
 
 
 pass_on_rest(__name__)

@@ -1,5 +1,6 @@
 //! Identity, death and signals of processes.
 
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -236,6 +237,22 @@ pub fn reap(pid: u32, block: bool) -> io::Result<Option<Exit>> {
             Err(_) => return Ok(Some(Exit::Unknown)),
         }
     }
+}
+
+/// The calling thread's name. A process is known by that of its first thread.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn thread_name() -> io::Result<CString> {
+    Ok(rustix::thread::name()?)
+}
+
+/// Gives the calling thread a name, of which the kernel keeps 15 bytes.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn rename_thread(name: &CStr) -> io::Result<()> {
+    Ok(rustix::thread::set_name(name)?)
 }
 
 /// Makes a worker the first to go when memory runs out, and its death quick: raises its

@@ -107,6 +107,19 @@ pub fn arm_lifeline_of(pid: u32, fd: i32) -> Result<(), Error> {
     Ok(armed?)
 }
 
+/// The calling thread's name, as `ps` shows that of a process's first thread.
+#[pyfunction]
+pub fn thread_name() -> std::io::Result<Vec<u8>> {
+    Ok(manycore_os::process::thread_name()?.into_bytes())
+}
+
+/// Gives the calling thread a name, of which the kernel keeps 15 bytes. It must have no zero in it.
+#[pyfunction]
+pub fn rename_thread(name: Vec<u8>) -> PyResult<()> {
+    let name = std::ffi::CString::new(name)?;
+    Ok(manycore_os::process::rename_thread(&name)?)
+}
+
 /// Makes a worker the first to go when memory runs out, and its death quick.
 #[pyfunction]
 pub fn volunteer_for_oom() {

@@ -146,6 +146,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::arm_lifeline_of, module)?)?;
     module.add_class::<ending::ChildWatch>()?;
     module.add_function(wrap_pyfunction!(ending::look_at_child, module)?)?;
+    module.add_function(wrap_pyfunction!(family::thread_name, module)?)?;
+    module.add_function(wrap_pyfunction!(family::rename_thread, module)?)?;
     module.add_function(wrap_pyfunction!(family::volunteer_for_oom, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve_executor, module)?)?;
     module.add_function(wrap_pyfunction!(family::heap_usage, module)?)?;

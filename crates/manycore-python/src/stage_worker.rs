@@ -214,7 +214,7 @@ impl StageSeat {
                 return Err(error);
             }
             let wrapped = py
-                .import("manycore._pickling")?
+                .import("manycore._failures")?
                 .call_method1("unsendable_error", (error.into_value(py), value))?;
             return Err(PyErr::from_value(wrapped));
         }

@@ -328,7 +328,7 @@ impl Seat {
             Ok(()) => self.send(py, encoded, tag, timed),
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 let wrapped = py
-                    .import("manycore._pickling")?
+                    .import("manycore._failures")?
                     .call_method1("unsendable_result", (error.into_value(py), value))?;
                 self.answer_value(py, tag, &wrapped, ran)
             }
@@ -349,7 +349,7 @@ impl Seat {
             return Err(error);
         }
         let wrapped = py
-            .import("manycore._pickling")?
+            .import("manycore._failures")?
             .call_method1("sendable_exception", (error.into_value(py),))?;
         self.answer_value(py, tag, &wrapped, ran)
     }
