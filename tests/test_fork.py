@@ -1,5 +1,6 @@
 """`os.fork` by the program itself, at any time: the child works."""
 
+import gc
 import os
 import queue as standard_queue
 import threading
@@ -373,3 +374,59 @@ def test_five_hundred_forks_cost_neither_descriptors_nor_places():
         assert queue.get() == number
     with pytest.raises(standard_queue.Empty):
         queue.get_nowait()
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("kind", ["Pool", "ProcessPoolExecutor"])
+def test_a_forked_child_is_refused_by_its_parents_pool(kind, gate):
+    with getattr(manycore, kind)(2) as pool:
+        submit = pool.submit if hasattr(pool, "submit") else _submit_to(pool)
+        waiting = submit(gate.stop)
+        gate.arrived()
+
+        def child():
+            for use in (
+                lambda: submit(targets.square, 1),
+                lambda: list(pool.map(targets.square, range(3))),
+                waiting.result if kind == "ProcessPoolExecutor" else waiting.get,
+            ):
+                with pytest.raises(RuntimeError, match="another process"):
+                    use()
+
+        with forked(child):
+            results = [submit(targets.square, number) for number in range(100)]
+        gate.let_go()
+        got = [it.result() if hasattr(it, "result") else it.get() for it in (waiting, *results)]
+    assert got == [None, *(number**2 for number in range(100))]
+
+
+def _submit_to(pool):
+    return lambda function, *args: pool.apply_async(function, args)
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("use", ["next", "join", "terminate", "forget"])
+def test_what_a_forked_child_does_with_its_parents_pool_is_done_to_a_copy(use):
+    with manycore.Pool(2) as pool:
+        squares = pool.imap(targets.square, range(1000))
+        assert next(squares) == 0
+
+        def child():
+            nonlocal pool, squares
+            if use == "next":
+                with pytest.raises(RuntimeError, match="another process"):
+                    list(squares)
+            elif use == "join":
+                pool.close()
+                pool.join()
+            elif use == "terminate":
+                pool.terminate()
+                pool.join()
+            else:
+                del pool, squares
+                gc.collect()
+
+        with forked(child):
+            pass
+        assert list(squares) == [number**2 for number in range(1, 1000)]
+        assert pool.apply(targets.square, (7,)) == 49

@@ -114,6 +114,8 @@ class Attendant:
     def look_after(self) -> None:
         """Buries, ends and starts workers as need be."""
         self._next_look = time.monotonic() + _LOOK_AFTER
+        if not self._crew.is_ours:
+            return
         soon = self._workers.look_after(replace=self.state == RUN or self._crew.open > 0)
         self._next_look = min(self._next_look, time.monotonic() + soon)
         if self.idle is not None and self.state == RUN:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import traceback
 import weakref
@@ -113,7 +112,6 @@ class ExecutorPool(Pool):
     ) -> None:
         self.broken: BrokenProcessPool | None = None
         self._failures = None
-        self._owner = os.getpid()
         self._is_let_go = False
         self._has_ended = False
         self._ending = threading.Lock()
@@ -165,9 +163,10 @@ class ExecutorPool(Pool):
 
     def is_ours(self) -> bool:
         """Whether this process has the workers: a forked copy of it has not."""
-        return self._owner == os.getpid()
+        return self._crew.is_ours
 
     def _check_running(self) -> None:
+        self._crew.check_ours()
         if self._state != RUN:
             if self.broken is not None:
                 raise self._broken_anew(self.broken)
@@ -277,7 +276,7 @@ class ExecutorPool(Pool):
 
     def let_go(self) -> None:
         """Has the pool end by itself once all is answered. Takes no lock: finalizers call it."""
-        if self._owner != os.getpid() or self._has_ended:
+        if not self.is_ours() or self._has_ended:
             return
         if self._state == RUN:
             self._state = CLOSE
@@ -366,7 +365,7 @@ class _ExecutorAttendant(Attendant):
         """Buries, ends and starts workers as need be."""
         super().look_after()
         pool = self._pool()
-        if pool is not None:
+        if pool is not None and pool.is_ours():
             pool.break_if_it_must()
 
     def is_needed(self) -> bool:

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
         min_processes: int
 
 
+def _is_above_0(number: Any) -> bool:
+    return isinstance(number, int | float) and number > 0
+
+
 class Options(NamedTuple):
     """What is asked of the tasks of a call.
 
@@ -88,7 +92,7 @@ class Options(NamedTuple):
         return options
 
     def _check(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
+        if self.timeout is not None and not _is_above_0(self.timeout):
             raise ValueError(f"timeout must be a number of seconds above 0, not {self.timeout!r}")
         if not isinstance(self.retries, int) or self.retries < 0:  # type: ignore[redundant-expr]
             raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
@@ -102,6 +106,8 @@ class Options(NamedTuple):
         _seeds.check(self.seed)
         if not isinstance(self.priority, int):
             raise TypeError(f"priority must be an integer, not {self.priority!r}")
+        if not -(1 << 63) <= self.priority < 1 << 63:
+            raise ValueError(f"priority must fit into 64 bits, and {self.priority!r} does not")
         if self.on_error not in ("raise", "return"):
             raise ValueError(f"on_error must be 'raise' or 'return', not {self.on_error!r}")
 
@@ -139,7 +145,7 @@ class Limits(NamedTuple):
     @classmethod
     def of(cls, memory: int | None, lifetime: Lifetime | None, tasks: int | None) -> Limits:
         """The limits that the arguments of a pool mean."""
-        if memory is not None and memory < 1:
+        if memory is not None and not _is_above_0(memory):
             raise ValueError(f"max_memory must be a number of bytes above 0, not {memory!r}")
         lifetime = Lifetime() if lifetime is None else Lifetime(*lifetime)
         for name, value in lifetime._asdict().items():

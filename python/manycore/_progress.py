@@ -10,7 +10,6 @@ from typing import Any
 
 from manycore._lazy import IMapIterator, IMapUnorderedIterator
 from manycore._results import MapResult
-from manycore.errors import TimeoutError
 
 _STEP = 0.1
 """Seconds between two looks at how far a map is."""
@@ -102,19 +101,14 @@ class _Shown(IMapIterator):
         """Has this bar show how many results were fetched."""
         self._bar = bar
 
-    def next(self, timeout: float | None = None) -> Any:
-        """The next result; waits for it."""
+    def _take(self) -> Any:
         try:
-            value = super().next(timeout)
-        except BaseException as error:
-            if isinstance(error, TimeoutError) and timeout is not None:
-                raise  # most likely of this wait, and not of a task
+            value = super()._take()
+        except BaseException:
             self._bar.close()
             raise
         self._bar.update()
         return value
-
-    __next__ = next
 
 
 class ShownIMapIterator(_Shown):

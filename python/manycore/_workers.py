@@ -319,7 +319,9 @@ class Workers:
         return any_does
 
     def join(self) -> None:
-        """Waits until all workers have ended."""
+        """Waits until all workers have ended, if they are this process's."""
+        if not self._crew.is_ours:
+            return
         for process in self.processes:
             process.join()
 

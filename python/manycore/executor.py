@@ -12,7 +12,6 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
-import os
 import threading
 import time
 import weakref
@@ -35,6 +34,7 @@ from manycore._futures import Future
 from manycore._lazy import IMapIterator
 from manycore._options import Options
 from manycore.context import BaseContext, _default_context
+from manycore.pool import Pool
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -119,6 +119,7 @@ class _Submitting(_engine.ExecutorCalls, _base.Executor):
         pool = self._running_pool()
         tasks = float("inf") if buffersize is None else buffersize
         bounds = Bounds.of(tasks, bufferbytes, pool._most)
+        options = pool.options_for(self._options, chunksize)
         results = _Results(
             pool,
             pool._begin(fn),
@@ -126,8 +127,9 @@ class _Submitting(_engine.ExecutorCalls, _base.Executor):
             chunksize,
             bounds,
             fn,
-            pool.options_for(self._options, chunksize),
+            options,
             star=len(iterables) != 1,
+            seed=pool._seeds.for_call(options.seed),
         )
         pool._need_keeper()
         error = results.source_error
@@ -177,6 +179,10 @@ class ProcessPoolExecutor(_Submitting):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        unknown = sorted(options.keys() - (Pool.__init__.__kwdefaults__ or {}).keys())
+        if unknown:
+            raise TypeError(f"unknown option {unknown[0]!r}")
+        Options().with_({name: it for name, it in options.items() if name in Options._fields})
         self._max_workers = max_workers
         self._mp_context = _context(mp_context, max_tasks_per_child)
         self._initializer = initializer
@@ -220,12 +226,16 @@ class ProcessPoolExecutor(_Submitting):
         """This executor, with options for the calls that are submitted through what is returned.
 
         Args:
-            options: `timeout`, `retries`, `retry_on` and `priority`: see `manycore.pool.Pool`.
+            options: `timeout`, `retries`, `retry_on`, `priority` and `seed`: see
+                `manycore.pool.Pool`.
 
         Raises:
             TypeError, ValueError: When a name or a value makes no sense.
         """
         Options().with_(options)
+        for name in ("on_error", "progress"):
+            if name in options:
+                raise TypeError(f"{name} is for the maps of a pool: an executor has futures")
         return _WithOptions(self, options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -380,7 +390,7 @@ def _context(mp_context: Any, max_tasks_per_child: int | None) -> Any:
 def _wait_for_all() -> None:
     """At the end of the program: waits for what is not answered, as `concurrent.futures` does."""
     for pool in list(ExecutorPool.live):
-        if pool._owner == os.getpid():
+        if pool.is_ours():
             pool.close()
             pool.end()
 

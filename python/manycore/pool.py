@@ -313,6 +313,8 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
+        if not self._crew.is_ours:
+            return  # so are the workers
         for stream in list(self._streams):
             stream.finish()
         self._attendant.wait_for_all()
@@ -333,6 +335,7 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
     def _check_running(self) -> None:
+        self._crew.check_ours()
         if self._state != RUN:
             raise ValueError("Pool not running")
 

@@ -67,10 +67,12 @@ class Popen(popen_fork.Popen):
         """Waits until the child is there, where another process makes it."""
 
     def _launch(self, process_obj: BaseProcess) -> None:
-        parent_r, child_w = os.pipe()
-        child_r, parent_w = os.pipe()
-        lifeline, self._lifeline = _engine.make_lifeline()
-        self.pid = _resting.fork()
+        parent_r, child_w, child_r, parent_w, lifeline = self._make_pipes()
+        try:
+            self.pid = _resting.fork()
+        except BaseException:
+            self._abandon(parent_r, child_w, child_r, parent_w, lifeline)
+            raise
         if self.pid == 0:
             run_and_end(
                 lambda: self._be_child(process_obj, (parent_r, parent_w), child_r, lifeline)
@@ -78,6 +80,25 @@ class Popen(popen_fork.Popen):
         for fd in (child_w, child_r, lifeline):
             os.close(fd)
         self._keep(parent_r, parent_w)
+
+    def _make_pipes(self) -> tuple[int, ...]:
+        """Both ends of a pipe from the child and of one to it; the child's end of a lifeline."""
+        made: list[int] = []
+        try:
+            made += os.pipe()
+            made += os.pipe()
+            lifeline, self._lifeline = _engine.make_lifeline()
+        except BaseException:
+            for fd in made:
+                os.close(fd)
+            raise
+        return *made, lifeline
+
+    def _abandon(self, *fds: int) -> None:
+        """Closes what was made for a child that there will not be."""
+        for fd in fds:
+            os.close(fd)
+        _engine.cut_lifeline(self.__dict__.pop("_lifeline"))
 
     def _be_child(
         self, process_obj: BaseProcess, parents: tuple[int, int], sentinel: int, lifeline: int

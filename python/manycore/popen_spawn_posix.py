@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 from multiprocessing import context, resource_tracker, util
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -44,16 +45,24 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> None:
         work, handles = _engine.collect_handles(lambda: self._pickle(process_obj))
-        parent_r, child_w = os.pipe()
-        child_r, parent_w = os.pipe()
-        heap = _engine.heap_fd()
-        lifeline, self._lifeline = _engine.make_lifeline()
+        parent_r, child_w, child_r, parent_w, lifeline = self._make_pipes()
+        try:
+            heap = _engine.heap_fd()
+        except BaseException:
+            self._abandon(parent_r, child_w, child_r, parent_w, lifeline)
+            raise
         armed = None if self._is_kept(process_obj) else lifeline
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         _engine.handles_sent(handles)
+        # An interpreter that is just beginning would answer Ctrl-C with a traceback of its own.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             command = spawn.get_command_line(
-                pipe_handle=child_r, heap_fd=heap, lifeline_fd=armed, tracker_fd=tracker
+                pipe_handle=child_r,
+                heap_fd=heap,
+                lifeline_fd=armed,
+                tracker_fd=tracker,
+                unblocks=signal.SIGINT not in mask,
             )
             inherited = [child_r, child_w, heap, lifeline, *self._fds]
             if tracker is not None:
@@ -64,11 +73,10 @@ class Popen(popen_fork.Popen):
                 _engine.arm_lifeline_of(self.pid, lifeline)
         except BaseException:
             _engine.handles_arrived(handles)
-            _engine.cut_lifeline(self._lifeline)
-            os.close(parent_r)
-            os.close(parent_w)
+            self._abandon(parent_r, parent_w)
             raise
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for fd in (child_r, child_w, heap, lifeline):
                 os.close(fd)
         self._keep(parent_r, parent_w)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import process as _process
@@ -35,9 +36,22 @@ AuthenticationString = AuthenticationString
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
+holds_ctrl_c = False
+"""Whether SIGINT is blocked in this process, and only until its work begins."""
+
+
+def let_ctrl_c_through() -> None:
+    """Has Ctrl-C raise `KeyboardInterrupt` from now on, also if it was pressed before."""
+    global holds_ctrl_c
+    if holds_ctrl_c:
+        holds_ctrl_c = False
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 def _run_quietly(run: Callable[[], None]) -> None:
     """Runs a child's work; Ctrl-C ends it without a traceback, which the program itself has."""
     try:
+        let_ctrl_c_through()
         run()
     except KeyboardInterrupt:
         if _is_in_foreground():

@@ -15,7 +15,7 @@ from multiprocessing.spawn import (
     set_executable,
 )
 
-from manycore import _by_value, _engine, _install, _main_module, _thread_limits
+from manycore import _by_value, _engine, _install, _main_module, _thread_limits, process
 from manycore._rest import pass_on_rest
 
 TYPE_CHECKING = False
@@ -94,9 +94,17 @@ def pack(work: bytes, handles: list[tuple[int, int, int]]) -> bytes:
 
 
 def spawn_main(
-    pipe_handle: int, heap_fd: int, lifeline_fd: int | None, tracker_fd: int | None = None
+    pipe_handle: int,
+    heap_fd: int,
+    lifeline_fd: int | None,
+    tracker_fd: int | None = None,
+    unblocks: bool = False,
 ) -> None:
-    """Runs what the parent sends through a pipe; ends the process."""
+    """Runs what the parent sends through a pipe; ends the process.
+
+    With `unblocks` this process has begun with Ctrl-C blocked, and lets it through once the work
+    begins.
+    """
     gc.freeze()  # else what was imported is looked through now and then, and most of all at the end
     gc.enable()
     if lifeline_fd is not None:
@@ -104,6 +112,7 @@ def spawn_main(
     _engine.join_family(heap_fd)
     if tracker_fd is not None:
         resource_tracker._resource_tracker._fd = tracker_fd  # type: ignore[attr-defined]
+    process.holds_ctrl_c = unblocks
     parent_sentinel = os.dup(pipe_handle)
     sys.exit(_main(pipe_handle, parent_sentinel))
 
@@ -125,6 +134,8 @@ def run(work: BinaryIO, parent_sentinel: int) -> int:
             process_obj = pickle.load(from_parent)
         finally:
             del current._inheriting  # type: ignore[attr-defined]
+    if not isinstance(process_obj, process.OwnedProcess):
+        process.let_ctrl_c_through()
     del held  # what the work refers to is held by its objects now
     code: int = process_obj._bootstrap(parent_sentinel)
     return code

@@ -102,6 +102,24 @@ def test_an_exit_in_a_call_is_its_exception_and_the_worker_lives(executor):
     assert executor.submit(targets.square, 3).result() == 9
 
 
+@pytest.mark.parametrize("kind", [GeneratorExit, asyncio.CancelledError, BaseException])
+def test_any_exception_of_a_call_is_its_exception_and_the_worker_lives(executor, kind):
+    with pytest.raises(kind, match="a reason"):
+        executor.submit(targets.fail, kind("a reason")).result()
+    assert executor.submit(targets.square, 3).result() == 9
+
+
+def test_options_are_checked_at_once():
+    with pytest.raises(TypeError, match="unknown option 'workers'"):
+        ProcessPoolExecutor(2, workers=3)
+    with pytest.raises(ValueError, match="timeout must be"):
+        ProcessPoolExecutor(2, timeout=-1)
+    executor = ProcessPoolExecutor(2)
+    for name, value in (("progress", True), ("on_error", "return")):
+        with pytest.raises(TypeError, match=f"{name} is for the maps of a pool"):
+            executor.with_options(**{name: value})
+
+
 def test_megabytes_travel_both_ways(executor):
     payload = os.urandom(3 << 20)
     assert executor.submit(targets.identity, payload).result() == payload

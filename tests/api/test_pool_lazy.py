@@ -270,3 +270,14 @@ def items_not_done(pool, gate, count):
 @pytest.mark.parametrize(("count", "most"), [(10, 1), (32, 2), (100, 7), (10_000, 128)])
 def test_few_items_wait_for_a_long_one(pool, gate, count, most):
     assert items_not_done(pool, gate, count) <= most
+
+
+def test_a_map_whose_pool_was_terminated_says_so():
+    pool = manycore.Pool(1)
+    squares = pool.imap(targets.square, itertools.count())
+    next(squares)
+    pool.terminate()
+    pool.join()
+    with pytest.raises(RuntimeError, match="the pool was terminated before"):
+        for _ in squares:
+            pass

@@ -189,6 +189,17 @@ def test_a_task_that_fails_is_tried_again_if_that_was_asked(pool, note, way):
     assert way(pool, demanding.fail_at_first, (note, 2), **options) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [(demanding.die_at_first, {}), (demanding.fail_at_first, {"retry_on": ConnectionError})],
+)
+def test_a_task_that_is_tried_again_is_answered_once(ctx, note, task, options):
+    with ctx.Pool(1) as pool:
+        pool.apply(task, (note, 2, 1), retries=2, **options)
+        stats = pool.stats()
+        assert (stats.done, stats.failed) == (1, 0)
+
+
 @again
 def test_other_errors_are_final(pool, note, way):
     with pytest.raises(ConnectionError):

@@ -1,5 +1,6 @@
 """Progress bars of maps."""
 
+import asyncio
 import sys
 import threading
 import types
@@ -115,6 +116,15 @@ def test_without_tqdm_it_says_how_to_get_it(pool, monkeypatch):
         with pytest.raises(ModuleNotFoundError, match="pip install tqdm"):
             call(pool, [1], progress=True)
     assert pool.stats().open == 0
+
+
+def test_a_stream_shows_what_was_fetched(capsys):
+    async def fetch(pool):
+        return [it async for it in pool.stream(targets.square, range(40), progress=True)]
+
+    with manycore.Pool(2) as pool:
+        assert asyncio.run(fetch(pool)) == [x * x for x in range(40)]
+    assert "40/40" in capsys.readouterr().err
 
 
 def test_one_call_has_no_progress(pool):

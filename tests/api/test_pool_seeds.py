@@ -113,3 +113,15 @@ def test_a_seed_is_an_integer(seed):
         manycore.Pool(1, seed=seed)
     with manycore.Pool(1) as pool, pytest.raises(TypeError, match="seed must be an integer"):
         pool.map(targets.square, [1], seed=seed)
+
+
+def test_an_executor_has_the_numbers_of_a_pool(expected):
+    with manycore.ProcessPoolExecutor(3) as executor:
+        seeded = executor.with_options(seed=7)
+        assert list(seeded.map(pool_targets.random_number, ITEMS)) == expected
+        assert list(seeded.map(pool_targets.random_number, ITEMS, chunksize=6)) == expected
+    with manycore.ProcessPoolExecutor(2, seed=1) as executor:
+        first = list(executor.map(pool_targets.random_number, ITEMS))
+    assert first == numbers(
+        1, lambda pool: list(pool.imap(pool_targets.random_number, ITEMS)), seed=1
+    )

@@ -343,3 +343,46 @@ def test_at_exit_daemons_are_killed_and_others_are_waited_for(run_script, kind, 
     done = run_script(AT_EXIT, kind)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == sorted(["child started", "parent ended", *ending])
+
+
+@pytest.mark.beyond_stdlib
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_start_without_descriptors_leaves_none_open(run_script, method):
+    done = run_script(
+        """
+        import errno, os, resource, sys
+        from manycore import get_context
+
+        def open_fds():
+            return set(os.listdir("/proc/self/fd"))
+
+        if __name__ == "__main__":
+            context = get_context(sys.argv[1])
+            first = context.Process(target=int)
+            first.start()
+            first.join()
+            first.close()
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            before = open_fds()
+            failed = 0
+            for spare in range(-1, 12):
+                limit = len(before) + spare
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+                process = context.Process(target=int)
+                try:
+                    process.start()
+                except OSError as error:
+                    failed += 1
+                    assert error.errno == errno.EMFILE, error
+                else:
+                    process.join()
+                    process.close()
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+                del process
+                assert open_fds() == before, (spare, open_fds(), before)
+            assert failed
+        """,
+        method,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

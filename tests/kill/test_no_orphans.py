@@ -59,6 +59,9 @@ PARENT = """
         ready()
         lock.acquire()
 
+    def become_another_program(*_):
+        os.execv("/bin/sh", ["sh", "-c", "echo ready; exec sleep 1000000"])
+
     def leave_the_thread_in_charge(*_):
         threading.Thread(target=sleep_deaf).start()
 
@@ -148,6 +151,7 @@ def assert_ends_with_its_family(run_script, lines, method, start, target, end):
         "wait_for_an_item",
         "wait_for_room",
         "wait_for_the_lock",
+        "become_another_program",
     ],
 )
 def test_a_process_ends_with_its_killed_parent_whatever_it_does(run_script, method, target):

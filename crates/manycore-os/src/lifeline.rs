@@ -8,14 +8,16 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 /// Makes the calling process die when the last write end of this pipe is closed. The descriptor is
-/// kept open for the life of the process.
+/// kept open for the life of the process, also as another program.
 ///
 /// # Errors
 /// When the kernel refuses asynchronous notification on the descriptor.
 pub fn arm(read_end: OwnedFd) -> io::Result<()> {
     arm_for(read_end.as_fd(), std::process::id())?;
+    fcntl_setfd(&read_end, FdFlags::empty())?;
     // The owner may have ended before the arming: then no notification comes, but a read says so.
     let mut byte = [0_u8];
     if matches!(rustix::io::read(&read_end, &mut byte), Ok(0)) {

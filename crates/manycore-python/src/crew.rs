@@ -5,6 +5,7 @@ mod batch;
 mod collecting;
 mod handing_out;
 mod heads;
+mod ownership;
 mod state;
 mod streaming;
 mod tending;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use manycore::pool::Crew as Engine;
+use manycore_os::incarnation;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -33,8 +35,11 @@ use crate::tracking;
 
 /// The owner's side of a pool: hands out tasks, collects answers, buries workers.
 ///
+/// A forked copy of it does none of that: see [`ownership`].
 #[pyclass(frozen, module = "manycore._engine")]
 pub struct Crew {
+    /// Which process made it.
+    process: u64,
     engine: Engine,
     state: GilCell<State>,
     waiting: AtomicUsize,
@@ -71,7 +76,10 @@ impl Crew {
     /// Whether a call can be handed out without a look at anything else.
     #[inline]
     pub fn is_at_ease(&self) -> bool {
-        self.is_open.load(SeqCst) && self.is_kept.load(SeqCst) && !self.has_backlog.load(SeqCst)
+        self.is_open.load(SeqCst)
+            && self.is_kept.load(SeqCst)
+            && !self.has_backlog.load(SeqCst)
+            && self.is_ours()
     }
 }
 
@@ -83,6 +91,7 @@ impl Crew {
     fn new(rows: usize, most: usize) -> Result<Self, Error> {
         let engine = Engine::new(family::family()?, rows, most)?;
         Ok(Self {
+            process: incarnation::id(),
             engine,
             state: GilCell::default(),
             waiting: AtomicUsize::new(0),
@@ -146,9 +155,22 @@ impl Crew {
         self.engine.rows()
     }
 
+    /// Whether this process made it: a fork of that one has a copy, which is of no use.
+    #[getter(is_ours)]
+    fn get_is_ours(&self) -> bool {
+        self.is_ours()
+    }
+
+    /// Raises `RuntimeError` unless this process made it.
+    #[pyo3(name = "check_ours")]
+    fn raise_unless_ours(&self) -> PyResult<()> {
+        self.check_ours()
+    }
+
     /// Has at least this many rows from now on, or as many as there is room for; how many there are.
-    fn add_rows(&self, wanted: usize) -> Result<usize, Error> {
-        Ok(self.engine.add_rows(wanted)?)
+    fn add_rows(&self, wanted: usize) -> PyResult<usize> {
+        self.check_ours()?;
+        Ok(self.engine.add_rows(wanted).map_err(Error::from)?)
     }
 
     /// How many rows there is room for.
@@ -159,6 +181,7 @@ impl Crew {
 
     /// What the worker of a row needs to take its seat.
     fn seat(&self, row: usize) -> PyResult<SeatParts> {
+        self.check_ours()?;
         let seat = self
             .engine
             .seat(row)
@@ -180,6 +203,7 @@ impl Crew {
         pickled: &[u8],
         keep: bool,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        self.check_ours()?;
         let function = self.engine.store(pickled).map_err(Error::from)?;
         Ok(PyBytes::new(
             py,
@@ -238,7 +262,9 @@ impl Crew {
 
     /// Frees the function of a head.
     fn discard(&self, head: &[u8]) -> PyResult<()> {
-        self.engine.discard(Head::from_bytes(head)?.0.function);
+        if self.is_ours() {
+            self.engine.discard(Head::from_bytes(head)?.0.function);
+        }
         Ok(())
     }
 
@@ -253,6 +279,7 @@ impl Crew {
         has_keywords: bool,
         priority: i64,
     ) -> PyResult<()> {
+        self.check_ours()?;
         let mode = if has_keywords {
             Mode::CallWithKeywords
         } else {
@@ -284,6 +311,7 @@ impl Crew {
         priority: i64,
         base: usize,
     ) -> PyResult<usize> {
+        self.check_ours()?;
         let cut = Cut {
             chunk: chunk.max(1),
             star,
@@ -313,6 +341,7 @@ impl Crew {
         most_bytes: usize,
         priority: i64,
     ) -> PyResult<(bool, Option<Py<PyAny>>)> {
+        self.check_ours()?;
         let kind = Kind {
             chunk: chunk.max(1),
             star,
@@ -334,6 +363,7 @@ impl Crew {
         star: bool,
         priority: i64,
     ) -> PyResult<()> {
+        self.check_ours()?;
         let kind = Kind {
             chunk,
             star,
@@ -346,6 +376,9 @@ impl Crew {
     /// there were.
     #[pyo3(signature = (most=usize::MAX))]
     fn collect(&self, py: Python<'_>, most: usize) -> PyResult<usize> {
+        if !self.is_ours() {
+            return self.fail_all(py);
+        }
         let (mut count, mut bytes) = (0, 0);
         let _between = self.between(py);
         while bytes < most {
@@ -380,6 +413,9 @@ impl Crew {
         want: u64,
         timeout: f64,
     ) -> PyResult<()> {
+        if !self.is_ours() {
+            return Ok(()); // `collect` answers everything
+        }
         self.wait_for(py, job.map(|job| job.get()), seen, want, timeout)
     }
 
@@ -413,6 +449,9 @@ impl Crew {
 
     /// Gives the workers more of what waits in the backlog.
     fn feed(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_ours() {
+            return Ok(());
+        }
         while let Some((open, error)) = self.feed_once(py) {
             let value = error.into_value(py).into_bound(py).into_any();
             Job::deliver(open.job.bind(py), open.index, false, value)?;
@@ -436,6 +475,9 @@ impl Crew {
         job: &Bound<'_, Job>,
         error: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
+        if !self.is_ours() {
+            return Ok(0);
+        }
         let tags = match job.get().tag() {
             Some(tag) => vec![tag],
             None => self.state(py).ledger.tags(|open| open.job.is(job)),
@@ -451,6 +493,9 @@ impl Crew {
         error: &Bound<'_, PyAny>,
         spare: usize,
     ) -> PyResult<usize> {
+        if !self.is_ours() {
+            return Ok(0);
+        }
         let tags = self.state(py).ledger.tags(|_| true);
         self.withdraw_tasks(py, &tags, spare, error)
     }
@@ -458,7 +503,9 @@ impl Crew {
     /// Ends the waiting of every thread that is in `wait`.
     fn ring(&self) {
         self.rung.fetch_add(1, SeqCst); // pairs with the looks of who waits
-        self.engine.ring();
+        if self.is_ours() {
+            self.engine.ring();
+        }
     }
 
     /// Tells workers that are idle, or become so, to leave; no more tasks are accepted.
@@ -472,12 +519,14 @@ impl Crew {
 
     /// Tells one worker, whichever is the first to be idle, to leave; whether it was told.
     fn dismiss_one(&self) -> bool {
-        self.engine.dismiss_one()
+        self.is_ours() && self.engine.dismiss_one()
     }
 
     /// Asks the worker of a row to leave after its task, or not to.
     fn retire(&self, row: usize, shall: bool) {
-        self.engine.retire(row, shall);
+        if self.is_ours() {
+            self.engine.retire(row, shall);
+        }
     }
 
     /// The open task that the worker of a row runs: its tag, job and number, and for how many seconds.
@@ -493,13 +542,15 @@ impl Crew {
 
     /// Asks the worker of a row to give up a task, if it still runs it. It looks when a signal comes.
     fn interrupt(&self, row: usize, tag: u64) {
-        self.engine.interrupt(row, tag);
+        if self.is_ours() {
+            self.engine.interrupt(row, tag);
+        }
     }
 
     /// Decides that the worker of a row is to be killed for this task, unless it is done with it. It takes no
     /// other then.
     fn doom(&self, row: usize, tag: u64) -> bool {
-        let running = self.engine.running(row);
+        let running = self.engine.running(row).filter(|_| self.is_ours());
         running.is_some_and(|(runs, began)| runs == tag && self.engine.doom(row, began))
     }
 
@@ -520,7 +571,9 @@ impl Crew {
 
     /// Notes that the owner knows that the worker of a row is leaving.
     fn note_leaving(&self, row: usize) {
-        self.engine.note_leaving(row);
+        if self.is_ours() {
+            self.engine.note_leaving(row);
+        }
     }
 
     /// Whether the worker of a row has come as far as to ask for tasks.
@@ -535,24 +588,31 @@ impl Crew {
 
     /// Makes a row ready for a new worker.
     fn clear_row(&self, row: usize) {
-        self.engine.clear_row(row);
+        if self.is_ours() {
+            self.engine.clear_row(row);
+        }
     }
 
     /// After the worker of a row has ended: delivers its last answers, and calls
     /// `tell(tag, job, task, seconds)` if a task died with it, for the error that is the answer to that.
     fn bury(&self, py: Python<'_>, row: usize, tell: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.bury_worker(py, row, tell)
+        if self.is_ours() {
+            self.bury_worker(py, row, tell)?;
+        }
+        Ok(())
     }
 
     /// Closes every open task and drops those that nobody has taken; returns them for the caller to
     /// answer.
     fn abandon(&self, py: Python<'_>) -> PyResult<Vec<(Py<Job>, usize)>> {
-        let open = {
+        let open = if self.is_ours() {
             let mut state = self.state(py);
             state.backlog.discard_all(&self.engine);
             self.has_backlog.store(false, SeqCst);
             self.engine.drop_tasks().map_err(Error::from)?;
             state.drain()
+        } else {
+            self.drain_copy(py)
         };
         Ok(open
             .into_iter()

@@ -59,6 +59,11 @@ pub fn full() -> PyErr {
     raise(&CLASS, "queue", "Full", String::new())
 }
 
+/// Whether an error is `manycore.ShutDown`.
+pub fn is_shut_down(py: Python<'_>, error: &PyErr) -> bool {
+    error.get_type(py).is(shut_down().get_type(py))
+}
+
 /// Whether an error is `queue.Empty`.
 pub fn is_empty(py: Python<'_>, error: &PyErr) -> bool {
     error.get_type(py).is(empty().get_type(py))
@@ -86,6 +91,19 @@ fn heap_full(text: String) -> PyErr {
     raise(&CLASS, ERRORS, "HeapFull", text)
 }
 
+/// `OSError`, or the class of it that stands for the number, with the number.
+fn os_error(error: std::io::Error) -> PyErr {
+    let Some(number) = error.raw_os_error() else {
+        return PyOSError::new_err(error.to_string());
+    };
+    Python::attach(|py| {
+        let text = py
+            .import("os")
+            .and_then(|os| os.call_method1("strerror", (number,))?.extract::<String>());
+        PyOSError::new_err((number, text.unwrap_or_default()))
+    })
+}
+
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         let text = error.to_string();
@@ -105,7 +123,7 @@ impl From<Error> for PyErr {
             | Error::Alloc(_)
             | Error::Handle(HandleError::Corrupted(_) | HandleError::Alloc(_)) => corrupted(&text),
             Error::Handle(_) | Error::Family(FamilyError::Handle(_)) => handle_error(text),
-            Error::Family(FamilyError::Os(error)) | Error::Os(error) => PyOSError::new_err(error),
+            Error::Family(FamilyError::Os(error)) | Error::Os(error) => os_error(error),
             Error::Family(_) => PyRuntimeError::new_err(text),
         }
     }
@@ -169,7 +187,7 @@ pub fn from_map(error: MapError, raised: Option<PyErr>) -> PyErr {
 /// What polling raises.
 pub fn from_watch(error: WatchError) -> PyErr {
     match error {
-        WatchError::Os(error) => PyOSError::new_err(error),
+        WatchError::Os(error) => os_error(error),
         WatchError::Ring(error) => from_put(error, None),
         other => PyRuntimeError::new_err(other.to_string()),
     }

@@ -6,7 +6,6 @@ use manycore::family as engine;
 use manycore_ipc::stall;
 use manycore_ipc::{Family, Handle, Hold, Kind};
 use manycore_os::{lifeline, process};
-use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 use crate::errors::Error;
@@ -79,9 +78,9 @@ pub fn other_members() -> Result<Vec<u32>, Error> {
 /// A lifeline for a child: the number of the read end for the child, and of the write end that this
 /// process keeps.
 #[pyfunction]
-pub fn make_lifeline() -> PyResult<(i32, i32)> {
+pub fn make_lifeline() -> Result<(i32, i32), Error> {
     family()?; // its fork hooks close the write end in other children
-    let (read, kept) = engine::make_lifeline().map_err(PyOSError::new_err)?;
+    let (read, kept) = engine::make_lifeline()?;
     Ok((read.into_raw_fd(), kept))
 }
 
@@ -109,15 +108,15 @@ pub fn arm_lifeline_of(pid: u32, fd: i32) -> Result<(), Error> {
 
 /// The calling thread's name, as `ps` shows that of a process's first thread.
 #[pyfunction]
-pub fn thread_name() -> std::io::Result<Vec<u8>> {
-    Ok(manycore_os::process::thread_name()?.into_bytes())
+pub fn thread_name() -> Result<Vec<u8>, Error> {
+    Ok(process::thread_name()?.into_bytes())
 }
 
 /// Gives the calling thread a name, of which the kernel keeps 15 bytes. It must have no zero in it.
 #[pyfunction]
-pub fn rename_thread(name: Vec<u8>) -> PyResult<()> {
-    let name = std::ffi::CString::new(name)?;
-    Ok(manycore_os::process::rename_thread(&name)?)
+pub fn rename_thread(name: Vec<u8>) -> Result<(), Error> {
+    let name = std::ffi::CString::new(name).map_err(PyErr::from)?;
+    Ok(process::rename_thread(&name)?)
 }
 
 /// Makes a worker the first to go when memory runs out, and its death quick.

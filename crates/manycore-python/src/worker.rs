@@ -11,7 +11,7 @@ use manycore_ipc::object::group::Spent;
 use manycore_ipc::ring::{GetError, Message};
 use manycore_os::Deadline;
 use manycore_os::clock::now_ns;
-use pyo3::exceptions::{PyException, PySystemExit};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -23,8 +23,8 @@ use crate::queue::with_message;
 use crate::task::{ERROR, HEAD, Head, Mode, TIMED};
 use crate::wait::detached;
 
-/// Whether tasks fail as the calls of executors do: a `SystemExit` is the answer, and not the end of this worker,
-/// and what cannot be unpickled has an error of its own.
+/// Whether tasks fail as the calls of executors do: a `SystemExit` or the like is the answer, and not the end of this
+/// worker, and what cannot be unpickled has an error of its own.
 static SERVES_EXECUTOR: AtomicBool = AtomicBool::new(false);
 
 /// Has the tasks that this process runs fail as the calls of executors do.
@@ -391,11 +391,11 @@ fn undecodable(py: Python<'_>, error: PyErr) -> PyErr {
     wrapped.map_or_else(|error| error, PyErr::from_value)
 }
 
-/// Whether an exception answers its task. `SystemExit` and `KeyboardInterrupt` end the worker otherwise, and with
-/// it the task.
+/// Whether an exception answers its task. Those that are no `Exception` end the worker otherwise, and with it the task;
+/// of an executor's worker only `KeyboardInterrupt`, which Ctrl-C raises in every process.
 fn is_answer(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyException>(py)
-        || error.is_instance_of::<PySystemExit>(py) && serves_executor()
+        || serves_executor() && !error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
 fn serves_executor() -> bool {

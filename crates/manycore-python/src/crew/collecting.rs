@@ -27,6 +27,13 @@ impl Drop for Between<'_, '_> {
     }
 }
 
+/// Has an error say what it is about: it was raised in this process, by whatever a task's answer consists of.
+#[cold]
+fn note_undecodable(error: &Bound<'_, PyAny>) {
+    let note = "This was raised here, when the answer of a task was unpickled that a worker had run.";
+    let _ = error.call_method1("add_note", (note,)); // some errors take none
+}
+
 impl Crew {
     /// Receives one answer and closes its task, both under one lock: whoever buries a worker meanwhile
     /// finds the task either open with its answer still to come, or answered.
@@ -53,7 +60,7 @@ impl Crew {
     /// Has the workers leave if that was asked and nothing more is to be handed out.
     pub(super) fn end_if_due(&self, state: &State) {
         let is_due = state.is_ending && state.backlog.is_empty() && state.repeatable == 0;
-        if is_due && self.between.load(SeqCst) == 0 {
+        if is_due && self.is_ours() && self.between.load(SeqCst) == 0 {
             self.engine.dismiss();
         }
     }
@@ -130,18 +137,23 @@ impl Crew {
         if is_timed {
             self.tell_listener(py, took, &job, index)?;
         }
-        match value {
+        let succeeded = message.header.kind & ERROR == 0;
+        let is_answered = match value {
             Ok(value) => {
-                let succeeded = message.header.kind & ERROR == 0;
                 let len = message::len(message);
-                Job::deliver_sized(job.bind(py), index, succeeded, value, len)
+                Job::deliver_sized(job.bind(py), index, succeeded, value, len)?
             }
             Err(error) => {
                 let value = error.into_value(py).into_bound(py).into_any();
+                note_undecodable(&value);
                 job.get().note_undecodable(&value)?;
-                Job::deliver(job.bind(py), index, false, value)
+                Job::deliver(job.bind(py), index, false, value)?
             }
+        };
+        if !is_answered {
+            self.state(py).answered[usize::from(!succeeded)] -= 1; // it will come again
         }
+        Ok(())
     }
 
     /// Sleeps until there is something to do; see `Crew.wait`.

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use super::Crew;
 use super::batch::Batch;
 use super::state::Open;
-use crate::errors::Error;
+use crate::errors::{self, Error};
 use crate::job::Job;
 use crate::message::{Encoded, NATIVE};
 use crate::task::{HEAD, Head, Mode};
@@ -258,6 +258,11 @@ fn too_many() -> PyErr {
     PyRuntimeError::new_err("too many tasks are open in this pool")
 }
 
+#[cold]
+fn terminated() -> PyErr {
+    PyRuntimeError::new_err("the pool was terminated before this task was handed out")
+}
+
 /// The tag of a task that was handed out; what was wrong with its arguments is the answer to it.
 #[inline]
 fn or_answer(
@@ -269,8 +274,10 @@ fn or_answer(
     match handed_out {
         Ok(tag) => Ok(Some(tag)),
         Err(error) if error.is_instance_of::<PyException>(py) => {
+            let is_over = errors::is_shut_down(py, &error);
+            let error = if is_over { terminated() } else { error };
             let value = error.into_value(py).into_bound(py).into_any();
-            Job::deliver(job, index, false, value).map(|()| None)
+            Job::deliver(job, index, false, value).map(|_| None)
         }
         Err(error) => Err(error),
     }

@@ -72,7 +72,9 @@ impl Crew {
                 .call1((tag, &job, index, seconds))
                 .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
             let resent = job.get().resend_after(py, index, item);
-            Job::deliver(job.bind(py), index, false, error)?;
+            if !Job::deliver(job.bind(py), index, false, error)? {
+                self.state(py).answered[1] -= 1; // it is tried again
+            }
             self.tell_others();
             resent?;
         }

@@ -10,31 +10,32 @@ use super::plan::Results;
 use crate::tracking::{is_tracked, track};
 
 impl Job {
-    /// Takes an answer of which no message came.
+    /// Takes an answer of which no message came; see [`Job::deliver_sized`].
     pub fn deliver(
         slf: &Bound<'_, Self>,
         index: usize,
         succeeded: bool,
         value: Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         Self::deliver_sized(slf, index, succeeded, value, 0)
     }
 
-    /// Takes the answer of task `index`, a message of `len` bytes, unless it has failed and is tried again.
+    /// Takes the answer of task `index`, a message of `len` bytes, unless it has failed and is tried again; whether it
+    /// is answered.
     pub fn deliver_sized(
         slf: &Bound<'_, Self>,
         index: usize,
         succeeded: bool,
         value: Bound<'_, PyAny>,
         len: usize,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let this = slf.get();
         let returns_errors = this.terms().is_some_and(|terms| terms.returns_errors);
         let (succeeded, value) = if succeeded {
             (true, value)
         } else {
             match this.is_tried_again(slf.py(), index, &value) {
-                Ok(true) => return Ok(()),
+                Ok(true) => return Ok(false),
                 Ok(false) => (returns_errors, value),
                 Err(error) => {
                     let error = error.into_value(slf.py()).into_bound(slf.py());
@@ -42,7 +43,7 @@ impl Job {
                 }
             }
         };
-        Self::settle(slf, index, succeeded, value, len)
+        Self::settle(slf, index, succeeded, value, len).map(|()| true)
     }
 
     /// Whether a task that failed was handed out again.
