@@ -30,7 +30,8 @@ impl Drop for Between<'_, '_> {
 /// Has an error say what it is about: it was raised in this process, by whatever a task's answer consists of.
 #[cold]
 fn note_undecodable(error: &Bound<'_, PyAny>) {
-    let note = "This was raised here, when the answer of a task was unpickled that a worker had run.";
+    let note =
+        "This was raised here, when the answer of a task was unpickled that a worker had run.";
     let _ = error.call_method1("add_note", (note,)); // some errors take none
 }
 
