@@ -249,4 +249,74 @@ def test_what_cannot_be_pickled_at_all_is_the_same_error_as_before(run_script, m
     ],
 )
 def test_a_guard_is_recognised_in_the_syntax(source, is_guarded):
-    assert _guard.is_guarded(source.encode()) is is_guarded
+    assert (_guard.behind_guard(source.encode()) is not None) is is_guarded
+
+
+@pytest.mark.parametrize(
+    ("source", "behind"),
+    [
+        ("def f(): pass\nif __name__ == '__main__':\n  def g(): pass\n  class C: pass", {"g", "C"}),
+        ("if __name__ != '__main__': pass\nelse:\n  def g(): pass", {"g"}),
+        ("if __name__ == '__main__':\n  if DEBUG:\n    def g(): pass", {"g"}),
+        ("if __name__ == '__main__':\n  class C:\n    def g(): pass", {"C"}),
+        ("def g(): pass\nif __name__ == '__main__':\n  def g(): pass", set()),
+        ("if __name__ == '__main__':\n  g = 1", set()),
+    ],
+)
+def test_what_stands_behind_a_guard_is_seen(source, behind):
+    assert _guard.behind_guard(source.encode()) == behind
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_guarded_part_defines_is_known_to_children(run_script, method):
+    done = run_script(
+        """
+        import sys
+        from manycore import get_context
+
+        def __getattr__(name):
+            raise AttributeError(f"no {name} here")
+
+        if __name__ == "__main__":
+            class Named:
+                pass
+
+            def is_named(it):
+                return isinstance(it, Named)
+
+            context = get_context(sys.argv[1])
+            queue = context.Queue()
+            process = context.Process(
+                target=lambda: queue.put((Named.__name__, is_named(Named()), hasattr(main, "x")))
+            )
+            main = sys.modules["__main__"]
+            process.start()
+            print(queue.get())
+            process.join()
+            with context.Pool(1) as pool:
+                print(pool.apply(Named).__class__ is Named, pool.map(is_named, [Named(), 1]))
+                print(pool.apply(lambda it: is_named(it), (Named(),)))
+        """,
+        method,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "('Named', True, False)\nTrue [True, False]\nTrue\n"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_is_the_same_for_a_lambda_and_for_its_arguments(run_script, method):
+    done = run_script(
+        """
+        import sys
+        from manycore import get_context
+
+        class Named:
+            pass
+
+        with get_context(sys.argv[1]).Pool(1) as pool:
+            pool.apply(Named)
+            print([pool.apply(lambda it: isinstance(it, Named), (Named(),)) for _ in range(3)])
+        """,
+        method,
+    )
+    assert (done.stdout, done.stderr) == ("[True, True, True]\n", "")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
-from manycore._main_module import MAIN_NAMES, is_importable
+from manycore._main_module import MAIN_NAMES, behind_guard, is_importable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +26,14 @@ _LARGEST_OFFER = 1 << 20
 
 
 class ByValue:
-    """An object that is pickled together with the functions and classes that it refers to."""
+    """An object that is pickled together with the functions and classes that it refers to.
 
-    def __init__(self, obj: object) -> None:
-        self._pickled = _dumps(obj)
+    Args:
+        is_known: Says of one of the main module whether its receivers find it by its name.
+    """
+
+    def __init__(self, obj: object, is_known: Callable[[object], bool] | None = None) -> None:
+        self._pickled = _dumps(obj, is_known)
 
     def __reduce__(self) -> tuple[Callable[[bytes], object], tuple[bytes]]:
         return _loads, (self._pickled,)
@@ -65,10 +69,12 @@ def _may_be_of_main(function: object) -> bool:
 
 def definitions() -> dict[str, bytes]:
     """What a main module defines that children do not import: they may get instances, say."""
+    names: Any = vars(sys.modules["__main__"])
     if is_importable():
-        return {}
+        names = behind_guard() & names.keys()
     found = {}
-    for name, value in list(vars(sys.modules["__main__"]).items()):
+    for name in list(names):
+        value = vars(sys.modules["__main__"])[name]
         if isinstance(value, FunctionType | type) and _is_of_main(value):
             try:
                 pickled = _dumps(value)
@@ -88,16 +94,19 @@ def offer(definitions: dict[str, bytes]) -> None:
         try:
             pickled = definitions.pop(name)
         except KeyError:
+            if others is not None:
+                return others(name)
             raise AttributeError(f"module '__main__' has no attribute {name!r}") from None
         return main.__dict__.setdefault(name, _loads(pickled))
 
     main: Any = sys.modules["__main__"]
+    others = vars(main).get("__getattr__")
     main.__getattr__ = find
 
 
-def _dumps(obj: object) -> bytes:
+def _dumps(obj: object, is_known: Callable[[object], bool] | None = None) -> bytes:
     file = io.BytesIO()
-    pickler = _pickler(file)
+    pickler = _pickler(file, obj, is_known)
     pickler.dump(obj)
     pickler.dump(pickler.of_main)
     return file.getvalue()
@@ -121,7 +130,7 @@ class _MainGlobals(dict[str, "Any"]):
         return _main_globals, ()
 
 
-def _pickler(file: io.BytesIO) -> Any:
+def _pickler(file: io.BytesIO, whole: object, is_known: Callable[[object], bool] | None) -> Any:
     import cloudpickle  # takes longer to import than all of this package
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -140,7 +149,7 @@ def _pickler(file: io.BytesIO) -> Any:
                 return super().reducer_override(obj)
             name = obj.__qualname__
             is_there = vars(sys.modules["__main__"]).get(name) is obj
-            if is_there and is_importable():
+            if is_there and obj is not whole and (is_importable() or (is_known and is_known(obj))):
                 return NotImplemented  # found by its name
             if is_there:
                 self.of_main[name] = obj

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
-def is_guarded(source: bytes) -> bool:
-    """Whether a program has a part that only runs where `__name__` is `"__main__"`."""
+def behind_guard(source: bytes) -> frozenset[str] | None:
+    """The functions and classes that a program defines only where `__name__` is `"__main__"`.
+
+    None if there is no part of it that runs only there.
+    """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return True  # it has been compiled: nobody can say
-    return any(
-        isinstance(node, ast.If) and _asks_for_main(node.test) for node in _run_at_import(tree.body)
-    )
+        return frozenset()  # it has been compiled: nobody can say
+    guards: list[ast.stmt] = [
+        node
+        for node in _run_at_import(tree.body)
+        if isinstance(node, ast.If) and _asks_for_main(node.test)
+    ]
+    if not guards:
+        return None
+    behind = set(_run_at_import(guards))  # whichever side of it that is
+    elsewhere = set(_run_at_import(tree.body)) - behind
+    return _definitions(behind) - _definitions(elsewhere)
+
+
+def _definitions(statements: Iterable[ast.stmt]) -> frozenset[str]:
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return frozenset(it.name for it in statements if isinstance(it, kinds))
 
 
 def _run_at_import(statements: list[ast.stmt]) -> Iterator[ast.stmt]:

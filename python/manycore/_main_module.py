@@ -11,7 +11,8 @@ MAIN_NAMES = ("__main__", "__mp_main__")
 _LAUNCHERS = ("ipython", "ipykernel_launcher")
 """Scripts that are a terminal's or a notebook's: what the user defines is not in them."""
 
-_known: tuple[ModuleType, bool] | None = None
+_known: tuple[ModuleType, frozenset[str] | None] | None = None
+"""The main module that was looked at, and what was found."""
 
 
 def is_importable() -> bool:
@@ -21,6 +22,15 @@ def is_importable() -> bool:
     Where there is no file (a notebook, the prompt, `python -c`, standard input) or no such line,
     what is defined there has to travel by value.
     """
+    return _looked_at() is not None
+
+
+def behind_guard() -> frozenset[str]:
+    """The functions and classes that a main module which may be imported defines only when run."""
+    return _looked_at() or frozenset()
+
+
+def _looked_at() -> frozenset[str] | None:
     global _known
     main = sys.modules["__main__"]
     if _known is None or _known[0] is not main:
@@ -28,18 +38,19 @@ def is_importable() -> bool:
     return _known[1]
 
 
-def _look_at(main: ModuleType) -> bool:
+def _look_at(main: ModuleType) -> frozenset[str] | None:
+    """What of the main module an import does not define; None where it may not be imported."""
     spec = getattr(main, "__spec__", None)
     if spec is not None and (spec.name == "__main__" or spec.name.endswith(".__main__")):
-        return False  # of a package, a folder or an archive: never imported by children
+        return None  # of a package, a folder or an archive: never imported by children
     path = spec.origin if spec is not None else getattr(main, "__file__", None)
     if not path or os.path.splitext(os.path.basename(path))[0] in _LAUNCHERS:
-        return False
+        return None
     try:
         with open(path, "rb") as file:
             source = file.read()
     except OSError:
-        return False  # it was no file, as standard input, or is none any more
-    from manycore._guard import is_guarded  # children, who look at nothing, start without
+        return None  # it was no file, as standard input, or is none any more
+    from manycore._guard import behind_guard  # children, who look at nothing, start without
 
-    return is_guarded(source)
+    return behind_guard(source)

@@ -51,12 +51,12 @@ def dumps_function(
         and isinstance(function.__self__, ModuleType | type | None)
     )
     if not is_known(function):
-        return bytes(ForkingPickler.dumps(ByValue(function))), keep
+        return bytes(ForkingPickler.dumps(ByValue(function, is_known))), keep
     try:
         return bytes(ForkingPickler.dumps(function)), keep
     except (pickle.PicklingError, AttributeError, TypeError):
         with contextlib.suppress(Exception):
-            return bytes(ForkingPickler.dumps(ByValue(function))), keep
+            return bytes(ForkingPickler.dumps(ByValue(function, is_known))), keep
         raise
 
 
