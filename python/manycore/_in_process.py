@@ -16,6 +16,7 @@ from manycore import _engine
 from manycore._attendant import Attendant
 from manycore._descriptions import describe, name_of
 from manycore._insights import Insights
+from manycore._seeds import set_back
 from manycore._worker import Surroundings, Worker, being
 from manycore.errors import WorkerDied
 
@@ -61,7 +62,7 @@ class InProcessCrew:
 
     def _run_one(self) -> None:
         try:
-            with being(self.worker):
+            with being(self.worker), set_back():
                 self._seat().run_if_any()
         except Exception:
             raise  # of the engine: those of tasks are answers

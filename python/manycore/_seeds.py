@@ -6,17 +6,23 @@ the seed, and the number of the item within the call.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib
 import itertools
 import random
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 Seed = tuple[int, ...]
 """What the seeds of the tasks of one call are made of."""
 
 _now: int | None = None
+
+_restore: list[Callable[[], object]] | None = None
+"""What sets the program's own generators back, once a task in its process had a seed."""
 
 
 def task_seed() -> int:
@@ -42,10 +48,28 @@ def plant(seed: Seed | None = None, item: int = 0) -> None:
         _now = None
         return
     _now = of_item(seed, item)
+    restore = None if _restore else _restore  # the first of them is set back
+    if restore is not None:
+        restore.append(functools.partial(random.setstate, random.getstate()))
     random.seed(_now)
     if "numpy" in sys.modules:
         numpys: Any = importlib.import_module("numpy.random")  # which it imports when it is used
+        if restore is not None:
+            restore.append(functools.partial(numpys.set_state, numpys.get_state()))
         numpys.seed([_now >> shift & 0xFFFFFFFF for shift in (0, 32, 64, 96)])
+
+
+@contextlib.contextmanager
+def set_back() -> Iterator[None]:
+    """In the program's own process: its generators go on after tasks as if these had no seed."""
+    global _restore
+    before, _restore = _restore, []
+    try:
+        yield
+    finally:
+        mine, _restore = _restore, before
+        for restore in mine:
+            restore()
 
 
 class Seeds:

@@ -1,5 +1,7 @@
 """Seeds: random numbers that do not depend on who runs a task, and when."""
 
+import random
+
 import pytest
 
 import manycore
@@ -125,3 +127,28 @@ def test_an_executor_has_the_numbers_of_a_pool(expected):
     assert first == numbers(
         1, lambda pool: list(pool.imap(pool_targets.random_number, ITEMS)), seed=1
     )
+
+
+def test_a_program_that_runs_its_tasks_itself_has_its_own_numbers_afterwards():
+    numpy = pytest.importorskip("numpy")
+
+    def own():
+        return random.random(), numpy.random.random()
+
+    def start():
+        random.seed(5)
+        numpy.random.seed(5)
+
+    start()
+    expected = own(), own()
+    start()
+    first = own()
+    with manycore.Pool(0) as pool:
+        pool.map(pool_targets.random_number, ITEMS, seed=7)
+        pool.apply(_call_another_pool, (pool_targets.random_number,), seed=7)
+    assert (first, own()) == expected
+
+
+def _call_another_pool(function):
+    with manycore.Pool(0) as pool:
+        return pool.apply(function, seed=8)
