@@ -251,9 +251,8 @@ class _Zygote:
             self._children[pid] = told
         for fd in fds[1:]:
             os.close(fd)
-        if not self._is_asked():  # whoever waits gets a fork at once
-            self._take_on(order.surroundings)
-            self._have_spare()
+        if not self._is_asked() and self._take_on(order.surroundings):
+            self._have_spare()  # whoever waits already gets a fork of their own at once
 
     def _is_asked(self) -> bool:
         return any(fd != self._woken for fd, _ in self._poll.poll(0))
@@ -264,25 +263,26 @@ class _Zygote:
         if spare is None:
             return None
         with spare.orders:  # closed, it ends a spare
-            if spare.surroundings == order.surroundings:
+            if order.surroundings in (b"", spare.surroundings):
                 with contextlib.suppress(OSError):  # it has ended
                     _orders.send(spare.orders, order.message, fds)
                     return spare.pid
         return None
 
-    def _take_on(self, surroundings: bytes) -> None:
-        """Has what is forked next find its surroundings, where others can take their place later.
+    def _take_on(self, surroundings: bytes) -> bool:
+        """Has a child that is forked from now on find its surroundings; whether it will.
 
-        What cannot be had, such as a folder that is gone, the child meets itself, and tells of it.
+        Only such are taken on of which nothing is left when others are. What cannot be had, such as
+        a folder that is gone, the child meets itself, and tells of it.
         """
-        if surroundings == self._surroundings:
-            return
+        if surroundings in (b"", self._surroundings):  # without any, its work has them
+            return True
         self._surroundings = None
-        if surroundings:
-            with contextlib.suppress(Exception):
-                if spawn.prepare_again(pickle.loads(surroundings)):
-                    self._surroundings = surroundings
+        with contextlib.suppress(Exception):
+            if spawn.prepare_again(pickle.loads(surroundings)):
+                self._surroundings = surroundings
         gc.freeze()
+        return self._surroundings is not None
 
     def _fork_child(self, order: Order, fds: list[int]) -> int:
         pid = self._fork()
