@@ -278,6 +278,6 @@ def test_a_map_whose_pool_was_terminated_says_so():
     next(squares)
     pool.terminate()
     pool.join()
-    with pytest.raises(RuntimeError, match="the pool was terminated before"):
+    with pytest.raises(manycore.ShutDown, match="the pool was terminated before"):
         for _ in squares:
             pass

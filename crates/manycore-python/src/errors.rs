@@ -71,8 +71,18 @@ pub fn is_empty(py: Python<'_>, error: &PyErr) -> bool {
 
 /// `manycore.ShutDown`.
 pub fn shut_down() -> PyErr {
+    shut_down_by("")
+}
+
+/// `manycore.ShutDown`, of a pool.
+#[cold]
+pub fn pool_is_over() -> PyErr {
+    shut_down_by("the pool was terminated before this task was handed out")
+}
+
+fn shut_down_by(text: &str) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    raise(&CLASS, ERRORS, "ShutDown", String::new())
+    raise(&CLASS, ERRORS, "ShutDown", text.to_owned())
 }
 
 /// `manycore.Corrupted`.

@@ -258,11 +258,6 @@ fn too_many() -> PyErr {
     PyRuntimeError::new_err("too many tasks are open in this pool")
 }
 
-#[cold]
-fn terminated() -> PyErr {
-    PyRuntimeError::new_err("the pool was terminated before this task was handed out")
-}
-
 /// The tag of a task that was handed out; what was wrong with its arguments is the answer to it.
 #[inline]
 fn or_answer(
@@ -275,7 +270,11 @@ fn or_answer(
         Ok(tag) => Ok(Some(tag)),
         Err(error) if error.is_instance_of::<PyException>(py) => {
             let is_over = errors::is_shut_down(py, &error);
-            let error = if is_over { terminated() } else { error };
+            let error = if is_over {
+                errors::pool_is_over()
+            } else {
+                error
+            };
             let value = error.into_value(py).into_bound(py).into_any();
             Job::deliver(job, index, false, value).map(|_| None)
         }
