@@ -69,12 +69,11 @@ def _may_be_of_main(function: object) -> bool:
 
 def definitions() -> dict[str, bytes]:
     """What a main module defines that children do not import: they may get instances, say."""
-    names: Any = vars(sys.modules["__main__"])
-    if is_importable():
-        names = behind_guard() & names.keys()
     found = {}
-    for name in list(names):
-        value = vars(sys.modules["__main__"])[name]
+    missing = behind_guard() if is_importable() else None
+    for name, value in list(vars(sys.modules["__main__"]).items()):
+        if missing is not None and name not in missing:
+            continue
         if isinstance(value, FunctionType | type) and _is_of_main(value):
             try:
                 pickled = _dumps(value)

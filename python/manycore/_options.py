@@ -47,7 +47,10 @@ if TYPE_CHECKING:
 
 
 def _is_above_0(number: Any) -> bool:
-    return isinstance(number, int | float) and number > 0
+    try:
+        return bool(number > 0)
+    except TypeError:
+        return False
 
 
 class Options(NamedTuple):
