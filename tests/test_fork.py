@@ -430,3 +430,26 @@ def test_what_a_forked_child_does_with_its_parents_pool_is_done_to_a_copy(use):
             pass
         assert list(squares) == [number**2 for number in range(1, 1000)]
         assert pool.apply(targets.square, (7,)) == 49
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("use", ["next", "close", "terminate", "forget"])
+def test_what_a_forked_child_does_with_its_parents_pipeline_is_done_to_a_copy(use):
+    with manycore.pipeline(range(500), manycore.stage(targets.square, workers=2)) as squares:
+        assert next(squares) == 0
+
+        def child():
+            nonlocal squares
+            if use == "next":
+                with pytest.raises(RuntimeError, match="another process"):
+                    for _ in squares:
+                        pass
+            elif use == "forget":
+                del squares
+                gc.collect()
+            else:
+                getattr(squares, use)()
+
+        with forked(child):
+            pass
+        assert list(squares) == [number**2 for number in range(1, 500)]

@@ -156,13 +156,13 @@ class Pipeline:
 
         For a second; then they are terminated. What has no result yet is dropped.
         """
-        if self._state == "running":
+        if self._state == "running" and self._is_ours():
             self._end(_PATIENCE)
         self._state = "closed"
 
     def terminate(self) -> None:
         """Ends the pipeline and its workers now."""
-        if self._state == "running":
+        if self._state == "running" and self._is_ours():
             self._end(0.0)
         self._state = "closed"
 
@@ -178,7 +178,16 @@ class Pipeline:
     # ---- going on ---------------------------------------------------------------------------
 
     def _taking_turns(self) -> _Turn:
+        if self._state == "running" and not self._is_ours():
+            raise RuntimeError(
+                "this pipeline was started by another process, which has its results: a forked "
+                "process makes one of its own"
+            )
         return _Turn(self)
+
+    def _is_ours(self) -> bool:
+        """Whether this process has started it: a forked copy is of no use."""
+        return self._owner == os.getpid()
 
     def _start(self) -> None:
         self._stages = _engine.Stages([self._plan(*it) for it in enumerate(self._staff)])
@@ -197,8 +206,9 @@ class Pipeline:
         if self._has_reader:
             self._stages.feed_one(None)
             self._end_input()
+        self._owner = os.getpid()
         self._terminate = util.Finalize(
-            self, _stop, args=(os.getpid(), self._workers), exitpriority=15
+            self, _stop, args=(self._owner, self._workers), exitpriority=15
         )
         self._state = "running"
         for staff in self._workers:
