@@ -10,6 +10,7 @@ harness                               what a bench, a metric and a sample are
 children                              children that start together and report samples
 rivals                                other packages, with the face of a context
 arm                                   the process that takes the samples of one bench on one module
+arm_with_numpy                        the same, as a program that uses NumPy
 driver                                sizes the samples, interleaves the modules, stops what hangs
 facts, report, bars, cli              the machine, the table, the required ratios, the arguments
 
