@@ -212,9 +212,11 @@ class _Zygote:
             _preload.try_to_import(self._later.pop(0))
         gc.freeze()
         gc.enable()
-        if not self._later and self._spare is not None:
-            with self._spare.orders:  # closed, it ends this one: the next child is to have it all
-                self._have_spare()
+        spare = self._spare
+        if not self._later and spare is not None:  # the next child is to have it all
+            spare.orders.close()  # which ends this one; the other must not inherit it
+            self._spare = None
+            self._have_spare()
 
     def _collect(self) -> None:
         """Tells how children have ended."""
@@ -369,6 +371,7 @@ def _rehearse() -> None:
     from manycore.context import ForkServerProcess
 
     util._close_stdin()  # type: ignore[attr-defined]
+    sys.stdin = open(sys.stdin.fileno(), encoding="utf-8")  # noqa: SIM115  to be closed once more
     ForkServerProcess().run()
     util._flush_std_streams()  # type: ignore[attr-defined]
 
