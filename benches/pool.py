@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from statistics import harmonic_mean
 from time import perf_counter
 from typing import Any
 
@@ -43,6 +44,7 @@ BUSY_SECONDS = 2.5e-6
 MEASURABLE = (
     5e-5  # tasks that are longer measure themselves: CPUs are not equally quick at all times
 )
+UNDISTURBED = 20_000  # tasks of a worker's, before and after the others
 MEGABYTE = 1 << 17  # numbers in an array
 MANY = 5_000_000  # numbers in a list: 200 MB of memory
 PENDING = 500_000  # result objects: about as much
@@ -171,19 +173,31 @@ def set_busy_loops(seconds: float) -> None:
         Busy.loops = max(1, round(Busy.loops * seconds / shortest))
 
 
+def undisturbed_seconds(pool: Any) -> float:
+    """Seconds per busy task when all workers run them at once, each by itself, without the pool.
+
+    One process alone would not do: on a shared machine CPUs are not equally quick, and slower
+    together.
+    """
+    return harmonic_mean(pool.map(busy_seconds, [UNDISTURBED] * WORKERS, chunksize=1))
+
+
 def scaling_sample(task_seconds: float, target: Target, n: int) -> Sample:
     """Run busy tasks one per message; report the share of the speed that all CPUs could reach."""
     set_busy_loops(task_seconds)
-    alone = busy_seconds(20_000) if task_seconds < MEASURABLE else 0.0
     with warm_pool(target) as pool:
-        begin = perf_counter()
-        if alone:
-            pool.map(Busy.task, range(n), chunksize=1)
-            work = alone * n
-        else:
+        if task_seconds >= MEASURABLE:
+            begin = perf_counter()
             work = sum(pool.map(Busy.timed, range(n), chunksize=1))
-        seconds = perf_counter() - begin
-    lanes = min(WORKERS, len(os.sched_getaffinity(0)))
+            seconds = perf_counter() - begin
+            lanes = min(WORKERS, len(os.sched_getaffinity(0)))
+        else:
+            before = undisturbed_seconds(pool)
+            begin = perf_counter()
+            pool.map(Busy.task, range(n), chunksize=1)
+            seconds = perf_counter() - begin
+            work = n * (before + undisturbed_seconds(pool)) / 2
+            lanes = WORKERS  # which had to share the CPUs before, too
     return Sample(n, seconds, {SHARE.key: work / lanes / seconds})
 
 

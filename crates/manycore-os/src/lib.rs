@@ -6,6 +6,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`affinity`] | how many CPUs this process may use |
+//! | [`cache`] | hints about cache lines |
 //! | [`channel`] | pipes and other plain descriptors |
 //! | [`clock`] | monotonic time and [`Deadline`] |
 //! | [`ending`] | how a process ended, and the most memory that it had |
@@ -31,6 +32,7 @@
 compile_error!("manycore runs on Linux only: it is built on memfd, futex and pidfd");
 
 pub mod affinity;
+pub mod cache;
 pub mod channel;
 pub mod clock;
 pub mod ending;

@@ -157,6 +157,7 @@ impl Seat {
         self.engine.begin();
         self.read_at.store(came, Relaxed);
         let outcome = self.execute(py, message);
+        self.engine.foresee();
         let ran = self.now();
         self.current.store(LEAVE, Relaxed); // from here on the answer is on its way
         let answered = match outcome {

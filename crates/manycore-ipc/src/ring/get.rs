@@ -4,6 +4,8 @@ mod repair;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use manycore_os::cache;
+
 use super::ahead::Ahead;
 use super::pollers::Event;
 use super::position::Position;
@@ -106,6 +108,12 @@ impl Ring {
             let _ = self.blocks.trim(); // the message is taken; a damaged table shows again at the next block
         }
         outcome
+    }
+
+    /// Asks for what the next message is taken with, so that it is there by then: see [`cache`].
+    #[inline]
+    pub fn foresee_get(&self) {
+        cache::fetch_to_write(&self.body.get.lock);
     }
 
     /// Gets a message if there is one and nothing stands in the way; [`Ring::get`] says what does.

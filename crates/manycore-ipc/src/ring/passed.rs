@@ -1,6 +1,6 @@
 //! What has passed a side of a ring: counters that are committed together with its position.
 
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::Side;
 use super::position::Position;
@@ -57,7 +57,12 @@ impl Side {
     pub(crate) fn pass_to(&self, next: Passed) {
         let parity = next.at.parity();
         self.count[parity].store(next.messages, Release);
-        self.block_bytes[parity].store(next.block_bytes, Release);
+        let block_bytes = &self.block_bytes[parity];
+        // Relaxed: only changed under this side's lock. Most messages have no blocks; what is not written to
+        // stays in the caches of all who read it.
+        if block_bytes.load(Relaxed) != next.block_bytes {
+            block_bytes.store(next.block_bytes, Release);
+        }
     }
 }
 

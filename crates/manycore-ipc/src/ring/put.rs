@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use manycore_os::cache;
+
 use super::layout::{LARGEST, MANY_REGIONS};
 use super::outgoing::{Outgoing, Put, PutError};
 use super::pollers::Event;
@@ -41,6 +43,12 @@ impl Ring {
             fault::point("ring.put.rung");
         }
         outcome
+    }
+
+    /// Asks for what the next message is put with, so that it is there by then: see [`cache`].
+    #[inline]
+    pub fn foresee_put(&self) {
+        cache::fetch_to_write(&self.body.put.lock);
     }
 
     /// Puts a message if nothing at all stands in the way; [`Ring::put`] says what does.

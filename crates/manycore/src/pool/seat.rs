@@ -69,6 +69,14 @@ impl Seat {
         self.group.family()
     }
 
+    /// Says that this worker is about to answer and to take its next task: what other workers write to for
+    /// that, too, is on its way then.
+    #[inline]
+    pub fn foresee(&self) {
+        self.answers.foresee_put();
+        self.tasks.foresee_get();
+    }
+
     /// Takes a task if there is one.
     ///
     /// # Errors
