@@ -10,6 +10,13 @@ pub fn allowed_cpus() -> u32 {
         .max(1)
 }
 
+/// The CPU that this thread runs on, at this moment.
+#[inline]
+#[must_use]
+pub fn current_cpu() -> u32 {
+    rustix::thread::sched_getcpu() as u32
+}
+
 /// CPUs that are online on this machine. Two processes that are pinned to one CPU each may still run at
 /// the same time, so this number, not the affinity mask, says whether looking again can ever pay.
 #[must_use]

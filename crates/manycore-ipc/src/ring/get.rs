@@ -173,12 +173,11 @@ impl Ring {
             drop(self.repaired_put(locked)?);
             return if self.is_empty() { Err(end) } else { Ok(false) };
         }
-        let ready = || self.is_ready();
         if self.body.group.load(Relaxed) == 0 {
-            let slept = self.items_bell().wait(patience, ready)?;
+            let slept = self.items_bell().wait(patience, || self.is_ready())?;
             return Ok(self.count_if(slept));
         }
-        let waited = self.body.search.wait(self.items_bell(), patience, ready)?;
+        let waited = self.body.search.wait(self.items_bell(), patience, self)?;
         self.count_if(waited == Waited::Asleep);
         Ok(true) // also without a sleep others may be asleep, and were not woken
     }

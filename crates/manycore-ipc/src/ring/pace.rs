@@ -15,7 +15,7 @@ use manycore_os::{affinity, clock};
 
 use super::position::Position;
 use super::region::Ring;
-use crate::wait::spin;
+use crate::wait::{Sought, spin};
 
 /// So many bytes of messages are enough: some lines more than a processor fetches by itself.
 const ENOUGH: u64 = 1 << 10;
@@ -69,6 +69,29 @@ impl Pace {
     fn note(&self, eager: u32) {
         self.last.store(eager, Relaxed);
         self.eager.store(eager, Relaxed);
+    }
+}
+
+thread_local! {
+    /// Of the workers of pools, each of which has one thread for its tasks.
+    static OF_WORKERS: Pace = Pace::default();
+}
+
+impl Sought for Ring {
+    fn is_there(&self) -> bool {
+        self.is_ready()
+    }
+
+    fn is_much(&self) -> bool {
+        self.bytes_ahead() >= ENOUGH
+    }
+
+    fn gather(&self) {
+        OF_WORKERS.with(|pace| {
+            if pace.lets_gather() {
+                pace.gather(self);
+            }
+        });
     }
 }
 

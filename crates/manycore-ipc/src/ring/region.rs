@@ -260,7 +260,9 @@ impl Ring {
     #[inline]
     pub(crate) fn announce(&self) {
         if self.body.items_at.load(Relaxed) == 0 {
-            self.body.items.ring_unless(|| self.body.search.is_on()); // set once
+            self.body
+                .items
+                .ring_unless(|| self.body.search.is_on_or_wakes()); // set once
         } else {
             self.items_bell().ring_all();
         }

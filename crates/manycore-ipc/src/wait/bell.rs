@@ -121,7 +121,7 @@ impl Bell {
         patience: &mut Patience<'_>,
         ready: impl FnMut() -> bool,
     ) -> Result<bool, GaveUp> {
-        self.sleep_for(patience, ready, |slice| slice)
+        self.sleep_for(patience, ready, |slice, _| slice)
     }
 
     /// The same, and asks before each sleep how long it may be at most, given how long it would be.
@@ -129,7 +129,7 @@ impl Bell {
         &self,
         patience: &mut Patience<'_>,
         mut ready: impl FnMut() -> bool,
-        mut at_most: impl FnMut(Duration) -> Duration,
+        mut at_most: impl FnMut(Duration, Option<Slept>) -> Duration,
     ) -> Result<bool, GaveUp> {
         let mut slept = None;
         loop {
@@ -141,7 +141,7 @@ impl Bell {
                 return Ok(true);
             }
             patience.after(slept)?;
-            let outcome = kernel::sleep(&self.0, word, at_most(patience.slice()));
+            let outcome = kernel::sleep(&self.0, word, at_most(patience.slice(), slept));
             if outcome == Slept::Woken {
                 fault::point("bell.woken");
             }

@@ -73,7 +73,7 @@ impl Shop {
         let ready = || self.things.load(Acquire) > 0;
         let mut slept = false;
         while !self.take_one() {
-            self.search.wait(&self.bell, &mut patience, ready)?;
+            self.search.wait(&self.bell, &mut patience, &ready)?;
             slept = true;
         }
         if slept && ready() {

@@ -9,6 +9,9 @@
 //! sees to it that nothing is left lying when this one is not: one of the sleepers *naps*, a millisecond at a
 //! time, for as long as somebody looks or has said so.
 //!
+//! One may also be woken for what another one takes meanwhile. Then somebody is awake and quick, and it naps, which
+//! lets that one leave what it says: otherwise it could be woken in vain for each thing.
+//!
 //! What is said is a moment, not a name: when it has passed, it counts for nothing. So one that is
 //! killed or stopped while it looks delays others by that long, and what was brought in between by a
 //! slice at most; so does one that is killed while it naps, if the next thing is not quick.
@@ -27,9 +30,11 @@ use std::time::Duration;
 use manycore_os::clock;
 
 use super::bell::Bell;
+use super::beside::WokenFrom;
 use super::spin;
-use super::{GaveUp, Patience};
+use super::{GaveUp, Patience, Sought};
 use crate::fault;
+use crate::kernel::Slept;
 use crate::word::{Word32, fence};
 
 /// Moments in units of 1.024 µs; zero for none.
@@ -40,6 +45,7 @@ pub struct Search {
     looks: Word32,
     /// Until when somebody naps.
     naps: Word32,
+    woken_from: WokenFrom,
 }
 
 /// How long it counts that somebody looks: twice as long as anybody does, so that who looks again and again need not
@@ -96,8 +102,8 @@ fn is_ahead(until: u32, span: u32, now: u32) -> bool {
 }
 
 impl Search {
-    /// Waits until `ready` is true: looks for a while unless another one does, then sleeps at `bell`. Others may be
-    /// asleep that were not woken, whichever it did: the caller passes the news on if there is more.
+    /// Waits until what is sought is there: looks for a while unless another one does, then sleeps at `bell`. Others
+    /// may be asleep that were not woken, whichever it did: the caller passes the news on if there is more.
     ///
     /// # Errors
     /// When the patience ends first.
@@ -105,22 +111,31 @@ impl Search {
         &self,
         bell: &Bell,
         patience: &mut Patience<'_>,
-        mut ready: impl FnMut() -> bool,
+        sought: &impl Sought,
     ) -> Result<Waited, GaveUp> {
-        if self.look(&mut ready) {
+        let is_there = || sought.is_there();
+        let found = match self.woken_from.let_go_on(sought) {
+            true => is_there(),
+            false => self.look(is_there, || sought.gather()),
+        };
+        if found {
             return Ok(Waited::Looking);
         }
         let mut napping = Napping {
             search: self,
             until: 0,
         };
-        let outcome = bell.sleep_for(patience, ready, |slice| napping.slice(slice));
+        let outcome = bell.sleep_for(patience, is_there, |slice, slept| {
+            napping.slice(slice, slept == Some(Slept::Woken))
+        });
         napping.end_for_good();
+        self.woken_from.note();
         outcome.map(|_| Waited::Asleep)
     }
 
-    /// Looks at `ready` for a while, unless another one does; whether it turned true.
-    fn look(&self, mut ready: impl FnMut() -> bool) -> bool {
+    /// Looks at `ready` for a while, unless another one does; whether it turned true. Where things are quick to do,
+    /// it lets some `gather` before it looks.
+    fn look(&self, mut ready: impl FnMut() -> bool, gather: impl FnOnce()) -> bool {
         let (before, now) = (self.looks.load(Relaxed), now());
         let is_quick = now.wrapping_sub(LOOKED.replace(now)) <= QUICK;
         if is_ahead(before, LOOK, now) && !is_mine(before) {
@@ -129,6 +144,9 @@ impl Search {
         let Some(mine) = self.say(before, now) else {
             return ready();
         };
+        if is_quick {
+            gather();
+        }
         let found = spin::look(&mut ready);
         if found && is_quick {
             fence(SeqCst); // pairs with the one in `Napping::slice`
@@ -157,6 +175,16 @@ impl Search {
         Some(mine)
     }
 
+    /// The same, asked by who wakes somebody unless it is so.
+    #[inline]
+    pub(crate) fn is_on_or_wakes(&self) -> bool {
+        let is_on = self.is_on();
+        if !is_on {
+            self.woken_from.say();
+        }
+        is_on
+    }
+
     /// Whether somebody looks, or will be back. Who asks has made a fence (`SeqCst`) since it brought something.
     #[inline]
     pub fn is_on(&self) -> bool {
@@ -182,12 +210,13 @@ struct Napping<'a> {
 }
 
 impl Napping<'_> {
-    /// How long to sleep now, at most `slice`: what was waited for has just not been there.
-    fn slice(&mut self, slice: Duration) -> Duration {
+    /// How long to sleep now, at most `slice`: what was waited for has just not been there, and perhaps this one was
+    /// woken `in_vain`.
+    fn slice(&mut self, slice: Duration, in_vain: bool) -> Duration {
         let search = self.search;
         let did_nap = self.end();
         fence(SeqCst); // pairs with the one in `look`
-        if search.is_on() {
+        if in_vain || search.is_on() {
             let (before, now) = (search.naps.load(Relaxed), now());
             let mine = after(now, NAPS);
             let is_free = !is_ahead(before, NAPS, now);
@@ -239,10 +268,11 @@ pub(crate) mod tests {
         let search = Search::default();
         assert!(!search.is_on());
         let mut was_on = false;
-        assert!(search.look(|| {
+        let ready = || {
             was_on |= search.is_on();
             was_on
-        }));
+        };
+        assert!(search.look(ready, || ()));
         assert!(was_on && !search.is_on());
     }
 
@@ -250,16 +280,20 @@ pub(crate) mod tests {
     fn one_searches_at_a_time() {
         let search = Search::default();
         let mut looks = 0;
-        search.look(|| {
-            let other = || {
-                search.look(|| {
-                    looks += 1;
-                    false
-                })
-            };
-            thread::scope(|scope| scope.spawn(other).join()).expect("it looks");
-            true
-        });
+        search.look(
+            || {
+                let other = || {
+                    let ready = || {
+                        looks += 1;
+                        false
+                    };
+                    search.look(ready, || ())
+                };
+                thread::scope(|scope| scope.spawn(other).join()).expect("it looks");
+                true
+            },
+            || (),
+        );
         assert_eq!(looks, 1);
     }
 
@@ -268,7 +302,7 @@ pub(crate) mod tests {
         let search = Search::default();
         search.looks.store(after(now(), LOOK), Relaxed); // as one leaves it that is killed
         while search.is_on() {}
-        assert!(search.look(|| true));
+        assert!(search.look(|| true, || ()));
     }
 
     /// Looks with success as one whose last thing was quick; again where the scheduler made that untrue.
@@ -276,7 +310,7 @@ pub(crate) mod tests {
         while search.looks.load(Relaxed) == 0 {
             search.naps.store(after(now(), NAPS), Relaxed);
             LOOKED.set(now());
-            assert!(search.look(|| true));
+            assert!(search.look(|| true, || ()));
         }
     }
 
@@ -291,7 +325,7 @@ pub(crate) mod tests {
         while napping.until == 0 {
             search.looks.store(after(now(), LOOK), Relaxed); // as long as another one looks
             search.naps.store(0, Relaxed);
-            napping.slice(NAP);
+            napping.slice(NAP, false);
         }
         napping.end_for_good();
     }
@@ -300,13 +334,17 @@ pub(crate) mod tests {
     fn who_found_something_will_be_back_if_another_one_naps() {
         let search = Search::default();
         LOOKED.set(now());
-        assert!(search.look(|| true) && !search.is_on(), "nobody naps");
+        assert!(
+            search.look(|| true, || ()) && !search.is_on(),
+            "nobody naps"
+        );
         say_to_be_back(&search);
         let mut looks = 0;
-        let found = search.look(|| {
+        let ready = || {
             looks += 1;
             looks > 1
-        });
+        };
+        let found = search.look(ready, || ());
         assert!(
             found && looks == 2,
             "what this thread said keeps others from looking"
@@ -318,7 +356,7 @@ pub(crate) mod tests {
         let search = Search::default();
         search.naps.store(after(now(), NAPS), Relaxed);
         LOOKED.set(now().wrapping_sub(QUICK + 1));
-        assert!(search.look(|| true));
+        assert!(search.look(|| true, || ()));
         assert_eq!(search.looks.load(Relaxed), 0);
     }
 
@@ -330,15 +368,28 @@ pub(crate) mod tests {
             until: 0,
         };
         let slice = Duration::from_millis(50);
-        assert_eq!(napping.slice(slice), slice);
+        assert_eq!(napping.slice(slice, false), slice);
         while napping.until == 0 {
             search.looks.store(after(now(), LOOK), Relaxed); // as long as another one looks
-            let sleep = napping.slice(slice);
+            let sleep = napping.slice(slice, false);
             assert_eq!(sleep == NAP, napping.until != 0);
         }
         while search.is_on() {}
-        assert_eq!(napping.slice(slice), Duration::ZERO);
-        assert_eq!(napping.slice(slice), slice);
+        assert_eq!(napping.slice(slice, false), Duration::ZERO);
+        assert_eq!(napping.slice(slice, false), slice);
+    }
+
+    #[test]
+    fn who_was_woken_in_vain_naps_once() {
+        let search = Search::default();
+        let mut napping = Napping {
+            search: &search,
+            until: 0,
+        };
+        let slice = Duration::from_millis(50);
+        assert_eq!(napping.slice(slice, true), NAP);
+        assert_eq!(napping.slice(slice, false), Duration::ZERO);
+        assert_eq!(napping.slice(slice, false), slice);
     }
 
     #[test]
@@ -371,7 +422,7 @@ pub(crate) mod tests {
             true
         };
         let mut patience = Patience::new(Deadline::NEVER, &mut tick);
-        let waited = search.wait(&bell, &mut patience, || is_there.load(Relaxed));
+        let waited = search.wait(&bell, &mut patience, &|| is_there.load(Relaxed));
         assert_eq!(waited, Ok(Waited::Asleep));
         assert!((1..=2).contains(&slices));
     }
