@@ -98,6 +98,17 @@ def fail_pickily(_value):
     raise PickyError(1, 2)
 
 
+class StubbornError(Exception):
+    """Cannot be pickled."""
+
+    def __reduce__(self):
+        raise TypeError("stays here")
+
+
+def fail_unpicklably():
+    raise StubbornError("no")
+
+
 class _Indigestible:
     def __reduce__(self):
         return int, ("no number",)

@@ -238,8 +238,10 @@ class ExecutorPool(Pool):
             self.broken = BrokenProcessPool(f"the program itself has ended worker {process.pid}")
         self._break(self.broken)
 
-    def end_workers(self, how: str) -> None:
-        """Ends the workers now: `terminate` or `kill`."""
+    def give_up(self, how: str = "terminate") -> None:
+        """Cancels what no worker has begun, and ends the workers now: `terminate` or `kill`."""
+        self.close()
+        self.withdraw_all()
         self._state = TERMINATE
         for process in self._workers.processes:
             if how == "kill":

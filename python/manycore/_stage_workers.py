@@ -15,12 +15,12 @@ from manycore._failures import sendable_exception
 from manycore._options import Limits
 from manycore._pickling import dumps_function, loads_function
 from manycore._tending import Tending, Verdict
-from manycore._working import obey
+from manycore._working import ENDED_BY_CTRL_C, obey
 from manycore.errors import WorkerDied, describe_exit, peak_memory_of
 from manycore.process import start_soon, why_not_started
 
-_PATIENCE = 1.0
-"""Seconds that workers have to be done with what they work on, and then to end when terminated."""
+GRACE = 0.5
+"""Seconds that workers have to end once they are told to."""
 
 
 class Work(NamedTuple):
@@ -54,7 +54,7 @@ def run(seat: tuple[Any, ...], work: Work) -> None:
             place.run(loads_function(work.function), state, work.is_source)
     except KeyboardInterrupt:
         # As in a pool: the owner decides and says what happens.
-        raise SystemExit(130) from None
+        raise SystemExit(ENDED_BY_CTRL_C) from None
     except Exception as error:
         place.report(failed(error))
         raise SystemExit(1) from None
@@ -233,9 +233,8 @@ class StageWorkers:
             if process.exitcode is not None:
                 del self._rows[row]
 
-    def join_or_kill(self) -> None:
-        """Waits for the workers to end; kills those that do not."""
-        end = time.monotonic() + _PATIENCE
+    def join_or_kill(self, end: float) -> None:
+        """Waits for the workers to end; kills those that have not at that time."""
         for process in self.processes:
             if not wait([process.sentinel], max(end - time.monotonic(), 0.0)):
                 process.kill()

@@ -17,12 +17,17 @@ from manycore._memory import killed_for_memory
 from manycore._options import Limits
 from manycore._tending import Tending
 from manycore._worker import Surroundings
-from manycore._working import work
+from manycore._working import ENDED_BY_CTRL_C, work
 from manycore.errors import WorkerDied, describe_exit, describe_peak, peak_memory_of
 from manycore.process import start_soon, why_not_started
 
-_PATIENCE = 1.0
+_PATIENCE = 0.5
 """Seconds that a terminated worker has before it is killed."""
+
+
+_REFLECTION = 0.25
+"""Seconds after Ctrl-C has ended a worker in which none is replaced: the program is about to end,
+or to cancel what waits, and until then new workers would only begin what nobody wants."""
 
 
 class _Turn:
@@ -90,6 +95,7 @@ class Workers:
         self._tending = Tending(crew, limits)
         self._last_words = LastWords()
         self._is_over = False
+        self._reflects_until = 0.0
         self._killed_for_memory = killed_for_memory()
 
     @property
@@ -159,8 +165,8 @@ class Workers:
             self._turn.release()
 
     def _start_missing(self) -> None:
-        if self._is_over:
-            return  # the keeper was looking when the pool was let go of
+        if self._is_over or time.monotonic() < self._reflects_until:
+            return  # the keeper was looking when the pool was let go of; or see there
         free = (row for row in range(self._crew.rows) if row not in self._rows)
         taken = {id for row, id in self._ids.items() if row not in self._leaving}
         ids = (id for id in itertools.count() if id not in taken)
@@ -230,7 +236,8 @@ class Workers:
             elif replace and not self._is_forgotten:
                 self._start_missing()
                 self._dismiss_surplus()
-            return soon
+            reflects = self._reflects_until - time.monotonic()
+            return min(soon, reflects) if reflects > 0 else soon
         finally:
             self._turn.release()
             if self._is_forgotten:
@@ -246,6 +253,8 @@ class Workers:
     def _bury(self, row: int, process: Any) -> None:
         self._leave(row)
         self.died += process.exitcode != 0
+        if process.exitcode == ENDED_BY_CTRL_C:
+            self._reflects_until = time.monotonic() + _REFLECTION
         is_false_start = not self._crew.was_ready(row) and process.exitcode
         self._early_deaths = self._early_deaths + 1 if is_false_start else 0
         self._not_started = why_not_started(process)

@@ -18,6 +18,9 @@ STOP_FOR_TIME = signal.SIGRTMAX - 3
 STOP = signal.SIGRTMAX - 4
 """Tells a worker that nobody wants the result of its task any more."""
 
+ENDED_BY_CTRL_C = 130
+"""The exit code of a worker whose task was interrupted, as shells have it."""
+
 
 def work(
     seat: tuple[Any, ...],
@@ -45,7 +48,7 @@ def work(
             surroundings.end()
     except KeyboardInterrupt:
         # Ctrl-C reaches every process of the terminal; the owner decides and says what happens.
-        raise SystemExit(130) from None
+        raise SystemExit(ENDED_BY_CTRL_C) from None
 
 
 def obey(seat: _engine.Seat | _engine.StageSeat) -> None:

@@ -2,7 +2,8 @@
 
 Differences: a worker that is killed fails only the future whose call it ran, and the executor goes
 on; all calls that no worker has begun can be cancelled; there is no thread between `submit` and the
-workers, and none behind `result()`.
+workers, and none behind `result()`. After Ctrl-C, a `with` block and the end of the program wait
+for nothing.
 
 Imported at the first need: it imports `concurrent.futures`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
+import sys
 import threading
 import time
 import weakref
@@ -138,6 +140,20 @@ class _Submitting(_engine.ExecutorCalls, _base.Executor):
             raise error
         results.end = end
         return results
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool | None:
+        """Waits for all that is not answered; after Ctrl-C, ends the workers instead."""
+        try:
+            if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+                self._give_up()
+            return super().__exit__(exc_type, exc_val, exc_tb)
+        except KeyboardInterrupt:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """Cancels what no worker has begun, and ends the workers: the program was interrupted."""
+        raise NotImplementedError
 
 
 class ProcessPoolExecutor(_Submitting):
@@ -266,14 +282,15 @@ class ProcessPoolExecutor(_Submitting):
         """Ends the workers now, by SIGKILL: what is not answered fails with `BrokenProcessPool`."""
         self._end_workers("kill")
 
+    def _give_up(self) -> None:
+        self._end_workers("terminate")
+
     def _end_workers(self, how: str) -> None:
         with self._lock:
             self._is_shut = True
             pool = self._pool
         if pool is not None and pool.is_ours():
-            pool.close()
-            pool.withdraw_all()
-            pool.end_workers(how)
+            pool.give_up(how)
 
 
 class _WithOptions(_Submitting):
@@ -286,6 +303,9 @@ class _WithOptions(_Submitting):
     def _running_pool(self) -> ExecutorPool:
         self._pool = self._executor._running_pool()
         return self._pool
+
+    def _give_up(self) -> None:
+        self._executor._give_up()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As that of the executor itself."""
@@ -388,11 +408,30 @@ def _context(mp_context: Any, max_tasks_per_child: int | None) -> Any:
 
 
 def _wait_for_all() -> None:
-    """At the end of the program: waits for what is not answered, as `concurrent.futures` does."""
-    for pool in list(ExecutorPool.live):
-        if pool.is_ours():
+    """At the end of the program: waits for what is not answered, as `concurrent.futures` does.
+
+    Not so after Ctrl-C: one press is enough.
+    """
+    pools = [pool for pool in list(ExecutorPool.live) if pool.is_ours()]
+    try:
+        if _has_ended_by_ctrl_c():
+            return
+        for pool in pools:
             pool.close()
             pool.end()
+        pools.clear()
+    finally:
+        for pool in pools:
+            pool.give_up()
+
+
+def _has_ended_by_ctrl_c() -> bool:
+    """Whether the program ends by a `KeyboardInterrupt` that nobody has caught.
+
+    In an interactive session one may have ended a command, long ago.
+    """
+    last = getattr(sys, "last_value", None)
+    return isinstance(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
 
 
 # It runs before the threads of the program are waited for, and before all functions of `atexit`.

@@ -18,7 +18,7 @@ from multiprocessing import util
 from typing import Any, Self
 
 from manycore import _engine
-from manycore._stage_workers import StageWorkers, Work, in_short
+from manycore._stage_workers import GRACE, StageWorkers, Work, in_short
 from manycore._stages import POLICIES, Stage, StageStats, sorted_out
 from manycore._tending import Verdict
 from manycore.context import _default_context
@@ -93,10 +93,12 @@ class Pipeline:
             Exception: What a stage raised, with a note that names stage and item.
         """
         while True:
+            if not self._results:
+                self._fetch()
+                continue
             try:
                 kind, value = self._results.popleft()
-            except IndexError:
-                self._fetch()
+            except IndexError:  # another thread was quicker
                 continue
             if kind == _VALUE and self._sink is None:
                 return value
@@ -432,8 +434,9 @@ def _stop(owner: int, workers: list[StageWorkers]) -> None:
     for staff in workers:
         for process in staff.processes:
             process.terminate()
+    end = time.monotonic() + GRACE
     for staff in workers:
-        staff.join_or_kill()
+        staff.join_or_kill(end)
 
 
 def _bars(stages: list[Stage], total: int | None) -> list[Any]:

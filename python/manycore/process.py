@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enumerations
 import contextlib
 import functools
 import io
@@ -48,9 +49,20 @@ def let_ctrl_c_through() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
+def _leave_event_loop() -> None:
+    """Has Ctrl-C raise `KeyboardInterrupt` where `asyncio.run` was running when this was forked.
+
+    It would cancel that task, of which there is nothing here.
+    """
+    handler = _signal.getsignal(signal.SIGINT)
+    if getattr(getattr(handler, "func", None), "__qualname__", "") == "Runner._on_sigint":
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _run_quietly(run: Callable[[], None]) -> None:
     """Runs a child's work; Ctrl-C ends it without a traceback, which the program itself has."""
     try:
+        _leave_event_loop()
         let_ctrl_c_through()
         run()
     except KeyboardInterrupt:

@@ -93,6 +93,16 @@ def test_an_exception_that_cannot_be_unpickled_is_an_error_and_the_pool_goes_on(
     assert pool.apply(targets.square, (3,)) == 9
 
 
+@beyond_stdlib
+def test_an_exception_that_cannot_travel_comes_with_both_tracebacks(pool):
+    with pytest.raises(MaybeEncodingError) as caught:
+        pool.apply(targets.fail_unpicklably)
+    story = str(caught.value.__cause__)
+    parts = ["in fail_unpicklably", "StubbornError: no", "in __reduce__", "TypeError: stays here"]
+    assert sorted(parts, key=story.index) == parts
+    assert "sendable_exception" not in story
+
+
 @pytest.mark.parametrize("chunksize", [1, 7, 100, 1000])
 @pytest.mark.parametrize("name", ["map", "imap", "imap_unordered"])
 def test_the_chunk_size_changes_nothing_but_speed(pool, name, chunksize):
