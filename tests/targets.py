@@ -1024,6 +1024,10 @@ def change_all(d):
             d.pop(number)
 
 
+def log_with_a_lock(name):
+    logging.getLogger(name).warning("held", extra={"request": 7, "lock": threading.Lock()})
+
+
 def log(name, message, *args):
     logging.getLogger(name).info(message, *args)
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.beyond_stdlib
 PROGRAM = """
     import asyncio, os, signal, sys, time
     from manycore import ProcessPoolExecutor, get_context, pipeline, stage
+    from manycore.util import Finalize
 
     def ready():
         os.write(1, b"ready\\n")
@@ -82,6 +83,16 @@ PROGRAM = """
         ready()
         process.join()
 
+    def leave_long_work():
+        Finalize(None, sleep, exitpriority=1)
+
+    def in_the_end_of_a_child():
+        children = [context.Process(target=leave_long_work) for _ in range(2)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+
     def in_a_queue():
         queue = context.Queue()
         process = context.Process(target=get, args=(queue,))
@@ -95,6 +106,49 @@ PROGRAM = """
 """
 
 
+IMPORTED = """
+    import os, sys, time
+    from manycore import ProcessPoolExecutor, get_context
+
+    if __name__ != "__main__":
+        os.write(1, b"ready\\n")
+        time.sleep(60)
+
+    if __name__ == "__main__":
+        context = get_context(sys.argv[1])
+        if sys.argv[2] == "process":
+            process = context.Process(target=print)
+            process.start()
+            process.join()
+        elif sys.argv[2] == "pool":
+            with context.Pool(2) as pool:
+                pool.map(abs, range(2))
+        else:
+            with ProcessPoolExecutor(2, context) as executor:
+                list(executor.map(abs, range(2)))
+"""
+
+STARTING = """
+    import os, time
+    from manycore import get_context
+
+    kept = []  # else Python may be about to forget one, where no exception comes through
+
+    def start_and_join():
+        process = context.Process(target=abs, args=(1,))
+        kept.append(process)
+        process.start()
+        process.join()
+
+    if __name__ == "__main__":
+        context = get_context("fork")
+        start_and_join()
+        os.write(1, b"ready\\n")
+        while True:
+            start_and_join()
+"""
+
+
 def own_terminal():
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has what it runs beside itself ignore it
@@ -105,6 +159,49 @@ def read(terminal):
         return os.read(terminal, 10_000).decode()
     except OSError:  # nobody has it open any more
         return ""
+
+
+def press_ctrl_c(script, *arguments, after):
+    """Presses it once when `after` lines say so; the exit code, and what was written."""
+    ours = processes.children_of_ours()
+    terminal, theirs = pty.openpty()
+    program = subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"NO_COLOR": "1"},
+        start_new_session=True,
+        preexec_fn=own_terminal,
+    )
+    state = termios.tcgetattr(theirs)
+    os.close(theirs)
+    output = ""
+    try:
+        while output.count("ready") < after:
+            more = read(terminal)
+            assert more, output
+            output += more
+        pressed = time.monotonic()
+        os.write(terminal, b"\x03")
+        code = program.wait()
+        print(f"\nended {1000 * (time.monotonic() - pressed):.0f} ms later")
+        assert termios.tcgetattr(terminal) == state
+        while orphans := processes.children_of_ours() - ours - {program.pid}:
+            processes.wait_for_end(orphans)
+        while more := read(terminal):
+            output += more
+    finally:
+        program.kill()
+        program.wait()
+        os.close(terminal)
+    return code, output
+
+
+def check(code, output, tracebacks=1):
+    assert output.count("Traceback") <= tracebacks, output
+    assert sum(line == "KeyboardInterrupt" for line in output.splitlines()) == 1, output
+    assert code == -2
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -122,43 +219,26 @@ def read(terminal):
         "in_a_pipeline_that_does_not_listen",
         "in_a_join",
         "in_a_queue",
+        "in_the_end_of_a_child",
     ],
 )
 def test_one_press_ends_the_program(tmp_path, method, where):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(PROGRAM))
-    ours = processes.children_of_ours()
-    terminal, theirs = pty.openpty()
-    program = subprocess.Popen(
-        [sys.executable, str(script), method, where],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=own_terminal,
-    )
-    state = termios.tcgetattr(theirs)
-    os.close(theirs)
-    output = ""
-    try:
-        while output.count("ready") < 2:
-            more = read(terminal)
-            assert more, output
-            output += more
-        pressed = time.monotonic()
-        os.write(terminal, b"\x03")
-        code = program.wait()
-        print(f"\nended {1000 * (time.monotonic() - pressed):.0f} ms later")
-        assert termios.tcgetattr(terminal) == state
-        while orphans := processes.children_of_ours() - ours - {program.pid}:
-            processes.wait_for_end(orphans)
-        while more := read(terminal):
-            output += more
-    finally:
-        program.kill()
-        program.wait()
-        os.close(terminal)
-    tracebacks = 2 if where == "in_an_event_loop" else 1  # asyncio's own shows what it was doing
-    assert output.count("Traceback") <= tracebacks, output
-    assert sum(line == "KeyboardInterrupt" for line in output.splitlines()) == 1, output
-    assert code == -2
+    # asyncio's own traceback shows what it was doing, too.
+    check(*press_ctrl_c(script, method, where, after=2), 2 if where == "in_an_event_loop" else 1)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("what", ["process", "pool", "executor"])
+def test_one_press_ends_the_program_while_children_import_it(tmp_path, method, what):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(IMPORTED))
+    check(*press_ctrl_c(script, method, what, after=1))
+
+
+def test_children_that_are_just_beginning_say_nothing_of_it(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(STARTING))
+    for _ in range(5):
+        check(*press_ctrl_c(script, after=1))

@@ -234,6 +234,91 @@ def test_what_cannot_be_pickled_at_all_is_the_same_error_as_before(run_script, m
     assert (done.stdout, done.stderr) == ("cannot pickle '_thread.lock' object\n", "")
 
 
+REMADE = """
+import functools, os, typing, weakref
+import manycore
+
+context = manycore.get_context(os.environ["METHOD"])
+queue = context.Queue()
+
+@functools.lru_cache(maxsize=100)
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+fib.note = "kept"
+
+class Cached:
+    @functools.cache
+    def method(self):
+        return 1
+    @functools.cached_property
+    def value(self):
+        return 2
+
+UserId = typing.NewType("UserId", int)
+
+@functools.singledispatch
+def kind(x):
+    return "object"
+
+@kind.register
+def _(x: int):
+    return "int"
+
+class Key:
+    pass
+
+key = Key()
+seen = weakref.WeakKeyDictionary({key: 5})
+
+def answers():
+    cached = Cached()
+    return [
+        fib(30), fib.cache_parameters()["maxsize"], fib.note, fib.__module__,
+        cached.method(), cached.value, cached.value, UserId(3), kind(1), kind("1"), seen[key],
+    ]
+
+def put():
+    queue.put(answers())
+
+process = context.Process(target=put)
+process.start()
+assert queue.get() == answers()
+process.join()
+process = context.Process(target=queue.put, args=(fib,))
+process.start()
+assert queue.get() is fib
+process.join()
+with context.Pool(1) as pool:
+    assert pool.apply(answers) == answers()
+    assert pool.map(fib, [10, 20]) == [55, 6765]
+print("as here")
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_pickle_cannot_have_is_made_again(method):
+    done = run(method, "-c", REMADE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "as here\n", "")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_an_error_names_the_global_that_cannot_travel(method):
+    done = run(
+        method,
+        "-c",
+        "import manycore, os, threading\n"
+        "lock = threading.Lock()\n"
+        "def inner():\n"
+        "    with lock:\n"
+        "        pass\n"
+        "context = manycore.get_context(os.environ['METHOD'])\n"
+        "context.Process(target=lambda: inner()).start()\n",
+    )
+    assert "TypeError: cannot pickle '_thread.lock' object" in done.stderr
+    assert "inner uses the global 'lock' of the main module" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("source", "is_guarded"),
     [

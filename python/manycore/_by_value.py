@@ -16,6 +16,7 @@ from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from manycore._main_module import MAIN_NAMES, behind_guard, is_importable
+from manycore._remade import is_definition, parts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def what_children_know(method: str) -> Callable[[object], bool]:
     if method != "fork":
         return lambda function: is_importable() or not _may_be_of_main(function)
     main = sys.modules["__main__"]
-    there = {name: it for name, it in vars(main).items() if isinstance(it, FunctionType | type)}
+    there = {name: it for name, it in vars(main).items() if is_definition(it)}
 
     def is_known(function: object) -> bool:
         if not _is_of_main(function):
@@ -74,7 +75,7 @@ def definitions() -> dict[str, bytes]:
     for name, value in list(vars(sys.modules["__main__"]).items()):
         if missing is not None and name not in missing:
             continue
-        if isinstance(value, FunctionType | type) and _is_of_main(value):
+        if is_definition(value) and _is_of_main(value):
             try:
                 pickled = _dumps(value)
             except Exception:  # it refers to what cannot be pickled
@@ -106,9 +107,31 @@ def offer(definitions: dict[str, bytes]) -> None:
 def _dumps(obj: object, is_known: Callable[[object], bool] | None = None) -> bytes:
     file = io.BytesIO()
     pickler = _pickler(file, obj, is_known)
-    pickler.dump(obj)
-    pickler.dump(pickler.of_main)
+    try:
+        pickler.dump(obj)
+        pickler.dump(pickler.of_main)
+    except Exception as error:
+        _name_cause(error, pickler.functions)
+        raise
     return file.getvalue()
+
+
+def _name_cause(error: Exception, functions: list[FunctionType]) -> None:
+    """Notes which of the globals of functions it is that cannot be pickled, if it is one."""
+    of_main = _main_globals()
+    for function in functions:
+        for name in function.__code__.co_names:
+            if name not in of_main or is_definition(of_main[name]):
+                continue
+            try:
+                _pickler(io.BytesIO(), None, None).dump(of_main[name])
+            except Exception:
+                error.add_note(
+                    f"{function.__qualname__} uses the global {name!r} of the main module, which "
+                    "cannot travel to another process; make it in the function, or have it in a "
+                    "module that is imported"
+                )
+                return
 
 
 def _loads(pickled: bytes) -> object:
@@ -116,6 +139,11 @@ def _loads(pickled: bytes) -> object:
     obj: object = unpickler.load()
     vars(sys.modules["__main__"]).update(unpickler.load())  # the second refers to the first
     return obj
+
+
+def _has_name(obj: Any) -> bool:
+    """Whether others find it by its name, as far as that tells."""
+    return "<locals>" not in getattr(obj, "__qualname__", "")
 
 
 def _main_globals() -> dict[str, Any]:
@@ -140,18 +168,27 @@ def _pickler(file: io.BytesIO, whole: object, is_known: Callable[[object], bool]
             self.dispatch_table = ChainMap(extra, cloudpickle.Pickler.dispatch_table)
             super().__init__(file, pickle.HIGHEST_PROTOCOL)  # which asks for the table just once
             self.of_main: dict[str, object] = {}
+            self.functions: list[FunctionType] = []
             main: ModuleType = sys.modules["__main__"]
             self.globals_ref[id(vars(main))] = _MainGlobals(__name__="__main__")
 
         def reducer_override(self, obj: Any) -> Any:
-            if not isinstance(obj, FunctionType | type) or obj.__module__ not in MAIN_NAMES:
-                return super().reducer_override(obj)
-            name = obj.__qualname__
+            if not is_definition(obj) or obj.__module__ not in MAIN_NAMES:
+                return self._parts_of(obj)
+            name = getattr(obj, "__qualname__", obj.__name__)
             is_there = vars(sys.modules["__main__"]).get(name) is obj
             if is_there and obj is not whole and (is_importable() or (is_known and is_known(obj))):
                 return NotImplemented  # found by its name
             if is_there:
                 self.of_main[name] = obj
-            return super().reducer_override(obj)
+            if isinstance(obj, FunctionType):
+                self.functions.append(obj)
+            return self._parts_of(obj)
+
+        def _parts_of(self, obj: Any) -> Any:
+            if is_definition(obj) and obj.__module__ not in MAIN_NAMES and _has_name(obj):
+                return super().reducer_override(obj)
+            parts = parts_of(obj)
+            return super().reducer_override(obj) if parts is None else parts
 
     return Pickler()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import pickle
 import queue
 import sys
 import threading
@@ -19,6 +20,7 @@ from contextlib import suppress
 from types import CodeType, FrameType
 from typing import Any, NamedTuple, Self
 
+from manycore._pickling import dumps_all
 from manycore._resting import RECORDS, rest_across_forks, wait_until_gone
 from manycore.errors import ShutDown
 from manycore.queues import Queue
@@ -82,7 +84,19 @@ class _Sender(logging.handlers.QueueHandler):
 
     def enqueue(self, record: Any) -> None:
         with suppress(ShutDown):  # nobody wants them any more
-            self._records.put(record)
+            try:
+                self._records.put(record)
+            except (pickle.PicklingError, AttributeError, TypeError):
+                self._records.put({name: _sendable(value) for name, value in record.items()})
+
+
+def _sendable(value: object) -> object:
+    """A value of a record, or what it looks like, where it cannot be pickled."""
+    try:
+        dumps_all(value)
+    except Exception:
+        return repr(value)
+    return value
 
 
 def _task(start: CodeType) -> str | None:

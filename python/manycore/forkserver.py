@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import threading
@@ -393,13 +394,15 @@ class Request:
                 self._note_end()
                 self._ask()
 
-    def is_answered(self) -> bool:
-        """Whether there is an answer to be had without waiting."""
-        try:
-            self._asked.status.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        return True
+    def is_answered(self, timeout: float = 0.0) -> bool:
+        """Whether there is an answer to be had without waiting longer, in seconds."""
+        answers = select.poll()
+        answers.register(self._asked.status, select.POLLIN)
+        return bool(answers.poll(timeout * 1000))
+
+    def drop(self) -> None:
+        """Wants the child no more: if there should be one, it is killed."""
+        self._asked.drop()
 
 
 _forkserver = ForkServer()

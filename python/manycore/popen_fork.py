@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enumerations
 import atexit
 import os
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from multiprocessing import popen_fork, util
 from multiprocessing.process import BaseProcess
 
-from manycore import _engine, _resting, _thread_limits
+from manycore import _engine, _resting, _thread_limits, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,18 +69,25 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> None:
         parent_r, child_w, child_r, parent_w, lifeline = self._make_pipes()
+        # A child that is just beginning would answer Ctrl-C with a traceback of its own, and here
+        # nothing would know of it yet.
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
         try:
             self.pid = _resting.fork()
+            if self.pid == 0:
+                process.holds_ctrl_c = _signal.SIGINT not in mask
+                run_and_end(
+                    lambda: self._be_child(process_obj, (parent_r, parent_w), child_r, lifeline)
+                )
         except BaseException:
             self._abandon(parent_r, child_w, child_r, parent_w, lifeline)
             raise
-        if self.pid == 0:
-            run_and_end(
-                lambda: self._be_child(process_obj, (parent_r, parent_w), child_r, lifeline)
-            )
-        for fd in (child_w, child_r, lifeline):
-            os.close(fd)
-        self._keep(parent_r, parent_w)
+        else:
+            for fd in (child_w, child_r, lifeline):
+                os.close(fd)
+            self._keep(parent_r, parent_w)
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
     def _make_pipes(self) -> tuple[int, ...]:
         """Both ends of a pipe from the child and of one to it; the child's end of a lifeline."""
@@ -108,6 +116,8 @@ class Popen(popen_fork.Popen):
         if not self._is_kept(process_obj):
             _engine.arm_lifeline(lifeline)
         _thread_limits.begin(variables_of(process_obj))
+        if not isinstance(process_obj, process.OwnedProcess):
+            process.let_ctrl_c_through()
         code: int = process_obj._bootstrap(parent_sentinel=sentinel)  # type: ignore[attr-defined]
         return code
 

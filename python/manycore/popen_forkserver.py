@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 import time
@@ -22,6 +23,9 @@ __all__ = ["Popen"]
 
 _LOOK_AGAIN = 0.005
 """Seconds between two looks at a process that there is no descriptor for."""
+
+_MOMENT = 0.05
+"""Seconds in which a zygote that has nothing else to do forks."""
 
 
 _unsettled: weakref.WeakSet[Popen] = weakref.WeakSet()
@@ -104,11 +108,34 @@ class Popen(popen_spawn_posix.Popen):
     def _give_up(self, error: BaseException) -> None:
         """Has this be a child that has ended."""
         self.error = error
+        self._be_over(popen_fork.UNKNOWN)
+
+    def _be_over(self, code: int) -> None:
         self.pid: Any = None
-        self.returncode = popen_fork.UNKNOWN
+        self.returncode = code
         self.sentinel, other = os.pipe()
         os.close(other)
         self.finalizer = util.Finalize(self, os.close, (self.sentinel,))
+
+    def _withdraw(self, number: int) -> bool:
+        """Has a child that is to be ended by a signal have ended, if the zygote does not answer.
+
+        It may be importing what takes long, and nobody is to wait for that. If it makes the child
+        after all, that is killed at once.
+        """
+        if not self._settling.acquire(timeout=_MOMENT):
+            return False
+        try:
+            request = self.__dict__.get("_request")
+            if request is None or self._asked_by != os.getpid() or request.is_answered(_MOMENT):
+                return False
+            request.drop()
+            self._be_over(-number)
+            del self._request
+            _unsettled.discard(self)
+            return True
+        finally:
+            self._settling.release()
 
     def __getattr__(self, name: str) -> Any:
         """What is known of a child only once it is there: waits for that."""
@@ -130,6 +157,8 @@ class Popen(popen_spawn_posix.Popen):
         return data
 
     def _send_signal(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGKILL) and self._withdraw(number):
+            return
         with contextlib.suppress(OSError, ProcessError):
             self.settle()
         super()._send_signal(number)

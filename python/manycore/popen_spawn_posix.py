@@ -81,8 +81,14 @@ class Popen(popen_fork.Popen):
                 os.close(fd)
         self._keep(parent_r, parent_w)
         self._inherited_peak = peak_bytes()
-        with open(parent_w, "wb", closefd=False) as pipe:
-            pipe.write(spawn.pack(work, handles))
+        # A child that has ended already says by its exit code why.
+        with (
+            contextlib.suppress(BrokenPipeError),
+            open(parent_w, "wb", buffering=0, closefd=False) as pipe,
+        ):
+            rest = memoryview(spawn.pack(work, handles))
+            while rest:
+                rest = rest[pipe.write(rest) :]
 
     def _note_end(self, code: int, peak_memory: int | None = None) -> None:
         # The kernel adds what the process was before it became an interpreter of its own: this one.

@@ -26,6 +26,7 @@ from manycore._rest import pass_on_rest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
@@ -59,16 +60,33 @@ def _leave_event_loop() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _run_quietly(run: Callable[[], None]) -> None:
-    """Runs a child's work; Ctrl-C ends it without a traceback, which the program itself has."""
+def quietly(run: Callable[[], Any]) -> Any:
+    """What `run` returns; Ctrl-C ends it without a traceback, which the program itself has."""
     try:
-        _leave_event_loop()
         let_ctrl_c_through()
-        run()
+        return run()
     except KeyboardInterrupt:
         if _is_in_foreground():
             raise SystemExit(1) from None  # the code that an uncaught exception gives
         raise
+
+
+def _run_quietly(run: Callable[[], None]) -> None:
+    """Runs a child's work; what the child runs at its end is quiet as well then."""
+
+    def work() -> None:
+        run()
+        if _signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _end_quietly)
+
+    _leave_event_loop()
+    quietly(work)
+
+
+def _end_quietly(number: int, frame: FrameType | None) -> None:
+    if _is_in_foreground():
+        raise SystemExit(1)
+    signal.default_int_handler(number, frame)
 
 
 def _is_in_foreground() -> bool:

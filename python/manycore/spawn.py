@@ -102,8 +102,8 @@ def spawn_main(
 ) -> None:
     """Runs what the parent sends through a pipe; ends the process.
 
-    With `unblocks` this process has begun with Ctrl-C blocked, and lets it through once the work
-    begins.
+    With `unblocks` this process has begun with Ctrl-C blocked, and lets it through once it knows
+    what to do about it.
     """
     gc.freeze()  # else what was imported is looked through now and then, and most of all at the end
     gc.enable()
@@ -123,6 +123,12 @@ def _main(fd: int, parent_sentinel: int) -> int:
 
 def run(work: BinaryIO, parent_sentinel: int) -> int:
     """Runs what the parent has packed; the exit code."""
+    code: int = process.quietly(lambda: _receive(work)._bootstrap(parent_sentinel))
+    return code
+
+
+def _receive(work: BinaryIO) -> Any:
+    """The process object that the parent has packed, with what it needs prepared."""
     with work as from_parent:
         current = _process.current_process()
         current._inheriting = True  # type: ignore[attr-defined]
@@ -134,11 +140,8 @@ def run(work: BinaryIO, parent_sentinel: int) -> int:
             process_obj = pickle.load(from_parent)
         finally:
             del current._inheriting  # type: ignore[attr-defined]
-    if not isinstance(process_obj, process.OwnedProcess):
-        process.let_ctrl_c_through()
     del held  # what the work refers to is held by its objects now
-    code: int = process_obj._bootstrap(parent_sentinel)
-    return code
+    return process_obj
 
 
 def prepare(data: dict[str, Any]) -> None:

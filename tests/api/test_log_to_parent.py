@@ -93,6 +93,15 @@ def test_an_exception_arrives_as_text(heard):
     assert "ZeroDivisionError: a reason" in record.getMessage()
 
 
+def test_a_record_with_what_cannot_be_pickled_arrives_all_the_same(ctx, heard):
+    with manycore.log_to_parent(), running(ctx, targets.log_with_a_lock, NAME):
+        pass
+    [record] = heard
+    assert record.getMessage() == "held"
+    assert record.request == 7
+    assert record.lock.startswith("<unlocked _thread.lock object")
+
+
 def test_levels_are_those_of_the_parent(ctx, heard):
     logging.getLogger(f"{NAME}.verbose").setLevel(logging.DEBUG)
     with manycore.log_to_parent(), running(ctx, targets.log_at_every_level, NAME, "verbose"):

@@ -35,10 +35,13 @@ def test_idle_workers_go_and_come_back_for_the_next_call(ctx, least):
         assert result.get() == 25
 
 
-def test_a_worker_that_was_let_go_has_ended_in_order():
+def test_a_worker_that_was_let_go_has_ended_in_order(gate):
     with manycore.Pool(2, idle_seconds=0.02) as pool:
-        workers = pool._pool
-        pool.map(targets.square, range(6))
+        for number in range(2):
+            pool.apply_async(targets.stop_at, (gate, number))
+        gate.arrived(2)
+        workers = pool._pool  # none of them is idle
+        gate.let_go(2)
         until(lambda: not pool._pool)
         assert not {worker.pid for worker in workers} & processes.descendants()
         assert [worker.exitcode for worker in workers] == [0, 0]

@@ -386,3 +386,24 @@ def test_a_start_without_descriptors_leaves_none_open(run_script, method):
         method,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_child_that_ends_before_it_has_its_work_says_so_by_its_exit_code(run_script):
+    done = run_script(
+        """
+        import os, sys
+        from manycore import get_context, set_executable
+
+        if __name__ == "__main__":
+            context = get_context("spawn")
+            set_executable(os.path.join(os.sep, "there", "is", "none"))
+            codes = set()
+            for _ in range(10):
+                child = context.Process(target=print, args=(b"x" * 300_000,))
+                child.start()
+                child.join()
+                codes.add(child.exitcode)
+            print(codes)
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "{255}\n"), done.stderr
