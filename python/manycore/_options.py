@@ -150,6 +150,10 @@ class Limits(NamedTuple):
         """The limits that the arguments of a pool mean."""
         if memory is not None and not _is_above_0(memory):
             raise ValueError(f"max_memory must be a number of bytes above 0, not {memory!r}")
+        if lifetime is not None and not isinstance(lifetime, tuple):
+            raise TypeError(
+                f"worker_lifetime must be a Lifetime, as Lifetime(tasks=100), not {lifetime!r}"
+            )
         lifetime = Lifetime() if lifetime is None else Lifetime(*lifetime)
         for name, value in lifetime._asdict().items():
             if value is not None and not value > 0:

@@ -318,6 +318,7 @@ class Workers:
 
     def cancel(self, job: _engine.Job) -> bool:
         """Has the tasks of a job given up that workers run; whether any does."""
+        job._note_unwanted()
         any_does = False
         with self._turn:
             for row, process in self._rows.items():

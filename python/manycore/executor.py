@@ -37,6 +37,7 @@ from manycore._lazy import IMapIterator
 from manycore._options import Options
 from manycore.context import BaseContext, _default_context
 from manycore.pool import Pool
+from manycore.process import is_event_loop_interrupted
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -144,7 +145,7 @@ class _Submitting(_engine.ExecutorCalls, _base.Executor):
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool | None:
         """Waits for all that is not answered; after Ctrl-C, ends the workers instead."""
         try:
-            if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+            if exc_type is not None and _means_ctrl_c(exc_type):
                 self._give_up()
             return super().__exit__(exc_type, exc_val, exc_tb)
         except KeyboardInterrupt:
@@ -349,6 +350,13 @@ class _Results(IMapIterator):
     def __del__(self) -> None:
         if "_job" in self.__dict__:  # its iterables were some
             self.close()
+
+
+def _means_ctrl_c(kind: type[BaseException]) -> bool:
+    """Whether an exception of this kind says that Ctrl-C was pressed, also in an event loop."""
+    if issubclass(kind, KeyboardInterrupt):
+        return True
+    return kind.__name__ == "CancelledError" and is_event_loop_interrupted()
 
 
 def _chunks(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:

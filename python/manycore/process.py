@@ -50,13 +50,24 @@ def let_ctrl_c_through() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
+def _event_loop_runner() -> Any:
+    """What runs an event loop, and has Ctrl-C cancel its main task instead; None without one."""
+    handler = getattr(_signal.getsignal(signal.SIGINT), "func", None)
+    is_one = getattr(handler, "__qualname__", "") == "Runner._on_sigint"
+    return getattr(handler, "__self__", None) if is_one else None
+
+
+def is_event_loop_interrupted() -> bool:
+    """Whether Ctrl-C was pressed while `asyncio.run` runs: its main task is being cancelled."""
+    return bool(getattr(_event_loop_runner(), "_interrupt_count", 0))
+
+
 def _leave_event_loop() -> None:
     """Has Ctrl-C raise `KeyboardInterrupt` where `asyncio.run` was running when this was forked.
 
     It would cancel that task, of which there is nothing here.
     """
-    handler = _signal.getsignal(signal.SIGINT)
-    if getattr(getattr(handler, "func", None), "__qualname__", "") == "Runner._on_sigint":
+    if _event_loop_runner() is not None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

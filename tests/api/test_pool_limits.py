@@ -51,7 +51,7 @@ def note(tmp_path):
 @pytest.mark.parametrize("task", [demanding.sleep_for_ever, demanding.count_for_ever])
 def test_a_task_is_told_when_its_time_is_up(pool, task):
     with pytest.raises(manycore.TaskTimeout) as caught:
-        pool.apply(task, timeout=SOON)
+        pool.apply(task, timeout=10 * SOON)  # a worker may have to import the task first
     assert f"in {task.__name__}" in str(caught.value.__cause__), "where it was"
     assert isinstance(caught.value, TimeoutError)
     assert isinstance(caught.value, manycore.TimeoutError)
@@ -154,6 +154,17 @@ def test_a_task_that_runs_is_cancelled(pool, task):
     with pytest.raises(manycore.TaskCancelled):
         result.get()
     assert pool.map(targets.square, range(4)) == [0, 1, 4, 9]
+
+
+@pytest.mark.parametrize("task", [demanding.sleep_for_ever, demanding.refuse_to_stop])
+def test_a_task_that_was_cancelled_is_not_tried_again(ctx, task):
+    with ctx.Pool(1, retries=3, retry_on=Exception) as pool:
+        result = pool.apply_async(task)
+        until(lambda: pool._crew.is_running(result))
+        assert result.cancel()
+        with pytest.raises(manycore.TaskCancelled):
+            result.get()
+        assert pool.apply(targets.square, (3,)) == 9
 
 
 # ---- again --------------------------------------------------------------------------------------
@@ -337,6 +348,11 @@ def test_the_smaller_number_of_tasks_counts(ctx):
 def test_a_lifetime_must_be_one(lifetime):
     with pytest.raises(ValueError, match="worker_lifetime"):
         manycore.Pool(1, worker_lifetime=lifetime)
+
+
+def test_a_lifetime_is_no_number():
+    with pytest.raises(TypeError, match=r"worker_lifetime must be a Lifetime.*not 5"):
+        manycore.Pool(1, worker_lifetime=5)
 
 
 def test_a_memory_limit_must_be_one():

@@ -43,6 +43,8 @@ pub struct Job {
     /// Of a job that is one task: its tag, once it was handed out.
     tag: AtomicU64,
     is_withdrawn: AtomicBool,
+    /// Whether no task of it shall be run again.
+    is_unwanted: AtomicBool,
 }
 
 /// What has come of a job.
@@ -217,6 +219,11 @@ impl Job {
         self.is_withdrawn.load(Acquire) // pairs with the Release in `note_withdrawn`
     }
 
+    /// Notes that nobody wants its tasks any more: one that fails from now on is not tried again.
+    fn _note_unwanted(&self) {
+        self.is_unwanted.store(true, Release); // seen by whoever learns later that a task has failed
+    }
+
     /// Whether an error is that of an answer that could not be decoded here, and not the task's own.
     fn _is_undecodable(&self, error: &Bound<'_, PyAny>) -> bool {
         let outcome = self.outcome(error.py());
@@ -306,6 +313,7 @@ impl Job {
             calls: GilCell::default(),
             tag: AtomicU64::new(0),
             is_withdrawn: AtomicBool::new(false),
+            is_unwanted: AtomicBool::new(false),
         }
     }
 

@@ -78,5 +78,6 @@ impl Job {
     /// Notes that tasks of it will not be run, nor what is left of others whose workers die.
     pub fn note_withdrawn(&self) {
         self.is_withdrawn.store(true, Release);
+        self.is_unwanted.store(true, Release);
     }
 }

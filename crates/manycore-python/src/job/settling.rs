@@ -55,7 +55,7 @@ impl Job {
         error: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         match self.call(py, |calls| calls.others()?.retry.as_ref()) {
-            Some(_) if self.is_withdrawn.load(Acquire) => Ok(false),
+            Some(_) if self.is_unwanted.load(Acquire) => Ok(false),
             Some(retry) => retry.bind(py).call1((index, error))?.is_truthy(),
             None => Ok(false),
         }
@@ -64,7 +64,7 @@ impl Job {
     /// Has the items after item number `item` of a task handed out again: nobody has run them.
     pub fn resend_after(&self, py: Python<'_>, task: usize, item: u64) -> PyResult<()> {
         match self.call(py, |calls| calls.others()?.resend.as_ref()) {
-            Some(_) if self.is_withdrawn.load(Acquire) => Ok(()), // nobody wants them any more
+            Some(_) if self.is_unwanted.load(Acquire) => Ok(()),
             Some(resend) => resend.call1(py, (task, item)).map(drop),
             None => Ok(()),
         }
