@@ -17,16 +17,24 @@ import processes
 import scripts
 import targets
 import watchdog
+from manycore import _resting
 
 LIMIT, SLOW_LIMIT = 120, 600  # seconds after which a test counts as hung
 FAILED = pytest.StashKey[bool]()
 FORKED_BESIDE = []  # threads of ours that were there while this process was forked
 
 
+def runs_code_of_the_program(thread):
+    owners = [it for it in _resting._known if it._thread is thread]
+    return any(getattr(it, "is_outside", False) for it in owners)
+
+
 def note_threads_of_ours():
     """Just before a fork, behind the hooks of all others, that end them."""
     for thread in threading.enumerate():
-        if thread.name.startswith("manycore-") and thread is not threading.current_thread():
+        if not thread.name.startswith("manycore-") or thread is threading.current_thread():
+            continue
+        if not runs_code_of_the_program(thread):
             FORKED_BESIDE.append((os.environ.get("PYTEST_CURRENT_TEST"), thread.name))
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError, _base
 from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
+from manycore._keeper import call_outside
 
 if TYPE_CHECKING:
     from manycore._executor_pool import ExecutorPool
@@ -65,6 +66,9 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
             self.set_exception(self._failure())
         else:
             self.set_result(self._returned)
+
+    def _invoke_callbacks(self) -> None:
+        call_outside(super()._invoke_callbacks)  # type: ignore[misc]
 
     def _failure(self) -> BaseException:
         """What the call raised, or why it has no result."""

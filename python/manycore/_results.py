@@ -8,6 +8,7 @@ from multiprocessing import pool as _pool
 from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
+from manycore._keeper import call_outside
 from manycore._options import Attempts, Options
 from manycore._seeds import Seed
 from manycore.errors import TimeoutError
@@ -25,7 +26,7 @@ def deadline(timeout: float | None) -> float | None:
 
 def _call(callback: Callable[[Any], object] | None, value: object) -> None:
     if callback is not None:
-        callback(value)
+        call_outside(callback, value)
 
 
 class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]

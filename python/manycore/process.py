@@ -96,8 +96,13 @@ def _run_quietly(run: Callable[[], None]) -> None:
 
 def _end_quietly(number: int, frame: FrameType | None) -> None:
     if _is_in_foreground():
+        sys.unraisablehook = _say_nothing  # to which Python gives what exit functions raise
         raise SystemExit(1)
     signal.default_int_handler(number, frame)
+
+
+def _say_nothing(_: object) -> None:
+    pass
 
 
 def _is_in_foreground() -> bool:

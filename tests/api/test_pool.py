@@ -103,6 +103,41 @@ def test_an_exception_that_cannot_travel_comes_with_both_tracebacks(pool):
     assert "sendable_exception" not in story
 
 
+@beyond_stdlib
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["pool", "executor"])
+def test_processes_start_while_a_callback_waits(ctx, pool, gate, kind):
+    begun, may_end, has_ended = threading.Event(), threading.Event(), threading.Event()
+
+    def wait(_):
+        begun.set()
+        may_end.wait()
+        has_ended.set()
+
+    def call(callback):
+        if kind == "pool":
+            pool.apply_async(targets.stop_at, (gate, 2), callback=callback)
+        else:
+            executor.submit(targets.stop_at, gate, 2).add_done_callback(callback)
+        gate.arrived()
+        gate.let_go()
+
+    with manycore.ProcessPoolExecutor(1, ctx) as executor:
+        call(wait)
+        begun.wait()
+        process = ctx.Process(target=int)
+        process.start()
+        process.join()
+        assert not has_ended.is_set()
+        may_end.set()
+        has_ended.wait()
+        begun.clear()
+        may_end.clear()
+        call(wait)
+        begun.wait()
+        may_end.set()
+
+
 @pytest.mark.parametrize("chunksize", [1, 7, 100, 1000])
 @pytest.mark.parametrize("name", ["map", "imap", "imap_unordered"])
 def test_the_chunk_size_changes_nothing_but_speed(pool, name, chunksize):

@@ -127,6 +127,10 @@ def test_a_process_that_the_program_collects_has_ended(run_script, monkeypatch, 
 
         kill = signal.raise_signal
 
+        def end_late(event):
+            event.wait()
+            os._exit(7)
+
         if __name__ == "__main__":
             context = manycore.get_context(sys.argv[1])
             for target, arguments in [(os._exit, (7,)), (kill, (9,)), (time.sleep, (0,))]:
@@ -139,8 +143,10 @@ def test_a_process_that_the_program_collects_has_ended(run_script, monkeypatch, 
                 print(process.exitcode)
 
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects
-            process = context.Process(target=os._exit, args=(7,))
+            is_watched = context.Event()  # else it may be gone before anybody has looked at it
+            process = context.Process(target=end_late, args=(is_watched,))
             process.start()
+            is_watched.set()
             process.join()
             print(process.exitcode)
         """,
