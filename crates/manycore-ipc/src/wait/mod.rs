@@ -12,7 +12,7 @@
 //! `PROTOCOL.md` beside this file proves that no wake-up is lost.
 
 pub mod bell;
-pub(crate) mod beside;
+pub mod beside;
 pub mod patience;
 pub mod search;
 pub mod several;
