@@ -64,7 +64,7 @@ impl Shop {
 impl Shop {
     fn bring_to_searchers(&self) {
         self.things.fetch_add(1, Release); // pairs with the Acquire in `take_one`
-        self.bell.ring_unless(|| self.search.is_on());
+        self.bell.ring_unless(|| self.search.is_on_or_wakes());
     }
 
     fn search_and_take(&self) -> Result<(), GaveUp> {
