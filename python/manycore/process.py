@@ -42,6 +42,13 @@ holds_ctrl_c = False
 """Whether SIGINT is blocked in this process, and only until its work begins."""
 
 
+def _hold_ctrl_c() -> None:
+    """Has Ctrl-C wait until this process's work begins."""
+    global holds_ctrl_c
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
+    holds_ctrl_c = holds_ctrl_c or _signal.SIGINT not in mask
+
+
 def let_ctrl_c_through() -> None:
     """Has Ctrl-C raise `KeyboardInterrupt` from now on, also if it was pressed before."""
     global holds_ctrl_c
@@ -215,6 +222,7 @@ class OwnedProcess(BaseProcess):
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
         """In the child: runs its work; what it starts itself has the same start method."""
+        _hold_ctrl_c()  # the standard library's part has a traceback for it
         if self._start_method is not None:  # type: ignore[attr-defined]
             from manycore.context import _default_context
 
