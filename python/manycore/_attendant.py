@@ -58,12 +58,18 @@ class Attendant:
         if time.monotonic() >= self._next_look:
             self.look_after()
 
+    def has_answer(self, job: _engine.Job) -> bool:
+        """Whether a job is done. Within a callback also if its own is yet to be called."""
+        if job._is_done:
+            return True
+        return job._left == 0 and (self.keeper.is_here or not self._crew.is_ours)
+
     def wait(self, job: _engine.Job, until: float | None) -> bool:
         """Waits until a job is done; false when `until` came first."""
         while not job._is_done:
             self._crew.collect()
-            if job._is_done:
-                break  # type: ignore[unreachable]  # mypy does not see that `collect` may end it
+            if self.has_answer(job):
+                break
             if until is not None and time.monotonic() >= until:
                 return False
             self.pause(job, job._left, until)
@@ -94,20 +100,40 @@ class Attendant:
         return self.state != TERMINATE and not self._workers.is_broken()
 
     def wait_for_all(self) -> None:
-        """Waits until every task has its answer."""
+        """Waits until every task has its answer, and the program was called with those.
+
+        Raises:
+            RuntimeError: When it is called with one now.
+        """
+        keeper = self.keeper
+        if keeper.is_here and keeper.is_outside:
+            raise RuntimeError(
+                "a callback cannot wait for the end of its pool, which waits for the callback"
+            )
         while self._crew.open and not self._workers.is_broken():
             if not self._crew.collect():
                 self.pause(None, self._crew.open, None)
+        while keeper.has_calls and not keeper.is_here:
+            self.pause(None, 1, None)
 
-    def pause(self, job: _engine.Job | None, want: int, until: float | None) -> None:
-        """Sleeps until there is something to do, and looks after the workers now and then."""
+    def pause(
+        self,
+        job: _engine.Job | None,
+        want: int,
+        until: float | None,
+        rung: int | None = None,
+    ) -> None:
+        """Sleeps until there is something to do, and looks after the workers now and then.
+
+        With `rung`, not if somebody has rung since that was read.
+        """
         now = time.monotonic()
         if now >= self._next_look:
             self.look_after()
             now = time.monotonic()
         end = self._next_look if until is None else min(self._next_look, until)
         seen = job._delivered if job is not None else 0
-        self._crew.wait(job, seen, max(want, 1), max(end - now, 0.0))
+        self._crew.wait(job, seen, max(want, 1), max(end - now, 0.0), rung)
         if self._crew.has_leaving():
             self.look_after()
 
@@ -163,13 +189,17 @@ class Attendant:
             self.keeper.hurry()
             self.keeper.start()
 
-    def keep(self) -> float | None:
-        """One round of the keeper; seconds until the next, or None when there is no more to do."""
+    def keep(self, rung: int) -> float | None:
+        """One round of the keeper; seconds until the next, or None when there is no more to do.
+
+        Does not sleep if somebody has rung since `rung` was read.
+        """
         if self.state == TERMINATE or (self.state == CLOSE and not self._crew.open):
             return None
         if self.collects or self._crew.has_backlog:
             self._crew.collect()
-            self.pause(None, 1, None)
+            if not self.keeper.has_calls:
+                self.pause(None, 1, None, rung)
             return 0.0
         # Answers are collected by whoever waits for them, and now and then those for which nobody
         # does. The workers must live all the same.

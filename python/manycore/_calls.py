@@ -92,7 +92,7 @@ class Calls(_engine.PoolCalls):
         self,
         func: Callable[..., Any],
         args: Iterable[Any],
-        kwds: Mapping[str, Any] | None,
+        kwds: Mapping[str, Any] | None = None,
         options: CallOptions | None = None,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,

@@ -307,7 +307,8 @@ class ExecutorPool(Pool):
 
     def is_due(self) -> bool:
         """Whether it is time for it to end by itself."""
-        return self._is_let_go and self._state != RUN and not self._crew.open
+        is_answered = not self._crew.open and not self._attendant.keeper.has_calls
+        return self._is_let_go and self._state != RUN and is_answered
 
     def end_by_itself(self) -> float | None:
         """Ends it; seconds after which that is to be tried again, or None."""
@@ -375,13 +376,13 @@ class _ExecutorAttendant(Attendant):
         pool = self._pool()
         return super().is_needed() or (pool is not None and pool.is_to_end())
 
-    def keep(self) -> float | None:
+    def keep(self, rung: int) -> float | None:
         """One round of the keeper; seconds until the next, or None when there is no more to do."""
         pool = self._pool()
         if pool is not None and pool.is_due():
             return pool.end_by_itself()
         del pool
-        return super().keep()
+        return super().keep(rung)
 
 
 def _as_remote(cause: Any) -> Any:

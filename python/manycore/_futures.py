@@ -14,7 +14,6 @@ from concurrent.futures import CancelledError, _base
 from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
-from manycore._keeper import call_outside
 
 if TYPE_CHECKING:
     from manycore._executor_pool import ExecutorPool
@@ -31,6 +30,7 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
     """The result of a call that was submitted, now or later."""
 
     _pool: ExecutorPool
+    _done_callbacks: list[Any]
 
     def __init__(self, pool: ExecutorPool, **details: Any) -> None:
         # Not called for usual calls: the engine makes these.
@@ -68,7 +68,17 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
             self.set_result(self._returned)
 
     def _invoke_callbacks(self) -> None:
-        call_outside(super()._invoke_callbacks)  # type: ignore[misc]
+        if self._done_callbacks:
+            self._pool._attendant.keeper.call(self._call_back)
+
+    def _call_back(self) -> None:
+        with self._condition:
+            callbacks, self._done_callbacks = self._done_callbacks, []
+        for callback in callbacks:
+            try:
+                callback(self)
+            except Exception:
+                _base.LOGGER.exception("exception calling callback for %r", self)
 
     def _failure(self) -> BaseException:
         """What the call raised, or why it has no result."""
@@ -118,6 +128,8 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
         """Cancels the call, unless a worker has begun it. Whether it will never run."""
         if not self._is_done and self._pool.is_ours():
             self._pool._attendant.withdraw(self)
+            if self._is_withdrawn and "_done_callbacks" in self.__dict__:
+                self._call_back()  # by who cancels, as in the standard library
         return self._is_withdrawn
 
     def cancelled(self) -> bool:

@@ -47,10 +47,10 @@ class InProcessCrew:
         while self.collect() or self._crew.queued:
             pass
 
-    def wait(self, job: _engine.Job | None, seen: int, want: int, timeout: float) -> None:
+    def wait(self, *arguments: Any) -> None:
         """As a crew's, but not while there is a task to run."""
         if not self._crew.queued:
-            self._crew.wait(job, seen, want, timeout)
+            self._crew.wait(*arguments)
 
     def _seat(self) -> _engine.Seat:
         """This thread's: a seat is not for others."""
@@ -145,9 +145,16 @@ class InProcessWorkers:
 
 
 class InProcessAttendant(Attendant):
-    """Runs and collects tasks in the threads of the program alone."""
+    """Runs and collects tasks in the threads of the program alone.
+
+    There is a keeper's thread while it calls the program back, and no longer.
+    """
 
     def need_keeper(self, *, collects: bool = False) -> None:
-        """Where somebody is to be called with the answers, that is done now: no thread does it."""
+        """Where somebody is to be called with the answers, runs the tasks now."""
         if collects:
             self._crew.collect_all()  # type: ignore[attr-defined]  # an `InProcessCrew`
+
+    def keep(self, rung: int) -> float | None:
+        """Nothing is to be kept going."""
+        return None

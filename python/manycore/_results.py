@@ -8,7 +8,6 @@ from multiprocessing import pool as _pool
 from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
-from manycore._keeper import call_outside
 from manycore._options import Attempts, Options
 from manycore._seeds import Seed
 from manycore.errors import TimeoutError
@@ -22,11 +21,6 @@ __all__ = ["ApplyResult", "AsyncResult", "MapResult"]
 def deadline(timeout: float | None) -> float | None:
     """When so many seconds have passed from now on."""
     return None if timeout is None else time.monotonic() + timeout
-
-
-def _call(callback: Callable[[Any], object] | None, value: object) -> None:
-    if callback is not None:
-        call_outside(callback, value)
 
 
 class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
@@ -45,15 +39,26 @@ class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
     ) -> None:
         self._callbacks = (callback, error_callback)
         has_callbacks = callback is not None or error_callback is not None
-        on_done = self._call_back if has_callbacks else None
-        _engine.Job.__init__(self, results, tasks, chunk, pool=pool, on_done=on_done, **details)
+        on_answered = self._call_back_soon if has_callbacks else None
+        _engine.Job.__init__(
+            self, results, tasks, chunk, pool=pool, on_answered=on_answered, **details
+        )
+
+    def _call_back_soon(self) -> None:
+        self._pool._attendant.keeper.call(self._call_back_and_complete)
+
+    def _call_back_and_complete(self) -> None:
+        try:
+            self._call_back()
+        finally:
+            if self._complete():
+                self._pool._crew.ring()
 
     def _call_back(self) -> None:
         error = self._error
-        if error is None:
-            _call(self._callbacks[0], self._value())
-        else:
-            _call(self._callbacks[1], error)
+        callback = self._callbacks[error is not None]
+        if callback is not None:
+            callback(self._value() if error is None else error)
 
     def _value(self) -> Any:
         return self._returned
@@ -62,7 +67,8 @@ class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
         """Whether the call has completed."""
         if not self._is_done:
             self._pool._attendant.poll()
-        return self._is_done
+        is_ready: bool = self._pool._attendant.has_answer(self)
+        return is_ready
 
     def successful(self) -> bool:
         """Whether the call has completed without an error.
@@ -140,8 +146,8 @@ class MapResult(ApplyResult):
 
     def _begin(self) -> None:
         """Calls back where there is nothing to wait for."""
-        if self._is_done and not self._delivered and self._callbacks != (None, None):
-            self._call_back()
+        if not self._left and self._callbacks != (None, None):
+            self._call_back_soon()
 
     def _value(self) -> Any:
         return self._results

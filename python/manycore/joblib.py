@@ -5,8 +5,8 @@ Not imported by anything else here: joblib need not be installed.
 
 from __future__ import annotations
 
+import functools
 import os
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,7 +24,7 @@ from manycore import context as _context
 from manycore._batches import Batches, run
 from manycore._by_value import ByValue
 from manycore._descriptions import name_of
-from manycore.pool import Pool
+from manycore.pool import ApplyResult, Pool
 
 __all__ = ["ManycoreBackend", "register", "shutdown"]
 
@@ -158,15 +158,18 @@ class ManycoreBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if pool is None:
             raise RuntimeError("the workers of this call have ended")
         packed, name = self._batches.pack(batch), _describe(batch)
-        answer = _Answer(callback)
-        result = pool._call(run, (packed,), None, None, answer, answer, name)
-        unsent = answer.what_was_not_sent()
-        if unsent is not None:
-            whole, answer = _by_value(packed, unsent), _Answer(callback)
-            result = pool._call(run, (whole,), None, None, answer, answer, name)
-            if answer.what_was_not_sent() is not None:
+        result = pool._call(run, (packed,), name=name)
+        if not result._was_sent:
+            unsent: Any = result._error
+            result = pool._call(run, (_by_value(packed, unsent),), name=name)
+            if not result._was_sent:
                 raise unsent
-        pool._need_keeper(answer)
+        if callback is not None:
+            tell = functools.partial(_tell, result, callback)
+            call_back = functools.partial(pool._attendant.keeper.call, tell)
+            if not result._when_done(call_back):
+                call_back()
+        pool._need_keeper(callback)
         return result, packed  # which keeps the arrays that were lent
 
     def retrieve_result_callback(self, out: Any) -> Any:
@@ -197,24 +200,10 @@ class ManycoreBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             self.configure(n_jobs=parallel.n_jobs, parallel=parallel, **parallel._backend_kwargs)
 
 
-class _Answer:
-    """The callback of one batch. Keeps an error back with which the batch was not even sent."""
-
-    def __init__(self, callback: Callable[[Any], object] | None) -> None:
-        self._callback = callback
-        self._sender: int | None = threading.get_ident()
-        self._unsent: Exception | None = None
-
-    def __call__(self, out: Any) -> None:
-        if self._sender == threading.get_ident() and isinstance(out, Exception):
-            self._unsent = out
-        elif self._callback is not None:
-            self._callback(out)
-
-    def what_was_not_sent(self) -> Exception | None:
-        """Asked by the sender, once the pool has taken the batch or has not."""
-        self._sender = None
-        return self._unsent
+def _tell(result: ApplyResult, callback: Callable[[Any], object]) -> None:
+    """Calls a batch's callback with its results, or with what it raised."""
+    error = result._error
+    callback(result._returned if error is None else error)
 
 
 def _by_value(packed: Any, unsent: Exception) -> ByValue:

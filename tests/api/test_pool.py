@@ -103,41 +103,6 @@ def test_an_exception_that_cannot_travel_comes_with_both_tracebacks(pool):
     assert "sendable_exception" not in story
 
 
-@beyond_stdlib
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("kind", ["pool", "executor"])
-def test_processes_start_while_a_callback_waits(ctx, pool, gate, kind):
-    begun, may_end, has_ended = threading.Event(), threading.Event(), threading.Event()
-
-    def wait(_):
-        begun.set()
-        may_end.wait()
-        has_ended.set()
-
-    def call(callback):
-        if kind == "pool":
-            pool.apply_async(targets.stop_at, (gate, 2), callback=callback)
-        else:
-            executor.submit(targets.stop_at, gate, 2).add_done_callback(callback)
-        gate.arrived()
-        gate.let_go()
-
-    with manycore.ProcessPoolExecutor(1, ctx) as executor:
-        call(wait)
-        begun.wait()
-        process = ctx.Process(target=int)
-        process.start()
-        process.join()
-        assert not has_ended.is_set()
-        may_end.set()
-        has_ended.wait()
-        begun.clear()
-        may_end.clear()
-        call(wait)
-        begun.wait()
-        may_end.set()
-
-
 @pytest.mark.parametrize("chunksize", [1, 7, 100, 1000])
 @pytest.mark.parametrize("name", ["map", "imap", "imap_unordered"])
 def test_the_chunk_size_changes_nothing_but_speed(pool, name, chunksize):
@@ -180,48 +145,6 @@ def test_a_result_that_is_not_ready_says_so(pool, gate):
         result.get(timeout=0.01)
     gate.let_go()
     assert result.get() == "done"
-
-
-def test_a_callback_gets_the_result_and_no_error(pool):
-    called = threading.Event()
-    seen = []
-
-    def callback(value):
-        seen.append(value)
-        called.set()
-
-    pool.apply_async(targets.square, (6,), callback=callback, error_callback=seen.append)
-    called.wait()
-    assert seen == [36]
-
-
-@pytest.mark.parametrize("name", ["map_async", "starmap_async"])
-def test_a_map_calls_back_once_with_all_results(pool, name):
-    seen = []
-    result = getattr(pool, name)(targets.gather, [(1,), (2,)], 1, seen.append)
-    assert result.get() == seen[0]
-    assert len(seen) == 1
-
-
-@pytest.mark.parametrize("name", ["apply_async", "map_async"])
-def test_an_error_callback_gets_the_exception(pool, name):
-    error = ValueError("no")
-    argument = (error,) if name == "apply_async" else [error]
-    seen = []
-    result = getattr(pool, name)(
-        targets.fail, argument, callback=seen.append, error_callback=seen.append
-    )
-    result.wait()
-    with pytest.raises(ValueError, match="no"):
-        result.get()
-    assert [repr(e) for e in seen] == ["ValueError('no')"]
-
-
-def test_callbacks_have_run_when_get_returns(pool):
-    seen = []
-    for number in range(20):
-        pool.apply_async(targets.square, (number,), callback=seen.append).get()
-        assert seen[-1] == number * number
 
 
 def test_imap_yields_a_result_before_the_last_task_ends(pool, gate):

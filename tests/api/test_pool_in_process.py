@@ -120,20 +120,40 @@ def test_ctrl_c_in_a_task_reaches_the_caller_and_the_pool_goes_on(pool):
     pool.join()  # hangs if that task is open
 
 
-def test_callbacks_are_called_before_the_call_returns(pool):
+def test_callbacks_are_called_with_nobody_waiting(pool):
     called = []
     pool.apply_async(targets.square, (3,), callback=called.append)
     pool.map_async(targets.square, [1, 2], callback=called.append)
-    pool.apply_async(targets.fail, (KeyError("x"),), error_callback=called.append)
+    last = threading.Event()
+    pool.apply_async(
+        targets.fail, (KeyError("x"),), error_callback=lambda it: (called.append(it), last.set())
+    )
+    last.wait()
     assert called[:2] == [9, [1, 4]]
     assert type(called[2]) is KeyError
 
 
 def test_a_callback_may_use_the_pool(pool):
     called = []
-    pool.apply_async(
+    result = pool.apply_async(
         targets.square, (3,), callback=lambda nine: called.append(pool.apply(abs, (-nine,)))
     )
+    assert result.get() == 9
+    assert called == [9]
+
+
+def test_the_caller_may_hold_a_lock_that_the_callback_wants(pool):
+    lock, called = threading.Lock(), []
+
+    def call_back(nine):
+        with lock:
+            called.append(nine)
+
+    with lock:
+        result = pool.apply_async(targets.square, (3,), callback=call_back)
+        assert not result.ready()
+    pool.close()
+    pool.join()
     assert called == [9]
 
 

@@ -404,7 +404,9 @@ impl Crew {
     }
 
     /// Sleeps until `want` answers are there, or `job` is done or has more than `seen` answers, or a
-    /// worker is leaving, or somebody calls `ring`, at most `timeout` seconds.
+    /// worker is leaving, or somebody calls `ring`, at most `timeout` seconds. With `rung`, also if somebody
+    /// has rung since that was read.
+    #[pyo3(signature = (job, seen, want, timeout, rung=None))]
     fn wait(
         &self,
         py: Python<'_>,
@@ -412,11 +414,12 @@ impl Crew {
         seen: usize,
         want: u64,
         timeout: f64,
+        rung: Option<usize>,
     ) -> PyResult<()> {
         if !self.is_ours() {
             return Ok(()); // `collect` answers everything
         }
-        self.wait_for(py, job.map(|job| job.get()), seen, want, timeout)
+        self.wait_for(py, job.map(|job| job.get()), seen, want, timeout, rung)
     }
 
     /// How many tasks have no answer, those included whose answer is just being delivered.
@@ -498,6 +501,12 @@ impl Crew {
         }
         let tags = self.state(py).ledger.tags(|_| true);
         self.withdraw_tasks(py, &tags, spare, error)
+    }
+
+    /// How often somebody has called `ring`.
+    #[getter]
+    fn rung(&self) -> usize {
+        self.rung.load(SeqCst)
     }
 
     /// Ends the waiting of every thread that is in `wait`.

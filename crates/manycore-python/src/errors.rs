@@ -202,3 +202,11 @@ pub fn from_watch(error: WatchError) -> PyErr {
         other => PyRuntimeError::new_err(other.to_string()),
     }
 }
+
+/// Calls a function; what it raises is shown, since nobody could handle it.
+#[pyfunction]
+pub fn call_showing_errors(function: &Bound<'_, PyAny>) {
+    if let Err(error) = function.call0() {
+        error.write_unraisable(function.py(), Some(function));
+    }
+}

@@ -45,6 +45,8 @@ pub struct Job {
     is_withdrawn: AtomicBool,
     /// Whether no task of it shall be run again.
     is_unwanted: AtomicBool,
+    /// How many threads wait for it.
+    waiting: AtomicUsize,
 }
 
 /// What has come of a job.
@@ -70,13 +72,14 @@ impl Job {
     /// A job of `tasks` tasks. `results` is the list to fill, or, for a stream, to append to; `None` for
     /// one task.
     ///
-    /// `on_done()` is called with the last answer. `resend(task, item)` is called when a worker died at
+    /// `on_answered()` is called with the last answer: the job is done once `_complete` has been called after
+    /// that. `resend(task, item)` is called when a worker died at
     /// an item of a task: to hand out the items after it. `retry(task, error)` is called when a task
     /// failed; if it hands the task out again it returns true, and the error is no answer. `about(task)`
     /// tells the arguments of a task, for messages; `function` is the function or its name. `timeout` is how many
     /// seconds each task may run. With `returns_errors` an error is a result like any other. `seed` is what the
     /// tasks' seeds are made of. `pool` is what `_pool` is to be.
-    #[pyo3(signature = (results, tasks=1, chunk=1, *, stream=false, on_done=None, resend=None, retry=None,
+    #[pyo3(signature = (results, tasks=1, chunk=1, *, stream=false, on_answered=None, resend=None, retry=None,
         about=None, function=None, timeout=None, returns_errors=false, seed=None, pool=None))]
     #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn __init__(
@@ -86,7 +89,7 @@ impl Job {
         tasks: usize,
         chunk: usize,
         stream: bool,
-        on_done: Option<Py<PyAny>>,
+        on_answered: Option<Py<PyAny>>,
         resend: Option<Py<PyAny>>,
         retry: Option<Py<PyAny>>,
         about: Option<Py<PyAny>>,
@@ -96,7 +99,7 @@ impl Job {
         seed: Option<Py<PyAny>>,
         pool: Option<Py<PyAny>>,
     ) -> PyResult<()> {
-        let is_done = tasks == 0;
+        let is_done = tasks == 0 && on_answered.is_none();
         let terms = Terms {
             timeout: timeout.map(|seconds| (seconds * 1e9) as u64), // as much as there is room for
             returns_errors,
@@ -123,7 +126,8 @@ impl Job {
         // Of one that is done already nobody would forget them.
         if !is_done || stream {
             let others = Others {
-                on_done: on_done.into_iter().collect(),
+                on_answered,
+                on_done: Vec::new(),
                 on_news: None,
                 resend,
                 retry,
@@ -231,7 +235,19 @@ impl Job {
         undecodable.is_some_and(|it| it.bind(error.py()).iter().any(|other| other.is(error)))
     }
 
-    /// Has `on_done()` called with the last answer; `False`, and nothing is called, if it is there already.
+    /// After `on_answered()`: the job is done now. Whether threads wait for it.
+    fn _complete(&self, py: Python<'_>) -> bool {
+        self.finish(py);
+        self.waiting.load(Relaxed) > 0 // who counts itself holds the interpreter, and looks after that
+    }
+
+    /// Whether it is one task, and that was handed out. Else its answer is why it was not.
+    #[getter]
+    fn _was_sent(&self) -> bool {
+        self.tag().is_some()
+    }
+
+    /// Has `on_done()` called when it is done; `False`, and nothing is called, if it is already.
     fn _when_done(slf: &Bound<'_, Self>, on_done: Py<PyAny>) -> bool {
         track(slf);
         let this = slf.get();
@@ -314,6 +330,7 @@ impl Job {
             tag: AtomicU64::new(0),
             is_withdrawn: AtomicBool::new(false),
             is_unwanted: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
         }
     }
 

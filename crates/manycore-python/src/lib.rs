@@ -158,6 +158,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::receive_handles, module)?)?;
     module.add_function(wrap_pyfunction!(message::collect_handles, module)?)?;
     module.add_class::<reducers::Reducers>()?;
+    module.add_function(wrap_pyfunction!(errors::call_showing_errors, module)?)?;
     module.add_function(wrap_pyfunction!(doctor::inspect, module)?)?;
     Ok(())
 }

@@ -165,11 +165,13 @@ impl Crew {
         seen: usize,
         want: u64,
         timeout: f64,
+        rung: Option<usize>,
     ) -> PyResult<()> {
         let open = self.state(py).ledger.len() as u64;
         let want = self.want_with_backlog(want);
         self.waiting.fetch_add(1, SeqCst);
-        let rung = self.rung.load(SeqCst);
+        let rung = rung.unwrap_or_else(|| self.rung.load(SeqCst));
+        job.inspect(|job| job.note_waiting());
         let (result, raised) = detached(py, deadline(true, Some(timeout)), |patience| {
             self.engine.wait(want, open, patience, || {
                 self.rung.load(SeqCst) != rung // pairs with the step in `ring`, before the bell
@@ -177,6 +179,7 @@ impl Crew {
                     || self.is_hungry()
             })
         });
+        job.inspect(|job| job.note_waited());
         self.waiting.fetch_sub(1, SeqCst);
         match result {
             Err(GaveUp::Interrupted) => Err(interrupted(raised)),

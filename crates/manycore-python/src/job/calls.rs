@@ -15,6 +15,8 @@ pub(super) struct Calls {
 
 #[derive(Default)]
 pub(super) struct Others {
+    /// What is called with the last answer, and has the job completed.
+    pub(super) on_answered: Option<Py<PyAny>>,
     pub(super) on_done: Vec<Py<PyAny>>,
     pub(super) on_news: Option<Py<PyAny>>,
     pub(super) resend: Option<Py<PyAny>>,
@@ -24,7 +26,7 @@ pub(super) struct Others {
 impl Calls {
     pub(super) fn new(about: Option<Py<PyAny>>, others: Others) -> Self {
         let is_usual =
-            others.on_done.is_empty() && others.resend.is_none() && others.retry.is_none();
+            others.on_answered.is_none() && others.resend.is_none() && others.retry.is_none();
         Self {
             about,
             keywords: None,
@@ -42,6 +44,11 @@ impl Calls {
         self.others.get_or_insert_default()
     }
 
+    /// Takes out what is called with the last answer.
+    pub(super) fn take_on_answered(&mut self) -> Option<Py<PyAny>> {
+        self.others.as_mut()?.on_answered.take()
+    }
+
     /// Takes out what is called with the next answer.
     pub(super) fn take_on_news(&mut self) -> Option<Py<PyAny>> {
         self.others.as_mut()?.on_news.take()
@@ -49,6 +56,7 @@ impl Calls {
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(others) = &self.others {
+            visit.call(&others.on_answered)?;
             for call in &others.on_done {
                 visit.call(call)?;
             }

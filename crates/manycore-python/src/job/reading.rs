@@ -24,6 +24,16 @@ impl Job {
         self.outcome(py).value.as_ref().map(|it| it.clone_ref(py))
     }
 
+    /// Notes that a thread, which holds the interpreter, is about to wait for it.
+    pub fn note_waiting(&self) {
+        self.waiting.fetch_add(1, Relaxed); // whoever completes it holds the interpreter, too
+    }
+
+    /// Notes that it waits no more.
+    pub fn note_waited(&self) {
+        self.waiting.fetch_sub(1, Relaxed); // as above
+    }
+
     /// How many tasks have been answered.
     pub fn delivered_so_far(&self) -> usize {
         self.delivered.load(Acquire)

@@ -7,6 +7,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::Job;
 use super::plan::Results;
+use crate::errors::call_showing_errors;
 use crate::tracking::{is_tracked, track};
 
 impl Job {
@@ -86,8 +87,11 @@ impl Job {
         let left = this.left.load(Relaxed).wrapping_sub(1);
         this.left.store(left, Release);
         if left == 0 {
-            this.is_done.store(true, Release); // pairs with the Acquire in `is_done`
-            this.finish(py);
+            let on_answered = this.calls(py).take_on_answered();
+            match on_answered {
+                Some(on_answered) => call_showing_errors(on_answered.bind(py)),
+                None => this.finish(py),
+            }
         }
         if matches!(this.plan().results, Results::Stream(_)) {
             this.tell_news(py);
@@ -99,12 +103,13 @@ impl Job {
     fn tell_news(&self, py: Python<'_>) {
         let on_news = self.calls(py).take_on_news();
         if let Some(on_news) = on_news {
-            call(py, &on_news);
+            call_showing_errors(on_news.bind(py));
         }
     }
 
-    /// Calls and forgets what is to be called when all tasks have been answered.
-    fn finish(&self, py: Python<'_>) {
+    /// It is done: calls and forgets what is to be called then.
+    pub(super) fn finish(&self, py: Python<'_>) {
+        self.is_done.store(true, Release); // pairs with the Acquire in `is_done`
         let mut calls = self.calls(py);
         let mut forgotten = std::mem::take(&mut *calls);
         if matches!(self.plan().results, Results::Stream(_)) {
@@ -118,7 +123,7 @@ impl Job {
         }
         drop(calls); // before any Python code runs
         for function in forgotten.others().into_iter().flat_map(|it| &it.on_done) {
-            call(py, function);
+            call_showing_errors(function.bind(py));
         }
     }
 
@@ -181,11 +186,4 @@ fn fill(
         results.set_item(start + offset, item?)?;
     }
     Ok(())
-}
-
-/// Calls what is to be called; what that raises is shown, since nobody could handle it.
-fn call(py: Python<'_>, function: &Py<PyAny>) {
-    if let Err(error) = function.bind(py).call0() {
-        error.write_unraisable(py, Some(function.bind(py)));
-    }
 }
