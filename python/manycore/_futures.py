@@ -30,7 +30,6 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
     """The result of a call that was submitted, now or later."""
 
     _pool: ExecutorPool
-    _done_callbacks: list[Any]
 
     def __init__(self, pool: ExecutorPool, **details: Any) -> None:
         # Not called for usual calls: the engine makes these.
@@ -48,12 +47,24 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
             if "_done_callbacks" in self.__dict__:
                 return  # another thread was sooner
             _base.Future.__init__(self)
-        if self._when_done(self._settle):
+        if self._when_answered(self._settle_soon):
             self._pool._attendant.need_keeper(collects=True)
         else:
-            self._settle()
+            self._tell()
+
+    def _settle_soon(self) -> None:
+        self._pool._attendant.keeper.call(self._settle)
 
     def _settle(self) -> None:
+        """The call is done from now on, and those are told of it who want to be."""
+        turn = object()
+        if self._is_done or self.__dict__.setdefault("_turn", turn) is not turn:
+            return  # it was cancelled, and this is the keeper, or the other way round
+        if self._complete():
+            self._pool._crew.ring()
+        self._tell()
+
+    def _tell(self) -> None:
         """Tells who waits for this future in the ways of `concurrent.futures`. Runs once."""
         if self._is_withdrawn:
             with self._condition:
@@ -66,19 +77,6 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
             self.set_exception(self._failure())
         else:
             self.set_result(self._returned)
-
-    def _invoke_callbacks(self) -> None:
-        if self._done_callbacks:
-            self._pool._attendant.keeper.call(self._call_back)
-
-    def _call_back(self) -> None:
-        with self._condition:
-            callbacks, self._done_callbacks = self._done_callbacks, []
-        for callback in callbacks:
-            try:
-                callback(self)
-            except Exception:
-                _base.LOGGER.exception("exception calling callback for %r", self)
 
     def _failure(self) -> BaseException:
         """What the call raised, or why it has no result."""
@@ -128,8 +126,8 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
         """Cancels the call, unless a worker has begun it. Whether it will never run."""
         if not self._is_done and self._pool.is_ours():
             self._pool._attendant.withdraw(self)
-            if self._is_withdrawn and "_done_callbacks" in self.__dict__:
-                self._call_back()  # by who cancels, as in the standard library
+            if self._is_withdrawn:
+                self._settle()  # callbacks are called by who cancels, as in the standard library
         return self._is_withdrawn
 
     def cancelled(self) -> bool:
@@ -144,7 +142,7 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
         """Whether the call was answered or cancelled."""
         if not self._is_done:
             self._pool._attendant.poll()
-        return self._is_done
+        return self._is_withdrawn or self._pool._attendant.has_answer(self)
 
     def __repr__(self) -> str:
         name = f"<{type(self).__name__} at {id(self):#x} state="

@@ -181,7 +181,7 @@ def test_who_looks_at_a_future_may_hold_a_lock_that_its_callback_wants(executor,
         gate.arrived()
         gate.let_go()
         if isinstance(future, manycore.executor.Future):
-            until(lambda: (look(future), future._is_done)[1])
+            until(lambda: (look(future), future._left == 0)[1])
         look(future)
         stop.may_end.set()
     called.wait()
@@ -201,6 +201,34 @@ def test_who_cancels_a_future_calls_back(executor, gate):
     gate.let_go()
     assert running.result() == 1
     assert len(callers) == 2
+
+
+def test_a_future_is_done_after_the_callbacks_of_those_before(executor, gate):
+    called = []
+    executor.submit(targets.stop_at, gate, None)
+    futures = [executor.submit(targets.identity, number) for number in range(200)]
+    for future in futures:
+        future.add_done_callback(lambda future: called.append((future.done(), future.result(0))))
+    gate.arrived()
+    gate.let_go()
+    for number, future in enumerate(futures):
+        assert future.result() == number
+        assert len(called) >= number  # the last one is told of the moment before
+    executor.shutdown()
+    assert called == [(True, number) for number in range(200)]
+
+
+@beyond_stdlib  # there it waits for ever
+def test_a_callback_of_a_future_may_wait_for_another(executor, gate):
+    seen = []
+    first = executor.submit(targets.stop_at, gate, 1)
+    second = executor.submit(targets.square, 2)
+    second.add_done_callback(lambda future: seen.append(future.result()))
+    first.add_done_callback(lambda _: seen.append(second.result()))
+    gate.arrived()
+    gate.let_go()
+    executor.shutdown()
+    assert seen == [4, 4]
 
 
 def test_callbacks_come_one_at_a_time_in_the_order_of_the_answers(pool):

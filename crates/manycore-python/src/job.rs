@@ -247,6 +247,21 @@ impl Job {
         self.tag().is_some()
     }
 
+    /// Has `on_answered()` called with the last answer, as that of `__init__`; `False`, and nothing is called, if it
+    /// is done already.
+    fn _when_answered(slf: &Bound<'_, Self>, on_answered: Py<PyAny>) -> bool {
+        track(slf);
+        let this = slf.get();
+        let mut calls = this.calls(slf.py());
+        if this.is_done() {
+            return false; // as below
+        }
+        let before = calls.others_mut().on_answered.replace(on_answered);
+        drop(calls); // before any Python code runs
+        drop(before);
+        true
+    }
+
     /// Has `on_done()` called when it is done; `False`, and nothing is called, if it is already.
     fn _when_done(slf: &Bound<'_, Self>, on_done: Py<PyAny>) -> bool {
         track(slf);

@@ -6,8 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use super::Job;
+use super::calls::Calls;
 use super::plan::Results;
 use crate::errors::call_showing_errors;
+use crate::gil_cell::Use;
 use crate::tracking::{is_tracked, track};
 
 impl Job {
@@ -87,10 +89,13 @@ impl Job {
         let left = this.left.load(Relaxed).wrapping_sub(1);
         this.left.store(left, Release);
         if left == 0 {
-            let on_answered = this.calls(py).take_on_answered();
-            match on_answered {
-                Some(on_answered) => call_showing_errors(on_answered.bind(py)),
-                None => this.finish(py),
+            let mut calls = this.calls(py);
+            match calls.take_on_answered() {
+                Some(on_answered) => {
+                    drop(calls); // before any Python code runs
+                    call_showing_errors(on_answered.bind(py));
+                }
+                None => this.finish_with(py, calls),
             }
         }
         if matches!(this.plan().results, Results::Stream(_)) {
@@ -109,8 +114,11 @@ impl Job {
 
     /// It is done: calls and forgets what is to be called then.
     pub(super) fn finish(&self, py: Python<'_>) {
+        self.finish_with(py, self.calls(py));
+    }
+
+    fn finish_with(&self, py: Python<'_>, mut calls: Use<'_, Calls>) {
         self.is_done.store(true, Release); // pairs with the Acquire in `is_done`
-        let mut calls = self.calls(py);
         let mut forgotten = std::mem::take(&mut *calls);
         if matches!(self.plan().results, Results::Stream(_)) {
             // It may go on; and the news are told of after this.
