@@ -17,7 +17,6 @@ import processes
 import scripts
 import targets
 import watchdog
-from manycore import _resting
 
 LIMIT, SLOW_LIMIT = 120, 600  # seconds after which a test counts as hung
 FAILED = pytest.StashKey[bool]()
@@ -25,6 +24,8 @@ FORKED_BESIDE = []  # threads of ours that were there while this process was for
 
 
 def runs_code_of_the_program(thread):
+    from manycore import _resting  # the standard library under our name has none
+
     owners = [it for it in _resting._known if it._thread is thread]
     return any(getattr(it, "is_outside", False) for it in owners)
 

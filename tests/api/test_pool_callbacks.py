@@ -121,7 +121,7 @@ def _try(function, *args):
 @pytest.mark.parametrize(
     "look",
     [
-        pytest.param(look, marks=beyond_stdlib if name == "stats" else ())
+        pytest.param(look, marks=beyond_stdlib if name in ("stats", "map") else ())
         for name, look in LOOKS.items()
     ],
     ids=LOOKS,
@@ -153,6 +153,7 @@ def until(is_so):
         time.sleep(0.001)
 
 
+@beyond_stdlib
 @pytest.mark.parametrize(
     "look",
     [
@@ -180,14 +181,14 @@ def test_who_looks_at_a_future_may_hold_a_lock_that_its_callback_wants(executor,
         future.add_done_callback(call_back)
         gate.arrived()
         gate.let_go()
-        if isinstance(future, manycore.executor.Future):
-            until(lambda: (look(future), future._left == 0)[1])
+        until(lambda: (look(future), future._left == 0)[1])
         look(future)
         stop.may_end.set()
     called.wait()
     assert future.result() == 9
 
 
+@beyond_stdlib
 def test_who_cancels_a_future_calls_back(executor, gate):
     running = executor.submit(targets.stop_at, gate, 1)
     gate.arrived()
@@ -203,6 +204,7 @@ def test_who_cancels_a_future_calls_back(executor, gate):
     assert len(callers) == 2
 
 
+@beyond_stdlib
 def test_a_future_is_done_after_the_callbacks_of_those_before(executor, gate):
     called = []
     executor.submit(targets.stop_at, gate, None)
@@ -261,6 +263,7 @@ def test_the_end_of_a_pool_waits_for_callbacks(ctx, stop, end):
     timer.join()
 
 
+@beyond_stdlib
 def test_the_end_of_an_executor_waits_for_callbacks(ctx, gate, stop):
     called = []
     timer = threading.Timer(0.05, stop.may_end.set)
@@ -327,6 +330,7 @@ def test_a_callback_cannot_wait_for_the_end_of_its_pool(ctx, gate, kind):
         owner.shutdown()
 
 
+@beyond_stdlib  # there it may wait for ever
 def test_a_callback_may_terminate_its_pool(ctx):
     called = threading.Event()
     pool = ctx.Pool(2)
