@@ -73,6 +73,7 @@ class ResultStream(AsyncIterator[Any]):
                 await waiter
             except asyncio.CancelledError:
                 self._results.close()  # as an asynchronous generator ends by it
+                self._attendant.cancel(self._results._job)
                 raise
 
     async def aclose(self) -> None:

@@ -72,7 +72,12 @@ class Calls(_engine.PoolCalls):
         **options: Unpack[CallOptions],
     ) -> Any:
         """The result of `func(*args, **kwds)`, run by a worker."""
-        return self._call(func, args, kwds, options).get()
+        result = self._call(func, args, kwds, options)
+        try:
+            return result.get()
+        except BaseException:
+            self._want_no_more(result)
+            raise
 
     def _apply_async(
         self,
@@ -181,14 +186,23 @@ class Calls(_engine.PoolCalls):
         chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
         result = self._map_result(func, chunks, wanted)
         crew, sent = self._crew, 0
-        while sent < len(items):
-            sent = chunks.send(sent, _MOST_OPEN)
-            if wanted.progress:
-                result.show()
-            if sent < len(items) and not crew.collect():
-                self._attendant.pause(result, crew.open // 2, None)
-        results: list[Any] = result.get()
-        return results
+        try:
+            while sent < len(items):
+                sent = chunks.send(sent, _MOST_OPEN)
+                if wanted.progress:
+                    result.show()
+                if sent < len(items) and not crew.collect():
+                    self._attendant.pause(result, crew.open // 2, None)
+            results: list[Any] = result.get()
+            return results
+        except BaseException:
+            self._want_no_more(result)
+            raise
+
+    def _want_no_more(self, result: ApplyResult) -> None:
+        """Withdraws what no worker has begun of a call that was interrupted while it waited."""
+        if not result._is_done:
+            self._attendant.withdraw(result)
 
     def _map_result(self, func: Any, chunks: Chunks, wanted: Options, *callbacks: Any) -> Any:
         callbacks = callbacks or (None, None)
@@ -342,7 +356,8 @@ class Calls(_engine.PoolCalls):
     ) -> AsyncIterator[Any]:
         """A lazy `map` for asyncio: an asynchronous iterator over the results.
 
-        Whoever leaves it early withdraws what no worker has begun.
+        Whoever leaves it early withdraws what no worker has begun. When the task that waits for a
+        result is cancelled, so are the calls that run: see `ApplyResult.cancel`.
 
         Args:
             func: What workers call with each item.

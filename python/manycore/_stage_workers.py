@@ -209,6 +209,7 @@ class StageWorkers:
         self._early_deaths = self._early_deaths + 1 if took_none else 0
         self._not_started = why_not_started(process)
         _, verdict = self._tending.end(row) or (0, None)
+        running = self._stages.running(self._index, row)
         lost = self._stages.bury(self._index, row, verdict is not None)
         del self._rows[row]
         died = WorkerDied(
@@ -216,6 +217,7 @@ class StageWorkers:
             "closed what it had set up: what it wrote may not be there",
             process.pid,
             process.exitcode,
+            seconds=None if running is None else running[1],
             peak_memory=peak_memory_of(process),
         )
         if lost is not None:

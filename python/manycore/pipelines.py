@@ -291,7 +291,7 @@ class Pipeline:
         of, item = self._staff[index], lost.item
         short = in_short(item[0]) if item else "not kept"
         error = self._death(of, lost, died) if verdict is None else verdict(of.name, None)
-        _name(error, of, index, lost.number, short)
+        self._name(error, index, lost.number, short)
         self._stages.lose(lost, error if self._policy(of) == "return" else None)
         if self._is_reader(index):
             self._source_error = error
@@ -299,16 +299,23 @@ class Pipeline:
             raise error
 
     def _death(self, of: Stage, lost: _engine.LostItem, died: WorkerDied) -> WorkerDied:
+        after = "" if died.seconds is None else f", after {died.seconds:.2g} s"
         times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
         peak = describe_peak(died.peak_memory)
         return WorkerDied(
-            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}{peak}; the "
-            f"item {times}, the other items of the pipeline go on",
+            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}{after}{peak}; "
+            f"the item {times}, the other items of the pipeline go on",
             died.pid,
             died.exitcode,
             of.name,
+            died.seconds,
             peak_memory=died.peak_memory,
         )
+
+    def _name(self, error: BaseException, index: int, number: int | None, text: str) -> None:
+        """Notes at an error which stage of workers it comes from, and which item, if it has any."""
+        number = None if self._is_reader(index) else number
+        _name(error, self._staff[index], index, number, text)
 
     def _is_reader(self, index: int) -> bool:
         return index == 0 and self._has_reader
@@ -318,7 +325,7 @@ class Pipeline:
         if failure is None:
             return
         index, number, (text, error) = failure
-        _name(error, self._staff[index], index, number, text)
+        self._name(error, index, number, text)
         if number is None or not self._is_reader(index):
             raise error
         self._source_error = error  # after the results of what it gave before, as an iterable's
@@ -327,7 +334,7 @@ class Pipeline:
         """A result, or what becomes of it; whether it is one that comes out."""
         if kind == _FAILED:
             index, number, (text, error) = value
-            _name(error, self._staff[index], index, number, text)
+            self._name(error, index, number, text)
             return True, error
         if kind == _UNREADABLE:
             return self._after_error(self._staff[-1], value)

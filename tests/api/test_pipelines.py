@@ -249,8 +249,11 @@ def test_a_sources_error_comes_after_what_it_gave():
     for source in (stages.read_and_fail, stages.read_and_fail()):
         results = pipeline(source, stages.double, on_error="skip")
         assert list(itertools.islice(results, 10)) == list(range(0, 20, 2))
-        with pytest.raises(OSError, match="the disk is gone"):
+        with pytest.raises(OSError, match="the disk is gone") as caught:
             next(results)
+        has_stage = source is stages.read_and_fail  # which is not given any item
+        notes = ["in stage 0 of the pipeline, read_and_fail"] if has_stage else None
+        assert getattr(caught.value, "__notes__", None) == notes
 
 
 def test_an_error_of_a_stage_in_the_caller_is_treated_as_any():

@@ -7,6 +7,7 @@ import multiprocessing.pool
 import os
 import pickle
 import re
+import signal
 import threading
 import time
 import types
@@ -108,6 +109,45 @@ def test_an_exception_that_cannot_travel_comes_with_both_tracebacks(pool):
 def test_the_chunk_size_changes_nothing_but_speed(pool, name, chunksize):
     results = getattr(pool, name)(targets.square, iter(NUMBERS), chunksize)
     assert sorted(results) == SQUARES
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("way", ["map", "starmap", "map in chunks", "apply"])
+def test_who_interrupts_a_call_withdraws_what_waits(gate, tmp_path, way):
+    path = str(tmp_path / "begun")
+    with manycore.Pool(1) as pool:
+        running = pool.apply_async(targets.stop_at, (gate, 1))
+        gate.arrived()
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        main = threading.main_thread().ident
+        thread = threading.Thread(target=interrupt_when_queued, args=(pool, main))
+        thread.start()
+        try:
+            with pytest.raises(InterruptedError, match="now"):
+                if way == "apply":
+                    pool.apply(targets.append_number, (path, 1))
+                elif way == "starmap":
+                    pool.starmap(targets.append_number, [(path, n) for n in range(5)])
+                else:
+                    chunk = 1 if way == "map" else 10
+                    pool.map(functools.partial(targets.append_number, path), range(20), chunk)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+            thread.join()
+        assert pool.stats().queued == 0
+        gate.let_go()
+        assert running.get() == 1
+        assert pool.apply(targets.square, (3,)) == 9
+        assert not os.path.exists(path)
+
+
+def interrupt(*_):
+    raise InterruptedError("now")
+
+
+def interrupt_when_queued(pool, thread):
+    until(lambda: pool._crew.queued)
+    signal.pthread_kill(thread, signal.SIGUSR1)
 
 
 def test_starmap_spreads_arguments(pool):

@@ -6,6 +6,7 @@ import gc
 import itertools
 import signal
 import threading
+import time
 
 import pytest
 
@@ -114,6 +115,30 @@ def test_a_call_that_runs_is_left_alone_when_its_task_is_cancelled(single, gate)
         assert await single.run(targets.square, 2) == 4
 
     asyncio.run(main())
+
+
+def test_a_cancelled_stream_has_what_runs_given_up(single, tmp_path):
+    path = tmp_path / "begun"
+
+    async def main():
+        stream = single.stream(functools.partial(sleep_for_ever, path), range(5))
+        waiting = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)  # it waits
+        while not path.exists():
+            await asyncio.sleep(0.001)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return await single.run(targets.square, 3)
+
+    assert asyncio.run(main()) == 9
+    assert path.read_text() == "0\n"
+
+
+def sleep_for_ever(path, number):
+    targets.append_number(path, number)
+    while True:
+        time.sleep(1)
 
 
 def test_a_timeout_of_asyncio_withdraws_the_call(single, gate):

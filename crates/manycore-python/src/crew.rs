@@ -619,7 +619,9 @@ impl Crew {
             state.backlog.discard_all(&self.engine);
             self.has_backlog.store(false, SeqCst);
             self.engine.drop_tasks().map_err(Error::from)?;
-            state.drain()
+            let open = state.drain();
+            state.answered[1] += open.len() as u64;
+            open
         } else {
             self.drain_copy(py)
         };
