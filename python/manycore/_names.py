@@ -25,7 +25,7 @@ import time
 from multiprocessing import util
 from typing import NoReturn, cast
 
-from manycore import _engine, spawn
+from manycore import _engine, _frozen, spawn
 
 Identity = tuple[int, int]  # of a file: device and inode
 
@@ -169,12 +169,22 @@ def _start() -> bool:
             executable = os.fsdecode(spawn.get_executable())
             flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
             command = [executable, *flags, "-c", program]
+            if _frozen.is_frozen():
+                arguments = {"listener": listener.fileno(), "heap": heap}
+                command = _frozen.command_line(executable, "_names._begin", arguments)
             pid = util.spawnv_passfds(os.fsencode(executable), command, [listener.fileno(), heap])
         finally:
             os.close(heap)
         with contextlib.suppress(ChildProcessError):  # the program has its children collected
             os.waitpid(pid, 0)
     return True
+
+
+def _begin(listener: int, heap: int) -> NoReturn:
+    """What the process does that a frozen program has started."""
+    if os.fork():
+        os._exit(0)
+    _main(listener, heap)
 
 
 def _main(listener: int, heap: int) -> NoReturn:

@@ -200,6 +200,16 @@ class BaseContext(_context.BaseContext):
 
         return share_array(obj)
 
+    def freeze_support(self) -> None:
+        """Does what this process was started for, if a frozen program has started it, and ends it.
+
+        As PyInstaller makes them; else does nothing. Such a program has to call this first of all
+        behind its `if __name__ == "__main__":`.
+        """
+        from manycore._frozen import freeze_support
+
+        freeze_support()
+
     def set_forkserver_preload(self, module_names: list[str]) -> None:
         """Sets the modules that `forkserver` imports once, for all the processes that it starts.
 

@@ -303,8 +303,8 @@ class Pipeline:
         times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
         peak = describe_peak(died.peak_memory)
         return WorkerDied(
-            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}{after}{peak}; "
-            f"the item {times}, the other items of the pipeline go on",
+            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}{after}{peak}"
+            f"; the item {times}, the other items of the pipeline go on",
             died.pid,
             died.exitcode,
             of.name,

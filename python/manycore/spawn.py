@@ -9,13 +9,13 @@ import sys
 from multiprocessing import process as _process
 from multiprocessing import resource_tracker, spawn, util
 from multiprocessing.spawn import (
-    freeze_support,
     get_executable,
     import_main_path,
     set_executable,
 )
 
-from manycore import _by_value, _engine, _install, _main_module, _thread_limits, process
+from manycore import _by_value, _engine, _frozen, _install, _main_module, _thread_limits, process
+from manycore._frozen import freeze_support
 from manycore._rest import pass_on_rest
 
 TYPE_CHECKING = False
@@ -67,11 +67,13 @@ def command_line(module: str, function: str, arguments: dict[str, Any]) -> list[
 
     It collects no garbage until the function has that done: all that it imports is to stay.
     """
+    executable = os.fsdecode(get_executable())
+    if _frozen.is_frozen():
+        return _frozen.command_line(executable, f"{module}.{function}", arguments)
     listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     call = f"from manycore.{module} import {function}; {function}({listed})"
     program = f"import gc; gc.disable(); {call}"
     flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    executable = os.fsdecode(get_executable())
     return [executable, *flags, "-c", program, "--multiprocessing-fork"]
 
 
