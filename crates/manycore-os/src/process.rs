@@ -79,27 +79,45 @@ pub fn children_of_this_thread() -> Option<Vec<u32>> {
 /// One-letter state (`R`, `S`, `T`, `t`, `D`, `Z` ...) of a process or thread.
 #[must_use]
 pub fn state(id: u32) -> Option<char> {
-    stat_field(id, 0)?.chars().next()
+    Stat::of(id).map(|stat| stat.state)
 }
 
 fn start_time(pid: u32) -> Option<u64> {
-    stat_field(pid, 19)?.parse().ok()
+    Stat::of(pid).map(|stat| stat.start)
 }
 
-/// A field of `/proc/ID/stat`, counted from the one after the command name, which may itself contain spaces.
-fn stat_field(id: u32, number: usize) -> Option<String> {
-    // 52 numbers and a name of at most 64 bytes, which the kernel gives in one piece: every fork reads this.
-    let mut text = [0; 2048];
-    let length = File::open(format!("/proc/{id}/stat"))
-        .ok()?
-        .read(&mut text)
-        .ok()?;
-    let text = String::from_utf8_lossy(&text[..length]);
-    let (_, fields) = text.rsplit_once(')')?;
-    fields
-        .split_ascii_whitespace()
-        .nth(number)
-        .map(str::to_owned)
+/// What is asked of `/proc/ID/stat`, of one moment: the process may be collected between two looks.
+struct Stat {
+    state: char,
+    threads: u32,
+    start: u64,
+}
+
+impl Stat {
+    fn of(id: u32) -> Option<Self> {
+        // 52 numbers and a name of at most 64 bytes, which the kernel gives in one piece: every fork reads this.
+        let mut text = [0; 2048];
+        let length = File::open(format!("/proc/{id}/stat"))
+            .ok()?
+            .read(&mut text)
+            .ok()?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        let (_, fields) = text.rsplit_once(')')?; // the command name may itself contain spaces
+        let mut fields = fields.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let threads = fields.nth(16)?.parse().ok()?;
+        let start = fields.nth(1)?.parse().ok()?;
+        Some(Self {
+            state,
+            threads,
+            start,
+        })
+    }
+
+    /// Whether this is a later process that has the number of that one.
+    fn is_another(&self, id: Identity) -> bool {
+        id.start != 0 && self.start != id.start
+    }
 }
 
 /// Whether the kernel says that this process has ended. `false` means alive or not known.
@@ -115,20 +133,17 @@ pub fn has_ended(id: Identity) -> bool {
 
 /// The pid is alive, but it is that of a later process.
 fn is_another(id: Identity) -> bool {
-    id.start != 0 && start_time(id.pid).is_some_and(|start| start != id.start)
+    Stat::of(id.pid).is_some_and(|stat| stat.is_another(id))
 }
 
 fn ended_by_proc(id: Identity) -> bool {
     let Some(pid) = Pid::from_raw(id.pid.cast_signed()) else {
         return true;
     };
-    match (state(id.pid), threads(id.pid)) {
+    match Stat::of(id.pid) {
         // A process whose first thread has ended looks like one that has ended, but for the others.
-        (Some('Z' | 'X'), Some(..=1)) => true,
-        (Some(_), _) => is_another(id),
-        (None, _) => {
-            rustix::process::test_kill_process(pid) == Err(Errno::SRCH) || is_ended_child(pid)
-        }
+        Some(stat) => (matches!(stat.state, 'Z' | 'X') && stat.threads <= 1) || stat.is_another(id),
+        None => rustix::process::test_kill_process(pid) == Err(Errno::SRCH) || is_ended_child(pid),
     }
 }
 
@@ -136,10 +151,6 @@ fn ended_by_proc(id: Identity) -> bool {
 fn is_ended_child(pid: Pid) -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     matches!(waitid(WaitId::Pid(pid), look), Ok(Some(_)))
-}
-
-fn threads(pid: u32) -> Option<u32> {
-    stat_field(pid, 17)?.parse().ok()
 }
 
 /// A descriptor that becomes readable when process `pid` has ended.
@@ -295,6 +306,8 @@ pub fn random() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
     use super::*;
     use crate::fork::{By, in_child};
 
@@ -401,6 +414,27 @@ mod tests {
         child.wait().expect("ours");
         assert!(has_ended(id));
         assert!(ended_by_proc(id));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_does_not_live_while_it_is_reaped() {
+        for _ in 0..200 {
+            let mut child = std::process::Command::new("true").spawn().expect("it runs");
+            let id = Identity::of(child.id());
+            while !is_ended_child(Pid::from_child(&child)) {
+                std::thread::yield_now();
+            }
+            let is_reaped = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    child.wait().expect("ours");
+                    is_reaped.store(true, SeqCst);
+                });
+                while !is_reaped.load(SeqCst) {
+                    assert!(ended_by_proc(id));
+                }
+            });
+        }
     }
 
     #[test]
