@@ -172,8 +172,12 @@ pub fn thread_has_ended(tid: u32) -> bool {
         return true;
     };
     // `kill` takes the id of any thread. A missing `/proc` would not do: it says nothing about threads.
-    rustix::process::test_kill_process(pid) == Err(Errno::SRCH)
-        || matches!(crate::process::state(tid), Some('Z' | 'X'))
+    let is_gone = || rustix::process::test_kill_process(pid) == Err(Errno::SRCH);
+    is_gone()
+        || match crate::process::state(tid) {
+            Some(state) => matches!(state, 'Z' | 'X'),
+            None => is_gone(), // it may have been collected since
+        }
 }
 
 #[cfg(test)]
