@@ -10,9 +10,7 @@ Imported at the first need: it imports `concurrent.futures`.
 
 from __future__ import annotations
 
-import collections
 import functools
-import itertools
 import sys
 import threading
 import time
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from manycore import _engine
 from manycore._ahead import Bounds
 from manycore._cpus import available_cpus
+from manycore._executor_map import Results, call_for_each, chunks_of, map_by
 from manycore._executor_pool import (
     BrokenWorker,
     ExecutorPool,
@@ -33,7 +32,6 @@ from manycore._executor_pool import (
     WorkerProcess,
 )
 from manycore._futures import Future
-from manycore._lazy import IMapIterator
 from manycore._options import Options
 from manycore.context import BaseContext, _default_context
 from manycore.pool import Pool
@@ -116,14 +114,14 @@ class _Submitting(_engine.ExecutorCalls, _base.Executor):
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else timeout + time.monotonic()
         if type(self).submit is not _Submitting.submit or "submit" in self.__dict__:
-            call = functools.partial(_call_for_each, fn)
-            chunks = _chunks(zip(*iterables, strict=False), chunksize)
-            return _map_by(functools.partial(self.submit, call), chunks, buffersize, end)
+            call = functools.partial(call_for_each, fn)
+            chunks = chunks_of(zip(*iterables, strict=False), chunksize)
+            return map_by(functools.partial(self.submit, call), chunks, buffersize, end)
         pool = self._running_pool()
         tasks = float("inf") if buffersize is None else buffersize
         bounds = Bounds.of(tasks, bufferbytes, pool._most)
         options = pool.options_for(self._options, chunksize)
-        results = _Results(
+        results = Results(
             pool,
             pool._begin(fn),
             iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False),
@@ -313,85 +311,11 @@ class _WithOptions(_Submitting):
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
 
 
-class _Results(IMapIterator):
-    """The results of a `map`, in order; fed by who fetches them."""
-
-    _pool: ExecutorPool
-    _timeout_error = TimeoutError
-    end: float | None = None
-    """When it is too late for another result."""
-
-    @property
-    def source_error(self) -> BaseException | None:
-        """What the iterables raised."""
-        return self._source_error
-
-    def _feed(self, *, keeping: bool = False) -> None:
-        if self._source is not None and self._job._sent:
-            self._pool._check_running()
-        super()._feed(keeping=keeping)
-        if self._pool.is_growing:
-            self._pool.grow()
-
-    def __next__(self) -> Any:  # type: ignore[override]
-        try:
-            return self.next(None if self.end is None else self.end - time.monotonic())
-        except StopIteration:
-            raise
-        except Exception as error:
-            self.close()
-            raise self._pool.as_broken(error, self._job)  # noqa: B904 - most often the same
-
-    def close(self) -> None:
-        """Ends it: takes no more items, and withdraws the calls that no worker has begun."""
-        if self._pool.is_ours():
-            super().close()
-
-    def __del__(self) -> None:
-        if "_job" in self.__dict__:  # its iterables were some
-            self.close()
-
-
 def _means_ctrl_c(kind: type[BaseException]) -> bool:
     """Whether an exception of this kind says that Ctrl-C was pressed, also in an event loop."""
     if issubclass(kind, KeyboardInterrupt):
         return True
     return kind.__name__ == "CancelledError" and is_event_loop_interrupted()
-
-
-def _chunks(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
-    return iter(lambda: tuple(itertools.islice(items, size)), ())
-
-
-def _call_for_each(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
-    return [fn(*args) for args in chunk]
-
-
-def _map_by(
-    submit: Callable[[Any], Any],
-    chunks: Iterator[Any],
-    most_ahead: int | None,
-    end: float | None,
-) -> Iterator[Any]:
-    """The results of a `map` whose calls go through a `submit` that is not ours.
-
-    It is a subclass's, or somebody has put it in the place of ours: what it does with each call
-    and its future is to be done, as where the standard library's `map` calls it.
-    """
-    futures = collections.deque(map(submit, itertools.islice(chunks, most_ahead)))
-
-    def results() -> Iterator[Any]:
-        try:
-            while futures:
-                futures.extend(map(submit, itertools.islice(chunks, 1)))
-                left = None if end is None else end - time.monotonic()
-                yield from futures[0].result(left)
-                futures.popleft()
-        finally:
-            for future in futures:
-                future.cancel()
-
-    return results()
 
 
 def _context(mp_context: Any, max_tasks_per_child: int | None) -> Any:
