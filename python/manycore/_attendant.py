@@ -105,16 +105,18 @@ class Attendant:
         Raises:
             RuntimeError: When it is called with one now.
         """
-        keeper = self.keeper
-        if keeper.is_here and keeper.is_outside:
-            raise RuntimeError(
-                "a callback cannot wait for the end of its pool, which waits for the callback"
-            )
+        self.check_not_called()
         while self._crew.open and not self._workers.is_broken():
             if not self._crew.collect():
                 self.pause(None, self._crew.open, None)
-        while keeper.has_calls and not keeper.is_here:
-            self.pause(None, 1, None)
+        self.keeper.wait_until_called(self.keeper.due.added)
+
+    def check_not_called(self) -> None:
+        """Raises `RuntimeError` within a callback."""
+        if self.keeper.is_calling_here:
+            raise RuntimeError(
+                "a callback cannot wait for the end of its pool, which waits for the callback"
+            )
 
     def pause(
         self,
@@ -142,6 +144,7 @@ class Attendant:
         self._next_look = time.monotonic() + _LOOK_AFTER
         if not self._crew.is_ours:
             return
+        self.keeper.look_if_alone()
         soon = self._workers.look_after(replace=self.state == RUN or self._crew.open > 0)
         self._next_look = min(self._next_look, time.monotonic() + soon)
         if self.idle is not None and self.state == RUN:
@@ -198,7 +201,7 @@ class Attendant:
             return None
         if self.collects or self._crew.has_backlog:
             self._crew.collect()
-            if not self.keeper.has_calls:
+            if not self.keeper.due:
                 self.pause(None, 1, None, rung)
             return 0.0
         # Answers are collected by whoever waits for them, and now and then those for which nobody

@@ -96,7 +96,7 @@ class ExecutorPool(Pool):
     """A pool that nobody closes and joins: it ends with its executor, once all is answered."""
 
     live: ClassVar[weakref.WeakSet[ExecutorPool]] = weakref.WeakSet()
-    """Those that have not ended."""
+    """All of them. Those that have ended may have callbacks to be called."""
 
     _let_go: ClassVar[set[ExecutorPool]] = set()
     """Those that end by themselves, kept alive until then."""
@@ -251,7 +251,7 @@ class ExecutorPool(Pool):
         self._workers.abandon(
             BrokenProcessPool("the workers were ended before this call was answered")
         )
-        self.terminate()
+        self._terminate_now()
         self._forget()
 
     # ---- the end --------------------------------------------------------------------------------
@@ -287,9 +287,16 @@ class ExecutorPool(Pool):
         self._attendant.need_keeper(collects=True)
 
     def end(self) -> None:
-        """Waits until all is answered and the workers have ended."""
+        """Waits until all is answered and the workers have ended.
+
+        Raises:
+            RuntimeError: Within a callback.
+        """
+        self._attendant.check_not_called()
         with self._ending:
             self._end_now()
+        keeper = self._attendant.keeper
+        keeper.wait_until_called(keeper.due.added)  # also of calls that failed by `give_up`
 
     def _end_now(self) -> None:
         if not self._has_ended:
@@ -298,7 +305,6 @@ class ExecutorPool(Pool):
 
     def _forget(self) -> None:
         self._has_ended = True
-        ExecutorPool.live.discard(self)
         ExecutorPool._let_go.discard(self)
 
     def is_to_end(self) -> bool:
@@ -307,7 +313,7 @@ class ExecutorPool(Pool):
 
     def is_due(self) -> bool:
         """Whether it is time for it to end by itself."""
-        is_answered = not self._crew.open and not self._attendant.keeper.has_calls
+        is_answered = not self._crew.open and not self._attendant.keeper.due
         return self._is_let_go and self._state != RUN and is_answered
 
     def end_by_itself(self) -> float | None:

@@ -47,19 +47,23 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
             if "_done_callbacks" in self.__dict__:
                 return  # another thread was sooner
             _base.Future.__init__(self)
-        if self._when_answered(self._settle_soon):
+        due = self._pool._attendant.keeper.due
+        if self._when_answered(due, self._settle):
             self._pool._attendant.need_keeper(collects=True)
         else:
             self._tell()
 
-    def _settle_soon(self) -> None:
-        self._pool._attendant.keeper.call(self._settle)
-
     def _settle(self) -> None:
-        """The call is done from now on, and those are told of it who want to be."""
+        """Once it is answered, in the keeper's thread, unless somebody is cancelling it."""
+        if self._take_turn():
+            self._finish()
+
+    def _take_turn(self) -> bool:
         turn = object()
-        if self._is_done or self.__dict__.setdefault("_turn", turn) is not turn:
-            return  # it was cancelled, and this is the keeper, or the other way round
+        return not self._is_done and self.__dict__.setdefault("_turn", turn) is turn
+
+    def _finish(self) -> None:
+        """The call is done from now on, and those are told of it who want to be."""
         if self._complete():
             self._pool._crew.ring()
         self._tell()
@@ -125,9 +129,14 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
     def cancel(self) -> bool:
         """Cancels the call, unless a worker has begun it. Whether it will never run."""
         if not self._is_done and self._pool.is_ours():
+            has_turn = self._take_turn()
             self._pool._attendant.withdraw(self)
-            if self._is_withdrawn:
-                self._settle()  # callbacks are called by who cancels, as in the standard library
+            if has_turn and self._is_withdrawn and not self._is_done:
+                self._finish()  # callbacks are called by who cancels, as in the standard library
+            elif has_turn:
+                self.__dict__.pop("_turn", None)
+                if self._left == 0 and not self._is_done:
+                    self._pool._attendant.keeper.due.add(self._settle)  # it had to wait for this
         return self._is_withdrawn
 
     def cancelled(self) -> bool:

@@ -36,6 +36,11 @@ class InProcessCrew:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._crew, name)
 
+    @property
+    def engine(self) -> _engine.Crew:
+        """The engine's crew."""
+        return self._crew
+
     def collect(self, most: int = sys.maxsize) -> int:
         """Runs one task, and delivers answers as a crew does; how many there were."""
         with self._turn:

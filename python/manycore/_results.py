@@ -39,13 +39,10 @@ class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
     ) -> None:
         self._callbacks = (callback, error_callback)
         has_callbacks = callback is not None or error_callback is not None
-        on_answered = self._call_back_soon if has_callbacks else None
-        _engine.Job.__init__(
-            self, results, tasks, chunk, pool=pool, on_answered=on_answered, **details
-        )
-
-    def _call_back_soon(self) -> None:
-        self._pool._attendant.keeper.call(self._call_back_and_complete)
+        if has_callbacks:
+            details["due"] = pool._attendant.keeper.due
+            details["on_answered"] = self._call_back_and_complete
+        _engine.Job.__init__(self, results, tasks, chunk, pool=pool, **details)
 
     def _call_back_and_complete(self) -> None:
         try:
@@ -147,7 +144,7 @@ class MapResult(ApplyResult):
     def _begin(self) -> None:
         """Calls back where there is nothing to wait for."""
         if not self._left and self._callbacks != (None, None):
-            self._call_back_soon()
+            self._pool._attendant.keeper.due.add(self._call_back_and_complete)
 
     def _value(self) -> Any:
         return self._results

@@ -166,7 +166,7 @@ class ManycoreBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
                 raise unsent
         if callback is not None:
             tell = functools.partial(_tell, result, callback)
-            call_back = functools.partial(pool._attendant.keeper.call, tell)
+            call_back = functools.partial(pool._attendant.keeper.due.add, tell)
             if not result._when_done(call_back):
                 call_back()
         pool._need_keeper(callback)

@@ -8,6 +8,7 @@ has no threads unless callbacks are used; workers may have children.
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +31,7 @@ from manycore._calls import Calls
 from manycore._cpus import available_cpus
 from manycore._functions import Functions
 from manycore._insights import Insights, PoolInsights, PoolStats, stats
+from manycore._keeper import Keeper
 from manycore._lazy import IMapIterator as IMapIterator
 from manycore._lazy import IMapUnorderedIterator as IMapUnorderedIterator
 from manycore._options import Lifetime, Limits, Options
@@ -51,12 +53,20 @@ _ROOM = 64
 """Workers that a pool can be made to have later, at least."""
 
 
-def _stop(owner: int, workers: Workers, crew: _engine.Crew) -> None:
+_FAREWELL = 1.0
+"""Seconds that error callbacks have at the end of the program, of tasks without an answer."""
+
+
+def _stop(owner: int, workers: Workers, keeper: Keeper) -> None:
     """Ends a pool that nobody uses any more."""
     if owner != os.getpid():
         return  # a forked copy of the pool: the workers are not ours
+    due = keeper.due.added
     workers.terminate()
     workers.abandon(RuntimeError("the pool was terminated before this task was answered"))
+    if util.is_exiting():
+        keeper.wait_until_called(due)
+        keeper.wait_until_called(keeper.due.added, time.monotonic() + _FAREWELL)
 
 
 # For typeshed the chunksize of `imap` may be None, which fails in the standard library, too.
@@ -186,7 +196,10 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
             self._workers.terminate()
             raise
         self._terminate = util.Finalize(
-            self, _stop, args=(os.getpid(), self._workers, self._crew), exitpriority=15
+            self,
+            _stop,
+            args=(os.getpid(), self._workers, self._attendant.keeper),
+            exitpriority=15,
         )
 
     def _make_workers(
@@ -296,6 +309,11 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
 
     def terminate(self) -> None:
         """Ends the workers now; tasks without an answer fail."""
+        due = self._attendant.keeper.due.added
+        self._terminate_now()
+        self._attendant.keeper.wait_until_called(due)  # those of tasks that were answered
+
+    def _terminate_now(self) -> None:
         util.debug("terminating pool")
         self._state = TERMINATE
         self._streams.clear()

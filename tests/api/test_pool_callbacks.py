@@ -1,5 +1,6 @@
 """The callbacks of pools and of executors' futures: who calls them, when, and what they may do."""
 
+import _thread
 import os
 import threading
 import time
@@ -351,6 +352,143 @@ def test_what_a_callback_raises_is_shown_and_the_pool_goes_on(pool, monkeypatch)
 
 
 @beyond_stdlib
+def test_callbacks_are_called_where_threads_can_be_started_again(monkeypatch):
+    seen = []
+    with manycore.Pool(1) as pool:
+        pool.apply_async(targets.square, (2,), callback=seen.append).get()
+        for number in range(3):
+            pool._attendant.keeper.rest()  # as before a fork
+            with monkeypatch.context() as patch:
+                patch.setattr("threading.Thread.start", _refuse)
+                with pytest.raises(RuntimeError, match="no more threads"):
+                    pool.apply_async(targets.identity, (number,), callback=seen.append)
+                until(lambda number=number: (pool.stats(), len(seen) == number + 2)[1])
+        assert pool.apply_async(targets.square, (3,), callback=seen.append).get() == 9
+    assert seen == [4, 0, 1, 2, 9]
+
+
+@pytest.mark.parametrize("end", ["terminate", "exit"])
+def test_a_callback_that_runs_is_not_cut_off_by_the_end(run_script, end):
+    done = run_script(
+        """
+        import sys
+        import threading
+        import time
+
+        from manycore import Pool
+
+        def call_back(value):
+            begun.set()
+            time.sleep(0.1)
+            print("called with", value)
+
+        begun = threading.Event()
+        pool = Pool(1)
+        pool.apply_async(abs, (-3,), callback=call_back)
+        begun.wait()
+        if sys.argv[1] == "terminate":
+            pool.terminate()
+            print("terminated")
+        """,
+        end,
+    )
+    lines = ["called with 3", "terminated"] if end == "terminate" else ["called with 3"]
+    assert done.stdout.splitlines() == lines
+    assert done.returncode == 0
+
+
+@beyond_stdlib  # there it waits for ever in some versions
+def test_a_callback_that_shuts_down_its_executor_is_told_no_also_while_that_ends(run_script):
+    done = run_script(
+        """
+        from manycore import ProcessPoolExecutor
+
+        def shut_down(_):
+            try:
+                executor.shutdown()
+            except RuntimeError as error:
+                print(error)
+
+        executor = ProcessPoolExecutor(1)
+        future = executor.submit(sum, range(1_000_000))
+        future.add_done_callback(shut_down)
+        executor.shutdown()
+        """
+    )
+    assert done.stdout.startswith("a callback cannot wait for the end of its pool")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@beyond_stdlib
+@pytest.mark.parametrize("how", ["terminate_workers", "kill_workers", "_give_up"])
+def test_callbacks_of_what_fails_by_the_end_of_the_workers_are_called(ctx, gate, how):
+    errors = []
+    with manycore.ProcessPoolExecutor(1, ctx) as executor:
+        futures = [executor.submit(targets.stop_at, gate, n) for n in range(4)]
+        for future in futures:
+            future.add_done_callback(lambda it: errors.append(it))
+        gate.arrived()
+        getattr(executor, how)()
+    assert sorted(map(id, errors)) == sorted(map(id, futures))
+
+
+@beyond_stdlib
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_what_was_due_in_the_original_is_not_called_in_a_forked_copy(stop, gate):
+    calls = manycore.Value("i")
+    parent = os.getpid()
+
+    def count(_):
+        if os.getpid() != parent:
+            calls.value += 1
+
+    with manycore.get_context("forkserver").Pool(2) as pool:
+        pool.apply_async(targets.nothing, callback=stop)
+        stop.begun.wait()
+        due = pool.apply_async(targets.nothing, callback=count)
+        running = pool.apply_async(targets.stop_at, (gate, 1))
+        gate.arrived()
+        until(lambda: (pool.stats(), due._left == 0)[1])
+        pid = os.fork()
+        if pid == 0:
+            try:
+                running.get()
+            finally:
+                os._exit(calls.value)
+        assert os.waitpid(pid, 0) == (pid, 0)
+        gate.let_go()
+        stop.may_end.set()
+        running.get()
+
+
+@beyond_stdlib
+def test_ctrl_c_while_an_answer_is_collected_loses_no_callback(gate):
+    seen = []
+    with manycore.get_context("fork").Pool(1) as pool:
+        result = pool.apply_async(interrupt_who_has_it, (gate,), callback=seen.append)
+        gate.arrived()
+        pool._attendant.keeper.rest()  # so that this thread collects
+        gate.let_go()
+        with pytest.raises(KeyboardInterrupt):
+            while True:
+                result.ready()
+        assert result.get() is None
+        assert seen == [None]
+
+
+def interrupt_who_has_it(gate):
+    gate.stop()
+    return Interrupting()
+
+
+class Interrupting:
+    """Becomes None where it is unpickled, which Ctrl-C interrupts."""
+
+    def __reduce__(self):
+        return _thread.interrupt_main, ()
+
+
+@beyond_stdlib
 def test_where_there_can_be_no_thread_who_has_the_answer_calls_back(monkeypatch):
     callers = []
     with manycore.Pool(1) as pool:
@@ -369,6 +507,7 @@ def _refuse(_):
 
 
 @beyond_stdlib
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_forked_copy_of_a_result_does_not_wait_for_a_callback_of_the_original(pool, stop):
     answered = pool.apply_async(targets.square, (3,), callback=stop)
     stop.begun.wait()

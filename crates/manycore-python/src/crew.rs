@@ -73,11 +73,34 @@ impl Crew {
         self.heads.lock(py)
     }
 
+    /// Whether a thread keeps the pool going while nobody waits.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept.load(SeqCst)
+    }
+
+    /// Notes that there is such a thread; whether there was none.
+    pub fn begin_keeping(&self) -> bool {
+        !self.is_kept.swap(true, SeqCst)
+    }
+
+    /// Notes that there is none.
+    pub fn end_keeping(&self) {
+        self.is_kept.store(false, SeqCst);
+    }
+
+    /// Ends the waiting of every thread that is in `wait`.
+    pub fn ring(&self) {
+        self.rung.fetch_add(1, SeqCst); // pairs with the looks of who waits
+        if self.is_ours() {
+            self.engine.ring();
+        }
+    }
+
     /// Whether a call can be handed out without a look at anything else.
     #[inline]
     pub fn is_at_ease(&self) -> bool {
         self.is_open.load(SeqCst)
-            && self.is_kept.load(SeqCst)
+            && self.is_kept()
             && !self.has_backlog.load(SeqCst)
             && self.is_ours()
     }
@@ -250,14 +273,9 @@ impl Crew {
         self.is_open.store(is_open, SeqCst);
     }
 
-    #[getter]
-    fn is_kept(&self) -> bool {
-        self.is_kept.load(SeqCst)
-    }
-
-    #[setter]
-    fn set_is_kept(&self, is_kept: bool) {
-        self.is_kept.store(is_kept, SeqCst);
+    #[getter(is_kept)]
+    fn get_is_kept(&self) -> bool {
+        self.is_kept()
     }
 
     /// Frees the function of a head.
@@ -510,11 +528,9 @@ impl Crew {
     }
 
     /// Ends the waiting of every thread that is in `wait`.
-    fn ring(&self) {
-        self.rung.fetch_add(1, SeqCst); // pairs with the looks of who waits
-        if self.is_ours() {
-            self.engine.ring();
-        }
+    #[pyo3(name = "ring")]
+    fn ring_all(&self) {
+        self.ring();
     }
 
     /// Tells workers that are idle, or become so, to leave; no more tasks are accepted.

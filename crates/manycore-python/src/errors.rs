@@ -203,6 +203,18 @@ pub fn from_watch(error: WatchError) -> PyErr {
     }
 }
 
+/// As [`call_showing_errors`], but Ctrl-C, which may come while it runs, goes to who waits for answers.
+pub fn call_unless_interrupted(function: &Bound<'_, PyAny>) -> PyResult<()> {
+    match function.call0() {
+        Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(function.py()) => Err(error),
+        Err(error) => {
+            error.write_unraisable(function.py(), Some(function));
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Calls a function; what it raises is shown, since nobody could handle it.
 #[pyfunction]
 pub fn call_showing_errors(function: &Bound<'_, PyAny>) {

@@ -20,6 +20,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use self::calls::{Calls, Others};
 pub use self::plan::Seed;
 use self::plan::{Flow, Plan, Results, Terms};
+use crate::due::Due;
 use crate::gil_cell::{GilCell, Use};
 use crate::tracking::{set_plainly, track};
 
@@ -72,14 +73,14 @@ impl Job {
     /// A job of `tasks` tasks. `results` is the list to fill, or, for a stream, to append to; `None` for
     /// one task.
     ///
-    /// `on_answered()` is called with the last answer: the job is done once `_complete` has been called after
-    /// that. `resend(task, item)` is called when a worker died at
+    /// With the last answer `on_answered` is added to `due`: the job is done once that has called `_complete`.
+    /// `resend(task, item)` is called when a worker died at
     /// an item of a task: to hand out the items after it. `retry(task, error)` is called when a task
     /// failed; if it hands the task out again it returns true, and the error is no answer. `about(task)`
     /// tells the arguments of a task, for messages; `function` is the function or its name. `timeout` is how many
     /// seconds each task may run. With `returns_errors` an error is a result like any other. `seed` is what the
     /// tasks' seeds are made of. `pool` is what `_pool` is to be.
-    #[pyo3(signature = (results, tasks=1, chunk=1, *, stream=false, on_answered=None, resend=None, retry=None,
+    #[pyo3(signature = (results, tasks=1, chunk=1, *, stream=false, due=None, on_answered=None, resend=None, retry=None,
         about=None, function=None, timeout=None, returns_errors=false, seed=None, pool=None))]
     #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn __init__(
@@ -89,6 +90,7 @@ impl Job {
         tasks: usize,
         chunk: usize,
         stream: bool,
+        due: Option<Py<Due>>,
         on_answered: Option<Py<PyAny>>,
         resend: Option<Py<PyAny>>,
         retry: Option<Py<PyAny>>,
@@ -126,7 +128,7 @@ impl Job {
         // Of one that is done already nobody would forget them.
         if !is_done || stream {
             let others = Others {
-                on_answered,
+                on_answered: due.zip(on_answered),
                 on_done: Vec::new(),
                 on_news: None,
                 resend,
@@ -235,10 +237,10 @@ impl Job {
         undecodable.is_some_and(|it| it.bind(error.py()).iter().any(|other| other.is(error)))
     }
 
-    /// After `on_answered()`: the job is done now. Whether threads wait for it.
-    fn _complete(&self, py: Python<'_>) -> bool {
-        self.finish(py);
-        self.waiting.load(Relaxed) > 0 // who counts itself holds the interpreter, and looks after that
+    /// Once it is answered: it is done now. Whether threads wait for it.
+    fn _complete(&self, py: Python<'_>) -> PyResult<bool> {
+        self.finish(py, self.calls(py))?;
+        Ok(self.waiting.load(Relaxed) > 0) // who counts itself holds the interpreter, and looks after that
     }
 
     /// Whether it is one task, and that was handed out. Else its answer is why it was not.
@@ -247,16 +249,16 @@ impl Job {
         self.tag().is_some()
     }
 
-    /// Has `on_answered()` called with the last answer, as that of `__init__`; `False`, and nothing is called, if it
-    /// is done already.
-    fn _when_answered(slf: &Bound<'_, Self>, on_answered: Py<PyAny>) -> bool {
+    /// Has `on_answered` added to `due` with the last answer, as that of `__init__`; `False`, and nothing happens, if
+    /// it is done already.
+    fn _when_answered(slf: &Bound<'_, Self>, due: Py<Due>, on_answered: Py<PyAny>) -> bool {
         track(slf);
         let this = slf.get();
         let mut calls = this.calls(slf.py());
         if this.is_done() {
-            return false; // as below
+            return false; // as in `_when_done`
         }
-        let before = calls.others_mut().on_answered.replace(on_answered);
+        let before = calls.others_mut().on_answered.replace((due, on_answered));
         drop(calls); // before any Python code runs
         drop(before);
         true

@@ -58,6 +58,7 @@ mod codec;
 mod crew;
 mod decoding;
 mod doctor;
+mod due;
 mod ending;
 mod errors;
 mod family;
@@ -158,6 +159,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(family::receive_handles, module)?)?;
     module.add_function(wrap_pyfunction!(message::collect_handles, module)?)?;
     module.add_class::<reducers::Reducers>()?;
+    module.add_class::<due::Due>()?;
     module.add_function(wrap_pyfunction!(errors::call_showing_errors, module)?)?;
     module.add_function(wrap_pyfunction!(doctor::inspect, module)?)?;
     Ok(())

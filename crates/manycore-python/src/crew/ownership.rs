@@ -24,7 +24,7 @@ fn not_ours() -> PyErr {
 impl Crew {
     /// Whether this process made it.
     #[inline]
-    pub(super) fn is_ours(&self) -> bool {
+    pub fn is_ours(&self) -> bool {
         self.process == incarnation::id()
     }
 

@@ -4,6 +4,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::due::Due;
+
 #[derive(Default)]
 pub(super) struct Calls {
     /// The positional arguments of a single call, or what tells those of each task.
@@ -15,8 +17,8 @@ pub(super) struct Calls {
 
 #[derive(Default)]
 pub(super) struct Others {
-    /// What is called with the last answer, and has the job completed.
-    pub(super) on_answered: Option<Py<PyAny>>,
+    /// What is to be called, and where that is noted, with the last answer, before the job is done.
+    pub(super) on_answered: Option<(Py<Due>, Py<PyAny>)>,
     pub(super) on_done: Vec<Py<PyAny>>,
     pub(super) on_news: Option<Py<PyAny>>,
     pub(super) resend: Option<Py<PyAny>>,
@@ -44,8 +46,8 @@ impl Calls {
         self.others.get_or_insert_default()
     }
 
-    /// Takes out what is called with the last answer.
-    pub(super) fn take_on_answered(&mut self) -> Option<Py<PyAny>> {
+    /// Takes out what is to be called before the job is done.
+    pub(super) fn take_on_answered(&mut self) -> Option<(Py<Due>, Py<PyAny>)> {
         self.others.as_mut()?.on_answered.take()
     }
 
@@ -56,7 +58,10 @@ impl Calls {
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(others) = &self.others {
-            visit.call(&others.on_answered)?;
+            if let Some((due, on_answered)) = &others.on_answered {
+                visit.call(due)?;
+                visit.call(on_answered)?;
+            }
             for call in &others.on_done {
                 visit.call(call)?;
             }

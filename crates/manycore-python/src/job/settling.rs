@@ -8,7 +8,7 @@ use pyo3::types::{PyList, PyTuple};
 use super::Job;
 use super::calls::Calls;
 use super::plan::Results;
-use crate::errors::call_showing_errors;
+use crate::errors::call_unless_interrupted;
 use crate::gil_cell::Use;
 use crate::tracking::{is_tracked, track};
 
@@ -88,36 +88,31 @@ impl Job {
             .store(this.delivered_so_far().wrapping_add(1), Release);
         let left = this.left.load(Relaxed).wrapping_sub(1);
         this.left.store(left, Release);
+        let mut told = Ok(());
         if left == 0 {
             let mut calls = this.calls(py);
-            match calls.take_on_answered() {
-                Some(on_answered) => {
+            told = match calls.take_on_answered() {
+                Some((due, on_answered)) => {
                     drop(calls); // before any Python code runs
-                    call_showing_errors(on_answered.bind(py));
+                    due.get().add(py, on_answered)
                 }
-                None => this.finish_with(py, calls),
-            }
+                None => this.finish(py, calls),
+            };
         }
         if matches!(this.plan().results, Results::Stream(_)) {
-            this.tell_news(py);
+            told = told.and(this.tell_news(py));
         }
-        stored
+        stored.and(told)
     }
 
     /// Calls and forgets what is to be called with the next answer.
-    fn tell_news(&self, py: Python<'_>) {
+    fn tell_news(&self, py: Python<'_>) -> PyResult<()> {
         let on_news = self.calls(py).take_on_news();
-        if let Some(on_news) = on_news {
-            call_showing_errors(on_news.bind(py));
-        }
+        on_news.map_or(Ok(()), |it| call_unless_interrupted(it.bind(py)))
     }
 
     /// It is done: calls and forgets what is to be called then.
-    pub(super) fn finish(&self, py: Python<'_>) {
-        self.finish_with(py, self.calls(py));
-    }
-
-    fn finish_with(&self, py: Python<'_>, mut calls: Use<'_, Calls>) {
+    pub(super) fn finish(&self, py: Python<'_>, mut calls: Use<'_, Calls>) -> PyResult<()> {
         self.is_done.store(true, Release); // pairs with the Acquire in `is_done`
         let mut forgotten = std::mem::take(&mut *calls);
         if matches!(self.plan().results, Results::Stream(_)) {
@@ -130,9 +125,11 @@ impl Job {
             }
         }
         drop(calls); // before any Python code runs
+        let mut told = Ok(());
         for function in forgotten.others().into_iter().flat_map(|it| &it.on_done) {
-            call_showing_errors(function.bind(py));
+            told = told.and(call_unless_interrupted(function.bind(py)));
         }
+        told
     }
 
     fn store(
