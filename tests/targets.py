@@ -208,6 +208,11 @@ def stop_on(gate, chosen, value):
     return value
 
 
+def next_of(items):
+    """The first one; raises what ends an iteration where there is none."""
+    return next(iter(items))
+
+
 def own_pid(_value=None):
     return os.getpid()
 

@@ -31,6 +31,35 @@ _SHORT = 0.001
 _LONG = 0.004
 """Where it lasts for longer than that, it becomes less again."""
 
+_SLOW = 0.02
+"""Seconds after which an iterable takes its time, if it does so twice."""
+
+
+class Stride:
+    """How many items an iterable is asked for at a time.
+
+    One at first and twice as many each time, but one after the other where they take their time:
+    results that have come are given out in between.
+
+    Attributes:
+        length: How many.
+        is_slow: Whether they take their time.
+    """
+
+    __slots__ = ("_longest", "_slow", "is_slow", "length")
+
+    def __init__(self, longest: int) -> None:
+        self.length, self._longest = 1, longest
+        self._slow, self.is_slow = 0, False
+
+    def note(self, seconds: float) -> None:
+        """It has taken so long to give so many."""
+        if seconds > _SLOW:
+            self.length, self._slow = 1, self._slow + 1
+        else:
+            self.length, self._slow = min(2 * self.length, self._longest), 0
+        self.is_slow = self._slow > 1
+
 
 class Bounds(NamedTuple):
     """The most that a lazy map may have ahead.

@@ -56,14 +56,15 @@ class ResultStream(AsyncIterator[Any]):
 
     async def __anext__(self) -> Any:
         results = self._results
-        while not results._advance():
-            self._attendant.poll()
-            if not results._advance():
-                await self._wait()
         try:
-            return results._take()
+            while (result := results.next_if_any()) is None:
+                self._attendant.poll()
+                if (result := results.next_if_any()) is not None:
+                    break
+                await self._wait()
         except StopIteration:
             raise StopAsyncIteration from None
+        return results.open(result)
 
     async def _wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()

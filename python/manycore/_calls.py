@@ -55,7 +55,7 @@ class Calls(_engine.PoolCalls):
     _is_plain: bool
     _options: Options
     _seeds: Seeds
-    _streams: list[IMapIterator]
+    _streams: dict[IMapIterator, None]
 
     @property
     def _processes(self) -> int:
@@ -324,7 +324,8 @@ class Calls(_engine.PoolCalls):
         stream = kind(self, head, iterable, chunksize, bounds, func, wanted, seed=seed)
         if bar is not None:
             stream.draw(bar)  # type: ignore[attr-defined]
-        self._streams.append(stream)
+        if stream.is_to_be_fed:
+            self._streams[stream] = None
         self._need_keeper()
         return stream
 
@@ -402,5 +403,4 @@ class Calls(_engine.PoolCalls):
         self._attendant.need_keeper(collects=any(callback is not None for callback in callbacks))
 
     def _forget_stream(self, stream: IMapIterator) -> None:
-        if stream in self._streams:
-            self._streams.remove(stream)
+        self._streams.pop(stream, None)

@@ -27,10 +27,10 @@ class Results(IMapIterator):
         """What the iterables raised."""
         return self._source_error
 
-    def _feed(self, *, keeping: bool = False) -> None:
+    def _feed(self, *, keeping: bool = False, begins: bool = False) -> None:
         if self._source is not None and self._job._sent:
             self._pool._check_running()
-        super()._feed(keeping=keeping)
+        super()._feed(keeping=keeping, begins=begins)
         if self._pool.is_growing:
             self._pool.grow()
 

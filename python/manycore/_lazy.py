@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from manycore import _engine
-from manycore._ahead import Ahead, Bounds
+from manycore._ahead import Ahead, Bounds, Stride
 from manycore._options import Attempts, Options
 from manycore._results import deadline
 from manycore._seeds import Seed
@@ -108,25 +109,43 @@ class IMapIterator:
         self._ahead = Ahead(bounds, self._job)
         self._source_error: BaseException | None = None
         self._early: dict[int, tuple[bool, Any, int]] = {}
-        self._items: collections.deque[Any] = collections.deque()
+        self._items: collections.deque[tuple[bool, Any]] = collections.deque()
         # Whose turn it is to hand out and to take: whoever fetches, or joins the pool.
         self._turn = threading.RLock()
-        self._feed()
+        self._is_eager = bounds.bytes == float("inf")
+        self._stride = Stride(max(_AT_ONCE // chunk, 1))
+        self._feed(begins=True)
 
-    def _feed(self, *, keeping: bool = False) -> None:
-        """Hands out tasks until as many are ahead as may be."""
+    def _feed(self, *, keeping: bool = False, begins: bool = False) -> None:
+        """Hands out tasks until as many are ahead as may be, or a slow iterable has given one."""
         job = self._job
         while self._source is not None:
             sent = job._sent
             most, most_bytes = self._ahead.room(keeping=keeping)
             if most:
-                most = min(most, max(_AT_ONCE // self._chunk, 1))
+                most = min(most, self._stride.length)
+                began = time.monotonic()
                 is_over, error = self._sending.send(job, self._source, most, most_bytes)
+                self._stride.note(time.monotonic() - began)
                 if is_over:
                     # The iterable's own error comes after the results of what it gave before.
                     self._source, self._source_error = None, error
+                    self._pool._forget_stream(self)
+                is_patient = keeping or self._is_eager
+                if self._stride.is_slow and not is_patient and (begins or self._has_some()):
+                    return
             if job._sent == sent:
                 return
+
+    def _has_some(self) -> bool:
+        """Whether there are results, after a look."""
+        self._pool._crew.collect()
+        return self._take_ready()
+
+    @property
+    def is_to_be_fed(self) -> bool:
+        """Whether not all items have been taken."""
+        return self._source is not None
 
     def finish(self) -> None:
         """Hands out all that is left, and keeps the results until somebody fetches them."""
@@ -149,14 +168,44 @@ class IMapIterator:
             TimeoutError: When `timeout` seconds were not enough.
             Exception: What the task raised.
         """
-        if not self._items:
+        result = self._pop()
+        if result is None:
             until = deadline(timeout)
-            while not self._advance():
+            while (result := self.next_if_any()) is None:
                 if not self._pool._attendant.wait_for_news(self._job, until):
                     raise self._timeout_error
-        return self._take()
+        return self.open(result)
 
     __next__ = next
+
+    def next_if_any(self) -> tuple[bool, Any] | None:
+        """The next result, for `open`, if it is there; hands out tasks, too.
+
+        Raises:
+            StopIteration: When there are no more.
+            Exception: What the iterable raised, when there are no more.
+        """
+        with self._turn:
+            while self._advance():
+                result = self._pop()
+                if result is not None:
+                    return result
+                if self._is_over():  # else another thread was quicker
+                    self._end()
+        return None
+
+    def open(self, result: tuple[bool, Any]) -> Any:
+        """What the task returned.
+
+        Raises:
+            Exception: What it raised; `RuntimeError` in the place of a `StopIteration`.
+        """
+        succeeded, value = result
+        if succeeded:
+            return value
+        if isinstance(value, StopIteration):
+            raise RuntimeError("a task raised StopIteration, which would end the map") from value
+        raise value
 
     def close(self) -> None:
         """Ends it: takes no more items, and withdraws the tasks that no worker has begun."""
@@ -168,26 +217,31 @@ class IMapIterator:
             self._pool._attendant.withdraw(self._job)
 
     def _advance(self) -> bool:
-        """Hands out what is due, and takes what has come; whether `_take` need not wait."""
-        with self._turn:
-            while not self._items and not self._is_closed:
-                self._feed()
-                if not self._take_ready():
-                    return self._ahead.fetched == self._job._sent and self._source is None
-            return True
+        """Hands out what is due, and takes what has come; whether there is a result, or the end."""
+        while not self._items and not self._is_closed:
+            if self._stride.is_slow and self._has_some():
+                break
+            self._feed()
+            if not self._take_ready():
+                return self._is_over()
+        return True
 
-    def _take(self) -> Any:
-        """The next result, or the end."""
-        if not self._items:
-            self._pool._forget_stream(self)
-            if self._source_error is not None:
-                error, self._source_error = self._source_error, None
-                raise error
-            raise StopIteration
-        succeeded, value = self._items.popleft()
-        if succeeded:
-            return value
-        raise value
+    def _is_over(self) -> bool:
+        """Whether nothing more will come."""
+        is_fetched = self._ahead.fetched == self._job._sent and self._source is None
+        return self._is_closed or is_fetched
+
+    def _pop(self) -> tuple[bool, Any] | None:
+        try:
+            return self._items.popleft()
+        except IndexError:
+            return None
+
+    def _end(self) -> NoReturn:
+        if self._source_error is not None:
+            error, self._source_error = self._source_error, None
+            raise error
+        raise StopIteration
 
     def _take_ready(self) -> bool:
         """Moves answers that may be fetched now; whether there were any."""

@@ -101,14 +101,28 @@ class _Shown(IMapIterator):
         """Has this bar show how many results were fetched."""
         self._bar = bar
 
-    def _take(self) -> Any:
+    def next_if_any(self) -> tuple[bool, Any] | None:
+        """The next result, for `open`, if it is there; hands out tasks, too."""
         try:
-            value = super()._take()
+            return super().next_if_any()
+        except BaseException:
+            self._bar.close()
+            raise
+
+    def open(self, result: tuple[bool, Any]) -> Any:
+        """What the task returned."""
+        try:
+            value = super().open(result)
         except BaseException:
             self._bar.close()
             raise
         self._bar.update()
         return value
+
+    def close(self) -> None:
+        """Ends it, and the bar."""
+        super().close()
+        self._bar.close()
 
 
 class ShownIMapIterator(_Shown):

@@ -18,6 +18,7 @@ from multiprocessing import util
 from typing import Any, Self
 
 from manycore import _engine
+from manycore._ahead import Stride
 from manycore._stage_workers import GRACE, StageWorkers, Work, in_short
 from manycore._stages import POLICIES, Stage, StageStats, sorted_out
 from manycore._tending import Verdict
@@ -34,6 +35,9 @@ _MOMENT = 0.0005
 
 _HANDFUL = 64
 """Answers that are waited for in that moment."""
+
+_AT_ONCE = 64
+"""Items that are taken from a source at a time."""
 
 _BATCH = 128
 """Results that are decoded at a time."""
@@ -202,6 +206,7 @@ class Pipeline:
             staff = StageWorkers(self._ctx, self._stages, index, it.workers, name, work, it.timeout)
             self._workers.append(staff)
         self._started, self._ended = time.monotonic(), 0.0
+        self._stride = Stride(_AT_ONCE)
         self._next_look = self._started + _LOOK_AFTER
         self._source_error: BaseException | None = None
         self._is_fed = False
@@ -236,7 +241,7 @@ class Pipeline:
             return False
         answers = _HANDFUL
         while True:
-            moved = self._feed()
+            moved = not self._can_wait() and self._feed()
             moved |= self._stages.pump()
             self._raise_failure()
             self._look_after()
@@ -257,13 +262,21 @@ class Pipeline:
             if self._state != "running":
                 return False  # another thread has closed it
 
+    def _can_wait(self) -> bool:
+        """Whether the source takes its time, and there are results, which are given out before."""
+        if self._stride.is_slow:
+            self._stages.pump()
+        return self._stride.is_slow and self._stages.has_results
+
     def _feed(self) -> bool:
         """Gives the first stage what it takes; whether there was anything."""
         if self._is_fed or self._source is None or not self._stages.has_room:
             return False
+        began = time.monotonic()
         try:
-            if not self._stages.feed(self._source):
+            if not self._stages.feed(self._source, self._stride.length):
                 self._end_input()
+            self._stride.note(time.monotonic() - began)
         except Exception as error:
             # The iterable's own error comes after the results of what it gave before.
             self._source_error = error
@@ -327,7 +340,7 @@ class Pipeline:
         index, number, (text, error) = failure
         self._name(error, index, number, text)
         if number is None or not self._is_reader(index):
-            raise error
+            raise _no_end(error)
         self._source_error = error  # after the results of what it gave before, as an iterable's
 
     def _finished(self, kind: int, value: Any) -> tuple[bool, Any]:
@@ -356,7 +369,7 @@ class Pipeline:
     def _after_error(self, of: Stage, error: BaseException) -> tuple[bool, Any]:
         policy = self._policy(of)
         if policy == "raise":
-            raise error
+            raise _no_end(error)
         return policy == "return", error
 
     # ---- the end ----------------------------------------------------------------------------
@@ -378,7 +391,7 @@ class Pipeline:
     def _raise_error(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
-            raise error
+            raise _no_end(error)
 
     def _end(self, patience: float) -> None:
         """Ends what still runs; workers have a while to do it themselves."""
@@ -423,6 +436,17 @@ class _Turn:
                 self._of._end(_PATIENCE if issubclass(kind, Exception) else 0.0)
         finally:
             self._of._turn.release()
+
+
+def _no_end(error: BaseException) -> BaseException:
+    """The error, to be raised where `StopIteration` would say that all is done."""
+    if not isinstance(error, StopIteration):
+        return error
+    other = RuntimeError("a stage raised StopIteration, which would end the pipeline")
+    other.__cause__ = error
+    for note in getattr(error, "__notes__", ()):
+        other.add_note(note)
+    return other
 
 
 def _name(error: BaseException, of: Stage, index: int, number: int | None, text: str) -> None:

@@ -181,7 +181,7 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         else:
             self._do_without_workers(surroundings)
         self._functions = Functions(self._crew, self._ctx.get_start_method())
-        self._streams: list[IMapIterator] = []
+        self._streams: dict[IMapIterator, None] = {}  # whose items have not all been taken
         if idle_seconds is not None and count:
             self._attendant.idle = _idle.Idle(
                 self._crew, self._workers, idle_seconds, min_processes
@@ -333,6 +333,8 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
             raise ValueError("In unknown state")
         if not self._crew.is_ours:
             return  # so are the workers
+        if self._streams and self._attendant.idle is not None:
+            self._attendant.idle.wake()
         for stream in list(self._streams):
             stream.finish()
         self._attendant.wait_for_all()

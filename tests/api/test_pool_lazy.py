@@ -2,8 +2,11 @@
 
 import asyncio
 import functools
+import gc
 import itertools
+import threading
 import time
+import weakref
 
 import pytest
 
@@ -283,3 +286,132 @@ def test_a_map_whose_pool_was_terminated_says_so():
     with pytest.raises(over, match="the pool was terminated before"):
         for _ in squares:
             pass
+
+
+# ---- iterables that take their time ---------------------------------------------------------
+
+
+def slowly(count, taken):
+    for number in range(count):
+        time.sleep(0.03)
+        taken.append(number)
+        yield number
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_results_come_before_a_slow_iterable_has_given_all(pool, way):
+    taken = []
+    results = getattr(pool, way)(targets.square, slowly(12, taken))
+    first = next(results)
+    assert len(taken) < 12
+    assert sorted([first, *results]) == [n * n for n in range(12)]
+
+
+def test_a_pipeline_gives_results_before_a_slow_iterable_has_given_all(ctx):
+    taken = []
+    with manycore.pipeline(slowly(12, taken), targets.square, context=ctx) as results:
+        first = next(results)
+        assert len(taken) < 12
+        assert [first, *results] == [n * n for n in range(12)]
+
+
+def test_a_map_of_an_executor_takes_all_of_a_slow_iterable_at_once(executor):
+    taken = []
+    results = executor.map(targets.square, slowly(8, taken))
+    assert len(taken) == 8
+    assert list(results) == [n * n for n in range(8)]
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_an_iterable_may_depend_on_results_that_were_fetched_before(pool, way):
+    fetched = [2]
+
+    def following():
+        while fetched[-1] < 1 << 16:
+            yield fetched.pop()
+
+    for result in getattr(pool, way)(targets.square, following(), buffersize=1):
+        fetched.append(result)
+    assert fetched == [1 << 16]
+
+
+# ---- several readers, and none --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_no_thread_of_several_is_told_of_the_end_too_early(pool, way):
+    results, seen, at_end = getattr(pool, way)(targets.square, range(3000)), [], []
+
+    def read():
+        for result in results:
+            seen.append(result)
+        at_end.append(len(seen))
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == [n * n for n in range(3000)]
+    assert min(at_end) > 3000 - len(threads), "others may be about to note the last ones"
+
+
+def test_a_map_that_was_left_is_forgotten_once_all_is_handed_out(pool):
+    for _ in range(20):
+        results = pool.imap(targets.square, range(3))
+        next(results)
+    last = weakref.ref(results)
+    del results
+    pool.map(targets.square, range(100))
+    gc.collect()
+    assert last() is None
+    unread = pool.imap(targets.square, range(10_000))
+    next(unread)
+    pool.close()
+    pool.join()  # which hands out the rest of that one
+    assert list(unread) == [n * n for n in range(1, 10_000)]
+
+
+def test_a_map_that_nobody_reads_has_workers_that_were_let_go_back(ctx):
+    with ctx.Pool(WORKERS, idle_seconds=0.05) as pool:
+        results = pool.imap(targets.square, range(5000))
+        assert next(results) == 0
+        until(lambda: pool.stats().workers == 0)
+        pool.close()
+        pool.join()
+    assert list(results) == [n * n for n in range(1, 5000)]
+
+
+# ---- StopIteration --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_a_task_that_raises_stop_iteration_does_not_end_the_map(pool, way):
+    results = getattr(pool, way)(targets.next_of, [[1], [], [3]])
+    found = []
+    for _ in range(3):
+        try:
+            found.append(next(results))
+        except RuntimeError as error:
+            assert isinstance(error.__cause__, StopIteration)
+            found.append("error")
+    assert sorted(map(str, found)) == ["1", "3", "error"]
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_stop_iteration_of_a_task_of_an_executor_is_a_runtime_error(executor):
+    results = executor.map(targets.next_of, [[1], [], [3]])
+    assert next(results) == 1
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        next(results)
+
+
+@pytest.mark.parametrize("in_caller", [False, True])
+def test_stop_iteration_of_a_stage_does_not_pass_for_the_end(ctx, in_caller):
+    stage = manycore.stage(targets.next_of, in_caller=in_caller)
+    results = manycore.pipeline([[1], [], [3]], targets.identity, stage, context=ctx)
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        list(results)
+    assert caught.value.__notes__ == ["in stage 1 of the pipeline, next_of, at item 1: []"]
+    assert isinstance(caught.value.__cause__, StopIteration)

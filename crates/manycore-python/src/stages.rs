@@ -15,9 +15,6 @@ use crate::family::{self, Parts};
 use crate::message::{self, Encoded, NATIVE};
 use crate::wait::{deadline, detached};
 
-/// Items that are taken out of an iterable before the stages are looked after again.
-const AT_A_TIME: usize = 64;
-
 /// What a result is.
 const VALUE: u8 = 0;
 const FAILED: u8 = 1;
@@ -118,11 +115,10 @@ impl Stages {
         ))
     }
 
-    /// Gives items of an iterator to the first stage while there is room, some at a time; whether there
-    /// may be more.
-    fn feed(&self, py: Python<'_>, source: &Bound<'_, PyIterator>) -> PyResult<bool> {
+    /// Gives up to `most` items of an iterator to the first stage while there is room; whether there may be more.
+    fn feed(&self, py: Python<'_>, source: &Bound<'_, PyIterator>, most: usize) -> PyResult<bool> {
         let mut source = source.clone();
-        for _ in 0..AT_A_TIME {
+        for _ in 0..most {
             if !self.hub().has_room() {
                 break;
             }
