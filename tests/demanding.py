@@ -28,6 +28,16 @@ def refuse_to_stop():
             time.sleep(3600)
 
 
+def die_if(pair):
+    die_if_equal(*pair)
+
+
+def die_if_equal(chosen, number):
+    if number == chosen:
+        die_of(number)
+    return number
+
+
 def wait_if(chosen, number):
     if number == chosen:
         sleep_for_ever()

@@ -127,7 +127,7 @@ class Calls(_engine.PoolCalls):
         retry = Attempts(wanted) if wanted.retries else None
         begin(
             function=name or func,
-            about=lambda _: pair,
+            about=lambda *_: pair,
             timeout=wanted.timeout,
             retry=retry,
             seed=self._seeds.for_call(wanted.seed),

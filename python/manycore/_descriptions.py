@@ -34,13 +34,13 @@ def name_of(function: Any) -> str | None:
     return name
 
 
-def describe(job: _engine.Job, task: int) -> str:
-    """A task in words: its function and its arguments in short."""
+def describe(job: _engine.Job, task: int, item: int | None = None) -> str:
+    """A task in words, or an item of it: its function and its arguments in short."""
     name = name_of(job._function) or "this task"
     if name is job._function:
         return name  # it says enough
     try:
-        about = job._about(task)
+        about = job._about(task, item)
         if about is None:
             return name
         args, kwargs = about

@@ -80,8 +80,10 @@ class InProcessCrew:
 def _deaths_of(error: BaseException) -> Callable[..., BaseException]:
     """What a task is answered with that raised what ends a worker."""
 
-    def tell(_: int, job: _engine.Job, task: int, seconds: float | None) -> BaseException:
-        what = describe(job, task)
+    def tell(
+        _: int, job: _engine.Job, task: int, seconds: float | None, item: int
+    ) -> BaseException:
+        what = describe(job, task, item)
         said = traceback.format_exception_only(error)[-1].strip()
         code = error.code if isinstance(error, SystemExit) else 1
         return WorkerDied(

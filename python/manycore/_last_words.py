@@ -9,6 +9,18 @@ from __future__ import annotations
 import faulthandler
 import itertools
 import os
+import signal
+import time
+from collections.abc import Callable
+
+SHOW = signal.SIGRTMAX - 5
+"""Tells a worker to write where it is. Nobody else is known to use this signal."""
+
+_PATIENCE = 0.05
+"""Seconds that a worker has to do so: one that was stopped by a signal never does."""
+
+_LOOK = 0.001
+"""Seconds between two looks whether it has."""
 
 _ROOM = 1 << 16
 """Bytes of each worker's part. What is longer runs into the next one's: text, and of no weight."""
@@ -45,6 +57,19 @@ class LastWords:
         """What workers need for it."""
         return None if self._file is None else (os.getpid(), self._fd, self._file)
 
+    def ask(self, row: int, send: Callable[[int], object]) -> None:
+        """Has the worker of a row, which is about to be killed, write where it is."""
+        if not self._is_there():
+            return
+        send(SHOW)
+        end, before = time.monotonic() + _PATIENCE, b""
+        while time.monotonic() < end:
+            time.sleep(_LOOK)
+            words = os.pread(self._fd, _ROOM, row * _ROOM).strip(b"\0")
+            if words and words == before:
+                return
+            before = words
+
     def take(self, row: int) -> str | None:
         """What the worker of a row has written; nothing is left of it."""
         if not self._is_there():
@@ -55,7 +80,7 @@ class LastWords:
         os.pwrite(self._fd, bytes(_ROOM), row * _ROOM)
         # What is below the pool's own frames is of no use to anybody.
         lines = words.decode(errors="replace").splitlines()
-        return "\n".join(itertools.takewhile(lambda line: _OWN_FRAME not in line, lines)).strip()
+        return "\n".join(itertools.takewhile(_is_the_programs, lines)).strip()
 
     def close(self) -> None:
         """Nothing more can be said."""
@@ -64,13 +89,11 @@ class LastWords:
         self._file = None
 
 
-_OWN_FRAME = os.path.join("manycore", "_working.py")
-
-_mine: tuple[int, int] | None = None
+_OWN_FRAMES = tuple(os.path.join("manycore", name) for name in ("_working.py", "_stage_workers.py"))
 
 
-def speak(place: Place | None, row: int, *numbers: int) -> None:
-    """In a worker: has crashes, and these signals, written about.
+def speak(place: Place | None, row: int) -> None:
+    """In a worker: has it write where it is when it crashes, or is asked.
 
     What the program itself has told `faulthandler` stays.
     """
@@ -85,17 +108,10 @@ def speak(place: Place | None, row: int, *numbers: int) -> None:
     if _file_of(fd) != file:
         os.close(fd)
         return
-    global _mine
-    _mine = fd, row * _ROOM
-    os.lseek(*_mine, os.SEEK_SET)
+    os.lseek(fd, row * _ROOM, os.SEEK_SET)
     faulthandler.enable(fd)
-    for number in numbers:
-        faulthandler.register(number, fd, all_threads=False, chain=True)
+    faulthandler.register(SHOW, fd, all_threads=False)
 
 
-def take_back() -> None:
-    """In a worker: forgets what was written. It could be told to stop, after all."""
-    if _mine is not None:
-        fd, start = _mine
-        os.pwrite(fd, bytes(max(os.lseek(fd, 0, os.SEEK_CUR) - start, 0)), start)
-        os.lseek(fd, start, os.SEEK_SET)
+def _is_the_programs(line: str) -> bool:
+    return not any(frame in line for frame in _OWN_FRAMES)

@@ -59,10 +59,13 @@ class _Sending:
         if job is not None:
             self._crew.stream_again(job, self._head, task, self.open[task], *self._options)
 
-    def about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a task of one item."""
-        item = self.open[task]
-        return tuple(item) if self._options[1] else (item,), {}
+    def about(self, task: int, item: int | None) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """The arguments of an item of a task, or of a task of one item."""
+        chunk, star, _ = self._options
+        if item is None and chunk > 1:
+            return None
+        one = self.open[task] if chunk == 1 else self.open[task][item]
+        return tuple(one) if star else (one,), {}
 
 
 class IMapIterator:
@@ -99,7 +102,7 @@ class IMapIterator:
             chunk,
             stream=True,
             function=function,
-            about=self._sending.about if chunk == 1 else None,
+            about=self._sending.about,
             retry=Attempts(options, self._sending.send_again) if options.retries else None,
             timeout=options.timeout,
             returns_errors=options.on_error == "return",

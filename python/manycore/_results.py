@@ -134,7 +134,7 @@ class MapResult(ApplyResult):
             chunk,
             resend=chunks.resend,
             retry=Attempts(options, chunks.send_again) if options.retries else None,
-            about=chunks.about if chunk == 1 else None,
+            about=chunks.about,
             function=function,
             timeout=options.timeout,
             returns_errors=options.on_error == "return",
@@ -197,10 +197,12 @@ class Chunks:
         """Hands out a task of one item again."""
         self._hand_out([self.items[task]], 0, 1 << 62, task, task)
 
-    def about(self, task: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a task of one item."""
-        item = self.items[task]
-        return tuple(item) if self._star else (item,), {}
+    def about(self, task: int, item: int | None) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """The arguments of an item of a task, or of a task of one item."""
+        if item is None and self.chunk > 1:
+            return None
+        one = self._items_of(task)[1][item or 0]
+        return tuple(one) if self._star else (one,), {}
 
     def _hand_out(
         self, items: list[Any], start: int, most_open: int, task: int, base: int = 0

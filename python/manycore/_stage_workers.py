@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
-from manycore import _engine, _thread_limits
+from manycore import _engine, _last_words, _thread_limits
 from manycore._by_value import what_children_know
+from manycore._deaths import Deaths
 from manycore._failures import sendable_exception
 from manycore._options import Limits
 from manycore._pickling import dumps_function, loads_function
@@ -44,11 +45,12 @@ class Work(NamedTuple):
         return cls(dumps_function(function, is_known)[0], begin, is_source)
 
 
-def run(seat: tuple[Any, ...], work: Work) -> None:
+def run(seat: tuple[Any, ...], work: Work, row: int, last_words: _last_words.Place | None) -> None:
     """What a worker process runs."""
     _engine.volunteer_for_oom()
     place = _engine.StageSeat(*seat)
     obey(place)
+    _last_words.speak(last_words, row)
     try:
         with _state(work.init) as state:
             place.run(loads_function(work.function), state, work.is_source)
@@ -130,8 +132,11 @@ class _Crew:
         """Nothing: these workers have no limits but time."""
 
 
-OnLost = Callable[[_engine.LostItem, WorkerDied, Verdict | None], None]
-"""What is called with an item that is lost, the death of its worker, and what it was killed for."""
+Teller = Callable[[str, str], BaseException]
+"""Makes the error for an item whose worker died, of the stage's name and what becomes of others."""
+
+OnLost = Callable[[_engine.LostItem, Teller], None]
+"""What is called with an item that is lost."""
 
 
 class StageWorkers:
@@ -157,7 +162,9 @@ class StageWorkers:
         self._rows: dict[int, Any] = {}
         self._early_deaths = 0
         self._not_started: BaseException | None = None
-        self._tending = Tending(_Crew(stages, index, count, timeout), Limits())
+        self._deaths = Deaths()
+        crew = _Crew(stages, index, count, timeout)
+        self._tending = Tending(crew, Limits(), self._deaths.last_words)
 
     @property
     def processes(self) -> list[Any]:
@@ -173,7 +180,9 @@ class StageWorkers:
     def _start(self, row: int) -> Any:
         self._stages.clear_row(self._index, row)
         seat = self._stages.seat(self._index, row)
-        process = self._context.Process(target=run, args=(seat, self._work))
+        self._deaths.last_words.take(row)
+        arguments = (seat, self._work, row, self._deaths.last_words.place)
+        process = self._context.Process(target=run, args=arguments)
         process.name = process.name.replace("Process", f"Stage-{self._name}")
         process.daemon = True
         process._variables = self._variables
@@ -212,18 +221,31 @@ class StageWorkers:
         running = self._stages.running(self._index, row)
         lost = self._stages.bury(self._index, row, verdict is not None)
         del self._rows[row]
-        died = WorkerDied(
-            f"worker {process.pid} {describe_exit(process.exitcode)} before stage {self._name} had "
-            "closed what it had set up: what it wrote may not be there",
-            process.pid,
-            process.exitcode,
-            seconds=None if running is None else running[1],
-            peak_memory=peak_memory_of(process),
-        )
         if lost is not None:
-            on_lost(lost, died, verdict)
+            on_lost(lost, self._teller(process, row, running, verdict))
         elif was_dismissed and process.exitcode < 0 and self._work.init is not None:
-            raise died
+            raise WorkerDied(
+                f"worker {process.pid} {describe_exit(process.exitcode)} before stage {self._name} "
+                "had closed what it had set up: what it wrote may not be there",
+                process.pid,
+                process.exitcode,
+                peak_memory=peak_memory_of(process),
+            )
+
+    def _teller(
+        self,
+        process: Any,
+        row: int,
+        running: tuple[int, float] | None,
+        verdict: Verdict | None,
+    ) -> Teller:
+        def tell(name: str, others: str) -> BaseException:
+            if verdict is not None:
+                return verdict(name, self._deaths.last_words.take(row))
+            seconds = None if running is None else running[1]
+            return self._deaths.error(process, row, name, name, seconds, others)
+
+        return tell
 
     def await_ends(self, timeout: float) -> None:
         """Waits until a worker has ended."""
@@ -242,3 +264,4 @@ class StageWorkers:
                 process.kill()
             process.join()
         self._rows.clear()
+        self._deaths.last_words.close()

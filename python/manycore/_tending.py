@@ -6,6 +6,7 @@ Only the kernel knows whether a process has ended; what is decided here is only 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from manycore._last_words import LastWords
 from manycore._memory import private_bytes
 from manycore._options import Limits
 from manycore._working import STOP, STOP_FOR_TIME
@@ -62,11 +64,13 @@ class Tending:
     Args:
         crew: The pool's, or the stage's.
         limits: What the workers may use.
+        last_words: Where they write where they are, if they are asked.
     """
 
-    def __init__(self, crew: Tended, limits: Limits) -> None:
+    def __init__(self, crew: Tended, limits: Limits, last_words: LastWords) -> None:
         self._crew = crew
         self._limits = limits
+        self._last_words = last_words
         self._told: dict[int, _Told] = {}
         self._sentenced: dict[int, tuple[int, Verdict]] = {}
         self._born: dict[int, float] = {}
@@ -122,6 +126,8 @@ class Tending:
         """Kills a worker for a task, unless it is done with it by now."""
         if self._crew.doom(row, tag):
             self._sentenced[row] = (tag, verdict)
+            if verdict is _too_long:
+                self._last_words.ask(row, functools.partial(_send, worker))
             _send(worker, signal.SIGKILL)
 
     def _weigh(self, row: int, worker: Any, now: float) -> None:

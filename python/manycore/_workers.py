@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import threading
 import time
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
 from manycore import _engine
+from manycore._deaths import Deaths
 from manycore._descriptions import describe, name_of
 from manycore._insights import Insights
-from manycore._last_words import LastWords
-from manycore._memory import killed_for_memory
 from manycore._options import Limits
 from manycore._tending import Tending
 from manycore._worker import Surroundings
 from manycore._working import ENDED_BY_CTRL_C, work
-from manycore.errors import WorkerDied, describe_exit, describe_peak, peak_memory_of
+from manycore.errors import WorkerDied
 from manycore.process import start_soon, why_not_started
 
 _PATIENCE = 0.5
@@ -28,6 +26,8 @@ _PATIENCE = 0.5
 _REFLECTION = 0.25
 """Seconds after Ctrl-C has ended a worker in which none is replaced: the program is about to end,
 or to cancel what waits, and until then new workers would only begin what nobody wants."""
+
+_OTHERS = "the other tasks of the pool go on"
 
 
 class _Turn:
@@ -92,11 +92,10 @@ class Workers:
         self.died = self.replaced = 0
         self._turn = _Turn()
         self._is_forgotten = False
-        self._tending = Tending(crew, limits)
-        self._last_words = LastWords()
+        self._deaths = Deaths()
+        self._tending = Tending(crew, limits, self._deaths.last_words)
         self._is_over = False
         self._reflects_until = 0.0
-        self._killed_for_memory = killed_for_memory()
 
     @property
     def processes(self) -> list[Any]:
@@ -172,13 +171,13 @@ class Workers:
         ids = (id for id in itertools.count() if id not in taken)
         for row, id, _ in zip(free, ids, range(self._count - self.staying), strict=False):
             self._crew.clear_row(row)
-            self._last_words.take(row)
+            self._deaths.last_words.take(row)
             arguments = (
                 self._crew.seat(row),
                 id,
                 self._surroundings,
                 self._limits.lifetime.tasks,
-                self._last_words.place,
+                self._deaths.last_words.place,
             )
             process = self._context.Process(target=work, args=arguments)
             process.name = process.name.replace("Process", "PoolWorker")
@@ -260,11 +259,14 @@ class Workers:
         self._not_started = why_not_started(process)
         sentence = self._tending.end(row)
 
-        def tell(tag: int, job: _engine.Job, task: int, seconds: float | None) -> BaseException:
-            what = describe(job, task)
+        def tell(
+            tag: int, job: _engine.Job, task: int, seconds: float | None, item: int
+        ) -> BaseException:
+            what = describe(job, task, item)
             if sentence is not None and sentence[0] == tag:
-                return sentence[1](what, self._last_words.take(row))
-            return self._death(process, what, name_of(job._function), seconds, row)
+                return sentence[1](what, self._deaths.last_words.take(row))
+            name = name_of(job._function)
+            return self._deaths.error(process, row, what, name, seconds, _OTHERS)
 
         if self._insights is not None:
             self._insights.end(row)
@@ -274,24 +276,6 @@ class Workers:
         self._surplus.discard(row)
         if self.staying <= self._count:
             self._dismissed = 0
-
-    def _death(
-        self, process: Any, what: str, name: str | None, seconds: float | None, row: int
-    ) -> WorkerDied:
-        code, stack = process.exitcode, self._last_words.take(row)
-        peak = peak_memory_of(process)
-        message = [f"worker {process.pid} {describe_exit(code)} while it ran {what}"]
-        if seconds is not None:
-            message[0] += f", after {seconds:.2g} s"
-        message[0] += f"{describe_peak(peak)}; the other tasks of the pool go on"
-        if code == -signal.SIGKILL:
-            evidence = self._killed_for_memory()
-            message.append(
-                f"({evidence or 'SIGKILL often means that the system ran out of memory'})"
-            )
-        if stack:
-            message.append(f"\n{stack}")
-        return WorkerDied(" ".join(message), process.pid, code, name, seconds, stack, peak)
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""
@@ -362,7 +346,7 @@ class Workers:
             self._rows.clear()
             self._ids.clear()
             self._leaving.clear()
-            self._last_words.close()
+            self._deaths.last_words.close()
             self._is_forgotten = False
             return True
         finally:

@@ -43,7 +43,7 @@ def work(
                 place.fail(error)
                 raise
             obey(place)
-            _last_words.speak(last_words, seat[-1], STOP_FOR_TIME)
+            _last_words.speak(last_words, seat[-1])
             place.run(most_tasks)
             surroundings.end()
     except KeyboardInterrupt:
@@ -59,7 +59,6 @@ def obey(seat: _engine.Seat | _engine.StageSeat) -> None:
     """
 
     def stop(number: int, frame: object) -> None:
-        _last_words.take_back()
         if seat.is_interrupted():
             _give_up(number)
 

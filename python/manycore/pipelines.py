@@ -19,11 +19,9 @@ from typing import Any, Self
 
 from manycore import _engine
 from manycore._ahead import Stride
-from manycore._stage_workers import GRACE, StageWorkers, Work, in_short
+from manycore._stage_workers import GRACE, StageWorkers, Teller, Work, in_short
 from manycore._stages import POLICIES, Stage, StageStats, sorted_out
-from manycore._tending import Verdict
 from manycore.context import _default_context
-from manycore.errors import WorkerDied, describe_exit, describe_peak
 
 __all__ = ["Pipeline", "Stage", "StageStats"]
 
@@ -297,33 +295,18 @@ class Pipeline:
         self._next_look = time.monotonic() + soon
         self._show()
 
-    def _take_loss(
-        self, index: int, lost: _engine.LostItem, died: WorkerDied, verdict: Verdict | None
-    ) -> None:
+    def _take_loss(self, index: int, lost: _engine.LostItem, tell: Teller) -> None:
         """Decides what becomes of an item whose worker died, or was killed for it."""
         of, item = self._staff[index], lost.item
         short = in_short(item[0]) if item else "not kept"
-        error = self._death(of, lost, died) if verdict is None else verdict(of.name, None)
+        times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
+        error = tell(of.name, f"the item {times}, the other items of the pipeline go on")
         self._name(error, index, lost.number, short)
         self._stages.lose(lost, error if self._policy(of) == "return" else None)
         if self._is_reader(index):
             self._source_error = error
         elif self._policy(of) == "raise":
             raise error
-
-    def _death(self, of: Stage, lost: _engine.LostItem, died: WorkerDied) -> WorkerDied:
-        after = "" if died.seconds is None else f", after {died.seconds:.2g} s"
-        times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
-        peak = describe_peak(died.peak_memory)
-        return WorkerDied(
-            f"worker {died.pid} {describe_exit(died.exitcode)} while it ran {of.name}{after}{peak}"
-            f"; the item {times}, the other items of the pipeline go on",
-            died.pid,
-            died.exitcode,
-            of.name,
-            died.seconds,
-            peak_memory=died.peak_memory,
-        )
 
     def _name(self, error: BaseException, index: int, number: int | None, text: str) -> None:
         """Notes at an error which stage of workers it comes from, and which item, if it has any."""

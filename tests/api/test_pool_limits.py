@@ -430,6 +430,20 @@ def test_the_error_says_with_what_arguments_the_worker_died(pool):
         list(pool.imap(demanding.die_of, [9]))
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda pool: pool.map(demanding.die_if, [(9, n) for n in range(20)], 5),
+        lambda pool: pool.starmap(demanding.die_if_equal, [(9, n) for n in range(20)], 5),
+        lambda pool: list(pool.imap(demanding.die_if, [(9, n) for n in range(20)], 5)),
+    ],
+    ids=["map", "starmap", "imap"],
+)
+def test_the_error_says_which_item_of_a_chunk_it_was(pool, way):
+    with pytest.raises(manycore.WorkerDied, match=r"die_if\S*\(\(?9, 9\)"):
+        way(pool)
+
+
 def test_long_arguments_are_told_in_short(pool):
     with pytest.raises(manycore.WorkerDied) as caught:
         pool.apply(demanding.die_with, (b"x" * 100_000,))
@@ -464,16 +478,30 @@ def test_the_last_stack_of_a_crash_is_told(run_script):
     assert shown.rstrip().endswith("None"), "each worker has its own"
 
 
-def test_where_a_task_was_stuck_is_told(run_script):
+STUCK = {
+    "in C": "sum(range(10**12))",
+    "in spite of the exception": """
+            while True:
+                try:
+                    time.sleep(600)
+                except Exception:
+                    pass
+    """,
+}
+
+
+@pytest.mark.parametrize("how", STUCK.values(), ids=STUCK)
+def test_where_a_task_was_stuck_is_told(run_script, how):
     shown = run_script(
         """
         import faulthandler
+        import time
         import manycore
 
         faulthandler.disable()
 
         def stuck():
-            sum(range(10**12))
+            HOW
 
         if __name__ == "__main__":
             with manycore.Pool(1) as pool:
@@ -481,7 +509,7 @@ def test_where_a_task_was_stuck_is_told(run_script):
                     pool.apply(stuck, timeout=0.1)
                 except manycore.TaskTimeout as late:
                     print(late)
-        """
+        """.replace("HOW", how)
     ).stdout
     assert "in stuck" in shown
 

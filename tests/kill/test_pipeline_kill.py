@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import signal
 import threading
 import warnings
@@ -47,6 +48,41 @@ def test_a_death_is_raised_and_names_stage_and_item():
     assert caught.value.seconds > 0
     assert caught.value.__notes__ == ["in stage 1 of the pipeline, die_on, at item 7: 7"]
     assert caught.value.function == "die_on"
+
+
+def test_a_crash_in_a_stage_is_told_with_its_stack(run_script):
+    shown = run_script(
+        """
+        import ctypes, faulthandler, time
+        import manycore
+
+        faulthandler.disable()
+
+        def crash(item):
+            ctypes.string_at(0)
+
+        def refuse(item):
+            while True:
+                try:
+                    time.sleep(600)
+                except Exception:
+                    pass
+
+        if __name__ == "__main__":
+            for way in (crash, manycore.stage(refuse, timeout=0.1)):
+                try:
+                    manycore.pipeline([1], way).run()
+                except (manycore.WorkerDied, manycore.TaskTimeout) as error:
+                    print(error)
+        """
+    ).stdout
+    assert re.search(r"crash, after .* s.*Segmentation fault.*in string_at.*in crash", shown, re.S)
+    assert "in refuse" in shown
+
+
+def test_a_killed_stage_says_what_that_often_means():
+    with pytest.raises(manycore.WorkerDied, match=r"SIGKILL often means|memory"):
+        pipeline(range(10), partial(stages.die_on, [7])).run()
 
 
 def test_a_death_is_left_out():

@@ -619,7 +619,7 @@ impl Crew {
     }
 
     /// After the worker of a row has ended: delivers its last answers, and calls
-    /// `tell(tag, job, task, seconds)` if a task died with it, for the error that is the answer to that.
+    /// `tell(tag, job, task, seconds, item)` if a task died with it, for the error that is the answer to that.
     fn bury(&self, py: Python<'_>, row: usize, tell: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.is_ours() {
             self.bury_worker(py, row, tell)?;

@@ -76,8 +76,8 @@ impl Job {
     /// With the last answer `on_answered` is added to `due`: the job is done once that has called `_complete`.
     /// `resend(task, item)` is called when a worker died at
     /// an item of a task: to hand out the items after it. `retry(task, error)` is called when a task
-    /// failed; if it hands the task out again it returns true, and the error is no answer. `about(task)`
-    /// tells the arguments of a task, for messages; `function` is the function or its name. `timeout` is how many
+    /// failed; if it hands the task out again it returns true, and the error is no answer. `about(task, item)`
+    /// tells the arguments of a task, or of an item of it, for messages; `function` is the function or its name. `timeout` is how many
     /// seconds each task may run. With `returns_errors` an error is a result like any other. `seed` is what the
     /// tasks' seeds are made of. `pool` is what `_pool` is to be.
     #[pyo3(signature = (results, tasks=1, chunk=1, *, stream=false, due=None, on_answered=None, resend=None, retry=None,
@@ -202,10 +202,16 @@ impl Job {
         self.plan().function.as_ref().map(|it| it.clone_ref(py))
     }
 
-    /// The positional and the keyword arguments of a task, where known.
-    fn _about(&self, py: Python<'_>, task: usize) -> PyResult<Option<Py<PyAny>>> {
+    /// The positional and the keyword arguments of a task, or of an item of it, where known.
+    #[pyo3(signature = (task, item=None))]
+    fn _about(
+        &self,
+        py: Python<'_>,
+        task: usize,
+        item: Option<u64>,
+    ) -> PyResult<Option<Py<PyAny>>> {
         match self.call(py, |calls| calls.about.as_ref()) {
-            Some(about) if about.bind(py).is_callable() => about.call1(py, (task,)).map(Some),
+            Some(about) if about.bind(py).is_callable() => about.call1(py, (task, item)).map(Some),
             Some(args) => {
                 let calls = self.calls(py);
                 let keywords = calls.keywords.as_ref().map(|it| it.clone_ref(py));

@@ -69,7 +69,7 @@ impl Crew {
         if let Some(Open { job, index, .. }) = closed {
             let seconds = began.map(|began| now_ns().saturating_sub(began) as f64 / 1e9);
             let error = tell
-                .call1((tag, &job, index, seconds))
+                .call1((tag, &job, index, seconds, item))
                 .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
             let resent = job.get().resend_after(py, index, item);
             if !Job::deliver(job.bind(py), index, false, error)? {
