@@ -9,6 +9,7 @@ It alone calls the program back: who collects an answer may hold a lock that its
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 import weakref
@@ -43,7 +44,7 @@ class Keeper:
         self._rests = False
         self._news = threading.Event()
         self.due = _engine.Due(getattr(crew, "engine", crew))
-        self.due.when_alone(self._start_or_call)
+        self.due.when_alone(functools.partial(_start_or_call, weakref.ref(self)))
         self.is_outside = False
         self._awaited = 0
 
@@ -188,3 +189,10 @@ class Keeper:
         """Whether there is something to do even if nobody waits."""
         attendant = self._attendant()
         return bool(self.due) or (attendant is not None and attendant.is_needed())
+
+
+def _start_or_call(keeper: weakref.ref[Keeper]) -> None:
+    """What the engine calls, which does not keep the keeper alive, nor a pool's memory with it."""
+    it = keeper()
+    if it is not None:
+        it._start_or_call()

@@ -2,6 +2,7 @@
 
 import _thread
 import os
+import signal
 import threading
 import time
 
@@ -468,10 +469,14 @@ def test_ctrl_c_while_an_answer_is_collected_loses_no_callback(gate):
         result = pool.apply_async(interrupt_who_has_it, (gate,), callback=seen.append)
         gate.arrived()
         pool._attendant.keeper.rest()  # so that this thread collects
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         gate.let_go()
-        with pytest.raises(KeyboardInterrupt):
-            while True:
-                result.ready()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                while True:
+                    result.ready()
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert result.get() is None
         assert seen == [None]
 

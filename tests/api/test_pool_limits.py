@@ -576,7 +576,7 @@ def test_a_file_that_has_the_descriptor_of_last_words_now_is_left_alone(ctx, tmp
     path = tmp_path / "theirs"
     path.write_bytes(b"theirs")
     with ctx.Pool(1) as pool:
-        fd = pool._workers._last_words._fd
+        fd = pool._workers._deaths.last_words._fd
         with open(path, "r+b") as theirs:
             os.dup2(theirs.fileno(), fd)
             with pytest.raises(manycore.WorkerDied):
