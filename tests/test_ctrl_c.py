@@ -17,7 +17,7 @@ import processes
 pytestmark = pytest.mark.beyond_stdlib
 
 PROGRAM = """
-    import asyncio, os, signal, sys, time
+    import asyncio, os, signal, sys, threading, time
     from manycore import ProcessPoolExecutor, get_context, pipeline, stage
     from manycore.util import Finalize
 
@@ -83,6 +83,28 @@ PROGRAM = """
 
     def in_a_pipeline_that_does_not_listen():
         pipeline(range(100), stage(hold, workers=2)).run()
+
+    def wait_for_ever(_):
+        ready()
+        threading.Event().wait()
+
+    def in_a_block_whose_callback_waits():
+        with context.Pool(1) as pool:
+            pool.apply_async(abs, (1,), callback=wait_for_ever)
+            ready()
+            pool.map(sleep, range(10))
+
+    def in_a_program_whose_callback_waits():
+        pool = context.Pool(1)
+        pool.apply_async(abs, (1,), callback=wait_for_ever)
+        ready()
+        pool.map(sleep, range(10))
+
+    def in_an_executor_whose_callback_waits():
+        with ProcessPoolExecutor(1, context) as executor:
+            executor.submit(time.sleep, 0.1).add_done_callback(wait_for_ever)
+            ready()
+            executor.submit(sleep).result()
 
     def in_a_join():
         process = context.Process(target=sleep)
@@ -225,6 +247,9 @@ def check(code, output, tracebacks=1):
         "in_a_pool_that_does_not_listen",
         "in_an_executor_that_does_not_listen",
         "in_a_pipeline_that_does_not_listen",
+        "in_a_block_whose_callback_waits",
+        "in_a_program_whose_callback_waits",
+        "in_an_executor_whose_callback_waits",
         "in_a_join",
         "in_a_queue",
         "in_the_end_of_a_child",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable
@@ -30,6 +31,10 @@ from manycore.pool import Pool
 
 if TYPE_CHECKING:
     from manycore._options import CallOptions, PoolOptions
+
+
+_HURRY = 0.5
+"""Seconds that callbacks have at the end after Ctrl-C."""
 
 
 class BrokenWorker(WorkerDied, BrokenProcessPool):
@@ -114,6 +119,7 @@ class ExecutorPool(Pool):
         self._failures = None
         self._is_let_go = False
         self._has_ended = False
+        self._patience: float | None = None
         self._ending = threading.Lock()
         self._growing = threading.Lock()
         self._breaking = threading.Lock()
@@ -238,8 +244,17 @@ class ExecutorPool(Pool):
             self.broken = BrokenProcessPool(f"the program itself has ended worker {process.pid}")
         self._break(self.broken)
 
-    def give_up(self, how: str = "terminate") -> None:
-        """Cancels what no worker has begun, and ends the workers now: `terminate` or `kill`."""
+    def give_up(self, how: str = "terminate", *, is_hurried: bool = False) -> None:
+        """Cancels what no worker has begun, and ends the workers now: `terminate` or `kill`.
+
+        Args:
+            how: The method of the processes.
+            is_hurried: Whether the end is not to wait for long for callbacks.
+        """
+        if is_hurried:
+            self._patience = _HURRY
+        if self._has_ended:
+            return
         self.close()
         self.withdraw_all()
         self._state = TERMINATE
@@ -296,7 +311,8 @@ class ExecutorPool(Pool):
         with self._ending:
             self._end_now()
         keeper = self._attendant.keeper
-        keeper.wait_until_called(keeper.due.added)  # also of calls that failed by `give_up`
+        until = None if self._patience is None else time.monotonic() + self._patience
+        keeper.wait_until_called(keeper.due.added, until)  # also of calls that `give_up` failed
 
     def _end_now(self) -> None:
         if not self._has_ended:

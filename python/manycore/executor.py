@@ -11,7 +11,6 @@ Imported at the first need: it imports `concurrent.futures`.
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 import time
 import weakref
@@ -35,7 +34,7 @@ from manycore._futures import Future
 from manycore._options import Options
 from manycore.context import BaseContext, _default_context
 from manycore.pool import Pool
-from manycore.process import is_event_loop_interrupted
+from manycore.process import has_ended_by_ctrl_c, means_ctrl_c
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -143,7 +142,7 @@ class _Submitting(_engine.ExecutorCalls, _base.Executor):
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool | None:
         """Waits for all that is not answered; after Ctrl-C, ends the workers instead."""
         try:
-            if exc_type is not None and _means_ctrl_c(exc_type):
+            if exc_type is not None and means_ctrl_c(exc_type):
                 self._give_up()
             return super().__exit__(exc_type, exc_val, exc_tb)
         except KeyboardInterrupt:
@@ -282,14 +281,14 @@ class ProcessPoolExecutor(_Submitting):
         self._end_workers("kill")
 
     def _give_up(self) -> None:
-        self._end_workers("terminate")
+        self._end_workers("terminate", is_hurried=True)
 
-    def _end_workers(self, how: str) -> None:
+    def _end_workers(self, how: str, *, is_hurried: bool = False) -> None:
         with self._lock:
             self._is_shut = True
             pool = self._pool
         if pool is not None and pool.is_ours():
-            pool.give_up(how)
+            pool.give_up(how, is_hurried=is_hurried)
 
 
 class _WithOptions(_Submitting):
@@ -309,13 +308,6 @@ class _WithOptions(_Submitting):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As that of the executor itself."""
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
-
-
-def _means_ctrl_c(kind: type[BaseException]) -> bool:
-    """Whether an exception of this kind says that Ctrl-C was pressed, also in an event loop."""
-    if issubclass(kind, KeyboardInterrupt):
-        return True
-    return kind.__name__ == "CancelledError" and is_event_loop_interrupted()
 
 
 def _context(mp_context: Any, max_tasks_per_child: int | None) -> Any:
@@ -346,7 +338,7 @@ def _wait_for_all() -> None:
     """
     pools = [pool for pool in list(ExecutorPool.live) if pool.is_ours()]
     try:
-        if _has_ended_by_ctrl_c():
+        if has_ended_by_ctrl_c():
             return
         for pool in pools:
             pool.close()
@@ -354,16 +346,7 @@ def _wait_for_all() -> None:
         pools.clear()
     finally:
         for pool in pools:
-            pool.give_up()
-
-
-def _has_ended_by_ctrl_c() -> bool:
-    """Whether the program ends by a `KeyboardInterrupt` that nobody has caught.
-
-    In an interactive session one may have ended a command, long ago.
-    """
-    last = getattr(sys, "last_value", None)
-    return isinstance(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
+            pool.give_up(is_hurried=True)
 
 
 # It runs before the threads of the program are waited for, and before all functions of `atexit`.

@@ -43,6 +43,7 @@ from manycore._seeds import Seeds
 from manycore._worker import Pins, Surroundings, Worker, checked_environment, pins_of
 from manycore._workers import Workers
 from manycore.context import _default_context
+from manycore.process import has_ended_by_ctrl_c, means_ctrl_c
 
 __all__ = ["Lifetime", "Pool", "ThreadPool", "Worker"]
 
@@ -64,7 +65,7 @@ def _stop(owner: int, workers: Workers, keeper: Keeper) -> None:
     due = keeper.due.added
     workers.terminate()
     workers.abandon(RuntimeError("the pool was terminated before this task was answered"))
-    if util.is_exiting():
+    if util.is_exiting() and not has_ended_by_ctrl_c():
         keeper.wait_until_called(due)
         keeper.wait_until_called(keeper.due.added, time.monotonic() + _FAREWELL)
 
@@ -348,8 +349,11 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         self._check_running()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.terminate()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and means_ctrl_c(kind):
+            self._terminate_now()  # one press is enough, whatever callbacks do
+        else:
+            self.terminate()
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")

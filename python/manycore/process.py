@@ -69,6 +69,22 @@ def is_event_loop_interrupted() -> bool:
     return bool(getattr(_event_loop_runner(), "_interrupt_count", 0))
 
 
+def means_ctrl_c(kind: type[BaseException]) -> bool:
+    """Whether an exception of this kind says that Ctrl-C was pressed, also in an event loop."""
+    if issubclass(kind, KeyboardInterrupt):
+        return True
+    return kind.__name__ == "CancelledError" and is_event_loop_interrupted()
+
+
+def has_ended_by_ctrl_c() -> bool:
+    """Whether the program ends by a `KeyboardInterrupt` that nobody has caught.
+
+    In an interactive session one may have ended a command, long ago.
+    """
+    last = getattr(sys, "last_value", None)
+    return isinstance(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
+
+
 def _leave_event_loop() -> None:
     """Has Ctrl-C raise `KeyboardInterrupt` where `asyncio.run` was running when this was forked.
 
