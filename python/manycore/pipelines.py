@@ -396,8 +396,10 @@ class Pipeline:
     def _show(self, final: bool = False) -> None:
         if not self._bars:
             return
-        for bar, stats in zip(self._bars, self.stats(), strict=True):
-            bar.update(stats.items_out + stats.failures - bar.n)
+        for index, (bar, stats) in enumerate(zip(self._bars, self.stats(), strict=True)):
+            # What it is done with, however many results each has given; of what reads, results.
+            is_reader = self._is_reader(index)
+            bar.update((stats.items_out if is_reader else stats.items_in - stats.inside) - bar.n)
             if final:
                 bar.refresh()
 

@@ -482,6 +482,16 @@ def test_progress_shows_a_bar_for_each_stage(capfd):
     assert "twice: 100" in said
 
 
+def test_a_bar_counts_what_a_stage_is_done_with_however_many_results_it_gave(capfd):
+    results = pipeline([3, 4], stages.repeat, progress=True)
+    assert results.run() == 7
+    said = capfd.readouterr().err
+    assert "2/2" in said
+    results = pipeline(partial(stages.read, 30), stages.double, progress=True)
+    assert results.run() == 30
+    assert "read: 30" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
