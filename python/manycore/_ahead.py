@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from manycore import _engine
 
@@ -34,6 +35,12 @@ _LONG = 0.004
 _SLOW = 0.02
 """Seconds after which an iterable takes its time, if it does so twice."""
 
+_VERY_SLOW = 0.1
+"""Seconds after which it does, if it does so once."""
+
+_FEW = 8
+"""Items at a time, up to which it is measured how long the iterable alone takes."""
+
 
 class Stride:
     """How many items an iterable is asked for at a time.
@@ -46,19 +53,52 @@ class Stride:
         is_slow: Whether they take their time.
     """
 
-    __slots__ = ("_longest", "_slow", "is_slow", "length")
+    __slots__ = ("_began", "_longest", "_slow", "_timed", "is_slow", "length")
 
     def __init__(self, longest: int) -> None:
         self.length, self._longest = 1, longest
         self._slow, self.is_slow = 0, False
+        self._timed: _Timed | None = None
+        self._began = 0.0
 
-    def note(self, seconds: float) -> None:
-        """It has taken so long to give so many."""
+    def begin(self, source: Iterator[Any]) -> Iterator[Any]:
+        """What is to be asked for `length` items now."""
+        # What is done with long items takes time, too. It is told apart where that costs little.
+        self._timed = _Timed(source) if self.length <= _FEW else None
+        self._began = monotonic()
+        return self._timed or source
+
+    def end(self) -> None:
+        """It has given them."""
+        timed = self._timed
+        seconds = monotonic() - self._began if timed is None else timed.seconds
         if seconds > _SLOW:
-            self.length, self._slow = 1, self._slow + 1
+            self.length = 1
+            self._slow += timed is not None
+            self.is_slow = self._slow > 1 or (timed is not None and seconds > _VERY_SLOW)
         else:
-            self.length, self._slow = min(2 * self.length, self._longest), 0
-        self.is_slow = self._slow > 1
+            self.length = min(2 * self.length, self._longest)
+            self._slow, self.is_slow = 0, False
+
+
+class _Timed:
+    """An iterator, and for how many seconds it was asked for items."""
+
+    __slots__ = ("_source", "seconds")
+
+    def __init__(self, source: Iterator[Any]) -> None:
+        self._source = source
+        self.seconds = 0.0
+
+    def __iter__(self) -> _Timed:
+        return self
+
+    def __next__(self) -> Any:
+        began = monotonic()
+        try:
+            return next(self._source)
+        finally:
+            self.seconds += monotonic() - began
 
 
 class Bounds(NamedTuple):

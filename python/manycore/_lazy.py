@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import threading
-import time
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -127,9 +126,9 @@ class IMapIterator:
             most, most_bytes = self._ahead.room(keeping=keeping)
             if most:
                 most = min(most, self._stride.length)
-                began = time.monotonic()
-                is_over, error = self._sending.send(job, self._source, most, most_bytes)
-                self._stride.note(time.monotonic() - began)
+                source = self._stride.begin(self._source)
+                is_over, error = self._sending.send(job, source, most, most_bytes)
+                self._stride.end()
                 if is_over:
                     # The iterable's own error comes after the results of what it gave before.
                     self._source, self._source_error = None, error

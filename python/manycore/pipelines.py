@@ -270,11 +270,11 @@ class Pipeline:
         """Gives the first stage what it takes; whether there was anything."""
         if self._is_fed or self._source is None or not self._stages.has_room:
             return False
-        began = time.monotonic()
         try:
-            if not self._stages.feed(self._source, self._stride.length):
+            source = self._stride.begin(self._source)
+            if not self._stages.feed(source, self._stride.length):
                 self._end_input()
-            self._stride.note(time.monotonic() - began)
+            self._stride.end()
         except Exception as error:
             # The iterable's own error comes after the results of what it gave before.
             self._source_error = error
