@@ -349,7 +349,7 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         self._check_running()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         if kind is not None and means_ctrl_c(kind):
             self._terminate_now()  # one press is enough, whatever callbacks do
         else:
