@@ -211,10 +211,6 @@ class Attendant:
             self.look_after()
         return max(self._next_look - time.monotonic(), 0.0) if self._crew.open else _LOOK_AFTER
 
-    def ring(self) -> None:
-        """Wakes every thread that waits here."""
-        self._crew.ring()
-
     def is_needed(self) -> bool:
         """Whether there is something to do even if nobody waits."""
         is_awake = self.idle is not None and self.idle.is_awake
