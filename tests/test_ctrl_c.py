@@ -8,11 +8,14 @@ import subprocess
 import sys
 import termios
 import textwrap
+import threading
 import time
 
 import pytest
 
+import manycore
 import processes
+from manycore._resting import begin
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -276,3 +279,35 @@ def test_children_that_are_just_beginning_say_nothing_of_it(tmp_path):
     script.write_text(textwrap.dedent(STARTING))
     for _ in range(5):
         check(*press_ctrl_c(script, after=1))
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """An event that was waited for when Ctrl-C came as the wait was about to lock again."""
+    event = threading.Event()
+
+    def lock_again(state):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(event._cond, "_acquire_restore", lock_again)
+    return event
+
+
+def test_a_thread_whose_start_is_interrupted_anywhere_says_so(interrupted):
+    class Starting(threading.Thread):
+        def start(self):
+            super().start()
+            interrupted.wait(0.001)
+
+    thread = Starting(target=abs, args=(1,))
+    with pytest.raises(KeyboardInterrupt):
+        begin(thread)
+    thread.join()
+
+
+def test_an_executor_that_is_left_by_an_interrupted_wait_ends(interrupted):
+    executor = manycore.ProcessPoolExecutor(1, manycore.get_context("fork"))
+    with pytest.raises(RuntimeError, match="lock"), executor:
+        future = executor.submit(time.sleep, 1000)
+        interrupted.wait(0.001)
+    assert future.done()

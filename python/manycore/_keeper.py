@@ -17,7 +17,7 @@ from multiprocessing import util
 from typing import TYPE_CHECKING
 
 from manycore import _engine
-from manycore._resting import KEEPER, rest_across_forks, wait_until_gone
+from manycore._resting import KEEPER, begin, rest_across_forks, wait_until_gone
 
 if TYPE_CHECKING:
     from manycore._attendant import Attendant
@@ -77,7 +77,7 @@ class Keeper:
         thread = threading.Thread(target=self._keep, name=KEEPER, daemon=True)
         self._thread = thread
         try:
-            thread.start()
+            begin(thread)
         except BaseException:
             self.due.give_up()
             raise

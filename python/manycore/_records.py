@@ -21,7 +21,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple, Self
 
 from manycore._pickling import dumps_all
-from manycore._resting import RECORDS, rest_across_forks, wait_until_gone
+from manycore._resting import RECORDS, begin, rest_across_forks, wait_until_gone
 from manycore.errors import ShutDown
 from manycore.queues import Queue
 from manycore.util import Finalize
@@ -184,7 +184,7 @@ class LogReceiver:
                 self._thread = threading.Thread(
                     target=self._receive, args=(self._rests,), name=RECORDS, daemon=True
                 )
-                self._thread.start()
+                begin(self._thread)
 
     def rest(self) -> bool:
         """Ends the thread; whether there was one to end. Does nothing in the thread itself."""

@@ -14,6 +14,7 @@ import time
 import weakref
 
 from manycore import _engine
+from manycore._ctrl_c import is_interrupted_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,16 @@ def fork() -> int:
         return os.fork()
     sys.audit("os.fork")
     return _engine.fork()
+
+
+def begin(thread: threading.Thread) -> None:
+    """Starts a thread. Ctrl-C raises `KeyboardInterrupt` also while this waits until it runs."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        if is_interrupted_lock(error):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def wait_until_gone(thread: threading.Thread) -> None:

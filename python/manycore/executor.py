@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from manycore import _engine
 from manycore._ahead import Bounds
 from manycore._cpus import available_cpus
+from manycore._ctrl_c import has_ended_by_ctrl_c, means_ctrl_c
 from manycore._executor_map import Results, call_for_each, chunks_of, map_by
 from manycore._executor_pool import (
     BrokenWorker,
@@ -34,7 +35,6 @@ from manycore._futures import Future
 from manycore._options import Options
 from manycore.context import BaseContext, _default_context
 from manycore.pool import Pool
-from manycore.process import has_ended_by_ctrl_c, means_ctrl_c
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -142,7 +142,7 @@ class _Submitting(_engine.ExecutorCalls, _base.Executor):
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool | None:
         """Waits for all that is not answered; after Ctrl-C, ends the workers instead."""
         try:
-            if exc_type is not None and means_ctrl_c(exc_type):
+            if means_ctrl_c(exc_val):
                 self._give_up()
             return super().__exit__(exc_type, exc_val, exc_tb)
         except KeyboardInterrupt:

@@ -29,6 +29,7 @@ from manycore import _failures as _failures  # forked workers find it
 from manycore._attendant import Attendant
 from manycore._calls import Calls
 from manycore._cpus import available_cpus
+from manycore._ctrl_c import has_ended_by_ctrl_c, means_ctrl_c
 from manycore._functions import Functions
 from manycore._insights import Insights, PoolInsights, PoolStats, stats
 from manycore._keeper import Keeper
@@ -43,7 +44,6 @@ from manycore._seeds import Seeds
 from manycore._worker import Pins, Surroundings, Worker, checked_environment, pins_of
 from manycore._workers import Workers
 from manycore.context import _default_context
-from manycore.process import has_ended_by_ctrl_c, means_ctrl_c
 
 __all__ = ["Lifetime", "Pool", "ThreadPool", "Worker"]
 
@@ -349,8 +349,8 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         self._check_running()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        if kind is not None and means_ctrl_c(kind):
+    def __exit__(self, kind: Any = None, error: BaseException | None = None, *_: object) -> None:
+        if means_ctrl_c(error):
             self._terminate_now()  # one press is enough, whatever callbacks do
         else:
             self.terminate()

@@ -57,32 +57,11 @@ def let_ctrl_c_through() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def _event_loop_runner() -> Any:
+def event_loop_runner() -> Any:
     """What runs an event loop, and has Ctrl-C cancel its main task instead; None without one."""
     handler = getattr(_signal.getsignal(signal.SIGINT), "func", None)
     is_one = getattr(handler, "__qualname__", "") == "Runner._on_sigint"
     return getattr(handler, "__self__", None) if is_one else None
-
-
-def is_event_loop_interrupted() -> bool:
-    """Whether Ctrl-C was pressed while `asyncio.run` runs: its main task is being cancelled."""
-    return bool(getattr(_event_loop_runner(), "_interrupt_count", 0))
-
-
-def means_ctrl_c(kind: type[BaseException]) -> bool:
-    """Whether an exception of this kind says that Ctrl-C was pressed, also in an event loop."""
-    if issubclass(kind, KeyboardInterrupt):
-        return True
-    return kind.__name__ == "CancelledError" and is_event_loop_interrupted()
-
-
-def has_ended_by_ctrl_c() -> bool:
-    """Whether the program ends by a `KeyboardInterrupt` that nobody has caught.
-
-    In an interactive session one may have ended a command, long ago.
-    """
-    last = getattr(sys, "last_value", None)
-    return isinstance(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
 
 
 def _leave_event_loop() -> None:
@@ -90,7 +69,7 @@ def _leave_event_loop() -> None:
 
     It would cancel that task, of which there is nothing here.
     """
-    if _event_loop_runner() is not None:
+    if event_loop_runner() is not None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
