@@ -44,6 +44,7 @@ BUSY_SECONDS = 2.5e-6
 MEASURABLE = (
     5e-5  # tasks that are longer measure themselves: CPUs are not equally quick at all times
 )
+SHORT, LONGER = 1e-5, 100  # seconds of a short task, and how many times that a long one takes
 UNDISTURBED = 20_000  # tasks of a worker's, before and after the others
 MEGABYTE = 1 << 17  # numbers in an array
 MANY = 5_000_000  # numbers in a list: 200 MB of memory
@@ -201,6 +202,18 @@ def scaling_sample(task_seconds: float, target: Target, n: int) -> Sample:
     return Sample(n, seconds, {SHARE.key: work / lanes / seconds})
 
 
+def uneven_sample(target: Target, n: int) -> Sample:
+    """Run busy tasks as `map` cuts them, one in eight of which is long, all of them at the end."""
+    set_busy_loops(SHORT)
+    times = [1] * (n - n // 8) + [LONGER] * (n // 8)
+    with warm_pool(target) as pool:
+        begin = perf_counter()
+        work = sum(pool.map(Busy.timed_for, times))
+        seconds = perf_counter() - begin
+        lanes = min(WORKERS, len(os.sched_getaffinity(0)))
+    return Sample(n, seconds, {SHARE.key: work / lanes / seconds})
+
+
 def large_arguments_sample(target: Target, n: int) -> Sample:
     """Time `n` tasks that are each given an array of their own."""
     import numpy
@@ -287,4 +300,12 @@ BENCHES = (
     scaling_bench("scaling-100us", "0.1 ms", 1e-4),
     scaling_bench("scaling-1ms", "1 ms", 1e-3),
     scaling_bench("scaling-10ms", "10 ms", 1e-2),
+    Bench(
+        "pool.uneven",
+        "some tasks long, default chunksize, share of perfect",
+        uneven_sample,
+        metrics=(SHARE,),
+        first_n=200,
+        max_n=MANY,
+    ),
 )

@@ -137,3 +137,31 @@ def stop_here(gate):
 
 def describe_oneself(_):
     return processes.describe(os.getpid())
+
+
+def rest_and_stop(gate, value):
+    """Takes long for the first items; the two that follow these stop at the gate."""
+    if value in (4, 5):
+        gate.stop()
+    time.sleep(0.02 if value < 4 else 0)
+    return value
+
+
+def rest_and_stop_of_two(gate, value, other):
+    assert value == other
+    return rest_and_stop(gate, value)
+
+
+def sleep_and_tell(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def sleep_and_divide(seconds):
+    time.sleep(seconds)
+    return 1 / seconds
+
+
+def random_number_after(seconds, _):
+    time.sleep(seconds)
+    return random_number()

@@ -737,6 +737,12 @@ def tally_or_die_on_any(path, chosen, way, value):
     return tally_or_die(path, value if value in chosen else None, way, value)
 
 
+def wait_and_tally_or_die(path, chosen, value, seconds):
+    """Takes so long, and tallies, but for each of the chosen values kills its process instead."""
+    time.sleep(seconds)
+    return tally_or_die_on_any(path, chosen, "SIGKILL", value)
+
+
 class DiesOnce:
     """Kills the process that unpickles it, but only the first; for the next it is a plain value."""
 

@@ -72,7 +72,7 @@ class Attendant:
                 break
             if until is not None and time.monotonic() >= until:
                 return False
-            self.pause(job, job._left, until)
+            self.pause(job, job._open, until)
         return True
 
     def wait_for_news(self, job: _engine.Job, until: float | None) -> bool:

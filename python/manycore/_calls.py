@@ -14,7 +14,7 @@ from manycore import _engine
 from manycore._ahead import Bounds
 from manycore._lazy import IMapIterator, IMapUnorderedIterator
 from manycore._options import Attempts, Options
-from manycore._results import ApplyResult, Chunks, MapResult
+from manycore._results import ApplyResult, Chunks, Cut, MapResult
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -50,6 +50,7 @@ class Calls(_engine.PoolCalls):
     """What is called of a pool. The pool has what they need."""
 
     _attendant: Attendant
+    _counts_tasks: bool
     _crew: _engine.Crew
     _functions: Functions
     _is_plain: bool
@@ -181,9 +182,9 @@ class Calls(_engine.PoolCalls):
     ) -> list[Any]:
         head = self._begin(func)
         wanted = self._options.with_(options)
-        items = iterable if type(iterable) is list else list(iterable)
-        chunk = self._chunk_for(len(items), chunksize, wanted)
-        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
+        items = list(iterable)
+        cut = self._cut_for(len(items), chunksize, wanted, may_share=True)
+        chunks = Chunks(self._crew, head, items, cut, star=star, priority=wanted.priority)
         result = self._map_result(func, chunks, wanted)
         crew, sent = self._crew, 0
         try:
@@ -214,7 +215,7 @@ class Calls(_engine.PoolCalls):
 
         drawn = bar(wanted.progress, len(chunks.items))
         result = ShownMapResult(self, *callbacks, **details)
-        result.draw(drawn, chunks.chunk)
+        result.draw(drawn)
         return result
 
     def map_async(
@@ -256,8 +257,8 @@ class Calls(_engine.PoolCalls):
         head = self._begin(func)
         wanted = self._options.with_(options)
         items = list(iterable)
-        chunk = self._chunk_for(len(items), chunksize, wanted)
-        chunks = Chunks(self._crew, head, items, chunk, star=star, priority=wanted.priority)
+        cut = self._cut_for(len(items), chunksize, wanted)
+        chunks = Chunks(self._crew, head, items, cut, star=star, priority=wanted.priority)
         result = self._map_result(func, chunks, wanted, *callbacks)
         result._begin()
         chunks.send(0, 1 << 62)
@@ -387,7 +388,10 @@ class Calls(_engine.PoolCalls):
             )
         return self._functions.head(func)
 
-    def _chunk_for(self, items: int, chunksize: int | None, options: Options) -> int:
+    def _cut_for(
+        self, items: int, chunksize: int | None, options: Options, *, may_share: bool = False
+    ) -> Cut:
+        """How so many items become tasks; with `may_share`, somebody waits who hands out again."""
         if options.are_for_each_item:
             if chunksize is not None and chunksize > 1:
                 check_chunks(options)
@@ -395,9 +399,13 @@ class Calls(_engine.PoolCalls):
         if chunksize is None:
             chunksize, extra = divmod(items, (self._processes or 1) * _CHUNKS)
             chunksize = min(chunksize + bool(extra), _LARGEST_CHUNK)
+            # One worker has nobody to share with, and keeps the order; and workers that are
+            # replaced after some tasks are to have no more tasks for that.
+            is_shared = self._processes > 1 and not self._counts_tasks
+            return Cut(max(chunksize, 1), may_share and is_shared and chunksize > 1)
         if chunksize < 0 or (chunksize == 0 and items):
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        return max(chunksize, 1)
+        return Cut(max(chunksize, 1))
 
     def _need_keeper(self, *callbacks: Callable[[Any], object] | None) -> None:
         self._attendant.need_keeper(collects=any(callback is not None for callback in callbacks))

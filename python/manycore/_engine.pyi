@@ -399,12 +399,11 @@ class Crew:
         head: bytes,
         items: list[Any],
         start: int,
-        chunk: int,
+        end: int,
+        most: int,
         star: bool,
         most_open: int,
-        task: int,
         priority: int = 0,
-        base: int = 0,
     ) -> int: ...
     def stream(
         self,
@@ -546,7 +545,6 @@ class Job:
         stream: bool = False,
         due: Due | None = None,
         on_answered: Callable[[], object] | None = None,
-        resend: Callable[[int, int], object] | None = None,
         retry: Callable[[int, BaseException], bool] | None = None,
         about: Any = None,
         function: Callable[..., Any] | str | None = None,
@@ -554,6 +552,8 @@ class Job:
         returns_errors: bool = False,
         seed: tuple[int, ...] | None = None,
         pool: Any = None,
+        lists: bool = False,
+        shared: bool = False,
     ) -> None: ...
     @property
     def _sent(self) -> int: ...
@@ -563,6 +563,8 @@ class Job:
     def _delivered(self) -> int: ...
     @property
     def _left(self) -> int: ...
+    @property
+    def _open(self) -> int: ...
     @property
     def _error(self) -> BaseException | None: ...
     @property
@@ -584,7 +586,6 @@ class Job:
     def _when_answered(self, due: Due, on_answered: Callable[[], object]) -> bool: ...
     def _when_done(self, on_done: Callable[[], object]) -> bool: ...
     def _when_news(self, on_news: Callable[[], object]) -> bool: ...
-    def _extend(self, tasks: int) -> None: ...
     def _answer(self, index: int, succeeded: bool, value: object) -> None: ...
     def __setattr__(self, name: str, value: Any, /) -> None: ...
     def __delattr__(self, name: str, /) -> None: ...

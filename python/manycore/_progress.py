@@ -60,16 +60,14 @@ class ShownMapResult(MapResult):
 
     _bar: Any = None
 
-    def draw(self, bar: Any, chunk: int) -> None:
-        """Has this bar show how many of the items are done, which are tasks by chunks."""
+    def draw(self, bar: Any) -> None:
+        """Has this bar show how many of the items are done."""
         self._bar = bar
-        self._chunk = chunk
         self._items = len(self._results)
 
     def show(self) -> None:
         """Draws how far the map is."""
-        items = min(self._delivered * self._chunk, self._items)
-        self._bar.update(items - self._bar.n)
+        self._bar.update(self._items - self._left - self._bar.n)
         if self._is_done:
             self._bar.close()
 

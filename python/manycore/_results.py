@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from multiprocessing import pool as _pool
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manycore import _engine
 from manycore._options import Attempts, Options
@@ -33,8 +33,6 @@ class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         results: list[Any] | None = None,
-        tasks: int = 1,
-        chunk: int = 1,
         **details: Any,
     ) -> None:
         self._callbacks = (callback, error_callback)
@@ -42,7 +40,7 @@ class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
         if has_callbacks:
             details["due"] = pool._attendant.keeper.due
             details["on_answered"] = self._call_back_and_complete
-        _engine.Job.__init__(self, results, tasks, chunk, pool=pool, **details)
+        _engine.Job.__init__(self, results, pool=pool, **details)
 
     def _call_back_and_complete(self) -> None:
         try:
@@ -123,16 +121,15 @@ class MapResult(ApplyResult):
         options: Options,
         seed: Seed | None = None,
     ) -> None:
-        items, chunk = len(chunks.items), chunks.chunk
         chunks.job = self
         super().__init__(
             pool,
             callback,
             error_callback,
-            [None] * items,
-            -(-items // chunk),
-            chunk,
-            resend=chunks.resend,
+            [None] * len(chunks.items),
+            chunk=chunks.cut.first,
+            lists=chunks.are_lists,
+            shared=chunks.cut.is_shared,
             retry=Attempts(options, chunks.send_again) if options.retries else None,
             about=chunks.about,
             function=function,
@@ -150,6 +147,24 @@ class MapResult(ApplyResult):
         return self._results
 
 
+class Cut(NamedTuple):
+    """How the items of a map are tasks.
+
+    Attributes:
+        most: How many items a task has at most.
+        is_shared: Whether the first tasks are smaller, as those of large items are, and a worker
+            that has run for some milliseconds leaves the rest of a task to others.
+    """
+
+    most: int
+    is_shared: bool = False
+
+    @property
+    def first(self) -> int:
+        """How many items the first task has."""
+        return 1 if self.is_shared else self.most
+
+
 class Chunks:
     """The items of a map: the tasks that a job consists of.
 
@@ -164,7 +179,7 @@ class Chunks:
         crew: _engine.Crew,
         head: bytes,
         items: list[Any],
-        chunk: int,
+        cut: Cut,
         *,
         star: bool,
         priority: int = 0,
@@ -172,63 +187,40 @@ class Chunks:
         self._crew = crew
         self._head = head
         self.items = items
-        self.chunk = chunk
+        self.cut = cut
         self._star = star
         self._priority = priority
-        # Of chunks whose worker died: tasks behind the chunks, by the numbers of their first items.
-        self._rests: list[tuple[int, list[Any]]] = []
+
+    @property
+    def are_lists(self) -> bool:
+        """Whether a task is a list of items."""
+        return self.cut.most > 1
 
     def send(self, start: int, most_open: int) -> int:
         """Hands out items from `start` on; the first that was not handed out."""
-        return self._hand_out(self.items, start, most_open, start // self.chunk)
+        most = self.cut.most if self.cut.is_shared else 0
+        return self._hand_out(start, len(self.items), most, most_open)
 
-    def resend(self, task: int, item: int) -> None:
-        """Hands out what is left of a task whose worker died at an item of it."""
-        first, items = self._items_of(task)
-        rest = items[item + 1 :]
-        if rest:
-            number = self._count + len(self._rests)
-            first += item + 1
-            self._rests.append((first, rest))
-            self.job._extend(1)
-            self._hand_out(rest, 0, 1 << 62, number, first)
-
-    def send_again(self, task: int) -> None:
+    def send_again(self, item: int) -> None:
         """Hands out a task of one item again."""
-        self._hand_out([self.items[task]], 0, 1 << 62, task, task)
+        self._hand_out(item, item + 1)
 
-    def about(self, task: int, item: int | None) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """The arguments of an item of a task, or of a task of one item."""
-        if item is None and self.chunk > 1:
+    def about(self, first: int, item: int | None) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """The arguments of an item of a task, or of a task that is one item."""
+        if item is None and self.are_lists:
             return None
-        one = self._items_of(task)[1][item or 0]
+        one = self.items[first + (item or 0)]
         return tuple(one) if self._star else (one,), {}
 
-    def _hand_out(
-        self, items: list[Any], start: int, most_open: int, task: int, base: int = 0
-    ) -> int:
+    def _hand_out(self, start: int, end: int, most: int = 0, most_open: int = 1 << 62) -> int:
         return self._crew.map(
             self.job,
             self._head,
-            items,
+            self.items,
             start,
-            self.chunk,
+            end,
+            most,
             self._star,
             most_open,
-            task,
             self._priority,
-            base,
         )
-
-    @property
-    def _count(self) -> int:
-        return -(-len(self.items) // self.chunk)
-
-    def _items_of(self, task: int) -> tuple[int, list[Any]]:
-        """What a task consists of, and the number of the first item.
-
-        It is a chunk, or a rest, whose worker may die, too.
-        """
-        if task < self._count:
-            return task * self.chunk, self.items[task * self.chunk : (task + 1) * self.chunk]
-        return self._rests[task - self._count]

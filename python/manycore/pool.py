@@ -174,6 +174,7 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         )
         self._is_plain = self._options == Options() and seed is None and idle_seconds is None
         limits = Limits.of(max_memory, worker_lifetime, maxtasksperchild)
+        self._counts_tasks = limits.lifetime.tasks is not None
         self._ctx = context or _default_context.get_context()
         if count:
             if limit_threads:

@@ -446,17 +446,6 @@ def test_a_thread_that_waits_for_answers_hears_that_there_is_something_else_to_d
     pool.join()
 
 
-@pytest.mark.beyond_stdlib
-def test_what_is_handed_out_again_may_be_answered_before_the_death_is_noted():
-    job = manycore._engine.Job([None] * 4, 2, 2)
-    job._extend(1)  # a worker died with the first task, whose rest is the third
-    job._answer(2, True, ["rest"])
-    job._answer(1, True, [2, 3])
-    job._answer(0, False, manycore.WorkerDied("at an item"))
-    assert job._is_done
-    assert type(job._error) is manycore.WorkerDied
-
-
 @beyond_stdlib
 def test_a_class_method_is_unpickled_once_by_each_worker():
     with manycore.Pool(1) as pool:

@@ -1,4 +1,4 @@
-"""How much lazy maps have ahead, in items and in bytes; how maps are cut into chunks."""
+"""How much lazy maps have ahead, in items and in bytes."""
 
 import asyncio
 import functools
@@ -254,25 +254,6 @@ def test_a_number_of_bytes_must_make_sense(pool, executor, bytes, error):
     for call in (pool.imap, pool.imap_unordered, pool.stream, executor.map):
         with pytest.raises(error, match="bufferbytes"):
             call(targets.square, [1], bufferbytes=bytes)
-
-
-# ---- chunks -------------------------------------------------------------------------------------
-
-
-def items_not_done(pool, gate, count):
-    """Has so many items mapped, of which the first one is stopped; those that wait for it."""
-    result = pool.map_async(functools.partial(targets.stop_on, gate, 0), range(count))
-    gate.arrived()
-    until(lambda: pool._attendant.poll() or result._left == 1)
-    left = sum(value is None for value in result._results)
-    gate.let_go()
-    assert result.get() == list(range(count))
-    return left
-
-
-@pytest.mark.parametrize(("count", "most"), [(10, 1), (32, 2), (100, 7), (10_000, 128)])
-def test_few_items_wait_for_a_long_one(pool, gate, count, most):
-    assert items_not_done(pool, gate, count) <= most
 
 
 def test_a_map_whose_pool_was_terminated_says_so():

@@ -114,6 +114,50 @@ def test_workers_that_die_in_one_chunk_one_after_the_other_lose_an_item_each(tal
     assert tally.take() == collections.Counter(set(range(40)) - set(chosen))
 
 
+SHARED = [0.006 if number % 5 == 2 else 0 for number in range(100)]
+"""How long each item of a map takes; workers leave the rest of a task to others after some."""
+
+
+@pytest.mark.parametrize("chosen", [(40,), (41, 42, 43), (2, 7, 12, 99)])
+def test_workers_that_die_at_items_that_they_share_lose_an_item_each(tally, chosen):
+    with manycore.Pool(2) as pool:
+        task = functools.partial(targets.wait_and_tally_or_die, tally.path, chosen)
+        (died,) = deaths([outcome(pool.starmap, task, list(enumerate(SHARED)))])
+        assert died.exitcode == -signal.SIGKILL
+    assert tally.take() == collections.Counter(set(range(100)) - set(chosen))
+
+
+POINTS = [
+    "ring.get.copied",
+    "ring.get.committed",
+    "ring.put.written",
+    "ring.put.committed",
+    "ring.put.rung",
+    "seat.early",
+]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_death_at_any_step_of_sharing_loses_an_item_at_most(
+    tmp_path, tally, monkeypatch, point, count
+):
+    once = tmp_path / "once"
+    monkeypatch.setenv("MANYCORE_FAULT", f"{point}:{count}+{once}")
+    with manycore.get_context("spawn").Pool(2) as pool:
+        task = functools.partial(targets.wait_and_tally_or_die, tally.path, ())
+        result = outcome(pool.starmap, task, list(enumerate(SHARED)))
+        assert once.exists(), "no worker died"
+        ran = tally.take()
+        assert max(ran.values()) == 1
+        if isinstance(result, list):
+            assert result == list(range(100))
+            assert len(ran) == 100
+        else:  # it had taken a task, or had run all of it and not answered yet
+            assert point in ("ring.get.committed", "ring.put.written")
+        assert pool.map(targets.square, range(50)) == [n * n for n in range(50)]
+
+
 @pytest.mark.parametrize("way", ["imap", "imap_unordered"])
 def test_a_worker_that_dies_while_its_pool_is_joined_loses_one_item_of_a_lazy_map(tally, way):
     with manycore.Pool(2) as pool:

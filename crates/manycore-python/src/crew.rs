@@ -20,14 +20,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use self::handing_out::{Cut, head_for};
+use self::handing_out::{Part, head_for};
 use self::heads::Heads;
 use self::state::State;
 use self::streaming::Kind;
 use crate::errors::Error;
 use crate::family::{self, Parts};
 use crate::gil_cell::{GilCell, Use};
-use crate::job::Job;
+use crate::job::{Job, Source};
 use crate::message;
 use crate::queue::with_message;
 use crate::task::{Head, Mode};
@@ -234,6 +234,7 @@ impl Crew {
                 function,
                 keep,
                 seeded: false,
+                shared: false,
             }
             .to_bytes(Mode::Call),
         ))
@@ -310,10 +311,10 @@ impl Crew {
         Ok(())
     }
 
-    /// Hands out tasks of `chunk` items each, from item `start` on, while fewer than `most_open` tasks
-    /// are open; returns the first item that was not handed out. The first of the tasks is number `task`
-    /// of its job; item zero is number `base`.
-    #[pyo3(signature = (job, head, items, start, chunk, star, most_open, task, priority=0, base=0))]
+    /// Hands out the items of a map from `start` to `end`, in tasks as they are cut, while fewer than `most_open`
+    /// tasks are open; returns the first item that was not handed out. With `most` the
+    /// next task may have twice as many items as the one before, at most these, and not much more than 64 KiB.
+    #[pyo3(signature = (job, head, items, start, end, most, star, most_open, priority=0))]
     #[allow(clippy::too_many_arguments)] // one call for a whole map is the point
     fn map(
         &self,
@@ -322,22 +323,29 @@ impl Crew {
         head: &[u8],
         items: &Bound<'_, PyList>,
         start: usize,
-        chunk: usize,
+        end: usize,
+        most: usize,
         star: bool,
         most_open: usize,
-        task: usize,
         priority: i64,
-        base: usize,
     ) -> PyResult<usize> {
         self.check_ours()?;
-        let cut = Cut {
-            chunk: chunk.max(1),
+        let (function, mode) = Head::from_bytes(head)?;
+        let source = Source {
+            items: items.clone().unbind(),
+            head: function.to_bytes(mode),
             star,
-            task,
             priority,
-            base,
         };
-        self.hand_out_chunks(py, (job, head), items, start, most_open, &cut)
+        job.get().note_source(py, source);
+        let part = Part {
+            start,
+            end: end.min(items.len()),
+            most,
+            star,
+            priority,
+        };
+        self.hand_out_part(py, (job, head), items, most_open, &part)
     }
 
     /// Hands out tasks of `chunk` items each that an iterator gives, at most `most` of them, as long as

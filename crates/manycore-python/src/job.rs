@@ -3,6 +3,7 @@
 //! Whether a task that failed is tried again is asked before its answer counts, in one place: `deliver`.
 
 mod calls;
+mod cuts;
 mod flow;
 mod plan;
 mod reading;
@@ -17,9 +18,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
+pub use self::calls::Source;
 use self::calls::{Calls, Others};
+use self::cuts::Cuts;
 pub use self::plan::Seed;
-use self::plan::{Flow, Plan, Results, Terms};
+use self::plan::{Flow, Places, Plan, Results, Terms};
 use crate::due::Due;
 use crate::gil_cell::{GilCell, Use};
 use crate::tracking::{set_plainly, track};
@@ -27,14 +30,15 @@ use crate::tracking::{set_plainly, track};
 /// A call to the pool: what it returns is derived from this.
 ///
 /// A *stream* delivers `(index, succeeded, value, bytes)` tuples, one for each task, as they come: the last is
-/// how long the answer's message was. Any other job fills a list with the results of its tasks, `chunk` of them for each, or has one task and one
-/// place, and remembers the first error.
+/// how long the answer's message was. A *map* fills a list with the results of its items; its tasks are named by their
+/// first items. Any other job has one task and one place. These two remember the first error.
 ///
 /// Many programs have a hundred thousand of one task each. The collector need not walk these while
 /// nothing that they refer to could lead back to them: see `crate::tracking`.
 #[pyclass(frozen, subclass, weakref, module = "manycore._engine")]
 pub struct Job {
     plan: OnceLock<Plan>,
+    /// What has no answer: items of a map, else tasks.
     left: AtomicUsize,
     delivered: AtomicUsize,
     is_done: AtomicBool,
@@ -70,18 +74,19 @@ impl Job {
         Self::blank()
     }
 
-    /// A job of `tasks` tasks. `results` is the list to fill, or, for a stream, to append to; `None` for
-    /// one task.
+    /// A job of `tasks` tasks. `results` is the list to fill, of a map, with a place for each item, or, for a stream, to
+    /// append to; `None` for one task. Tasks have `chunk` items, unless they are cut otherwise; with `lists` they are
+    /// lists of items, and their results are lists, also those of one item; with `shared`, besides, a worker that has run
+    /// for long leaves the rest of a list to others.
     ///
     /// With the last answer `on_answered` is added to `due`: the job is done once that has called `_complete`.
-    /// `resend(task, item)` is called when a worker died at
-    /// an item of a task: to hand out the items after it. `retry(task, error)` is called when a task
+    /// `retry(task, error)` is called when a task
     /// failed; if it hands the task out again it returns true, and the error is no answer. `about(task, item)`
     /// tells the arguments of a task, or of an item of it, for messages; `function` is the function or its name. `timeout` is how many
     /// seconds each task may run. With `returns_errors` an error is a result like any other. `seed` is what the
     /// tasks' seeds are made of. `pool` is what `_pool` is to be.
-    #[pyo3(signature = (results, tasks=1, chunk=1, *, stream=false, due=None, on_answered=None, resend=None, retry=None,
-        about=None, function=None, timeout=None, returns_errors=false, seed=None, pool=None))]
+    #[pyo3(signature = (results, tasks=1, chunk=1, *, stream=false, due=None, on_answered=None, retry=None,
+        about=None, function=None, timeout=None, returns_errors=false, seed=None, pool=None, lists=false, shared=false))]
     #[allow(clippy::too_many_arguments)] // a constructor with defaults
     fn __init__(
         &self,
@@ -92,7 +97,6 @@ impl Job {
         stream: bool,
         due: Option<Py<Due>>,
         on_answered: Option<Py<PyAny>>,
-        resend: Option<Py<PyAny>>,
         retry: Option<Py<PyAny>>,
         about: Option<Py<PyAny>>,
         function: Option<Py<PyAny>>,
@@ -100,8 +104,14 @@ impl Job {
         returns_errors: bool,
         seed: Option<Py<PyAny>>,
         pool: Option<Py<PyAny>>,
+        lists: bool,
+        shared: bool,
     ) -> PyResult<()> {
-        let is_done = tasks == 0 && on_answered.is_none();
+        let left = match &results {
+            Some(results) if !stream => results.bind(py).len(),
+            _ => tasks,
+        };
+        let is_done = left == 0 && on_answered.is_none();
         let terms = Terms {
             timeout: timeout.map(|seconds| (seconds * 1e9) as u64), // as much as there is room for
             returns_errors,
@@ -109,13 +119,18 @@ impl Job {
                 of_call,
                 items: chunk,
             }),
-            is_repeatable: retry.is_some() || (resend.is_some() && chunk > 1),
+            is_repeatable: retry.is_some() || lists,
             flow: Flow::default(),
         };
         let plan = Plan {
             results: match results {
                 Some(results) if stream => Results::Stream(results),
-                Some(results) => Results::List(results, chunk),
+                Some(results) => Results::List(Places {
+                    results,
+                    cuts: GilCell::new(Cuts::new(left, chunk.max(1))),
+                    are_lists: lists,
+                    are_shared: shared,
+                }),
                 None => Results::One,
             },
             function,
@@ -123,7 +138,7 @@ impl Job {
             terms: Some(Box::new(terms)),
         };
         self.begin(plan)?;
-        self.left.store(tasks, Release);
+        self.left.store(left, Release);
         self.is_done.store(is_done, Release);
         // Of one that is done already nobody would forget them.
         if !is_done || stream {
@@ -131,7 +146,7 @@ impl Job {
                 on_answered: due.zip(on_answered),
                 on_done: Vec::new(),
                 on_news: None,
-                resend,
+                source: None,
                 retry,
             };
             *self.calls(py) = Calls::new(about, others);
@@ -151,10 +166,16 @@ impl Job {
         self.delivered_so_far()
     }
 
-    /// How many tasks have not been answered.
+    /// How many items of a map, else tasks, have not been answered.
     #[getter]
     fn _left(&self) -> usize {
         self.left.load(Acquire)
+    }
+
+    /// How many tasks were handed out and have not been answered.
+    #[getter]
+    fn _open(&self) -> usize {
+        self.open_tasks()
     }
 
     /// The first error, if a task failed.
@@ -168,7 +189,9 @@ impl Job {
     fn _results(&self, py: Python<'_>) -> Option<Py<PyList>> {
         match &self.plan().results {
             Results::One => None,
-            Results::List(results, _) | Results::Stream(results) => Some(results.clone_ref(py)),
+            Results::List(Places { results, .. }) | Results::Stream(results) => {
+                Some(results.clone_ref(py))
+            }
         }
     }
 
@@ -182,12 +205,6 @@ impl Job {
     #[getter]
     fn _pool(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.plan().pool.as_ref().map(|it| it.clone_ref(py))
-    }
-
-    /// Adds tasks to a stream whose length was not known.
-    fn _extend(&self, tasks: usize) {
-        self.left.fetch_add(tasks, Release);
-        self.is_done.store(false, Release);
     }
 
     /// How many tasks a stream has handed out.

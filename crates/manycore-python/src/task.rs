@@ -25,6 +25,9 @@ pub const TIMED: u8 = 0x10;
 pub const KEEP: u8 = 0x80;
 /// Set in a mode: the arguments come with a seed.
 pub const SEEDED: u8 = 0x40;
+/// Set in a mode: a worker that has run for long leaves the rest of the items to others. Its answer has fewer results
+/// than there were items.
+pub const SHARED: u8 = 0x20;
 
 /// What the arguments of a task are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,8 @@ pub struct Head {
     pub keep: bool,
     /// Whether the arguments come with a seed.
     pub seeded: bool,
+    /// Whether the rest of the items may be left to others.
+    pub shared: bool,
 }
 
 impl Head {
@@ -82,7 +87,8 @@ impl Head {
         block.copy_from_slice(&self.function.to_bytes());
         let keep = if self.keep { KEEP } else { 0 };
         let seeded = if self.seeded { SEEDED } else { 0 };
-        last.copy_from_slice(&[mode as u8 | keep | seeded]);
+        let shared = if self.shared { SHARED } else { 0 };
+        last.copy_from_slice(&[mode as u8 | keep | seeded | shared]);
         bytes
     }
 
@@ -93,12 +99,13 @@ impl Head {
             .split_first_chunk::<{ BlockRef::SIZE }>()
             .ok_or_else(damaged)?;
         let byte = *rest.first().ok_or_else(damaged)?;
-        let mode = Mode::decode(byte & !(KEEP | SEEDED)).ok_or_else(damaged)?;
+        let mode = Mode::decode(byte & !(KEEP | SEEDED | SHARED)).ok_or_else(damaged)?;
         Ok((
             Self {
                 function: BlockRef::from_bytes(*block),
                 keep: byte & KEEP != 0,
                 seeded: byte & SEEDED != 0,
+                shared: byte & SHARED != 0,
             },
             mode,
         ))

@@ -10,7 +10,7 @@ use manycore::pool::seat::LEAVE;
 use manycore_ipc::object::group::Spent;
 use manycore_ipc::ring::{GetError, Message};
 use manycore_os::Deadline;
-use manycore_os::clock::now_ns;
+use manycore_os::clock::{coarse_now_ns, now_ns};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -33,6 +33,10 @@ pub fn serve_executor() {
     SERVES_EXECUTOR.store(true, Relaxed); // for this thread, which runs the tasks
 }
 
+/// Nanoseconds that a worker runs the items of a task before it leaves the rest to others, where it may: for much longer
+/// than it takes to hand them out again, and not so long that the others wait for it at the end of a map.
+const TURN: u64 = 4_000_000;
+
 /// A worker's place in a pool. One thread works there, and any may be the last to have it.
 #[pyclass(frozen, module = "manycore._engine")]
 pub struct Seat {
@@ -47,6 +51,8 @@ pub struct Seat {
     measures: AtomicBool,
     /// When the task that runs was read; zero before that, and where nothing is measured.
     read_at: AtomicU64,
+    /// Whether the answer that is next lacks results: the items behind them are left to others.
+    leaves_rest: AtomicBool,
 }
 
 #[pymethods]
@@ -67,6 +73,7 @@ impl Seat {
             load: Mutex::default(),
             measures: AtomicBool::new(false),
             read_at: AtomicU64::new(0),
+            leaves_rest: AtomicBool::new(false),
         })
     }
 
@@ -171,7 +178,12 @@ impl Seat {
             self.note_time(asked, came, ran);
         }
         let goes_on = self.engine.finish();
-        self.engine.answered();
+        if self.leaves_rest.load(Relaxed) {
+            self.leaves_rest.store(false, Relaxed);
+            self.engine.answered_early();
+        } else {
+            self.engine.answered();
+        }
         if !goes_on || self.engine.is_to_retire() {
             return Ok(Next::Leave);
         }
@@ -221,9 +233,9 @@ impl Seat {
             self.read_at.store(now_ns(), Relaxed);
         }
         if head.seeded {
-            return self.call_seeded(function, mode, &arguments);
+            return self.call_seeded(function, (head, mode), &arguments);
         }
-        self.call(function, mode, arguments, |_| Ok(()))
+        self.call(function, (head, mode), arguments, |_| Ok(()))
     }
 
     /// Calls a function for what came with a seed.
@@ -231,11 +243,11 @@ impl Seat {
     fn call_seeded<'py>(
         &self,
         function: &Bound<'py, PyAny>,
-        mode: Mode,
+        how: (Head, Mode),
         with_seed: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (seed, arguments) = Seed::split(with_seed)?;
-        self.call(function, mode, arguments, |item| seed.plant(item))
+        self.call(function, how, arguments, |item| seed.plant(item))
     }
 
     /// Calls a function, once or for each item; before each time it calls `prepare` with the item's number.
@@ -243,7 +255,7 @@ impl Seat {
     fn call<'py>(
         &self,
         function: &Bound<'py, PyAny>,
-        mode: Mode,
+        (head, mode): (Head, Mode),
         arguments: Bound<'py, PyAny>,
         prepare: impl Fn(usize) -> PyResult<()>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -254,7 +266,12 @@ impl Seat {
                 return call_once(function, mode, arguments);
             }
         };
+        let turn = head.shared.then(Turn::begin);
         for (number, item) in arguments.try_iter()?.enumerate() {
+            if number > 0 && turn.as_ref().is_some_and(Turn::is_over) {
+                self.leaves_rest.store(true, Relaxed);
+                break;
+            }
             self.engine.at_item(number);
             prepare(number)?;
             results.append(match mode {
@@ -418,6 +435,27 @@ fn call_once<'py>(
             function.call(pair.get_item(0)?.cast_into::<PyTuple>()?, Some(&keywords))
         }
         _ => function.call1((arguments,)),
+    }
+}
+
+/// A worker's turn at the items of a task.
+struct Turn {
+    began: u64,
+    tick: u64,
+}
+
+impl Turn {
+    fn begin() -> Self {
+        Self {
+            began: now_ns(),
+            tick: coarse_now_ns(),
+        }
+    }
+
+    /// Whether it is the turn of others. The coarse clock, which takes little time, tells when to look at the other.
+    #[inline]
+    fn is_over(&self) -> bool {
+        coarse_now_ns() != self.tick && now_ns().saturating_sub(self.began) >= TURN
     }
 }
 

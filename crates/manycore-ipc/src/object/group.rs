@@ -24,6 +24,8 @@ pub struct GroupBody {
     pub wake_each: Word32,
     /// One when the workers shall leave.
     pub dismissed: Word32,
+    /// One when there is an answer for which the owner is not to wait until there are as many as it wants.
+    pub early: Word32,
     page: Word64,
     generation: Word64,
     spare: [Word64; 4],
@@ -35,6 +37,7 @@ impl GroupBody {
         self.generation.store(block.generation, Relaxed);
         self.wake_each.store(1, Relaxed);
         self.dismissed.store(0, Relaxed);
+        self.early.store(0, Relaxed);
         self.rows.store(rows, Release); // pairs with the Acquire in `block`
     }
 

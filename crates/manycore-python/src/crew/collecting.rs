@@ -139,8 +139,13 @@ impl Crew {
             self.tell_listener(py, took, &job, index)?;
         }
         let succeeded = message.header.kind & ERROR == 0;
+        let mut rest = Ok(());
         let is_answered = match value {
             Ok(value) => {
+                if succeeded && job.get().is_shared() {
+                    let done = value.len()?;
+                    rest = self.hand_out_rest(job.bind(py), index, done, (done / 2).max(1));
+                }
                 let len = message::len(message);
                 Job::deliver_sized(job.bind(py), index, succeeded, value, len)?
             }
@@ -154,7 +159,7 @@ impl Crew {
         if !is_answered {
             self.state(py).answered[usize::from(!succeeded)] -= 1; // it will come again
         }
-        Ok(())
+        rest
     }
 
     /// Sleeps until there is something to do; see `Crew.wait`.

@@ -12,23 +12,27 @@ use crate::job::Job;
 use crate::message::{Encoded, NATIVE};
 use crate::task::{HEAD, Head, Mode};
 
-/// How the items of a map become tasks.
-pub(super) struct Cut {
-    /// Items of a task, one or more.
-    pub(super) chunk: usize,
+/// Bytes of a task beyond which it gets no more items: they would save nothing.
+const MUCH: usize = 64 << 10;
+
+/// Which items of a map are handed out, and how.
+pub(super) struct Part {
+    /// The first one.
+    pub(super) start: usize,
+    /// The first one behind them.
+    pub(super) end: usize,
+    /// How many items there are in a task at most, where one may have twice as many as the one before; else zero.
+    pub(super) most: usize,
     /// Whether an item is a tuple of arguments.
     pub(super) star: bool,
-    /// The number of the first task.
-    pub(super) task: usize,
     pub(super) priority: i64,
-    /// The number of the first item of the list.
-    pub(super) base: usize,
 }
 
 /// What stands before the arguments of a job's tasks.
 pub(super) fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResult<[u8; HEAD]> {
     let (mut head, _) = Head::from_bytes(head)?;
     head.seeded = job.get().seed().is_some();
+    head.shared = job.get().is_shared();
     Ok(head.to_bytes(mode))
 }
 
@@ -104,7 +108,6 @@ impl Crew {
             (state.open(open), state.backlog.is_empty())
         };
         let tag = tag.ok_or_else(too_many)?;
-        job.get().note_open(len);
         let sent = if is_in_turn && priority == 0 {
             self.send(py, encoded, tag)
         } else {
@@ -141,47 +144,95 @@ impl Crew {
         or_answer(job, index, handed_out)
     }
 
-    /// Hands out tasks of some items each, from item `start` on, while fewer than `most_open` are open;
-    /// returns the first item that was not handed out.
-    pub(super) fn hand_out_chunks(
+    /// Hands out tasks of items, as these are cut, while fewer than `most_open` are open; returns the first item
+    /// that was not handed out.
+    pub(super) fn hand_out_part(
         &self,
         py: Python<'_>,
         (job, head): (&Bound<'_, Job>, &[u8]),
         items: &Bound<'_, PyList>,
-        start: usize,
         most_open: usize,
-        cut: &Cut,
+        part: &Part,
     ) -> PyResult<usize> {
-        let &Cut { chunk, star, .. } = cut;
-        let head = head_for(job, head, Mode::of_items(star, chunk > 1))?;
-        let mut next = start;
+        let this = job.get();
+        let are_lists = this.has_lists();
+        let head = head_for(job, head, Mode::of_items(part.star, are_lists))?;
         let room = most_open.saturating_sub(self.state(py).ledger.len());
-        let is_usual = cut.priority == 0 && job.get().seed().is_none();
+        let is_usual = part.priority == 0 && this.seed().is_none();
         let mut batch = Batch::default();
-        for index in cut.task..cut.task.saturating_add(room) {
-            if next >= items.len() {
+        let mut first = part.start;
+        for _ in 0..room {
+            if first >= part.end {
                 break;
             }
-            let end = (next + chunk).min(items.len());
-            let arguments = if chunk == 1 {
-                items.get_item(next)?
+            let end = this.end_of(py, first).min(part.end);
+            let arguments = if are_lists {
+                items.get_slice(first, end).into_any()
             } else {
-                items.get_slice(next, end).into_any()
+                items.get_item(first)?
             };
-            if is_usual {
-                self.add_to_batch(py, job, &mut batch, index, &head, &arguments)?;
+            let len = if is_usual {
+                self.add_to_batch(py, job, &mut batch, first, &head, &arguments)?
             } else {
-                let first = cut.base + next;
-                self.hand_out_or_answer(py, job, index, first, &head, &arguments, cut.priority)?;
+                self.hand_out_or_answer(py, job, first, first, &head, &arguments, part.priority)?;
+                0
+            };
+            if part.most > 0 && end < part.end {
+                let size = end - first;
+                let fits = MUCH / (len / size).max(1);
+                let next = (2 * size).min(part.most).min(fits.max(1));
+                if next != size {
+                    this.cut(py, end, part.end, next);
+                }
             }
-            next = end;
+            first = end;
         }
         self.hand_out_batch(py, job, &mut batch)?;
-        Ok(next)
+        Ok(first)
+    }
+
+    /// Hands out what is left of a task of a map when so many of its items are done, in tasks of `size`. If that is
+    /// interrupted, what was not handed out is answered by that.
+    pub(super) fn hand_out_rest(
+        &self,
+        job: &Bound<'_, Job>,
+        task: usize,
+        done: usize,
+        size: usize,
+    ) -> PyResult<()> {
+        let (py, this) = (job.py(), job.get());
+        let (start, end) = (task + done, this.end_of(py, task));
+        if start >= end {
+            return Ok(());
+        }
+        let Some(source) = this.source(py) else {
+            return Ok(()); // nobody wants it
+        };
+        this.cut(py, start, end, size);
+        let head = head_for(job, &source.head, Mode::of_items(source.star, true))?;
+        let mut outcome = Ok(());
+        let mut first = start;
+        while first < end {
+            let next = this.end_of(py, first);
+            let items = source.items.bind(py).get_slice(first, next);
+            let arguments = items.as_any();
+            outcome = match outcome {
+                Ok(()) => self
+                    .hand_out_or_answer(py, job, first, first, &head, arguments, source.priority)
+                    .map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &outcome {
+                let error = error.value(py).as_any().clone();
+                Job::deliver(job, first, false, error)?;
+            }
+            first = next;
+        }
+        outcome
     }
 
     /// Encodes a task, to be handed out with others if it is short and encoded natively: while others are pickled, which
-    /// may take any time, the workers could have begun with it.
+    /// may take any time, the workers could have begun with it. Returns how many bytes it has.
     #[inline]
     fn add_to_batch(
         &self,
@@ -191,10 +242,11 @@ impl Crew {
         index: usize,
         head: &[u8; HEAD],
         arguments: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    ) -> PyResult<usize> {
         let mut encoded = Encoded::new();
         encoded.payload.extend_from_slice(head);
         let done = encoded.object(arguments);
+        let len = encoded.len(py);
         if done.is_ok()
             && encoded.kind == NATIVE
             && let Some(plain) = encoded.plain()
@@ -203,11 +255,11 @@ impl Crew {
             if batch.is_full() {
                 self.hand_out_batch(py, job, batch)?;
             }
-            return Ok(());
+            return Ok(len);
         }
         self.hand_out_batch(py, job, batch)?; // in their order
         let handed_out = done.and_then(|()| self.hand_out_encoded(py, job, index, encoded, 0));
-        or_answer(job, index, handed_out).map(drop)
+        or_answer(job, index, handed_out).map(|_| len)
     }
 
     /// Hands out what was encoded, and empties the batch.

@@ -30,11 +30,15 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn open(&mut self, open: Open) -> Option<u64> {
-        let job = open.job.get();
+        let (len, job) = (open.len, open.job.get());
         let (is_timed, is_repeatable) = (job.timeout().is_some(), job.is_repeatable());
+        let is_of_many = job.flow().is_some();
         let tag = self.ledger.open(open)?;
         self.timed += usize::from(is_timed);
         self.repeatable += usize::from(is_repeatable);
+        if is_of_many && let Some(open) = self.ledger.get(tag) {
+            open.job.get().note_open(len);
+        }
         Some(tag)
     }
 

@@ -71,12 +71,17 @@ impl Crew {
             let error = tell
                 .call1((tag, &job, index, seconds, item))
                 .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
-            let resent = job.get().resend_after(py, index, item);
-            if !Job::deliver(job.bind(py), index, false, error)? {
+            let job = job.bind(py);
+            let rest = if job.get().has_lists() {
+                self.hand_out_rest(job, index, item as usize + 1, usize::MAX)
+            } else {
+                Ok(())
+            };
+            if !Job::deliver(job, index, false, error)? {
                 self.state(py).answered[1] -= 1; // it is tried again
             }
             self.tell_others();
-            resent?;
+            rest?;
         }
         Ok(())
     }

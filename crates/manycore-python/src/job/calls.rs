@@ -2,9 +2,10 @@
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 
 use crate::due::Due;
+use crate::task::HEAD;
 
 #[derive(Default)]
 pub(super) struct Calls {
@@ -21,14 +22,33 @@ pub(super) struct Others {
     pub(super) on_answered: Option<(Py<Due>, Py<PyAny>)>,
     pub(super) on_done: Vec<Py<PyAny>>,
     pub(super) on_news: Option<Py<PyAny>>,
-    pub(super) resend: Option<Py<PyAny>>,
+    /// Of a map whose tasks are lists: what they are lists of.
+    pub(super) source: Option<Source>,
     pub(super) retry: Option<Py<PyAny>>,
+}
+
+/// The items of a map, and how they become tasks.
+pub struct Source {
+    pub items: Py<PyList>,
+    /// That of its function.
+    pub head: [u8; HEAD],
+    /// Whether an item is a tuple of arguments.
+    pub star: bool,
+    pub priority: i64,
+}
+
+impl Source {
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            items: self.items.clone_ref(py),
+            ..*self
+        }
+    }
 }
 
 impl Calls {
     pub(super) fn new(about: Option<Py<PyAny>>, others: Others) -> Self {
-        let is_usual =
-            others.on_answered.is_none() && others.resend.is_none() && others.retry.is_none();
+        let is_usual = others.on_answered.is_none() && others.retry.is_none();
         Self {
             about,
             keywords: None,
@@ -66,7 +86,9 @@ impl Calls {
                 visit.call(call)?;
             }
             visit.call(&others.on_news)?;
-            visit.call(&others.resend)?;
+            if let Some(source) = &others.source {
+                visit.call(&source.items)?;
+            }
             visit.call(&others.retry)?;
         }
         visit.call(&self.about)?;

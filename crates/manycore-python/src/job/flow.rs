@@ -1,19 +1,31 @@
-//! What a stream has handed out, and how much of it has no answer.
+//! What a job of several tasks has handed out, and how much of it has no answer.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use pyo3::prelude::*;
 
 use super::Job;
-use super::plan::{Flow, Results};
+use super::calls::Source;
+use super::plan::{Flow, Places, Results};
 
 impl Job {
     /// Adds a task to a stream; its number.
     pub fn begin_task(&self) -> usize {
-        self._extend(1);
+        self.left.fetch_add(1, Release);
+        self.is_done.store(false, Release);
         self.flow()
             .map_or(0, |flow| flow.sent.fetch_add(1, Relaxed)) // all who count hold the interpreter
     }
 
-    /// Bytes of the messages of a stream's tasks that have no answer.
+    /// How many tasks were handed out and have no answer.
+    pub fn open_tasks(&self) -> usize {
+        match self.flow() {
+            Some(flow) => flow.open.load(Relaxed), // all who count hold the interpreter
+            None => self.left.load(Acquire),
+        }
+    }
+
+    /// Bytes of the messages of its tasks that have no answer.
     pub fn open_bytes(&self) -> usize {
         self.flow().map_or(0, |flow| flow.open_bytes.load(Relaxed)) // a bound, and no other memory follows from it
     }
@@ -22,6 +34,7 @@ impl Job {
     #[inline]
     pub fn note_open(&self, len: usize) {
         if let Some(flow) = self.flow() {
+            flow.open.fetch_add(1, Relaxed); // as in `open_tasks`
             flow.open_bytes.fetch_add(len, Relaxed); // as in `open_bytes`
         }
     }
@@ -30,17 +43,65 @@ impl Job {
     #[inline]
     pub fn note_closed(&self, len: usize) {
         if let Some(flow) = self.flow() {
+            flow.open.fetch_sub(1, Relaxed); // as in `open_tasks`
             flow.open_bytes.fetch_sub(len, Relaxed); // as in `open_bytes`
         }
     }
 
-    /// Of a stream.
+    /// Of a job of several tasks.
     #[inline]
-    pub(super) fn flow(&self) -> Option<&Flow> {
+    pub fn flow(&self) -> Option<&Flow> {
         let plan = self.plan();
         match plan.results {
-            Results::Stream(_) => Some(&plan.terms.as_deref()?.flow),
-            Results::One | Results::List(..) => None,
+            Results::Stream(_) | Results::List(_) => Some(&plan.terms.as_deref()?.flow),
+            Results::One => None,
+        }
+    }
+
+    /// Of a map: whether its tasks are lists of items.
+    pub fn has_lists(&self) -> bool {
+        self.places().is_some_and(|places| places.are_lists)
+    }
+
+    /// Of a map: whether a worker may leave the rest of a task to others.
+    pub fn is_shared(&self) -> bool {
+        self.places().is_some_and(|places| places.are_shared)
+    }
+
+    /// Of a map: the first item behind the task that begins with this one.
+    pub fn end_of(&self, py: Python<'_>, first: usize) -> usize {
+        self.places()
+            .map_or(first + 1, |places| places.cuts.lock(py).end_of(first))
+    }
+
+    /// Of a map: has the items from `start` to `end` be tasks of `size` items.
+    pub fn cut(&self, py: Python<'_>, start: usize, end: usize, size: usize) {
+        if let Some(places) = self.places() {
+            places.cuts.lock(py).cut(start, end, size);
+        }
+    }
+
+    /// Of a map whose tasks are lists: remembers of what, so that what is left of one can be handed out.
+    pub fn note_source(&self, py: Python<'_>, source: Source) {
+        if self.has_lists() {
+            let before = self.calls(py).others_mut().source.replace(source);
+            drop(before); // not while they are in use: it may run Python code
+        }
+    }
+
+    /// Of a map whose tasks are lists: of what, unless nobody wants more of it.
+    pub fn source(&self, py: Python<'_>) -> Option<Source> {
+        if self.is_unwanted.load(Acquire) {
+            return None;
+        }
+        let calls = self.calls(py);
+        Some(calls.others()?.source.as_ref()?.clone_ref(py))
+    }
+
+    fn places(&self) -> Option<&Places> {
+        match &self.plan().results {
+            Results::List(places) => Some(places),
+            Results::One | Results::Stream(_) => None,
         }
     }
 }

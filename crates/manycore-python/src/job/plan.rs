@@ -6,6 +6,9 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use super::cuts::Cuts;
+use crate::gil_cell::GilCell;
+
 /// What a job is, which never changes.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -31,12 +34,14 @@ pub(super) struct Terms {
     pub(super) flow: Flow,
 }
 
-/// What a stream has handed out.
+/// What a job of several tasks has handed out.
 #[derive(Default)]
-pub(super) struct Flow {
-    /// Tasks.
+pub struct Flow {
+    /// Tasks, of a stream.
     pub(super) sent: AtomicUsize,
-    /// Bytes of the messages of those that have no answer.
+    /// Those that have no answer.
+    pub(super) open: AtomicUsize,
+    /// Bytes of the messages of those.
     pub(super) open_bytes: AtomicUsize,
 }
 
@@ -44,8 +49,18 @@ pub(super) struct Flow {
 pub struct Seed {
     /// The call's.
     pub of_call: Py<PyAny>,
-    /// How many items each task has.
+    /// How many items each task of a stream has.
     pub items: usize,
+}
+
+/// The results of a map, and how its items are tasks.
+pub(super) struct Places {
+    pub(super) results: Py<PyList>,
+    pub(super) cuts: GilCell<Cuts>,
+    /// Whether tasks are lists of items, and their results lists, also those of one item.
+    pub(super) are_lists: bool,
+    /// Whether a worker may leave the rest of a list to others.
+    pub(super) are_shared: bool,
 }
 
 /// Where the results of a job go.
@@ -54,8 +69,8 @@ pub(super) enum Results {
     /// To the one place of a single call.
     #[default]
     One,
-    /// Into a list, so many from each task.
-    List(Py<PyList>, usize),
+    /// Into a list with a place for each item.
+    List(Places),
     /// To the end of a list, with the task's number, whether it succeeded, and how long the message was.
     Stream(Py<PyList>),
 }
@@ -72,7 +87,9 @@ impl Plan {
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match &self.results {
             Results::One => {}
-            Results::List(results, _) | Results::Stream(results) => visit.call(results)?,
+            Results::List(Places { results, .. }) | Results::Stream(results) => {
+                visit.call(results)?;
+            }
         }
         visit.call(&self.function)?;
         visit.call(&self.pool)

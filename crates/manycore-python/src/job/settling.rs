@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::PyTuple;
 
 use super::Job;
 use super::calls::Calls;
-use super::plan::Results;
+use super::plan::{Places, Results};
 use crate::errors::call_unless_interrupted;
 use crate::gil_cell::Use;
 use crate::tracking::{is_tracked, track};
@@ -64,12 +64,11 @@ impl Job {
         }
     }
 
-    /// Has the items after item number `item` of a task handed out again: nobody has run them.
-    pub fn resend_after(&self, py: Python<'_>, task: usize, item: u64) -> PyResult<()> {
-        match self.call(py, |calls| calls.others()?.resend.as_ref()) {
-            Some(_) if self.is_unwanted.load(Acquire) => Ok(()),
-            Some(resend) => resend.call1(py, (task, item)).map(drop),
-            None => Ok(()),
+    /// What is answered with a task: items of a map, else tasks.
+    fn weight_of(&self, py: Python<'_>, index: usize) -> usize {
+        match self.plan().results {
+            Results::List(_) => self.end_of(py, index).saturating_sub(index),
+            Results::One | Results::Stream(_) => 1,
         }
     }
 
@@ -86,7 +85,8 @@ impl Job {
         // No exchanges: who counts holds the interpreter. Who waits without it only looks.
         this.delivered
             .store(this.delivered_so_far().wrapping_add(1), Release);
-        let left = this.left.load(Relaxed).wrapping_sub(1);
+        let weight = this.weight_of(py, index);
+        let left = this.left.load(Relaxed).wrapping_sub(weight);
         this.left.store(left, Release);
         let mut told = Ok(());
         if left == 0 {
@@ -155,11 +155,11 @@ impl Job {
             return Ok(());
         }
         match results {
-            Results::List(results, chunk) => {
+            Results::List(places) => {
                 if slf.get().outcome(slf.py()).error.is_some() {
                     return Ok(()); // nobody will see the results
                 }
-                fill(results.bind(slf.py()), index, *chunk, &value)
+                fill(places, index, &value)
             }
             Results::One | Results::Stream(_) => {
                 if is_tracked(&value) {
@@ -174,21 +174,13 @@ impl Job {
 }
 
 /// Puts the results of a task where they belong.
-fn fill(
-    results: &Bound<'_, PyList>,
-    index: usize,
-    chunk: usize,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    if chunk == 1 {
-        return results.set_item(index, value);
-    }
-    let start = index * chunk;
-    if start >= results.len() {
-        return Ok(()); // what was handed out again: the death before it may be noted only now
+fn fill(places: &Places, first: usize, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let results = places.results.bind(value.py());
+    if !places.are_lists {
+        return results.set_item(first, value);
     }
     for (offset, item) in value.try_iter()?.enumerate() {
-        results.set_item(start + offset, item?)?;
+        results.set_item(first + offset, item?)?;
     }
     Ok(())
 }

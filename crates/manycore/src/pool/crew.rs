@@ -227,8 +227,8 @@ impl Crew {
         self.tasks.ring().map_or(0, |ring| ring.len())
     }
 
-    /// Waits until `want` answers are there, or one worker's part of them, or `done` says so, or a worker is
-    /// leaving. `open` is the number of tasks without an answer: with fewer than there are CPUs it pays to look
+    /// Waits until `want` answers are there, or one worker's part of them, or one that is early, or `done` says so, or
+    /// a worker is leaving. `open` is the number of tasks without an answer: with fewer than there are CPUs it pays to look
     /// before sleeping.
     ///
     /// # Errors
@@ -255,14 +255,19 @@ impl Crew {
                 len >= each || sum >= want // a worker with so many rings for each of them
             })
         };
-        let ready =
-            || done() || are_enough() || self.rows.iter().any(|row| row.leaving.load(Relaxed) == 1);
+        let ready = || {
+            done()
+                || are_enough()
+                || group.early.load(Relaxed) == 1
+                || self.rows.iter().any(|row| row.leaving.load(Relaxed) == 1)
+        };
         let outcome = if open < u64::from(online_cpus()) {
             group.bell.wait(patience, ready)
         } else {
             group.bell.sleep(patience, ready)
         };
         group.wake_each.store(1, Relaxed);
+        group.early.swap(0, Acquire); // the answer is seen by who collects next, or the word stays one: see `answered_early`
         outcome.map(|_| ())
     }
 

@@ -1,0 +1,217 @@
+"""How the items of a map become tasks, and how workers share them."""
+
+import functools
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy
+import pytest
+
+import manycore
+import pool_targets
+import targets
+
+pytestmark = pytest.mark.beyond_stdlib
+
+WORKERS = 2
+LONG = 0.02
+"""Seconds after which a worker leaves the rest of its items to others."""
+
+
+@pytest.fixture(params=["fork", "forkserver"])
+def ctx(request):
+    return manycore.get_context(request.param)
+
+
+@pytest.fixture
+def pool(ctx):
+    with ctx.Pool(WORKERS) as pool:
+        pool.map(targets.square, range(10))
+        yield pool
+
+
+def until(is_so):
+    """Looks again until something is so; the watchdog ends it otherwise."""
+    while not is_so():
+        time.sleep(0.001)
+
+
+def tasks_of(pool, run):
+    """How many tasks it takes."""
+    before = pool.stats().done
+    run()
+    return pool.stats().done - before
+
+
+# ---- how many -----------------------------------------------------------------------------------
+
+
+def items_not_done(pool, gate, count):
+    """Has so many items mapped, of which the first one is stopped; those that wait for it."""
+    result = pool.map_async(functools.partial(targets.stop_on, gate, 0), range(count))
+    gate.arrived()
+    until(lambda: pool._attendant.poll() or result._open == 1)
+    left = sum(value is None for value in result._results)
+    gate.let_go()
+    assert result.get() == list(range(count))
+    return left
+
+
+@pytest.mark.parametrize(("count", "most"), [(10, 1), (32, 2), (100, 7), (10_000, 128)])
+def test_few_items_wait_for_a_long_one(pool, gate, count, most):
+    assert items_not_done(pool, gate, count) <= most
+
+
+def test_tasks_begin_with_few_items_and_have_more_and_more(pool):
+    # One, two and four, and then eight at most: an eighth of what a worker does.
+    assert tasks_of(pool, lambda: pool.map(targets.square, range(128))) == 3 + 16
+
+
+def test_large_items_are_tasks_of_their_own(pool):
+    large = [numpy.zeros(1 << 17, numpy.uint8) for _ in range(64)]
+    assert tasks_of(pool, lambda: pool.map(len, large)) == 64
+    small = [numpy.zeros(1 << 13, numpy.uint8) for _ in range(1000)]
+    assert 1000 // 8 <= tasks_of(pool, lambda: pool.map(len, small)) < 1000 // 6
+
+
+def test_who_asks_for_a_size_gets_it(pool):
+    assert tasks_of(pool, lambda: pool.map(time.sleep, [LONG / 4] * 20, 5)) == 4
+    assert tasks_of(pool, lambda: pool.map(time.sleep, [LONG / 4] * 20, 20)) == 1
+
+
+@pytest.mark.parametrize("options", [{"processes": 1}, {"processes": 2, "maxtasksperchild": 1}])
+def test_where_tasks_count_or_nobody_could_share_they_are_as_large_as_ever(options):
+    with manycore.get_context("fork").Pool(**options) as pool:
+        pool.map(targets.square, range(10))
+        chunk = -(-40 // (8 * options["processes"]))
+        count = tasks_of(pool, lambda: pool.map(time.sleep, [LONG / 4] * 40))
+        assert count == -(-40 // chunk)
+
+
+def test_one_worker_keeps_the_order(tmp_path):
+    numbers = tmp_path / "numbers"
+    with manycore.Pool(1) as pool:
+        pool.map(functools.partial(targets.append_number, str(numbers)), range(100))
+    assert numbers.read_text().split() == [str(number) for number in range(100)]
+
+
+# ---- sharing ------------------------------------------------------------------------------------
+
+
+def run_beside(function, *args):
+    executor = ThreadPoolExecutor(1)
+    future = executor.submit(function, *args)
+    executor.shutdown(wait=False)
+    return future
+
+
+def map_it(pool, gate, count):
+    return pool.map(functools.partial(pool_targets.rest_and_stop, gate), range(count))
+
+
+def starmap_it(pool, gate, count):
+    function = functools.partial(pool_targets.rest_and_stop_of_two, gate)
+    return pool.starmap(function, [(number, number) for number in range(count)])
+
+
+@pytest.mark.parametrize("map_all", [map_it, starmap_it])
+@pytest.mark.parametrize("options", [{}, {"priority": 1}, {"seed": 3}])
+def test_items_behind_a_long_one_are_left_to_others(ctx, gate, map_all, options):
+    with ctx.Pool(WORKERS, **options) as pool:
+        # The fourth item is in one task with the next three, and the fifth and the sixth meet.
+        results = run_beside(map_all, pool, gate, 64)
+        assert len(set(gate.arrived(2))) == 2
+        gate.let_go(2)
+        assert results.result() == list(range(64))
+
+
+@pytest.mark.parametrize("end", ["close", "close and join"])
+def test_what_is_left_is_run_although_the_pool_was_closed(ctx, gate, end):
+    with ctx.Pool(WORKERS) as pool:
+        results = run_beside(map_it, pool, gate, 64)
+        gate.arrived(2)
+        pool.close()
+        joined = run_beside(pool.join) if "join" in end else None
+        gate.let_go(2)
+        assert results.result() == list(range(64))
+        if joined:
+            joined.result()
+
+
+def test_results_of_shared_tasks_are_in_their_order(pool):
+    seconds = [0.01 if number % 7 == 3 else 0 for number in range(300)]
+    assert pool.map(pool_targets.sleep_and_tell, seconds) == seconds
+
+
+def test_an_error_in_a_shared_task_is_raised(pool):
+    with pytest.raises(ZeroDivisionError):
+        pool.map(pool_targets.sleep_and_divide, [0.01] * 40 + [0] + [0.01] * 40)
+    assert pool.map(targets.square, range(100)) == [n * n for n in range(100)]
+    assert pool._crew.open == 0
+
+
+def test_seeds_do_not_depend_on_who_shares(ctx):
+    def numbers(workers, wait, chunksize=None):
+        with ctx.Pool(workers) as pool:
+            task = functools.partial(pool_targets.random_number_after, wait)
+            return pool.map(task, range(50), chunksize, seed=7)
+
+    assert numbers(1, 0, 1) == numbers(2, 0.005) == numbers(3, 0.001)
+
+
+def test_who_changes_the_list_meanwhile_changes_nothing(pool, gate):
+    items = list(range(64))
+    task = functools.partial(pool_targets.rest_and_stop, gate)
+    results = run_beside(pool.map, task, items)
+    gate.arrived(2)
+    items.clear()
+    gate.let_go(2)
+    assert results.result() == list(range(64))
+
+
+class Collects:
+    """When it is handed out again, it waits until answers have come meanwhile."""
+
+    def __init__(self, pool, seconds):
+        self.pool, self.seconds, self.count = pool, seconds, 0
+
+    def __reduce__(self):
+        self.count += 1
+        if self.count > 1:
+            before = self.pool._crew.answered
+            until(lambda: self.pool._crew.collect() and self.pool._crew.answered != before)
+        return float, (self.seconds,)
+
+
+def test_answers_may_come_while_the_rest_of_a_task_is_handed_out(pool):
+    items = [LONG if number == 3 else 0.0 for number in range(64)]
+    items[5] = Collects(pool, 0.25)
+    items[6] = Collects(pool, 0.0)
+    expected = [*items[:5], 0.25, 0.0, *items[7:]]
+    assert pool.map(pool_targets.sleep_and_tell, items) == expected
+    assert items[5].count == 2
+
+
+def test_two_threads_share_at_the_same_time(pool):
+    seconds = [0.001] * 200
+    both = [run_beside(pool.map, pool_targets.sleep_and_tell, seconds) for _ in range(2)]
+    assert [it.result() for it in both] == [seconds, seconds]
+
+
+def test_what_nobody_waits_for_is_not_run(pool, gate):
+    """The map is interrupted before the rest of a task comes back."""
+    main = threading.get_ident()
+
+    def interrupt():
+        gate.arrived(2)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    beside = run_beside(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        map_it(pool, gate, 64)
+    beside.result()
+    gate.let_go(2)
+    until(lambda: pool._attendant.poll() or not pool._crew.open)
+    assert pool.map(targets.square, range(100)) == [n * n for n in range(100)]
