@@ -133,7 +133,7 @@ POINTS = [
     "ring.put.written",
     "ring.put.committed",
     "ring.put.rung",
-    "seat.early",
+    "group.hastened",
 ]
 
 

@@ -24,8 +24,8 @@ pub struct GroupBody {
     pub wake_each: Word32,
     /// One when the workers shall leave.
     pub dismissed: Word32,
-    /// One when there is an answer for which the owner is not to wait until there are as many as it wants.
-    pub early: Word32,
+    /// One when there is an answer that the owner is to take at once.
+    early: Word32,
     page: Word64,
     generation: Word64,
     spare: [Word64; 4],
@@ -39,6 +39,23 @@ impl GroupBody {
         self.dismissed.store(0, Relaxed);
         self.early.store(0, Relaxed);
         self.rows.store(rows, Release); // pairs with the Acquire in `block`
+    }
+
+    /// Notes that there is an answer that the owner is to take at once, also if it waits for more.
+    pub fn hasten(&self) {
+        self.early.store(1, Release); // pairs with the Acquire in `forget_haste`
+        fault::point("group.hastened");
+    }
+
+    /// Whether there may be such an answer.
+    #[must_use]
+    pub fn is_hastened(&self) -> bool {
+        self.early.load(Relaxed) == 1 // who finds it so calls `forget_haste`
+    }
+
+    /// By the owner, before it takes all answers: the one that was noted is among these, or will be noted later.
+    pub fn forget_haste(&self) {
+        self.early.swap(0, Acquire); // pairs with the Release in `hasten`
     }
 
     /// The block that holds the rows.

@@ -258,7 +258,7 @@ impl Crew {
         let ready = || {
             done()
                 || are_enough()
-                || group.early.load(Relaxed) == 1
+                || group.is_hastened()
                 || self.rows.iter().any(|row| row.leaving.load(Relaxed) == 1)
         };
         let outcome = if open < u64::from(online_cpus()) {
@@ -267,7 +267,7 @@ impl Crew {
             group.bell.sleep(patience, ready)
         };
         group.wake_each.store(1, Relaxed);
-        group.early.swap(0, Acquire); // the answer is seen by who collects next, or the word stays one: see `answered_early`
+        group.forget_haste();
         outcome.map(|_| ())
     }
 

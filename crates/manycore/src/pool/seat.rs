@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manycore_ipc::block::BlockRef;
-use manycore_ipc::fault;
 use manycore_ipc::object::group::{Row, Spent};
 use manycore_ipc::ring::{Get, GetError, Message, Ring};
 use manycore_ipc::wait::Patience;
@@ -176,9 +175,8 @@ impl Seat {
     /// Tells the owner of an answer at once, also if it waits for more: something follows from it.
     #[cold]
     pub fn answered_early(&self) {
-        fault::point("seat.early");
         if let Ok(group) = self.hub.as_ref().unwrap_or(&self.group).group() {
-            group.early.store(1, Release); // pairs with the Acquire in `Crew::wait`
+            group.hasten();
         }
         self.ring();
     }

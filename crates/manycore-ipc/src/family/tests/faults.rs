@@ -126,6 +126,7 @@ const PLACES: &[&str] = &[
     "barrier.resetting",
     "row.finished",
     "row.doomed",
+    "group.hastened",
 ];
 
 const HEAP: &str = "MANYCORE_TEST_HEAP";
@@ -268,6 +269,11 @@ fn end_a_task(family: &'static Family) {
     let row = group.rows().expect("a group")[0];
     row.begin(7);
     assert!(row.doom(7) && !row.finish());
+    let body = group.group().expect("a group");
+    body.hasten();
+    assert!(body.is_hastened());
+    body.forget_haste();
+    assert!(!body.is_hastened());
 }
 
 /// Takes and gives tokens, with and without shares; others wait for them and have as many shares as there is
