@@ -1,6 +1,7 @@
 """What every test gets: a watchdog, a check that nothing is left behind, and the fixtures."""
 
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -124,6 +125,14 @@ def pipe():
     yield ends
     for end in ends:
         end.close()
+
+
+@pytest.fixture
+def ctrl_c():
+    """Has SIGINT raise `KeyboardInterrupt`: a shell has what it runs beside itself ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -311,3 +311,46 @@ def test_an_executor_that_is_left_by_an_interrupted_wait_ends(interrupted):
         future = executor.submit(time.sleep, 1000)
         interrupted.wait(0.001)
     assert future.done()
+
+
+INTERRUPTED_WAIT = """
+    import threading, time
+    import manycore
+
+    executor = manycore.ProcessPoolExecutor(1, manycore.get_context("fork"))
+    future = executor.submit(time.sleep, 1000)
+    event = threading.Event()
+
+    def lock_again(state):
+        raise KeyboardInterrupt
+
+    event._cond._acquire_restore = lock_again
+    event.wait(0.001)
+"""
+
+
+def test_a_program_that_ends_by_an_interrupted_wait_waits_for_nobody(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(INTERRUPTED_WAIT))
+    program = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert program.stderr.count("Traceback") == 2
+    assert program.stderr.endswith("RuntimeError: release unlocked lock\n")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_ctrl_c_that_comes_while_it_is_about_to_be_held_leaves_nothing_held(monkeypatch, method):
+    block = sys.modules["_signal"].pthread_sigmask
+
+    def press_and_block(how, mask):
+        before = block(how, mask)
+        if how == signal.SIG_BLOCK and mask:
+            raise KeyboardInterrupt
+        return before
+
+    process = manycore.get_context(method).Process(target=abs, args=(1,))
+    with monkeypatch.context() as patch:
+        for module in (signal, sys.modules["_signal"]):
+            patch.setattr(module, "pthread_sigmask", press_and_block)
+        with pytest.raises(KeyboardInterrupt):
+            process.start()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

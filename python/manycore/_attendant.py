@@ -67,7 +67,7 @@ class Attendant:
     def wait(self, job: _engine.Job, until: float | None) -> bool:
         """Waits until a job is done; false when `until` came first."""
         while not job._is_done:
-            self._crew.collect()
+            self._crew.collect_for(job)
             if self.has_answer(job):
                 break
             if until is not None and time.monotonic() >= until:

@@ -192,7 +192,7 @@ class Calls(_engine.PoolCalls):
                 sent = chunks.send(sent, _MOST_OPEN)
                 if wanted.progress:
                     result.show()
-                if sent < len(items) and not crew.collect():
+                if sent < len(items) and not crew.collect_for(result):
                     self._attendant.pause(result, crew.open // 2, None)
             results: list[Any] = result.get()
             return results
@@ -203,6 +203,7 @@ class Calls(_engine.PoolCalls):
     def _want_no_more(self, result: ApplyResult) -> None:
         """Withdraws what no worker has begun of a call that was interrupted while it waited."""
         if not result._is_done:
+            self._crew.forget_rests(result)
             self._attendant.withdraw(result)
 
     def _map_result(self, func: Any, chunks: Chunks, wanted: Options, *callbacks: Any) -> Any:

@@ -20,7 +20,8 @@ def has_ended_by_ctrl_c() -> bool:
     In an interactive session one may have ended a command, long ago.
     """
     last = getattr(sys, "last_value", None)
-    return isinstance(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
+    has_ended = isinstance(last, KeyboardInterrupt) or is_interrupted_lock(last)
+    return has_ended and not hasattr(sys, "ps1")
 
 
 def is_event_loop_interrupted() -> bool:

@@ -47,6 +47,10 @@ class InProcessCrew:
             self._run_one()
         return self._crew.collect(most)
 
+    def collect_for(self, job: _engine.Job) -> int:
+        """As `collect`, by a thread that waits for `job`."""
+        return self.collect() + self._crew.collect_for(job)
+
     def collect_all(self) -> None:
         """Runs all tasks that are there, and delivers their answers."""
         while self.collect() or self._crew.queued:

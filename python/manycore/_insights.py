@@ -26,7 +26,8 @@ class PoolStats(NamedTuple):
         busy: How many of them run a task.
         queued: Tasks that no worker has taken.
         open: Tasks without an answer that was collected: those queued and those that run, too.
-        done: Tasks that were answered with a result. A chunk of a map is one task.
+        done: Tasks that were answered with a result. A chunk of a map is one task, and
+            what was left of one is another.
         failed: Tasks that were answered with an error.
         died: Workers that ended otherwise than in order.
         replaced: Workers that were started in the place of another.

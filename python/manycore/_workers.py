@@ -27,6 +27,8 @@ _REFLECTION = 0.25
 """Seconds after Ctrl-C has ended a worker in which none is replaced: the program is about to end,
 or to cancel what waits, and until then new workers would only begin what nobody wants."""
 
+TERMINATED = "the pool was terminated before this task was answered"
+
 _OTHERS = "the other tasks of the pool go on"
 
 
@@ -232,6 +234,8 @@ class Workers:
                     self._leave(row)
             if self.is_broken():
                 self._give_up()
+            elif self._is_over:
+                self.abandon(RuntimeError(TERMINATED))  # what another thread has handed out since
             elif replace and not self._is_forgotten:
                 self._start_missing()
                 self._dismiss_surplus()
@@ -270,12 +274,14 @@ class Workers:
 
         if self._insights is not None:
             self._insights.end(row)
-        self._crew.bury(row, tell)
-        del self._rows[row], self._ids[row]
-        self._leaving.discard(row)
-        self._surplus.discard(row)
-        if self.staying <= self._count:
-            self._dismissed = 0
+        try:
+            self._crew.bury(row, tell)
+        finally:  # Ctrl-C may come while answers are delivered: it is buried all the same
+            del self._rows[row], self._ids[row]
+            self._leaving.discard(row)
+            self._surplus.discard(row)
+            if self.staying <= self._count:
+                self._dismissed = 0
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""

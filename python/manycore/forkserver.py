@@ -34,6 +34,7 @@ from manycore._orders import (
 from manycore._rest import pass_on_rest
 from manycore._zygote import INHERITED, main
 from manycore.errors import ProcessError
+from manycore.process import signal_mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,9 +114,10 @@ class Zygote:
             "forkserver", "main", dict(zip(INHERITED, inherited, strict=True))
         )
         executable: Any = spawn.get_executable()
-        # Until it ignores Ctrl-C, which it is to do for all of its life.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        mask = signal_mask()
         try:
+            # Until it ignores Ctrl-C, which it is to do for all of its life.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
             pid = util.spawnv_passfds(executable, command, sorted(inherited))
             _engine.arm_lifeline_of(pid, lifeline_r)  # not only once it can do that itself
         except BaseException:
@@ -124,10 +126,10 @@ class Zygote:
             ours.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
             for fd in (settings_fd, report_w, lifeline_r, heap):
                 os.close(fd)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         zygote = cls(pid, ours)
         zygote._lifeline, zygote._report = lifeline, report
         return zygote

@@ -42,7 +42,7 @@ from manycore._results import AsyncResult as AsyncResult
 from manycore._results import MapResult as MapResult
 from manycore._seeds import Seeds
 from manycore._worker import Pins, Surroundings, Worker, checked_environment, pins_of
-from manycore._workers import Workers
+from manycore._workers import TERMINATED, Workers
 from manycore.context import _default_context
 
 __all__ = ["Lifetime", "Pool", "ThreadPool", "Worker"]
@@ -64,7 +64,7 @@ def _stop(owner: int, workers: Workers, keeper: Keeper) -> None:
         return  # a forked copy of the pool: the workers are not ours
     due = keeper.due.added
     workers.terminate()
-    workers.abandon(RuntimeError("the pool was terminated before this task was answered"))
+    workers.abandon(RuntimeError(TERMINATED))
     if util.is_exiting() and not has_ended_by_ctrl_c():
         keeper.wait_until_called(due)
         keeper.wait_until_called(keeper.due.added, time.monotonic() + _FAREWELL)

@@ -69,10 +69,11 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> None:
         parent_r, child_w, child_r, parent_w, lifeline = self._make_pipes()
-        # A child that is just beginning would answer Ctrl-C with a traceback of its own, and here
-        # nothing would know of it yet.
-        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
+        mask = process.signal_mask()
         try:
+            # A child that is just beginning would answer Ctrl-C with a traceback of its own, and
+            # here nothing would know of it yet.
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
             self.pid = _resting.fork()
             if self.pid == 0:
                 process.holds_ctrl_c = _signal.SIGINT not in mask

@@ -13,6 +13,7 @@ from typing import Any
 
 from manycore import _by_value, _engine, _main_module, popen_fork, spawn
 from manycore._memory import peak_bytes
+from manycore.process import signal_mask
 
 __all__ = ["Popen"]
 
@@ -54,9 +55,10 @@ class Popen(popen_fork.Popen):
         armed = None if self._is_kept(process_obj) else lifeline
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         _engine.handles_sent(handles)
-        # An interpreter that is just beginning would answer Ctrl-C with a traceback of its own.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        mask = signal_mask()
         try:
+            # An interpreter that is just beginning would answer Ctrl-C with a traceback of its own.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
             command = spawn.get_command_line(
                 pipe_handle=child_r,
                 heap_fd=heap,
@@ -76,9 +78,9 @@ class Popen(popen_fork.Popen):
             self._abandon(parent_r, parent_w)
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for fd in (child_r, child_w, heap, lifeline):
                 os.close(fd)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._keep(parent_r, parent_w)
         self._inherited_peak = peak_bytes()
         # A child that has ended already says by its exit code why.

@@ -42,6 +42,15 @@ holds_ctrl_c = False
 """Whether SIGINT is blocked in this process, and only until its work begins."""
 
 
+def signal_mask() -> set[int]:
+    """The signals that are blocked in this thread: to be asked before another is.
+
+    Blocking one may raise what came just before, and has blocked it then.
+    """
+    mask: set[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+    return mask
+
+
 def _hold_ctrl_c() -> None:
     """Has Ctrl-C wait until this process's work begins."""
     global holds_ctrl_c

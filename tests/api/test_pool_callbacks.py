@@ -2,7 +2,6 @@
 
 import _thread
 import os
-import signal
 import threading
 import time
 
@@ -463,20 +462,16 @@ def test_what_was_due_in_the_original_is_not_called_in_a_forked_copy(stop, gate)
 
 
 @beyond_stdlib
-def test_ctrl_c_while_an_answer_is_collected_loses_no_callback(gate):
+def test_ctrl_c_while_an_answer_is_collected_loses_no_callback(gate, ctrl_c):
     seen = []
     with manycore.get_context("fork").Pool(1) as pool:
         result = pool.apply_async(interrupt_who_has_it, (gate,), callback=seen.append)
         gate.arrived()
         pool._attendant.keeper.rest()  # so that this thread collects
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         gate.let_go()
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                while True:
-                    result.ready()
-        finally:
-            signal.signal(signal.SIGINT, before)
+        with pytest.raises(KeyboardInterrupt):
+            while True:
+                result.ready()
         assert result.get() is None
         assert seen == [None]
 

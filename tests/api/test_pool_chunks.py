@@ -12,6 +12,7 @@ import pytest
 import manycore
 import pool_targets
 import targets
+from calls import Tally
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -200,18 +201,100 @@ def test_two_threads_share_at_the_same_time(pool):
     assert [it.result() for it in both] == [seconds, seconds]
 
 
-def test_what_nobody_waits_for_is_not_run(pool, gate):
-    """The map is interrupted before the rest of a task comes back."""
-    main = threading.get_ident()
+def interrupt_main():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    def interrupt():
-        gate.arrived(2)
-        signal.pthread_kill(main, signal.SIGINT)
 
-    beside = run_beside(interrupt)
+def test_what_nobody_waits_for_is_not_run(pool, gate, tmp_path, ctrl_c):
+    """The map is interrupted when workers run all that was handed out, and would leave the rest."""
+    task = functools.partial(pool_targets.stop_and_tally, gate, Tally(tmp_path).path)
+    beside = run_beside(lambda: (gate.arrived(2), interrupt_main()))
     with pytest.raises(KeyboardInterrupt):
-        map_it(pool, gate, 64)
+        pool.map(task, range(128))
     beside.result()
     gate.let_go(2)
     until(lambda: pool._attendant.poll() or not pool._crew.open)
     assert pool.map(targets.square, range(100)) == [n * n for n in range(100)]
+    # Of the last two tasks of eight items the third one stops, and behind them waits the last item.
+    assert set(Tally(tmp_path).take()) == {*range(114), 119, 120, 121}
+
+
+class Interrupts:
+    """When it is handed out again, this process is interrupted."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __reduce__(self):
+        self.count += 1
+        if self.count == 2:
+            signal.raise_signal(signal.SIGINT)
+        return float, (0.0,)
+
+
+def test_a_map_that_is_interrupted_while_it_hands_out_again_is_over(pool, ctrl_c):
+    items = [LONG if number == 3 else 0.0 for number in range(64)]
+    items[5] = Interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        pool.map(pool_targets.sleep_and_tell, items)
+    until(lambda: pool._attendant.poll() or not pool._crew.open)
+    assert pool.map(targets.square, range(100)) == [n * n for n in range(100)]
+
+
+class Guarded:
+    """Can only be pickled while nobody has the lock, and by the thread whose map it is."""
+
+    def __init__(self, lock, owner):
+        self.lock, self.owner = lock, owner
+
+    def __reduce__(self):
+        assert threading.get_ident() == self.owner[0]
+        with self.lock:
+            return float, (LONG,)
+
+
+def test_items_are_pickled_by_the_thread_whose_map_it_is(pool):
+    """Another one, which looks for its own answer, may have a lock that is needed for that."""
+    lock, owner = threading.Lock(), []
+
+    def map_guarded():
+        owner.append(threading.get_ident())
+        return pool.map(pool_targets.sleep_and_tell, [Guarded(lock, owner) for _ in range(64)])
+
+    results = run_beside(map_guarded)
+    other = pool.apply_async(time.sleep, (0.5,))
+    while not results.done():
+        with lock:
+            other.ready()
+            pool.stats()
+        time.sleep(0.0005)
+    assert results.result() == [LONG] * 64
+
+
+class Terminates:
+    """Has the pool terminated by another thread when it is handed out, at first or again."""
+
+    def __init__(self, pool, at):
+        self.pool, self.at, self.count = pool, at, 0
+
+    def __reduce__(self):
+        self.count += 1
+        if self.count == self.at:
+            run_beside(self.pool.terminate).result()
+        return float, (0.0,)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_pool_that_is_terminated_while_items_are_handed_out_says_so(pool, at):
+    items = [LONG if number == 3 else 0.0 for number in range(64)]
+    items[5] = Terminates(pool, at)
+    with pytest.raises(RuntimeError, match="terminated"):
+        pool.map(pool_targets.sleep_and_tell, items)
+
+
+@pytest.mark.parametrize("options", [{"seed": 1}, {"priority": 1}])
+def test_large_items_are_tasks_of_their_own_whatever_is_asked_for_them(ctx, options):
+    with ctx.Pool(WORKERS, **options) as pool:
+        pool.map(targets.square, range(10))
+        large = [numpy.zeros(1 << 17, numpy.uint8) for _ in range(64)]
+        assert tasks_of(pool, lambda: pool.map(len, large)) == 64

@@ -114,6 +114,26 @@ def test_workers_that_die_in_one_chunk_one_after_the_other_lose_an_item_each(tal
     assert tally.take() == collections.Counter(set(range(40)) - set(chosen))
 
 
+@pytest.mark.parametrize("options", [{"insights": True}, {}])
+def test_a_worker_that_is_buried_when_ctrl_c_comes_is_buried_once(gate, ctrl_c, options):
+    with manycore.get_context("fork").Pool(2, **options) as pool:
+        pool._attendant.keeper.start = lambda: None  # only this thread looks after the pool
+        pool.apply_async(gate.stop)
+        (victim,) = gate.arrived()
+        answer = pool.apply_async(targets.square, (3,))
+        answer._when_done(functools.partial(signal.raise_signal, signal.SIGINT))
+        stopped = pool.apply_async(gate.stop)
+        gate.arrived()  # so that the answer is there
+        kill_and_confirm(victim)
+        with pytest.raises(KeyboardInterrupt):
+            pool._attendant.look_after()
+        assert answer.get() == 9
+        gate.let_go()
+        stopped.get()
+        assert pool.map(targets.square, range(100)) == [n * n for n in range(100)]
+        assert pool.stats().died == 1
+
+
 SHARED = [0.006 if number % 5 == 2 else 0 for number in range(100)]
 """How long each item of a map takes; workers leave the rest of a task to others after some."""
 

@@ -29,7 +29,6 @@ use crate::family::{self, Parts};
 use crate::gil_cell::{GilCell, Use};
 use crate::job::{Job, Source};
 use crate::message;
-use crate::queue::with_message;
 use crate::task::{Head, Mode};
 use crate::tracking;
 
@@ -56,6 +55,8 @@ pub struct Crew {
     /// Whether tasks wait in the backlog: for who does not lock the state.
     has_backlog: AtomicBool,
     heads: GilCell<Heads>,
+    /// What workers have left of tasks, and nobody has handed out yet.
+    rests: AtomicUsize,
     /// Whether calls are accepted.
     is_open: AtomicBool,
     /// Whether a thread keeps the pool going while nobody waits.
@@ -125,6 +126,7 @@ impl Crew {
             long: AtomicU64::new(0),
             has_backlog: AtomicBool::new(false),
             heads: GilCell::default(),
+            rests: AtomicUsize::new(0),
             is_open: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
         })
@@ -312,8 +314,8 @@ impl Crew {
     }
 
     /// Hands out the items of a map from `start` to `end`, in tasks as they are cut, while fewer than `most_open`
-    /// tasks are open; returns the first item that was not handed out. With `most` the
-    /// next task may have twice as many items as the one before, at most these, and not much more than 64 KiB.
+    /// tasks are open; returns the first item that was not handed out. With `most`, which is not zero, each task may
+    /// have twice as many items as the one before, at most these, and not much more than 64 KiB.
     #[pyo3(signature = (job, head, items, start, end, most, star, most_open, priority=0))]
     #[allow(clippy::too_many_arguments)] // one call for a whole map is the point
     fn map(
@@ -405,28 +407,34 @@ impl Crew {
         if !self.is_ours() {
             return self.fail_all(py);
         }
-        let (mut count, mut bytes) = (0, 0);
         let _between = self.between(py);
-        while bytes < most {
-            let received = with_message(|message| match self.receive(py, message)? {
-                Some(open) => {
-                    bytes += message::len(message);
-                    self.deliver(py, message, open).map(|()| true)
-                }
-                None => Ok::<_, PyErr>(false),
-            })?;
-            if !received {
-                break;
-            }
-            count += 1;
-        }
-        if self.has_backlog.load(SeqCst) {
-            self.feed(py)?;
-        }
+        let (count, collected) = self.receive_and_deliver(py, most);
+        // The others are served also where Ctrl-C has come meanwhile.
+        let fed = if self.has_backlog.load(SeqCst) {
+            self.feed(py)
+        } else {
+            Ok(())
+        };
         if count > 0 {
             self.tell_others();
         }
+        collected.and(fed).map(|()| count)
+    }
+
+    /// As `collect`, by a thread that waits for `job`: hands out what was left of its tasks, too.
+    fn collect_for(&self, py: Python<'_>, job: &Bound<'_, Job>) -> PyResult<usize> {
+        let count = self.collect(py, usize::MAX)?;
+        self.hand_out_rests(job)?;
         Ok(count)
+    }
+
+    /// Forgets what was left of the tasks of a job, whose thread waits for it no more; and what will be.
+    fn forget_rests(&self, py: Python<'_>, job: &Bound<'_, Job>) {
+        job.get().note_unwanted();
+        while job.get().take_rest(py).is_some() {
+            self.rests.fetch_sub(1, SeqCst);
+        }
+        self.end_if_due(&self.state(py));
     }
 
     /// Sleeps until `want` answers are there, or `job` is done or has more than `seen` answers, or a
@@ -451,7 +459,7 @@ impl Crew {
     /// How many tasks have no answer, those included whose answer is just being delivered.
     #[getter]
     fn open(&self, py: Python<'_>) -> usize {
-        self.between.load(SeqCst) + self.state(py).ledger.len()
+        self.between.load(SeqCst) + self.rests.load(SeqCst) + self.state(py).ledger.len()
     }
 
     /// Why the last worker that could not begin did not, where it said so.

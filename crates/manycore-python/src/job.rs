@@ -74,8 +74,8 @@ impl Job {
         Self::blank()
     }
 
-    /// A job of `tasks` tasks. `results` is the list to fill, of a map, with a place for each item, or, for a stream, to
-    /// append to; `None` for one task. Tasks have `chunk` items, unless they are cut otherwise; with `lists` they are
+    /// A job of one task. Or, with `results`, a map: the list to fill, with a place for each item; or a stream: the list
+    /// to append to, of `tasks` tasks for the time being. Tasks have `chunk` items, unless they are cut otherwise; with `lists` they are
     /// lists of items, and their results are lists, also those of one item; with `shared`, besides, a worker that has run
     /// for long leaves the rest of a list to others.
     ///
@@ -128,6 +128,7 @@ impl Job {
                 Some(results) => Results::List(Places {
                     results,
                     cuts: GilCell::new(Cuts::new(left, chunk.max(1))),
+                    rests: GilCell::default(),
                     are_lists: lists,
                     are_shared: shared,
                 }),
@@ -250,7 +251,7 @@ impl Job {
 
     /// Notes that nobody wants its tasks any more: one that fails from now on is not tried again.
     fn _note_unwanted(&self) {
-        self.is_unwanted.store(true, Release); // seen by whoever learns later that a task has failed
+        self.note_unwanted();
     }
 
     /// Whether an error is that of an answer that could not be decoded here, and not the task's own.

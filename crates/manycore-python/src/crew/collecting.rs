@@ -13,6 +13,7 @@ use super::state::{Open, State};
 use crate::errors::{Error, interrupted};
 use crate::job::Job;
 use crate::message;
+use crate::queue::with_message;
 use crate::task::{ERROR, TIMED};
 use crate::wait::{deadline, detached};
 
@@ -33,6 +34,11 @@ fn note_undecodable(error: &Bound<'_, PyAny>) {
     let note =
         "This was raised here, when the answer of a task was unpickled that a worker had run.";
     let _ = error.call_method1("add_note", (note,)); // some errors take none
+}
+
+/// How many items those tasks have that are left of one, of which so many were done in one turn: about half a turn's.
+fn size_after(done: usize) -> usize {
+    (done / 2).max(1)
 }
 
 impl Crew {
@@ -58,9 +64,33 @@ impl Crew {
         Ok(Some(open))
     }
 
+    /// Delivers the answers that are there, up to so many bytes; how many were received, and what went wrong then.
+    pub(super) fn receive_and_deliver(&self, py: Python<'_>, most: usize) -> (usize, PyResult<()>) {
+        let (mut count, mut bytes) = (0, 0);
+        while bytes < most {
+            let received = with_message(|message| match self.receive(py, message)? {
+                Some(open) => {
+                    count += 1;
+                    bytes += message::len(message);
+                    self.deliver(py, message, open).map(|()| true)
+                }
+                None => Ok::<_, PyErr>(false),
+            });
+            match received {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return (count, Err(error)),
+            }
+        }
+        (count, Ok(()))
+    }
+
     /// Has the workers leave if that was asked and nothing more is to be handed out.
     pub(super) fn end_if_due(&self, state: &State) {
-        let is_due = state.is_ending && state.backlog.is_empty() && state.repeatable == 0;
+        let is_due = state.is_ending
+            && state.backlog.is_empty()
+            && state.repeatable == 0
+            && self.rests.load(SeqCst) == 0;
         if is_due && self.is_ours() && self.between.load(SeqCst) == 0 {
             self.engine.dismiss();
         }
@@ -144,7 +174,7 @@ impl Crew {
             Ok(value) => {
                 if succeeded && job.get().is_shared() {
                     let done = value.len()?;
-                    rest = self.hand_out_rest(job.bind(py), index, done, (done / 2).max(1));
+                    rest = self.leave_rest(job.bind(py), index, done, size_after(done));
                 }
                 let len = message::len(message);
                 Job::deliver_sized(job.bind(py), index, succeeded, value, len)?

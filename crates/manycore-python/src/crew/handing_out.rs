@@ -1,5 +1,8 @@
 //! Tasks on their way to the workers.
 
+use std::ops::Range;
+use std::sync::atomic::Ordering::SeqCst;
+
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -34,6 +37,26 @@ pub(super) fn head_for(job: &Bound<'_, Job>, head: &[u8], mode: Mode) -> PyResul
     head.seeded = job.get().seed().is_some();
     head.shared = job.get().is_shared();
     Ok(head.to_bytes(mode))
+}
+
+/// Encodes a task, whose first item is number `first` of its job.
+#[inline]
+fn encode(
+    job: &Bound<'_, Job>,
+    first: usize,
+    head: &[u8; HEAD],
+    arguments: &Bound<'_, PyAny>,
+) -> PyResult<Encoded> {
+    let mut encoded = Encoded::new();
+    encoded.payload.extend_from_slice(head);
+    match job.get().seed() {
+        None => encoded.object(arguments)?,
+        Some(seed) => {
+            let with_seed = (&seed.of_call, first, arguments).into_pyobject(job.py())?;
+            encoded.object(with_seed.as_any())?;
+        }
+    }
+    Ok(encoded)
 }
 
 impl Crew {
@@ -74,17 +97,7 @@ impl Crew {
         arguments: &Bound<'_, PyAny>,
         priority: i64,
     ) -> PyResult<u64> {
-        let mut encoded = Encoded::new();
-        encoded.payload.extend_from_slice(head);
-        if let Some(seed) = job.get().seed() {
-            encoded.object(
-                (&seed.of_call, first, arguments)
-                    .into_pyobject(py)?
-                    .as_any(),
-            )?;
-        } else {
-            encoded.object(arguments)?;
-        }
+        let encoded = encode(job, first, head, arguments)?;
         self.hand_out_encoded(py, job, index, encoded, priority)
     }
 
@@ -171,12 +184,15 @@ impl Crew {
             } else {
                 items.get_item(first)?
             };
-            let len = if is_usual {
-                self.add_to_batch(py, job, &mut batch, first, &head, &arguments)?
+            let encoded = encode(job, first, &head, &arguments);
+            let len = encoded.as_ref().map_or(0, |encoded| encoded.len(py));
+            if is_usual {
+                self.add_to_batch(py, job, &mut batch, first, encoded)?;
             } else {
-                self.hand_out_or_answer(py, job, first, first, &head, &arguments, part.priority)?;
-                0
-            };
+                let handed_out =
+                    encoded.and_then(|it| self.hand_out_encoded(py, job, first, it, part.priority));
+                or_answer(job, first, handed_out)?;
+            }
             if part.most > 0 && end < part.end {
                 let size = end - first;
                 let fits = MUCH / (len / size).max(1);
@@ -191,37 +207,55 @@ impl Crew {
         Ok(first)
     }
 
-    /// Hands out what is left of a task of a map when so many of its items are done, in tasks of `size`. If that is
-    /// interrupted, what was not handed out is answered by that.
-    pub(super) fn hand_out_rest(
+    /// Has what is left of a task handed out when so many of its items are done, in tasks of `size`: by the thread that
+    /// waits for its map, where there is one, since pickling items runs code of the program.
+    pub(super) fn leave_rest(
         &self,
         job: &Bound<'_, Job>,
         task: usize,
         done: usize,
         size: usize,
     ) -> PyResult<()> {
-        let (py, this) = (job.py(), job.get());
-        let (start, end) = (task + done, this.end_of(py, task));
-        if start >= end {
+        let this = job.get();
+        let Some(rest) = this.cut_rest(job.py(), task, done, size) else {
+            return Ok(());
+        };
+        if this.is_shared() {
+            self.rests.fetch_add(1, SeqCst); // before the task is closed for good: see `between`
+            this.note_rest(job.py(), rest);
             return Ok(());
         }
+        self.hand_out_rest(job, rest)
+    }
+
+    /// Hands out what was left of tasks of a map, for which this thread waits.
+    pub(super) fn hand_out_rests(&self, job: &Bound<'_, Job>) -> PyResult<()> {
+        while let Some(rest) = job.get().take_rest(job.py()) {
+            let handed_out = self.hand_out_rest(job, rest);
+            self.rests.fetch_sub(1, SeqCst);
+            handed_out?;
+        }
+        Ok(())
+    }
+
+    /// Hands out items of a map that are cut already. If that is interrupted, those that were not handed out are
+    /// answered by that.
+    fn hand_out_rest(&self, job: &Bound<'_, Job>, items: Range<usize>) -> PyResult<()> {
+        let (py, this) = (job.py(), job.get());
         let Some(source) = this.source(py) else {
-            return Ok(()); // nobody wants it
+            return Ok(()); // it is done
         };
-        this.cut(py, start, end, size);
         let head = head_for(job, &source.head, Mode::of_items(source.star, true))?;
         let mut outcome = Ok(());
-        let mut first = start;
-        while first < end {
+        let mut first = items.start;
+        while first < items.end {
             let next = this.end_of(py, first);
-            let items = source.items.bind(py).get_slice(first, next);
-            let arguments = items.as_any();
-            outcome = match outcome {
-                Ok(()) => self
-                    .hand_out_or_answer(py, job, first, first, &head, arguments, source.priority)
-                    .map(drop),
-                Err(error) => Err(error),
-            };
+            if outcome.is_ok() {
+                let list = source.items.bind(py).get_slice(first, next);
+                let handed_out =
+                    self.hand_out_or_answer(py, job, first, first, &head, &list, source.priority);
+                outcome = handed_out.map(drop);
+            }
             if let Err(error) = &outcome {
                 let error = error.value(py).as_any().clone();
                 Job::deliver(job, first, false, error)?;
@@ -231,8 +265,8 @@ impl Crew {
         outcome
     }
 
-    /// Encodes a task, to be handed out with others if it is short and encoded natively: while others are pickled, which
-    /// may take any time, the workers could have begun with it. Returns how many bytes it has.
+    /// Has a task handed out with others if it is short and encoded natively: while others are pickled, which may take any
+    /// time, the workers could have begun with it.
     #[inline]
     fn add_to_batch(
         &self,
@@ -240,14 +274,9 @@ impl Crew {
         job: &Bound<'_, Job>,
         batch: &mut Batch,
         index: usize,
-        head: &[u8; HEAD],
-        arguments: &Bound<'_, PyAny>,
-    ) -> PyResult<usize> {
-        let mut encoded = Encoded::new();
-        encoded.payload.extend_from_slice(head);
-        let done = encoded.object(arguments);
-        let len = encoded.len(py);
-        if done.is_ok()
+        encoded: PyResult<Encoded>,
+    ) -> PyResult<()> {
+        if let Ok(encoded) = &encoded
             && encoded.kind == NATIVE
             && let Some(plain) = encoded.plain()
         {
@@ -255,11 +284,11 @@ impl Crew {
             if batch.is_full() {
                 self.hand_out_batch(py, job, batch)?;
             }
-            return Ok(len);
+            return Ok(());
         }
         self.hand_out_batch(py, job, batch)?; // in their order
-        let handed_out = done.and_then(|()| self.hand_out_encoded(py, job, index, encoded, 0));
-        or_answer(job, index, handed_out).map(|_| len)
+        let handed_out = encoded.and_then(|it| self.hand_out_encoded(py, job, index, it, 0));
+        or_answer(job, index, handed_out).map(drop)
     }
 
     /// Hands out what was encoded, and empties the batch.

@@ -58,7 +58,7 @@ impl Crew {
         let item = self.engine.item(row);
         let began = self.engine.running(row).map(|(_, began)| began);
         let _between = self.between(py);
-        self.collect(py, usize::MAX)?;
+        let collected = self.collect(py, usize::MAX);
         let closed = tag.and_then(|tag| {
             let state = &mut *self.state(py);
             let closed = state.close(tag);
@@ -72,17 +72,14 @@ impl Crew {
                 .call1((tag, &job, index, seconds, item))
                 .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
             let job = job.bind(py);
-            let rest = if job.get().has_lists() {
-                self.hand_out_rest(job, index, item as usize + 1, usize::MAX)
-            } else {
-                Ok(())
-            };
+            let done = usize::try_from(item).unwrap_or(usize::MAX);
+            let rest = self.leave_rest(job, index, done.saturating_add(1), usize::MAX);
             if !Job::deliver(job, index, false, error)? {
                 self.state(py).answered[1] -= 1; // it is tried again
             }
             self.tell_others();
             rest?;
         }
-        Ok(())
+        collected.map(drop)
     }
 }

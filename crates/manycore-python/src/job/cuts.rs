@@ -30,8 +30,8 @@ impl Cuts {
         first.saturating_add(run.size).min(next)
     }
 
-    /// Has the items from `start` to `end` be tasks of `size` items. Both are where tasks of one run begin or end, or
-    /// within the last of them.
+    /// Has the items from `start` to `end` be tasks of `size` items. A task ends at `end`, and no run begins between the
+    /// two.
     pub(super) fn cut(&mut self, start: usize, end: usize, size: usize) {
         let (_, before) = self.run_of(start);
         if end < self.items {

@@ -1,5 +1,6 @@
 //! What a job of several tasks has handed out, and how much of it has no answer.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use pyo3::prelude::*;
@@ -81,6 +82,35 @@ impl Job {
         }
     }
 
+    /// Of a map: cuts off what is left of a task when so many of its items are done, in tasks of `size` items. `None` if
+    /// there is nothing left, or nobody wants it: then the task's answer stands for all of it.
+    pub fn cut_rest(
+        &self,
+        py: Python<'_>,
+        task: usize,
+        done: usize,
+        size: usize,
+    ) -> Option<Range<usize>> {
+        let rest = task.saturating_add(done)..self.end_of(py, task);
+        if !self.has_lists() || done == 0 || rest.is_empty() || self.is_unwanted.load(Acquire) {
+            return None;
+        }
+        self.cut(py, rest.start, rest.end, size);
+        Some(rest)
+    }
+
+    /// Of a map: notes what was cut off, for the thread that waits for it.
+    pub fn note_rest(&self, py: Python<'_>, rest: Range<usize>) {
+        if let Some(places) = self.places() {
+            places.rests.lock(py).push(rest);
+        }
+    }
+
+    /// Of a map: takes something that was cut off.
+    pub fn take_rest(&self, py: Python<'_>) -> Option<Range<usize>> {
+        self.places()?.rests.lock(py).pop()
+    }
+
     /// Of a map whose tasks are lists: remembers of what, so that what is left of one can be handed out.
     pub fn note_source(&self, py: Python<'_>, source: Source) {
         if self.has_lists() {
@@ -89,11 +119,8 @@ impl Job {
         }
     }
 
-    /// Of a map whose tasks are lists: of what, unless nobody wants more of it.
+    /// Of a map whose tasks are lists: of what, until it is done.
     pub fn source(&self, py: Python<'_>) -> Option<Source> {
-        if self.is_unwanted.load(Acquire) {
-            return None;
-        }
         let calls = self.calls(py);
         Some(calls.others()?.source.as_ref()?.clone_ref(py))
     }

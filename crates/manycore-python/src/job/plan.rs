@@ -1,5 +1,6 @@
 //! What is known of a job from its beginning on.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -57,6 +58,8 @@ pub struct Seed {
 pub(super) struct Places {
     pub(super) results: Py<PyList>,
     pub(super) cuts: GilCell<Cuts>,
+    /// What workers have left of tasks, and was not handed out yet.
+    pub(super) rests: GilCell<Vec<Range<usize>>>,
     /// Whether tasks are lists of items, and their results lists, also those of one item.
     pub(super) are_lists: bool,
     /// Whether a worker may leave the rest of a list to others.

@@ -88,6 +88,11 @@ impl Job {
     /// Notes that tasks of it will not be run, nor what is left of others whose workers die.
     pub fn note_withdrawn(&self) {
         self.is_withdrawn.store(true, Release);
-        self.is_unwanted.store(true, Release);
+        self.note_unwanted();
+    }
+
+    /// Notes that nobody wants its tasks any more.
+    pub fn note_unwanted(&self) {
+        self.is_unwanted.store(true, Release); // seen by whoever learns later that a task has failed
     }
 }
