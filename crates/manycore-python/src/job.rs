@@ -3,7 +3,6 @@
 //! Whether a task that failed is tried again is asked before its answer counts, in one place: `deliver`.
 
 mod calls;
-mod cuts;
 mod flow;
 mod plan;
 mod reading;
@@ -13,6 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
+use manycore::pool::Cuts;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -20,7 +20,6 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 pub use self::calls::Source;
 use self::calls::{Calls, Others};
-use self::cuts::Cuts;
 pub use self::plan::Seed;
 use self::plan::{Flow, Places, Plan, Results, Terms};
 use crate::due::Due;

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
+use manycore::pool::Cuts;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::cuts::Cuts;
 use crate::gil_cell::GilCell;
 
 /// What a job is, which never changes.

@@ -8,6 +8,7 @@
 //! | [`crew`] | the owner's side: hands out tasks, collects answers, buries workers |
 //! | [`seat`] | a worker's side: takes a task, notes it in its row, answers |
 //! | [`backlog`] | tasks that wait at the owner: to be withdrawn, or by priority |
+//! | [`cuts`] | how the items of a map are tasks |
 //!
 //! The pool for functions of this program:
 //!
@@ -38,6 +39,7 @@ mod builder;
 mod calls;
 mod collector;
 pub mod crew;
+pub mod cuts;
 mod flow;
 mod job;
 pub mod ledger;
@@ -57,6 +59,7 @@ pub use backlog::Backlog;
 pub use builder::PoolBuilder;
 pub use calls::Calls;
 pub use crew::Crew;
+pub use cuts::Cuts;
 pub use ledger::Ledger;
 pub use mapping::{Ordered, PoolMap, Unordered};
 pub use run::Run;

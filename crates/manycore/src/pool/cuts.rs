@@ -1,7 +1,7 @@
 //! How the items of a map are tasks: each is named by the number of its first item.
 
 /// Where the tasks of a map begin and end.
-pub(super) struct Cuts {
+pub struct Cuts {
     items: usize,
     /// By where they start; the first one starts at item zero.
     runs: Vec<Run>,
@@ -16,7 +16,8 @@ struct Run {
 
 impl Cuts {
     /// So many items, `size` of them in each task.
-    pub(super) fn new(items: usize, size: usize) -> Self {
+    #[must_use]
+    pub fn new(items: usize, size: usize) -> Self {
         Self {
             items,
             runs: vec![Run { start: 0, size }],
@@ -24,7 +25,8 @@ impl Cuts {
     }
 
     /// The first item behind the task that begins with this one.
-    pub(super) fn end_of(&self, first: usize) -> usize {
+    #[must_use]
+    pub fn end_of(&self, first: usize) -> usize {
         let (n, run) = self.run_of(first);
         let next = self.runs.get(n + 1).map_or(self.items, |run| run.start);
         first.saturating_add(run.size).min(next)
@@ -32,7 +34,7 @@ impl Cuts {
 
     /// Has the items from `start` to `end` be tasks of `size` items. A task ends at `end`, and no run begins between the
     /// two.
-    pub(super) fn cut(&mut self, start: usize, end: usize, size: usize) {
+    pub fn cut(&mut self, start: usize, end: usize, size: usize) {
         let (_, before) = self.run_of(start);
         if end < self.items {
             self.begin(end, before.size, false);
