@@ -66,15 +66,16 @@ def test_few_items_wait_for_a_long_one(pool, gate, count, most):
 
 
 def test_tasks_begin_with_few_items_and_have_more_and_more(pool):
-    # One, two and four, and then eight at most: an eighth of what a worker does.
-    assert tasks_of(pool, lambda: pool.map(targets.square, range(128))) == 3 + 16
+    # One, two and four, and then eight at most: an eighth of what a worker does. There are more
+    # where a worker is kept from working.
+    assert 3 + 16 <= tasks_of(pool, lambda: pool.map(targets.square, range(128))) < 64
 
 
 def test_large_items_are_tasks_of_their_own(pool):
     large = [numpy.zeros(1 << 17, numpy.uint8) for _ in range(64)]
     assert tasks_of(pool, lambda: pool.map(len, large)) == 64
     small = [numpy.zeros(1 << 13, numpy.uint8) for _ in range(1000)]
-    assert 1000 // 8 <= tasks_of(pool, lambda: pool.map(len, small)) < 1000 // 6
+    assert 1000 // 8 <= tasks_of(pool, lambda: pool.map(len, small)) < 500
 
 
 def test_who_asks_for_a_size_gets_it(pool):
@@ -206,17 +207,17 @@ def interrupt_main():
 
 
 def test_what_nobody_waits_for_is_not_run(pool, gate, tmp_path, ctrl_c):
-    """The map is interrupted when workers run all that was handed out, and would leave the rest."""
+    """The map is interrupted when both workers are in a task of which they will leave the rest."""
     task = functools.partial(pool_targets.stop_and_tally, gate, Tally(tmp_path).path)
     beside = run_beside(lambda: (gate.arrived(2), interrupt_main()))
     with pytest.raises(KeyboardInterrupt):
-        pool.map(task, range(128))
+        pool.map(task, range(32))
     beside.result()
     gate.let_go(2)
     until(lambda: pool._attendant.poll() or not pool._crew.open)
     assert pool.map(targets.square, range(100)) == [n * n for n in range(100)]
-    # Of the last two tasks of eight items the third one stops, and behind them waits the last item.
-    assert set(Tally(tmp_path).take()) == {*range(114), 119, 120, 121}
+    # The second and the third task have two items each, of which the first one stops.
+    assert set(Tally(tmp_path).take()) == {0, 1, 3}
 
 
 class Interrupts:
