@@ -182,11 +182,10 @@ class Ahead:
         most = min(self._tasks - tasks, bytes / max(self._result, 1) - open)
         return max(math.ceil(min(most, _ANY)), 0), max(int(min(bytes, _ANY)), 0)
 
-    def answer(self, tasks: int, longest: int) -> None:
+    def learn(self, tasks: int, longest: int) -> None:
         """The answers of so many tasks have come, and this is how long the longest is."""
-        forgotten = self._result * 0.98**tasks if self.answered else 0
+        forgotten = self._result * 0.98**tasks if self.answered > tasks else 0
         self._result = max(longest, forgotten)
-        self.answered += tasks
         self._pace(tasks)
 
     def _pace(self, tasks: int) -> None:

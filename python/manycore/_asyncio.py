@@ -53,8 +53,11 @@ class ResultStream(AsyncIterator[Any]):
     def __init__(self, attendant: Attendant, results: IMapIterator) -> None:
         self._attendant = attendant
         self._results = results
+        self._is_awaited = False
 
     async def __anext__(self) -> Any:
+        if self._is_awaited:
+            raise RuntimeError("another task waits for this stream's next result already")
         results = self._results
         try:
             while (result := results.next_if_any()) is None:
@@ -70,12 +73,15 @@ class ResultStream(AsyncIterator[Any]):
         waiter = asyncio.get_running_loop().create_future()
         if self._results._job._when_news(_waker(waiter)):
             self._attendant.need_keeper(collects=True)
+            self._is_awaited = True
             try:
                 await waiter
             except asyncio.CancelledError:
                 self._results.close()  # as an asynchronous generator ends by it
                 self._attendant.cancel(self._results._job)
                 raise
+            finally:
+                self._is_awaited = False
 
     async def aclose(self) -> None:
         """Ends it: takes no more items, and withdraws the calls that no worker has begun."""

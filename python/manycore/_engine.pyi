@@ -1,3 +1,4 @@
+import collections
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -589,6 +590,14 @@ class Job:
     def _when_done(self, on_done: Callable[[], object]) -> bool: ...
     def _when_news(self, on_news: Callable[[], object]) -> bool: ...
     def _answer(self, index: int, succeeded: bool, value: object) -> None: ...
+    def _move_to(
+        self,
+        items: collections.deque[tuple[bool, Any]],
+        ahead: object,
+        open: dict[int, Any],
+        early: dict[int, tuple[bool, Any, int]] | None,
+        are_lists: bool,
+    ) -> tuple[int, int]: ...
     def __setattr__(self, name: str, value: Any, /) -> None: ...
     def __delattr__(self, name: str, /) -> None: ...
 

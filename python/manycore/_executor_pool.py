@@ -147,7 +147,16 @@ class ExecutorPool(Pool):
             if self.is_growing and count > self._started and self._state != TERMINATE:
                 self._started = count
                 self.is_growing = count < self._most
-                self._workers.resize(count)
+                try:
+                    self._workers.resize(count)
+                except Exception as error:
+                    if self._workers.processes:
+                        self.is_growing = True  # those that are there do it all
+                        return
+                    self.broken = BrokenProcessPool(f"no worker can be started: {error!r}")
+                    self.broken.__cause__ = error
+                    self._break(self.broken)
+                    raise
 
     def __del__(self) -> None:
         """Nothing: whoever made the executor need not close it."""

@@ -247,34 +247,15 @@ class IMapIterator:
 
     def _take_ready(self) -> bool:
         """Moves answers that may be fetched now; whether there were any."""
-        ready, ahead, open = self._job._results, self._ahead, self._sending.open
+        ahead, are_lists = self._ahead, self._chunk > 1
         before = ahead.fetched
-        batch = ready[:]
-        del ready[: len(batch)]  # another thread may have appended meanwhile
-        longest = 0
-        for task, succeeded, value, size in batch:
-            del open[task]
-            if size > longest:
-                longest = size
-            if self._ordered and task != ahead.fetched:
-                self._early[task] = (succeeded, value, size)
-                ahead.early += size
-                continue
-            self._deliver(succeeded, value)
-            while self._early and ahead.fetched in self._early:
-                succeeded, value, size = self._early.pop(ahead.fetched)
-                ahead.early -= size
-                self._deliver(succeeded, value)
-        if batch:
-            ahead.answer(len(batch), longest)
+        early = self._early if self._ordered else None
+        answers, longest = self._job._move_to(
+            self._items, ahead, self._sending.open, early, are_lists
+        )
+        if answers:
+            ahead.learn(answers, longest)
         return ahead.fetched > before
-
-    def _deliver(self, succeeded: bool, value: Any) -> None:
-        self._ahead.fetched += 1
-        if succeeded and self._chunk > 1:
-            self._items.extend((True, item) for item in value)
-        else:
-            self._items.append((succeeded, value))
 
 
 class IMapUnorderedIterator(IMapIterator):

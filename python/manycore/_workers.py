@@ -33,30 +33,27 @@ _OTHERS = "the other tasks of the pool go on"
 
 
 class _Turn:
-    """A lock that knows whether the calling thread has it."""
+    """A lock that knows whether the calling thread has it: a signal's handler may want it, too."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holder: int | None = None
+        self._lock: Any = threading.RLock()  # which notes its owner in the same step
 
     def acquire(self, blocking: bool = True) -> bool:
-        if not self._lock.acquire(blocking):
-            return False
-        self._holder = threading.get_ident()
-        return True
+        """Whether it was acquired: not if this thread has it already."""
+        return not self.is_mine() and self._lock.acquire(blocking)
 
     def release(self) -> None:
-        self._holder = None
         self._lock.release()
 
     def __enter__(self) -> None:
-        self.acquire()
+        self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self.release()
+        self._lock.release()
 
     def is_mine(self) -> bool:
-        return self._holder == threading.get_ident()
+        is_mine: bool = self._lock._is_owned()
+        return is_mine
 
 
 class Workers:
@@ -151,19 +148,25 @@ class Workers:
         Raises:
             ValueError: When there is no room for so many.
         """
+        if self._turn.is_mine():  # in a signal's handler, while this thread looks after them
+            self._note_count(count)
+            return
         if not self._turn.acquire(blocking=not at_once):
             return
         try:
-            if 2 * count > self._crew.most_rows:
-                raise ValueError(
-                    f"this pool has room for {self._crew.most_rows // 2} workers, not {count}"
-                )
-            self._crew.add_rows(2 * count)
-            self._count = count
+            self._note_count(count)
             self._start_missing()
             self._dismiss_surplus()
         finally:
             self._turn.release()
+
+    def _note_count(self, count: int) -> None:
+        if 2 * count > self._crew.most_rows:
+            raise ValueError(
+                f"this pool has room for {self._crew.most_rows // 2} workers, not {count}"
+            )
+        self._crew.add_rows(2 * count)
+        self._count = count
 
     def _start_missing(self) -> None:
         if self._is_over or time.monotonic() < self._reflects_until:
@@ -187,12 +190,20 @@ class Workers:
             process._variables = self._variables
             if self._insights is not None:
                 self._insights.begin(row, id)
-            start_soon(process)
-            self._rows[row] = process
-            self._ids[row] = id
-            self.replaced += id in self._vacant
-            self._vacant.discard(id)
-            self._tending.begin(row)
+            try:
+                start_soon(process)
+            except BaseException:
+                if getattr(process, "_popen", None) is not None:
+                    self._note_worker(row, id, process)  # it is there, and may have taken a task
+                raise
+            self._note_worker(row, id, process)
+
+    def _note_worker(self, row: int, id: int, process: Any) -> None:
+        self._rows[row] = process
+        self._ids[row] = id
+        self.replaced += id in self._vacant
+        self._vacant.discard(id)
+        self._tending.begin(row)
 
     def _dismiss_surplus(self) -> None:
         """Has as many workers leave as there are too many: idle ones, or else after their tasks."""
@@ -237,7 +248,7 @@ class Workers:
             elif self._is_over:
                 self.abandon(RuntimeError(TERMINATED))  # what another thread has handed out since
             elif replace and not self._is_forgotten:
-                self._start_missing()
+                self._replace_missing()
                 self._dismiss_surplus()
             reflects = self._reflects_until - time.monotonic()
             return min(soon, reflects) if reflects > 0 else soon
@@ -245,6 +256,15 @@ class Workers:
             self._turn.release()
             if self._is_forgotten:
                 self.terminate()
+
+    def _replace_missing(self) -> None:
+        """Starts as many as are missing, while it does not matter much if that fails."""
+        try:
+            self._start_missing()
+        except Exception as error:  # tried again with the next look, but not for ever
+            if self.staying == 0:
+                self._not_started = error
+                self._early_deaths += 1
 
     def _leave(self, row: int) -> None:
         """The worker of a row takes no more tasks: another will have its place."""
@@ -311,7 +331,7 @@ class Workers:
         job._note_unwanted()
         any_does = False
         with self._turn:
-            for row, process in self._rows.items():
+            for row, process in list(self._rows.items()):
                 running = self._crew.running(row)
                 if running is not None and running[1] is job:
                     self._tending.cancel(row, process, running[0])

@@ -207,6 +207,8 @@ class ProcessPoolExecutor(_Submitting):
         self._lock = threading.Lock()
 
     def _running_pool(self) -> ExecutorPool:
+        if _is_exiting:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         with self._lock:
             if self._is_shut and self._pool is None:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -331,11 +333,17 @@ def _context(mp_context: Any, max_tasks_per_child: int | None) -> Any:
     return _default_context.get_context(mp_context.get_start_method(allow_none=False))
 
 
+_is_exiting = False
+"""Whether the program ends: no more calls are accepted then."""
+
+
 def _wait_for_all() -> None:
     """At the end of the program: waits for what is not answered, as `concurrent.futures` does.
 
     Not so after Ctrl-C: one press is enough.
     """
+    global _is_exiting
+    _is_exiting = True
     pools = [pool for pool in list(ExecutorPool.live) if pool.is_ours()]
     try:
         if has_ended_by_ctrl_c():

@@ -424,6 +424,38 @@ def test_workers_are_initialised(own):
 # ---- what goes wrong ---------------------------------------------------------------------------
 
 
+@pytest.mark.beyond_stdlib
+def test_an_executor_whose_workers_cannot_be_started_is_broken():
+    context, lock = manycore.get_context("spawn"), threading.Lock()
+    with ProcessPoolExecutor(1, context, initializer=id, initargs=(lock,)) as executor:
+        with pytest.raises(TypeError, match="pickle"):
+            executor.submit(targets.square, 2)
+        with pytest.raises(BrokenProcessPool, match="no worker can be started"):
+            executor.submit(targets.square, 2)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_no_call_is_accepted_when_the_program_has_ended(run_script, is_new):
+    program = run_script(
+        f"""
+        import threading
+        from {ProcessPoolExecutor.__module__} import ProcessPoolExecutor
+
+        def submit_late():
+            threading.main_thread().join()
+            try:
+                executor = ProcessPoolExecutor(1) if {is_new} else old
+                print(executor.submit(abs, -1).result())
+            except RuntimeError as error:
+                print(error)
+
+        old = ProcessPoolExecutor(1)
+        threading.Thread(target=submit_late).start()
+        """
+    )
+    assert program.stdout == "cannot schedule new futures after interpreter shutdown\n"
+
+
 def test_a_worker_that_is_killed_fails_its_future_alone(killable, gate):
     doomed = killable.submit(targets.stop_at, gate, 1)
     (victim,) = gate.arrived()

@@ -314,3 +314,16 @@ def test_two_loops_use_one_pool(pool):
     for thread in threads:
         thread.join()
     assert seen == [[n * n for n in range(200)]] * 3
+
+
+def test_two_tasks_may_not_wait_for_one_stream_at_a_time(pool, gate):
+    async def main():
+        stream = pool.stream(functools.partial(targets.stop_on, gate, 0), range(3))
+        first = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0.05)
+        with pytest.raises(RuntimeError, match="another task waits"):
+            await anext(stream)
+        gate.let_go()
+        return [await first, await anext(stream), await anext(stream)]
+
+    assert asyncio.run(main()) == [0, 1, 2]

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import itertools
+import signal
 import threading
 import time
 import weakref
@@ -206,8 +207,9 @@ class Tasks:
             count = self._sent - self._ahead.fetched
             most = max(most, count)
             self._now += seconds * count
-            self._ahead.answer(count, 0)
+            self._ahead.answered += count
             self._ahead.fetched += count
+            self._ahead.learn(count, 0)
         return most
 
 
@@ -396,3 +398,60 @@ def test_stop_iteration_of_a_stage_does_not_pass_for_the_end(ctx, in_caller):
         list(results)
     assert caught.value.__notes__ == ["in stage 1 of the pipeline, next_of, at item 1: []"]
     assert isinstance(caught.value.__cause__, StopIteration)
+
+
+# ---- signals ------------------------------------------------------------------------------------
+
+
+class Interruption(Exception):
+    """What a signal's handler raises."""
+
+
+class Interrupting:
+    """Interrupts the main thread again and again while it is in `call`."""
+
+    def __init__(self):
+        self.count = 0
+        self._is_inside = False
+        self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._disturb)
+
+    def __enter__(self):
+        self._before = signal.signal(signal.SIGUSR1, self._raise)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._has_ended.set()
+        self._thread.join()
+        signal.signal(signal.SIGUSR1, self._before)
+
+    def _disturb(self):
+        while not self._has_ended.wait(0.0007):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    def _raise(self, *_):
+        if self._is_inside:
+            raise Interruption
+
+    def call(self, function):
+        """What it returns, called until it was not interrupted."""
+        while True:
+            try:
+                try:
+                    self._is_inside = True
+                    return function()
+                finally:
+                    self._is_inside = False
+            except Interruption:
+                self.count += 1
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_a_lazy_map_whose_reader_is_interrupted_again_and_again_ends(pool, way):
+    results, seen = getattr(pool, way)(targets.square, range(2000)), []
+    with Interrupting() as interrupting:
+        while (result := interrupting.call(lambda: next(results, None))) is not None:
+            seen.append(result)
+    # Between the taking of a result and its arrival here one may be lost each time.
+    assert 2000 - interrupting.count <= len(set(seen)) == len(seen) <= 2000

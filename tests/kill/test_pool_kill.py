@@ -6,6 +6,8 @@ import pickle
 import random
 import resource
 import signal
+import threading
+import types
 
 import pytest
 
@@ -132,6 +134,46 @@ def test_a_worker_that_is_buried_when_ctrl_c_comes_is_buried_once(gate, ctrl_c, 
         stopped.get()
         assert pool.map(targets.square, range(100)) == [n * n for n in range(100)]
         assert pool.stats().died == 1
+
+
+def test_a_pool_whose_workers_cannot_be_replaced_fails_its_tasks():
+    settings = types.SimpleNamespace()  # which can be pickled until the program changes it
+    with manycore.get_context("spawn").Pool(1, id, (settings,), maxtasksperchild=1) as pool:
+        assert pool.apply(targets.square, (3,)) == 9
+        settings.lock = threading.Lock()
+        with pytest.raises(manycore.WorkerDied, match=r"could not be started.*pickle"):
+            pool.map(targets.square, range(10))
+        pool.close()
+        pool.join()
+
+
+@pytest.mark.parametrize("where", ["tend", "begin"])
+def test_the_pool_may_be_used_in_a_signals_handler_while_it_is_looked_after(gate, where):
+    with manycore.get_context("fork").Pool(2) as pool:
+        pool._attendant.keeper.start = lambda: None  # only this thread looks after the pool
+        running = pool.apply_async(gate.stop)
+        gate.arrived()
+
+        def use_it(*_):
+            pool.resize(3)
+            assert running.cancel()
+            assert pool.apply(targets.square, (3,)) == 9
+
+        tending, before = pool._workers._tending, signal.signal(signal.SIGUSR1, use_it)
+        original = getattr(tending, where)
+
+        def interrupted(*args):
+            setattr(tending, where, original)
+            signal.raise_signal(signal.SIGUSR1)
+            return original(*args)
+
+        setattr(tending, where, interrupted)
+        pool.resize(4) if where == "begin" else pool._workers.look_after(True)
+        signal.signal(signal.SIGUSR1, before)
+        with pytest.raises(manycore.TaskCancelled):
+            running.get()
+        while len(pool._pool) != 3:
+            pool._attendant.look_after()
 
 
 SHARED = [0.006 if number % 5 == 2 else 0 for number in range(100)]

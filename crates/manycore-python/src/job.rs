@@ -4,6 +4,7 @@
 
 mod calls;
 mod flow;
+mod moving;
 mod plan;
 mod reading;
 mod settling;
@@ -20,6 +21,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 pub use self::calls::Source;
 use self::calls::{Calls, Others};
+use self::moving::Moving;
 pub use self::plan::Seed;
 use self::plan::{Flow, Places, Plan, Results, Terms};
 use crate::due::Due;
@@ -342,6 +344,27 @@ impl Job {
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
         set_plainly(slf, name, None)
+    }
+
+    /// Moves what a stream has: into the deque `items`, or into `early` what comes before its turn, where that is a dict. How
+    /// many answers these were, and how long the longest of their messages. Counts them at `ahead`, and forgets
+    /// in `open` what they answer; see `_lazy.py`. No handler of a signal runs in between, whose exception would lose some.
+    fn _move_to(
+        &self,
+        items: &Bound<'_, PyAny>,
+        ahead: &Bound<'_, PyAny>,
+        open: &Bound<'_, PyDict>,
+        early: Option<&Bound<'_, PyDict>>,
+        are_lists: bool,
+    ) -> PyResult<(usize, usize)> {
+        let moving = Moving {
+            items,
+            ahead,
+            open,
+            early,
+            are_lists,
+        };
+        self.move_answers(&moving)
     }
 
     /// Answers one task, for good: it is not tried again.

@@ -1,0 +1,99 @@
+//! The answers of a stream, on their way to who fetches them.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::Job;
+use super::plan::Results;
+
+type Answer<'py> = (usize, bool, Bound<'py, PyAny>, usize);
+
+/// Where the results of a stream go, and what is noted of that.
+pub(super) struct Moving<'a, 'py> {
+    /// What may be fetched: a deque of pairs, whether it succeeded and the result.
+    pub(super) items: &'a Bound<'py, PyAny>,
+    /// Counts what was `answered` and `fetched`, and the bytes of what is `early`.
+    pub(super) ahead: &'a Bound<'py, PyAny>,
+    /// What the tasks consist of that were not answered.
+    pub(super) open: &'a Bound<'py, PyDict>,
+    /// Answers that came before their turn, where there are turns.
+    pub(super) early: Option<&'a Bound<'py, PyDict>>,
+    /// Whether a result is a list of those of several items.
+    pub(super) are_lists: bool,
+}
+
+impl Moving<'_, '_> {
+    fn count(&self, name: &str) -> PyResult<usize> {
+        self.ahead.getattr(name)?.extract()
+    }
+
+    fn deliver(&self, succeeded: bool, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let append = intern!(value.py(), "append");
+        if !(succeeded && self.are_lists) {
+            return self
+                .items
+                .call_method1(append, ((succeeded, value),))
+                .map(drop);
+        }
+        for item in value.try_iter()? {
+            self.items.call_method1(append, ((true, item?),))?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, answers: &Bound<'_, PyList>) -> PyResult<usize> {
+        let (mut fetched, mut early_bytes) = (self.count("fetched")?, self.count("early")?);
+        let mut longest = 0;
+        let mut forgotten = Vec::new(); // only in the end: that may run code of the program
+        for answer in answers {
+            let (task, succeeded, value, size): Answer<'_> = answer.extract()?;
+            forgotten.push(self.open.get_item(task)?);
+            self.open.del_item(task)?;
+            longest = longest.max(size);
+            let Some(early) = self.early else {
+                self.deliver(succeeded, &value)?;
+                fetched += 1;
+                continue;
+            };
+            if task != fetched {
+                early.set_item(task, (succeeded, value, size))?;
+                early_bytes += size;
+                continue;
+            }
+            self.deliver(succeeded, &value)?;
+            fetched += 1;
+            while !early.is_empty()
+                && let Some(next) = early.get_item(fetched)?
+            {
+                early.del_item(fetched)?;
+                let (succeeded, value, size): (bool, Bound<'_, PyAny>, usize) = next.extract()?;
+                early_bytes = early_bytes.saturating_sub(size);
+                self.deliver(succeeded, &value)?;
+                fetched += 1;
+            }
+        }
+        self.ahead.setattr("fetched", fetched)?;
+        self.ahead.setattr("early", early_bytes)?;
+        let answered = self.count("answered")? + answers.len();
+        self.ahead.setattr("answered", answered)?;
+        Ok(longest)
+    }
+}
+
+impl Job {
+    /// Moves what has come; how many answers, and how long the longest message was.
+    pub(super) fn move_answers(&self, moving: &Moving<'_, '_>) -> PyResult<(usize, usize)> {
+        let Results::Stream(ready) = &self.plan().results else {
+            return Ok((0, 0));
+        };
+        let ready = ready.bind(moving.ahead.py());
+        let count = ready.len();
+        if count == 0 {
+            return Ok((0, 0));
+        }
+        let answers = ready.get_slice(0, count);
+        ready.del_slice(0, count)?;
+        Ok((count, moving.run(&answers)?))
+    }
+}
