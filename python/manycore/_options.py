@@ -158,6 +158,8 @@ class Limits(NamedTuple):
         for name, value in lifetime._asdict().items():
             if value is not None and not value > 0:
                 raise ValueError(f"worker_lifetime.{name} must be above 0, not {value!r}")
+        if lifetime.tasks is not None and not isinstance(lifetime.tasks, int):
+            raise TypeError(f"worker_lifetime.tasks must be a whole number, not {lifetime.tasks!r}")
         if tasks is not None:
             lifetime = lifetime._replace(tasks=min(tasks, lifetime.tasks or tasks))
         return cls(memory, lifetime)

@@ -196,6 +196,8 @@ class ProcessPoolExecutor(_Submitting):
         unknown = sorted(options.keys() - (Pool.__init__.__kwdefaults__ or {}).keys())
         if unknown:
             raise TypeError(f"unknown option {unknown[0]!r}")
+        if options.get("insights"):
+            raise TypeError("insights is for pools: an executor has nothing that tells of them")
         Options().with_({name: it for name, it in options.items() if name in Options._fields})
         self._max_workers = max_workers
         self._mp_context = _context(mp_context, max_tasks_per_child)

@@ -299,8 +299,14 @@ class Pipeline:
         """Decides what becomes of an item whose worker died, or was killed for it."""
         of, item = self._staff[index], lost.item
         short = in_short(item[0]) if item else "not kept"
-        times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
-        error = tell(of.name, f"the item {times}, the other items of the pipeline go on")
+        if self._is_reader(index):
+            others = "what it has read goes on"
+        else:
+            times = "was not run again" if lost.deaths == 1 else f"was run {lost.deaths} times"
+            ends = self._policy(of) == "raise"
+            go_on = "the pipeline ends" if ends else "the other items of the pipeline go on"
+            others = f"the item {times}, {go_on}"
+        error = tell(of.name, others)
         self._name(error, index, lost.number, short)
         self._stages.lose(lost, error if self._policy(of) == "return" else None)
         if self._is_reader(index):

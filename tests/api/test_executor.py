@@ -112,6 +112,8 @@ def test_any_exception_of_a_call_is_its_exception_and_the_worker_lives(executor,
 def test_options_are_checked_at_once():
     with pytest.raises(TypeError, match="unknown option 'workers'"):
         ProcessPoolExecutor(2, workers=3)
+    with pytest.raises(TypeError, match="insights is for pools"):
+        ProcessPoolExecutor(2, insights=True)
     with pytest.raises(ValueError, match="timeout must be"):
         ProcessPoolExecutor(2, timeout=-1)
     executor = ProcessPoolExecutor(2)

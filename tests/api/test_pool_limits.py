@@ -350,6 +350,11 @@ def test_a_lifetime_must_be_one(lifetime):
         manycore.Pool(1, worker_lifetime=lifetime)
 
 
+def test_a_lifetime_is_of_whole_tasks():
+    with pytest.raises(TypeError, match="whole number"):
+        manycore.Pool(1, worker_lifetime=Lifetime(tasks=1.5))
+
+
 def test_a_lifetime_is_no_number():
     with pytest.raises(TypeError, match=r"worker_lifetime must be a Lifetime.*not 5"):
         manycore.Pool(1, worker_lifetime=5)

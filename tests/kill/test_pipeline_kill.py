@@ -46,6 +46,7 @@ def test_a_death_is_raised_and_names_stage_and_item():
     ) as caught:
         results.run()
     assert caught.value.seconds > 0
+    assert "not run again, the pipeline ends" in str(caught.value)
     assert caught.value.__notes__ == ["in stage 1 of the pipeline, die_on, at item 7: 7"]
     assert caught.value.function == "die_on"
 
@@ -176,7 +177,7 @@ def test_a_source_that_dies_ends_the_pipeline_behind_what_it_gave():
 
     results = pipeline(read, stages.double, on_error="skip")
     found = []
-    with pytest.raises(manycore.WorkerDied, match="while it ran read"):
+    with pytest.raises(manycore.WorkerDied, match=r"while it ran read.*what it has read goes on"):
         for item in results:
             found.append(item)
     assert found == list(range(0, 20, 2))
