@@ -73,6 +73,8 @@ class Attendant:
             if until is not None and time.monotonic() >= until:
                 return False
             self.pause(job, job._open, until)
+        if self._workers.need_looks:
+            self.look_after()  # what one keeps while it has no task is not the fault of the next
         return True
 
     def wait_for_news(self, job: _engine.Job, until: float | None) -> bool:

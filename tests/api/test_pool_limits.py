@@ -1,5 +1,6 @@
 """What a task may take, how often it is tried, how many workers there are."""
 
+import contextlib
 import os
 import re
 import signal
@@ -329,6 +330,14 @@ def test_a_worker_that_keeps_too_much_is_replaced_after_its_task(ctx):
         while len(workers) < 2:
             workers.add(pool.apply(demanding.keep, (40,)))
             time.sleep(0.06)
+
+
+@pytest.mark.parametrize("megabytes", [140, 160, 180])
+def test_what_one_task_has_left_in_memory_is_not_the_fault_of_the_next(megabytes):
+    with manycore.get_context("fork").Pool(1, max_memory=150 << 20) as pool:
+        with contextlib.suppress(manycore.MemoryLimitExceeded):
+            pool.apply(demanding.keep, (megabytes,))
+        pool.apply(time.sleep, (0.2,))
 
 
 def test_a_worker_is_replaced_when_it_is_old(ctx):
