@@ -490,3 +490,17 @@ def test_handlers_put_and_get_at_any_moment(kind):
         finally:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     account.settle()
+
+
+def test_what_runs_alone_lets_go_whatever_it_raises():
+    lock, run_alone = threading.RLock(), manycore._engine.run_alone
+    with pytest.raises(ZeroDivisionError):
+        run_alone(lock, lambda: 1 / 0)
+    assert run_alone(lock, lambda: run_alone(lock, list)) == (True, (False, None))
+    taken = []
+    with lock:
+        other = threading.Thread(target=lambda: taken.append(run_alone(lock, list, False)))
+        other.start()
+        other.join()
+    assert taken == [(False, None)]
+    assert run_alone(lock, list) == (True, [])

@@ -32,30 +32,6 @@ TERMINATED = "the pool was terminated before this task was answered"
 _OTHERS = "the other tasks of the pool go on"
 
 
-class _Turn:
-    """A lock that knows whether the calling thread has it: a signal's handler may want it, too."""
-
-    def __init__(self) -> None:
-        self._lock: Any = threading.RLock()  # which notes its owner in the same step
-
-    def acquire(self, blocking: bool = True) -> bool:
-        """Whether it was acquired: not if this thread has it already."""
-        return not self.is_mine() and self._lock.acquire(blocking)
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def is_mine(self) -> bool:
-        is_mine: bool = self._lock._is_owned()
-        return is_mine
-
-
 class Workers:
     """The worker processes of a pool.
 
@@ -89,7 +65,8 @@ class Workers:
         self._early_deaths = 0
         self._not_started: BaseException | None = None
         self.died = self.replaced = 0
-        self._turn = _Turn()
+        # Who sees to the workers. A handler of a signal may want it that has interrupted who does.
+        self._turn: Any = threading.RLock()
         self._is_forgotten = False
         self._deaths = Deaths()
         self._tending = Tending(crew, limits, self._deaths.last_words)
@@ -148,17 +125,20 @@ class Workers:
         Raises:
             ValueError: When there is no room for so many.
         """
-        if self._turn.is_mine():  # in a signal's handler, while this thread looks after them
+        if self._has_turn():  # in a signal's handler, while this thread looks after them
             self._note_count(count)
-            return
-        if not self._turn.acquire(blocking=not at_once):
-            return
-        try:
-            self._note_count(count)
-            self._start_missing()
-            self._dismiss_surplus()
-        finally:
-            self._turn.release()
+        else:
+            _engine.run_alone(self._turn, lambda: self._resize_now(count), not at_once)
+
+    def _resize_now(self, count: int) -> None:
+        self._note_count(count)
+        self._start_missing()
+        self._dismiss_surplus()
+
+    def _has_turn(self) -> bool:
+        """Whether it is this thread that sees to the workers."""
+        has_turn: bool = self._turn._is_owned()
+        return has_turn
 
     def _note_count(self, count: int) -> None:
         if 2 * count > self._crew.most_rows:
@@ -233,29 +213,32 @@ class Workers:
         Returns after how many seconds it is to be done again. Does nothing while another thread is
         doing it.
         """
-        if not self._turn.acquire(blocking=False):
-            return 1.0
+        soon: list[float] = []
         try:
-            soon = self._tending.tend(self._rows)
-            for row, process in list(self._rows.items()):
-                if process.exitcode is not None:
-                    self._bury(row, process)
-                elif self._crew.is_leaving(row):
-                    self._crew.note_leaving(row)
-                    self._leave(row)
-            if self.is_broken():
-                self._give_up()
-            elif self._is_over:
-                self.abandon(RuntimeError(TERMINATED))  # what another thread has handed out since
-            elif replace and not self._is_forgotten:
-                self._replace_missing()
-                self._dismiss_surplus()
-            reflects = self._reflects_until - time.monotonic()
-            return min(soon, reflects) if reflects > 0 else soon
+            _engine.run_alone(self._turn, lambda: self._look_after_now(replace, soon), False)
         finally:
-            self._turn.release()
-            if self._is_forgotten:
+            if soon and self._is_forgotten:
                 self.terminate()
+        return soon[-1] if soon else 1.0
+
+    def _look_after_now(self, replace: bool, soon_again: list[float]) -> None:
+        soon_again.append(1.0)
+        soon = self._tending.tend(self._rows)
+        for row, process in list(self._rows.items()):
+            if process.exitcode is not None:
+                self._bury(row, process)
+            elif self._crew.is_leaving(row):
+                self._crew.note_leaving(row)
+                self._leave(row)
+        if self.is_broken():
+            self._give_up()
+        elif self._is_over:
+            self.abandon(RuntimeError(TERMINATED))  # what another thread has handed out since
+        elif replace and not self._is_forgotten:
+            self._replace_missing()
+            self._dismiss_surplus()
+        reflects = self._reflects_until - time.monotonic()
+        soon_again.append(min(soon, reflects) if reflects > 0 else soon)
 
     def _replace_missing(self) -> None:
         """Starts as many as are missing, while it does not matter much if that fails."""
@@ -350,30 +333,27 @@ class Workers:
 
         The keeper must not wait for that one: it may be about to fork, and wait for the keeper.
         """
-        if self._turn.is_mine():
+        if self._has_turn():
             # The pool was collected as garbage by the very thread that is looking after them.
             self._is_forgotten = True
             return True
-        if not self._turn.acquire(blocking=wait):
-            return False
-        try:
-            processes = self.processes
-            for process in processes:
-                process.terminate()
-            end = time.monotonic() + _PATIENCE
-            for process in processes:
-                # A context may have processes of its own kind, which can do less.
-                sentinel = getattr(process, "sentinel", None)
-                left = max(end - time.monotonic(), 0.0)
-                if sentinel is not None and not wait_for([sentinel], left):
-                    process.kill()
-                process.join()
-            self._is_over = True
-            self._rows.clear()
-            self._ids.clear()
-            self._leaving.clear()
-            self._deaths.last_words.close()
-            self._is_forgotten = False
-            return True
-        finally:
-            self._turn.release()
+        return _engine.run_alone(self._turn, self._terminate_now, wait)[0]
+
+    def _terminate_now(self) -> None:
+        processes = self.processes
+        for process in processes:
+            process.terminate()
+        end = time.monotonic() + _PATIENCE
+        for process in processes:
+            # A context may have processes of its own kind, which can do less.
+            sentinel = getattr(process, "sentinel", None)
+            left = max(end - time.monotonic(), 0.0)
+            if sentinel is not None and not wait_for([sentinel], left):
+                process.kill()
+            process.join()
+        self._is_over = True
+        self._rows.clear()
+        self._ids.clear()
+        self._leaving.clear()
+        self._deaths.last_words.close()
+        self._is_forgotten = False

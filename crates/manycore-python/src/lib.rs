@@ -92,6 +92,7 @@ mod stages;
 mod submitting;
 mod task;
 mod tracking;
+mod turn;
 mod wait;
 mod waiting;
 mod watching;
@@ -161,6 +162,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<reducers::Reducers>()?;
     module.add_class::<due::Due>()?;
     module.add_function(wrap_pyfunction!(errors::call_showing_errors, module)?)?;
+    module.add_function(wrap_pyfunction!(turn::run_alone, module)?)?;
     module.add_function(wrap_pyfunction!(doctor::inspect, module)?)?;
     Ok(())
 }
