@@ -441,10 +441,12 @@ def test_no_call_is_accepted_when_the_program_has_ended(run_script, is_new):
     program = run_script(
         f"""
         import threading
+        ended = threading.Event()
+        threading._register_atexit(ended.set)  # what is registered later is called before
         from {ProcessPoolExecutor.__module__} import ProcessPoolExecutor
 
         def submit_late():
-            threading.main_thread().join()
+            ended.wait()
             try:
                 executor = ProcessPoolExecutor(1) if {is_new} else old
                 print(executor.submit(abs, -1).result())

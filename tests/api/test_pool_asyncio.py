@@ -320,7 +320,8 @@ def test_two_tasks_may_not_wait_for_one_stream_at_a_time(pool, gate):
     async def main():
         stream = pool.stream(functools.partial(targets.stop_on, gate, 0), range(3))
         first = asyncio.create_task(anext(stream))
-        await asyncio.sleep(0.05)
+        while not stream._is_awaited:
+            await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="another task waits"):
             await anext(stream)
         gate.let_go()
