@@ -170,7 +170,7 @@ class ProcessPoolExecutor(_Submitting):
         initargs: The initializer's arguments.
         max_tasks_per_child: After how many calls a worker is replaced; by default never. If given,
             workers are started by `spawn`, unless `mp_context` says otherwise.
-        options: As those of `manycore.pool.Pool`.
+        options: As those of `manycore.pool.Pool`, but for `insights`.
 
     Raises:
         ValueError: When a number is below one, or `max_tasks_per_child` meets the method `fork`.
