@@ -4,6 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyType};
 
+use crate::calling::call_method;
 use crate::errors::Error;
 use crate::lock::{PlainLock, RecursiveLock, holder, not_owned, this_thread};
 
@@ -57,7 +58,7 @@ impl AnyLock {
         match self {
             Self::Plain(lock) => lock.get().acquire(py, true, None).map(drop),
             Self::Recursive(lock) => lock.get().acquire(py, true, None).map(drop),
-            Self::Other(lock) => lock.call_method0(py, intern!(py, "acquire")).map(drop),
+            Self::Other(lock) => call_method(lock.bind(py), intern!(py, "acquire"), ()).map(drop),
         }
     }
 
@@ -66,7 +67,7 @@ impl AnyLock {
         match self {
             Self::Plain(lock) => lock.get().release(),
             Self::Recursive(lock) => lock.get().release(),
-            Self::Other(lock) => lock.call_method0(py, intern!(py, "release")).map(drop),
+            Self::Other(lock) => call_method(lock.bind(py), intern!(py, "release"), ()).map(drop),
         }
     }
 
@@ -90,7 +91,7 @@ impl AnyLock {
         let acquired = match self {
             Self::Plain(lock) => lock.get().acquire(py, true, None)?,
             Self::Recursive(lock) => lock.get().acquire(py, true, None)?,
-            Self::Other(lock) => return lock.bind(py).call_method0(intern!(py, "__enter__")),
+            Self::Other(lock) => return call_method(lock.bind(py), intern!(py, "__enter__"), ()),
         };
         Ok(PyBool::new(py, acquired).to_owned().into_any())
     }
@@ -108,8 +109,7 @@ impl AnyLock {
             Self::Recursive(lock) => lock.get().release(),
             Self::Other(lock) => {
                 let args = (kind, value, trace);
-                lock.call_method1(py, intern!(py, "__exit__"), args)
-                    .map(drop)
+                call_method(lock.bind(py), intern!(py, "__exit__"), args).map(drop)
             }
         }
     }

@@ -8,6 +8,7 @@ use std::thread::{self, ThreadId};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use crate::calling;
 use crate::crew::Crew;
 use crate::errors::call_showing_errors;
 use crate::gil_cell::GilCell;
@@ -64,7 +65,7 @@ impl Due {
         }
         crew.ring();
         match self.start.get() {
-            Some(start) if !crew.is_kept() => start.call0(py).map(drop),
+            Some(start) if !crew.is_kept() => calling::call(start.bind(py), ()).map(drop),
             _ => Ok(()),
         }
     }

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use crate::calling;
 use crate::imported::imported;
 
 /// An error of the engine, on its way to Python.
@@ -205,7 +206,7 @@ pub fn from_watch(error: WatchError) -> PyErr {
 
 /// As [`call_showing_errors`], but Ctrl-C, which may come while it runs, goes to who waits for answers.
 pub fn call_unless_interrupted(function: &Bound<'_, PyAny>) -> PyResult<()> {
-    match function.call0() {
+    match calling::call(function, ()) {
         Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(function.py()) => Err(error),
         Err(error) => {
             error.write_unraisable(function.py(), Some(function));
@@ -218,7 +219,7 @@ pub fn call_unless_interrupted(function: &Bound<'_, PyAny>) -> PyResult<()> {
 /// Calls a function; what it raises is shown, since nobody could handle it.
 #[pyfunction]
 pub fn call_showing_errors(function: &Bound<'_, PyAny>) {
-    if let Err(error) = function.call0() {
+    if let Err(error) = calling::call(function, ()) {
         error.write_unraisable(function.py(), Some(function));
     }
 }

@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::any_lock::AnyLock;
 use crate::buffer::Memory;
+use crate::calling::call_method;
 use crate::integer::{HasNumber, Number, no_number, summand};
 use crate::method::Held;
 
@@ -150,15 +151,13 @@ impl Guarded {
     }
 
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.lock()?.bind(py).call_method0(intern!(py, "__enter__"))
+        call_method(self.lock()?.bind(py), intern!(py, "__enter__"), ())
     }
 
     #[pyo3(signature = (*args))]
     fn __exit__<'py>(&self, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let py = args.py();
-        self.lock()?
-            .bind(py)
-            .call_method1(intern!(py, "__exit__"), args)
+        call_method(self.lock()?.bind(py), intern!(py, "__exit__"), args)
     }
 
     /// Sets it to `new` if it is `expected`; returns what it was, which is `expected` if it was set.

@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use crate::codec::sized;
 use crate::decoding::Reader;
 use crate::imported::imported;
-use crate::{attribute, class_names, layouts, reducers, slots};
+use crate::{attribute, calling, class_names, layouts, reducers, slots};
 
 /// Appends the name of an object's class, and returns its state; `None` when pickle must do it.
 ///
@@ -110,7 +110,7 @@ fn reduced_state<'py>(
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
     static NEW_OBJECT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
-    let reduced = value.call_method1(intern!(py, "__reduce_ex__"), (5,))?;
+    let reduced = calling::call_method(value, intern!(py, "__reduce_ex__"), (5,))?;
     let Ok(reduced) = reduced.cast_exact::<PyTuple>() else {
         return Ok(None);
     };
@@ -226,7 +226,7 @@ fn get<'py>(
 fn loads<'py>(py: Python<'py>, pickled: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let loads = imported(&LOADS, py, "pickle", "loads")?;
-    loads.call1((PyBytes::new(py, pickled),))
+    calling::call(loads, (PyBytes::new(py, pickled),))
 }
 
 /// Builds an instance.
@@ -244,7 +244,7 @@ pub fn decode<'py>(py: Python<'py>, reader: &mut Reader<'_, '_>) -> PyResult<Bou
     if attribute::has_any(&made, &[set_state])? {
         let state = PyDict::new(py);
         read_attributes(reader, &state)?;
-        made.call_method1(set_state, (state,))?;
+        calling::call_method(&made, set_state, (state,))?;
         return Ok(made);
     }
     match made

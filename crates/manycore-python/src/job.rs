@@ -24,6 +24,7 @@ use self::calls::{Calls, Others};
 use self::moving::Moving;
 pub use self::plan::Seed;
 use self::plan::{Flow, Places, Plan, Results, Terms};
+use crate::calling;
 use crate::due::Due;
 use crate::gil_cell::{GilCell, Use};
 use crate::tracking::{set_plainly, track};
@@ -230,7 +231,10 @@ impl Job {
         item: Option<u64>,
     ) -> PyResult<Option<Py<PyAny>>> {
         match self.call(py, |calls| calls.about.as_ref()) {
-            Some(about) if about.bind(py).is_callable() => about.call1(py, (task, item)).map(Some),
+            Some(about) if about.bind(py).is_callable() => {
+                let about = calling::call(about.bind(py), (task, item))?;
+                Ok(Some(about.unbind()))
+            }
             Some(args) => {
                 let calls = self.calls(py);
                 let keywords = calls.keywords.as_ref().map(|it| it.clone_ref(py));

@@ -53,6 +53,7 @@ mod any_lock;
 mod array;
 mod attribute;
 mod buffer;
+mod calling;
 mod class_names;
 mod codec;
 mod crew;

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use crate::calling;
 use crate::codec;
 use crate::decoding;
 use crate::errors::{self, Error};
@@ -64,7 +65,7 @@ pub fn note_handle(handle: Handle) -> Parts {
 pub fn collect_handles<'py>(
     function: &Bound<'py, PyAny>,
 ) -> PyResult<(Bound<'py, PyAny>, Vec<Parts>)> {
-    let (result, handles) = collecting(|| function.call0());
+    let (result, handles) = collecting(|| calling::call(function, ()));
     let handles = handles
         .into_iter()
         .map(|h| (h.family, h.index, h.generation))
@@ -475,7 +476,7 @@ fn unpickle<'py>(
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let loads = imported(&LOADS, py, "pickle", "loads")?;
     if parts.len() == 0 {
-        return loads.call1((pickled,));
+        return calling::call(loads, (pickled,));
     }
     let buffers = PyList::empty(py);
     while parts.len() > 0 {
@@ -483,5 +484,5 @@ fn unpickle<'py>(
     }
     let options = PyDict::new(py);
     options.set_item("buffers", buffers)?;
-    loads.call((pickled,), Some(&options))
+    calling::call_with(loads, (pickled,), Some(&options))
 }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
+use crate::calling;
 use crate::imported::imported;
 use crate::pieces::{Pickled, Pieces};
 use crate::reducers::Reducers;
@@ -55,7 +56,7 @@ impl Pickler {
 pub fn pickle(object: &Bound<'_, PyAny>) -> PyResult<Pickled> {
     let py = object.py();
     let pickler = Pickler::take(py)?;
-    pickler.dump.call1(py, (object,))?;
+    calling::call(pickler.dump.bind(py), (object,))?;
     let pickled = pickler.pieces.borrow_mut(py).take();
     pickler.clear_memo.call0(py)?;
     drop(IDLE.replace(Some(pickler))); // there is one if something was put meanwhile

@@ -2,9 +2,11 @@
 //!
 //! The classes that users see are derived from these in Python, which has all that is done more rarely.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::calling;
 use crate::job::Job;
 
 /// The base of `ApplyResult`.
@@ -34,7 +36,7 @@ impl Call {
     ) -> PyResult<Bound<'py, PyAny>> {
         match slf.as_super().get().returned(slf.py()) {
             Some(value) => Ok(value.into_bound(slf.py())),
-            None => slf.call_method1("_get", (timeout,)),
+            None => calling::call_method(slf, intern!(slf.py(), "_get"), (timeout,)),
         }
     }
 }
@@ -68,7 +70,7 @@ impl Promise {
     ) -> PyResult<Bound<'py, PyAny>> {
         match slf.as_super().get().returned(slf.py()) {
             Some(value) => Ok(value.into_bound(slf.py())),
-            None => slf.call_method1("_wait_for_result", (timeout,)),
+            None => calling::call_method(slf, intern!(slf.py(), "_wait_for_result"), (timeout,)),
         }
     }
 }

@@ -10,6 +10,7 @@ use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
 
+use crate::calling;
 use crate::errors::{self, Error, interrupted};
 use crate::family::{self, Parts};
 use crate::message::{self, Encoded, NATIVE};
@@ -117,12 +118,11 @@ impl Stages {
 
     /// Gives up to `most` items of an iterator to the first stage while there is room; whether there may be more.
     fn feed(&self, py: Python<'_>, source: &Bound<'_, PyIterator>, most: usize) -> PyResult<bool> {
-        let mut source = source.clone();
         for _ in 0..most {
             if !self.hub().has_room() {
                 break;
             }
-            let Some(item) = source.next() else {
+            let Some(item) = calling::next(source) else {
                 return Ok(false);
             };
             self.feed_one(py, &item?)?;

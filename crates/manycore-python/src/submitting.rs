@@ -7,10 +7,12 @@ use std::sync::OnceLock;
 use pyo3::PyClass;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use crate::calling;
 use crate::crew::Crew;
 use crate::job::Job;
 use crate::result::{Call, Promise};
@@ -115,7 +117,8 @@ impl PoolCalls {
             return Ok(result.into_any());
         }
         let all = (func, args, kwds, callback, error_callback);
-        slf.call_method("_apply_async", all, options)
+        let later = slf.getattr(intern!(slf.py(), "_apply_async"))?;
+        calling::call_with(&later, all, options)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -171,7 +174,7 @@ impl ExecutorCalls {
             return Ok(result.into_any());
         }
         let kwargs = kwargs.cloned().unwrap_or_else(|| PyDict::new(slf.py()));
-        slf.call_method1("_submit", (r#fn, args, kwargs))
+        calling::call_method(slf, intern!(slf.py(), "_submit"), (r#fn, args, kwargs))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

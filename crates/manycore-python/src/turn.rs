@@ -3,6 +3,8 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::calling;
+
 /// Calls a function while this thread has a `threading.RLock`; whether it did, and what that returned. Not if the thread
 /// has it already, nor, unless `blocking`, if another one has. In Python code the handler of a signal might raise between
 /// acquiring the lock and whatever would release it.
@@ -19,11 +21,11 @@ pub fn run_alone<'py>(
     if is_mine.is_truthy()? {
         return Ok((false, nothing));
     }
-    let acquired = lock.call_method1(intern!(py, "acquire"), (blocking,))?;
+    let acquired = calling::call_method(lock, intern!(py, "acquire"), (blocking,))?;
     if !acquired.is_truthy()? {
         return Ok((false, nothing));
     }
-    let returned = function.call0();
-    lock.call_method0(intern!(py, "release"))?;
+    let returned = calling::call(function, ());
+    calling::call_method(lock, intern!(py, "release"), ())?;
     returned.map(|it| (true, it))
 }

@@ -5,10 +5,12 @@ use manycore_ipc::wait::{GaveUp, Patience};
 use manycore_ipc::{Hold, Kind, Meeting};
 use manycore_os::Deadline;
 use pyo3::exceptions::PyAssertionError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::any_lock::AnyLock;
+use crate::calling;
 use crate::errors::{Error, interrupted};
 use crate::family::{self, Parts};
 use crate::message;
@@ -154,12 +156,18 @@ impl WaitRoll {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.lock.object().call_method(py, "acquire", args, kwargs)
+        let acquire = self
+            .lock
+            .object()
+            .bind(py)
+            .getattr(intern!(py, "acquire"))?;
+        calling::call_with(&acquire, args, kwargs).map(Bound::unbind)
     }
 
     /// Releases the lock.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        self.lock.object().call_method0(py, "release").map(drop)
+        let lock = self.lock.object().bind(py);
+        calling::call_method(lock, intern!(py, "release"), ()).map(drop)
     }
 
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -279,7 +287,7 @@ impl MeetingPoint {
             Ok(Meeting::Acts(turn)) => turn,
             Err(_) => return Err(interrupted(raised)),
         };
-        if let Some(Err(error)) = action.map(|action| action.call0()) {
+        if let Some(Err(error)) = action.map(|action| calling::call(action, ())) {
             self.abort_now(py)?;
             return Err(error);
         }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use super::Crew;
 use super::state::{Open, State};
+use crate::calling;
 use crate::errors::{Error, interrupted};
 use crate::job::Job;
 use crate::message;
@@ -128,7 +129,7 @@ impl Crew {
     ) -> PyResult<()> {
         match self.listener.get() {
             Some(listener) if took >= self.long.load(Relaxed) => {
-                let long = listener.bind(py).call1((took, job, index))?.extract()?;
+                let long = calling::call(listener.bind(py), (took, job, index))?.extract()?;
                 self.long.store(long, Relaxed); // whoever sees it late tells of a task in vain
                 Ok(())
             }

@@ -6,6 +6,7 @@ use pyo3::types::{PyDict, PyIterator, PyList};
 
 use super::Crew;
 use super::handing_out::head_for;
+use crate::calling;
 use crate::job::Job;
 use crate::task::Mode;
 
@@ -33,12 +34,12 @@ impl Crew {
         (most, most_bytes): (usize, usize),
         kind: &Kind,
     ) -> PyResult<End> {
-        let mut source = source.cast::<PyIterator>()?.clone();
+        let source = source.cast::<PyIterator>()?;
         for _ in 0..most {
             if job.get().open_bytes() >= most_bytes {
                 break;
             }
-            let items = match next_items(&mut source, kind.chunk) {
+            let items = match next_items(source, kind.chunk) {
                 Ok(Some(items)) => items,
                 Ok(None) => return Ok((true, None)),
                 Err(error) if error.is_instance_of::<PyException>(py) => {
@@ -72,14 +73,14 @@ impl Crew {
 /// Takes the items of the next task. What was taken of a chunk is dropped if the iterator raises, as the standard
 /// library does.
 fn next_items<'py>(
-    source: &mut Bound<'py, PyIterator>,
+    source: &Bound<'py, PyIterator>,
     chunk: usize,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     if chunk == 1 {
-        return source.next().transpose();
+        return calling::next(source).transpose();
     }
     let items = PyList::empty(source.py());
-    for item in source.take(chunk) {
+    for item in std::iter::from_fn(|| calling::next(source)).take(chunk) {
         items.append(item?)?;
     }
     Ok((!items.is_empty()).then(|| items.into_any()))

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use super::Crew;
 use super::state::Open;
+use crate::calling;
 use crate::errors::Error;
 use crate::job::Job;
 
@@ -68,8 +69,7 @@ impl Crew {
         self.engine.clear_row(row);
         if let Some(Open { job, index, .. }) = closed {
             let seconds = began.map(|began| now_ns().saturating_sub(began) as f64 / 1e9);
-            let error = tell
-                .call1((tag, &job, index, seconds, item))
+            let error = calling::call(tell, (tag, &job, index, seconds, item))
                 .unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
             let job = job.bind(py);
             let done = usize::try_from(item).unwrap_or(usize::MAX);

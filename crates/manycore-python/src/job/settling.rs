@@ -8,6 +8,7 @@ use pyo3::types::PyTuple;
 use super::Job;
 use super::calls::Calls;
 use super::plan::{Places, Results};
+use crate::calling;
 use crate::errors::call_unless_interrupted;
 use crate::gil_cell::Use;
 use crate::tracking::{is_tracked, track};
@@ -59,7 +60,7 @@ impl Job {
     ) -> PyResult<bool> {
         match self.call(py, |calls| calls.others()?.retry.as_ref()) {
             Some(_) if self.is_unwanted.load(Acquire) => Ok(false),
-            Some(retry) => retry.bind(py).call1((index, error))?.is_truthy(),
+            Some(retry) => calling::call(retry.bind(py), (index, error))?.is_truthy(),
             None => Ok(false),
         }
     }

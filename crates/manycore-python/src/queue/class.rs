@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::handed_out::{OpenProducer, QueueIterator};
+use crate::calling;
 use crate::errors::{self, Error, interrupted};
 use crate::family::{self, Parts};
 use crate::message;
@@ -215,7 +216,8 @@ impl RingQueue {
     ) -> PyResult<usize> {
         let until = deadline(block, timeout);
         let mut count = 0;
-        for item in iterable.try_iter()? {
+        let iterator = iterable.try_iter()?;
+        while let Some(item) = calling::next(&iterator) {
             let item = item?;
             if self.put_number(&item) {
                 count += 1;
