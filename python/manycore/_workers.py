@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -17,7 +18,7 @@ from manycore._tending import Tending
 from manycore._worker import Surroundings
 from manycore._working import ENDED_BY_CTRL_C, work
 from manycore.errors import WorkerDied
-from manycore.process import start_soon, why_not_started
+from manycore.process import start_soon, why_not_started, without_ctrl_c
 
 _PATIENCE = 0.5
 """Seconds that a terminated worker has before it is killed."""
@@ -109,6 +110,12 @@ class Workers:
         rows = list(self._rows.items())
         return [process for row, process in rows if row not in self._leaving]
 
+    @property
+    def lack_some(self) -> bool:
+        """Whether workers are to be started."""
+        reflect = time.monotonic() < self._reflects_until
+        return self.staying < self._count and not self._is_over and not reflect
+
     def start(self) -> None:
         """Starts as many workers as are missing."""
         with self._turn:
@@ -149,8 +156,8 @@ class Workers:
         self._count = count
 
     def _start_missing(self) -> None:
-        if self._is_over or time.monotonic() < self._reflects_until:
-            return  # the keeper was looking when the pool was let go of; or see there
+        if not self.lack_some:
+            return
         free = (row for row in range(self._crew.rows) if row not in self._rows)
         taken = {id for row, id in self._ids.items() if row not in self._leaving}
         ids = (id for id in itertools.count() if id not in taken)
@@ -170,15 +177,10 @@ class Workers:
             process._variables = self._variables
             if self._insights is not None:
                 self._insights.begin(row, id)
-            try:
-                start_soon(process)
-            except BaseException:
-                if getattr(process, "_popen", None) is not None:
-                    self._note_worker(row, id, process)  # it is there, and may have taken a task
-                raise
-            self._note_worker(row, id, process)
+            without_ctrl_c(functools.partial(self._start_worker, row, id, process))
 
-    def _note_worker(self, row: int, id: int, process: Any) -> None:
+    def _start_worker(self, row: int, id: int, process: Any) -> None:
+        start_soon(process)
         self._rows[row] = process
         self._ids[row] = id
         self.replaced += id in self._vacant
@@ -207,21 +209,27 @@ class Workers:
         while self._dismissed < idle and queued <= self._dismissed and self._crew.dismiss_one():
             self._dismissed += 1
 
-    def look_after(self, replace: bool) -> float:
+    def look_after(self, replace: bool, start: bool = True) -> float:
         """Buries workers that have ended, answers the tasks that died with them, replaces them.
 
-        Returns after how many seconds it is to be done again. Does nothing while another thread is
-        doing it.
+        Does nothing while another thread is doing it.
+
+        Args:
+            replace: Whether workers are still wanted.
+            start: Whether to start those that are missing.
+
+        Returns:
+            After how many seconds it is to be done again.
         """
         soon: list[float] = []
         try:
-            _engine.run_alone(self._turn, lambda: self._look_after_now(replace, soon), False)
+            _engine.run_alone(self._turn, lambda: self._look_after_now(replace, start, soon), False)
         finally:
             if soon and self._is_forgotten:
                 self.terminate()
         return soon[-1] if soon else 1.0
 
-    def _look_after_now(self, replace: bool, soon_again: list[float]) -> None:
+    def _look_after_now(self, replace: bool, start: bool, soon_again: list[float]) -> None:
         soon_again.append(1.0)
         soon = self._tending.tend(self._rows)
         for row, process in list(self._rows.items()):
@@ -235,7 +243,8 @@ class Workers:
         elif self._is_over:
             self.abandon(RuntimeError(TERMINATED))  # what another thread has handed out since
         elif replace and not self._is_forgotten:
-            self._replace_missing()
+            if start:
+                self._replace_missing()
             self._dismiss_surplus()
         reflects = self._reflects_until - time.monotonic()
         soon_again.append(min(soon, reflects) if reflects > 0 else soon)

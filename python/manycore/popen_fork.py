@@ -76,7 +76,8 @@ class Popen(popen_fork.Popen):
             _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
             self.pid = _resting.fork()
             if self.pid == 0:
-                process.holds_ctrl_c = _signal.SIGINT not in mask
+                process.holds_ctrl_c = process.hears_ctrl_c(mask)
+                process._masks.clear()
                 run_and_end(
                     lambda: self._be_child(process_obj, (parent_r, parent_w), child_r, lifeline)
                 )

@@ -1,7 +1,9 @@
 """Workers of a pool that are killed: their one task fails, and nothing else happens."""
 
 import collections
+import contextlib
 import functools
+import os
 import pickle
 import random
 import resource
@@ -14,6 +16,7 @@ import pytest
 import manycore
 import targets
 from calls import WAYS, Tally, deaths, drain, outcome
+from manycore.process import OwnedProcess
 from processes import kill_and_confirm, tells_exits
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -174,6 +177,49 @@ def test_the_pool_may_be_used_in_a_signals_handler_while_it_is_looked_after(gate
             running.get()
         while len(pool._pool) != 3:
             pool._attendant.look_after()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(*_):
+    raise Interrupted
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    ("number", "handler"),
+    [(signal.SIGINT, signal.default_int_handler), (signal.SIGUSR1, interrupt)],
+    ids=["SIGINT", "SIGUSR1"],
+)
+def test_no_worker_is_lost_by_a_signal_that_comes_while_it_is_started(
+    method, monkeypatch, number, handler
+):
+    interrupted = []
+
+    def begin(process, popen):  # there is a process, and nobody knows of it yet
+        if not interrupted:
+            interrupted.append(process)
+            signal.raise_signal(number)
+        original(process, popen)
+
+    with manycore.get_context(method).Pool(2) as pool:
+        before, original = signal.signal(number, handler), OwnedProcess._begin
+        monkeypatch.setattr(OwnedProcess, "_begin", begin)
+        try:
+            with pytest.raises((KeyboardInterrupt, Interrupted)):
+                while True:
+                    with contextlib.suppress(manycore.WorkerDied):
+                        pool.apply(os._exit, (1,))
+        finally:
+            signal.signal(number, before)
+        assert pool.map(targets.square, range(10)) == [n * n for n in range(10)]
+        while len(pool._pool) != 2:
+            pool._attendant.look_after()
+        assert interrupted[0] in pool._pool
+        pool.close()
+        pool.join()
 
 
 SHARED = [0.006 if number % 5 == 2 else 0 for number in range(100)]
