@@ -57,6 +57,35 @@ impl Ring {
         }
     }
 
+    /// Takes all messages out, under one lock: until it returns nobody else gets one, and so none that was put behind
+    /// one of these. `each` is called with the lock held, and may take what belongs to its message.
+    ///
+    /// # Errors
+    /// As for [`Ring::drain`]. What came before has been taken.
+    pub fn take_all(&self, mut each: impl FnMut(&mut Message)) -> Result<(), Corrupted> {
+        let mut go_on = || true;
+        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
+        let Ok(locked) = self.lock(&self.body.get, &mut patience) else {
+            return Ok(()); // it does not give up
+        };
+        let guard = self.repaired_get(locked)?;
+        let mut message = Message::default();
+        let mut left_region = false;
+        let outcome = loop {
+            match self.get_locked(&mut message, None) {
+                Ok(Get::Done) => each(&mut message),
+                ended => break ended,
+            }
+            left_region |= message.left_region;
+        };
+        guard.release();
+        self.after_get();
+        if left_region {
+            let _ = self.blocks.trim(); // as in `try_get`
+        }
+        outcome.map(|_| ())
+    }
+
     /// Takes each lock once, so that whatever a dead owner left is repaired now.
     pub fn settle(&self) {
         let mut go_on = || true;

@@ -197,7 +197,11 @@ impl Ring {
     }
 
     #[inline(always)]
-    fn get_locked(&self, into: &mut Message, row: Option<&Row>) -> Result<Get, Corrupted> {
+    pub(super) fn get_locked(
+        &self,
+        into: &mut Message,
+        row: Option<&Row>,
+    ) -> Result<Get, Corrupted> {
         into.clear();
         let get = &self.body.get;
         let mut head = Position::from_bits(get.position.load(Relaxed)); // only changed under this lock
@@ -321,7 +325,7 @@ impl Ring {
 
     /// What follows a commit, with the lock released.
     #[inline]
-    fn after_get(&self) {
+    pub(super) fn after_get(&self) {
         let body = self.body;
         // A growing ring without a bound has no sleeping producers.
         if body.grows.load(Relaxed) == 0 || self.max_messages() != 0 || self.max_bytes() != 0 {

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use manycore_ipc::block::BlockRef;
-use manycore_ipc::ring::{Get, Message, Outgoing, PutError};
+use manycore_ipc::ring::{Message, Outgoing, PutError};
 use manycore_ipc::wait::Patience;
 use manycore_ipc::{Family, Handle, HandleError};
 use manycore_os::Deadline;
@@ -123,21 +123,15 @@ impl Backlog {
             .any(|(_, rank)| rank.priority > Reverse(priority))
     }
 
-    /// Takes every task out of the ring that no worker has taken.
+    /// Takes every task out of the ring that no worker has taken. No worker takes one meanwhile, which would be a later
+    /// one than some that wait here afterwards.
     ///
     /// # Errors
     /// When the ring's bytes make no sense.
     pub fn withdraw(&mut self, crew: &Crew) -> Result<(), HandleError> {
         let family = crew.family();
-        let ring = crew.tasks()?;
-        let mut message = Message::default();
-        loop {
-            match ring.try_get(&mut message, None)? {
-                Get::Done => self.take_back(family, &mut message),
-                Get::Empty => break,
-                Get::Busy => ring.settle_get(), // a worker that is taking, or has died of it
-            }
-        }
+        crew.tasks()?
+            .take_all(|message| self.take_back(family, message))?;
         self.fed.clear();
         Ok(())
     }

@@ -1,5 +1,9 @@
 //! Backlogs: tasks that wait at the owner are withdrawn, ordered and handed on whole.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::thread;
+
 use manycore::family::family;
 use manycore::pool::backlog::Waiting;
 use manycore::pool::{Backlog, Crew, Seat};
@@ -11,6 +15,7 @@ use crate::house::{Test, tests};
 
 pub(crate) const TESTS: &[Test] = &tests![
     what_the_owner_withdraws_no_worker_gets,
+    whoever_takes_tasks_meanwhile_has_none_behind_those_that_are_withdrawn,
     what_was_fed_keeps_its_rank_when_it_is_withdrawn,
     the_higher_priority_is_fed_first,
     a_block_is_handed_on_and_freed_by_who_takes_it,
@@ -72,6 +77,34 @@ fn what_the_owner_withdraws_no_worker_gets() {
     backlog.feed(&crew, MANY).unwrap();
     assert!(backlog.is_empty());
     assert_eq!(take_all(&seat), [2, 3, 5, 6, 7, 8, 9, 10]);
+}
+
+fn whoever_takes_tasks_meanwhile_has_none_behind_those_that_are_withdrawn() {
+    for round in 0..200 {
+        let (crew, seat) = crew();
+        let mut backlog = Backlog::default();
+        (1..=100).for_each(|tag| put_task(&crew, tag));
+        let (is_ready, goes_on) = (AtomicBool::new(false), AtomicBool::new(true));
+        let taken = thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mut message = Message::default();
+                let mut taken = Vec::new();
+                while goes_on.load(Acquire) {
+                    if seat.try_take(&mut message).unwrap() {
+                        taken.push(message.header.tag);
+                    }
+                    is_ready.store(true, Release);
+                }
+                taken
+            });
+            while !is_ready.load(Acquire) {}
+            backlog.withdraw(&crew).unwrap();
+            goes_on.store(false, Release);
+            worker.join().unwrap()
+        });
+        let all: Vec<u64> = taken.iter().copied().chain(backlog.tags()).collect();
+        assert!(all.iter().copied().eq(1..=100), "{round}: {all:?}");
+    }
 }
 
 fn what_was_fed_keeps_its_rank_when_it_is_withdrawn() {
