@@ -97,7 +97,9 @@ fn whoever_takes_tasks_meanwhile_has_none_behind_those_that_are_withdrawn() {
                 }
                 taken
             });
-            while !is_ready.load(Acquire) {}
+            while !is_ready.load(Acquire) {
+                thread::yield_now();
+            }
             backlog.withdraw(&crew).unwrap();
             goes_on.store(false, Release);
             worker.join().unwrap()
