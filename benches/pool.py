@@ -229,6 +229,8 @@ def large_arguments_sample(target: Target, n: int) -> Sample:
 
 def large_results_sample(target: Target, n: int) -> Sample:
     """Time `n` tasks that each return an array."""
+    import numpy  # noqa: F401  # before the workers begin, which would take their time over it
+
     with warm_pool(target) as pool:
         begin = perf_counter()
         sizes = [array.size for array in pool.imap(ones, [MEGABYTE] * n)]

@@ -22,6 +22,13 @@ _ANY = 1 << 62
 _LEAST = 16
 """Tasks for each worker that a lazy map has ahead where nothing is said."""
 
+_FEWEST = 4
+"""Tasks for each worker that it has ahead at least then, where answers are long."""
+
+_PLENTY = 4 << 20
+"""Bytes of answers for each worker that are enough where nothing is said. With more of them memory
+is used before what was is used again, so that it is in no processor's cache."""
+
 _MOST = 256
 """Items for each worker that it has ahead at most then, where tasks take microseconds. With fewer
 the workers would go to sleep all the time, and to wake them takes longer than the tasks."""
@@ -109,19 +116,21 @@ class Bounds(NamedTuple):
         short_tasks: Tasks, when they take microseconds.
         bytes: Bytes of their messages and of those of their answers.
         result: Bytes that count for an answer until the first one has come.
+        workers: Workers, if fewer tasks are ahead where answers are long.
     """
 
     tasks: float
     short_tasks: float
     bytes: float
     result: int
+    workers: int = 0
 
     @classmethod
     def usual(cls, workers: int, chunk: int, bufferbytes: int | None) -> Bounds:
         """The bounds for tasks of so many items where nothing is said about their number."""
         tasks = _LEAST * workers or 1
         short_tasks = max(_MOST // chunk, _LEAST) * workers or 1
-        return cls(tasks, short_tasks, *_in_bytes(bufferbytes, workers))
+        return cls(tasks, short_tasks, *_in_bytes(bufferbytes, workers), workers)
 
     @classmethod
     def of(cls, tasks: float, bufferbytes: int | None, workers: int) -> Bounds:
@@ -179,8 +188,14 @@ class Ahead:
         bounds = self._bounds
         bytes = bounds.bytes if keeping else bounds.bytes - self.early
         # An open task is its message, and later its answer: as long as the longest of late.
-        most = min(self._tasks - tasks, bytes / max(self._result, 1) - open)
+        most = min(self._enough() - tasks, bytes / max(self._result, 1) - open)
         return max(math.ceil(min(most, _ANY)), 0), max(int(min(bytes, _ANY)), 0)
+
+    def _enough(self) -> float:
+        workers = self._bounds.workers
+        if not workers or not self.answered:
+            return self._tasks
+        return max(_FEWEST * workers, min(self._tasks, _PLENTY * workers / max(self._result, 1)))
 
     def learn(self, tasks: int, longest: int) -> None:
         """The answers of so many tasks have come, and this is how long the longest is."""

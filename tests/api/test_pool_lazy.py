@@ -198,7 +198,7 @@ class Tasks:
         monkeypatch.setattr(_ahead, "monotonic", lambda: self._now)
         self._ahead = _ahead.Ahead(bounds, self)
 
-    def run(self, seconds, rounds=20):
+    def run(self, seconds, rounds=20, length=0):
         """Hands out what may be and has it answered, again and again; the most that was ahead."""
         most = 0
         for _ in range(rounds):
@@ -209,7 +209,7 @@ class Tasks:
             self._now += seconds * count
             self._ahead.answered += count
             self._ahead.fetched += count
-            self._ahead.learn(count, 0)
+            self._ahead.learn(count, length)
         return most
 
 
@@ -235,6 +235,17 @@ def test_of_chunks_as_many_items_are_ahead(monkeypatch):
     tasks = Tasks(monkeypatch, _ahead.Bounds.usual(2, 8, None))
     assert tasks.run(8e-6, 1) == 32
     assert tasks.run(8e-6) == 64
+
+
+@pytest.mark.parametrize(
+    ("length", "ahead"), [(200 << 10, 32), (512 << 10, 16), (1 << 20, 8), (40 << 20, 8)]
+)
+def test_of_tasks_with_long_results_fewer_are_ahead(monkeypatch, length, ahead):
+    tasks = Tasks(monkeypatch, _ahead.Bounds.usual(2, 1, 1 << 30))
+    assert tasks.run(1e-3, 1, length) == 32
+    assert tasks.run(1e-3, length=length) == ahead
+    asked_for = Tasks(monkeypatch, _ahead.Bounds.of(32, 1 << 30, 2))
+    assert asked_for.run(1e-3, length=length) == min(32, (1 << 30) // length + 1)
 
 
 def test_no_more_are_ahead_than_was_asked_for(monkeypatch):

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList};
 use super::Job;
 use super::plan::Results;
 
-type Answer<'py> = (usize, bool, Bound<'py, PyAny>, usize);
+type Answer<'py> = (Bound<'py, PyAny>, bool, Bound<'py, PyAny>, usize);
 
 /// Where the results of a stream go, and what is noted of that.
 pub(super) struct Moving<'a, 'py> {
@@ -23,45 +23,36 @@ pub(super) struct Moving<'a, 'py> {
     pub(super) are_lists: bool,
 }
 
-impl Moving<'_, '_> {
+impl<'py> Moving<'_, 'py> {
     fn count(&self, name: &str) -> PyResult<usize> {
         self.ahead.getattr(name)?.extract()
     }
 
-    fn deliver(&self, succeeded: bool, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let append = intern!(value.py(), "append");
-        if !(succeeded && self.are_lists) {
-            return self
-                .items
-                .call_method1(append, ((succeeded, value),))
-                .map(drop);
-        }
-        for item in value.try_iter()? {
-            self.items.call_method1(append, ((true, item?),))?;
-        }
-        Ok(())
-    }
-
-    fn run(&self, answers: &Bound<'_, PyList>) -> PyResult<usize> {
+    fn run(&self, answers: &Bound<'py, PyList>) -> PyResult<usize> {
+        let py = answers.py();
         let (mut fetched, mut early_bytes) = (self.count("fetched")?, self.count("early")?);
         let mut longest = 0;
+        let delivered = Delivered {
+            items: PyList::empty(py),
+            are_lists: self.are_lists,
+        };
         let mut forgotten = Vec::new(); // only in the end: that may run code of the program
         for answer in answers {
             let (task, succeeded, value, size): Answer<'_> = answer.extract()?;
-            forgotten.push(self.open.get_item(task)?);
-            self.open.del_item(task)?;
+            forgotten.push(self.open.get_item(&task)?);
+            self.open.del_item(&task)?;
             longest = longest.max(size);
             let Some(early) = self.early else {
-                self.deliver(succeeded, &value)?;
+                delivered.add(succeeded, &value)?;
                 fetched += 1;
                 continue;
             };
-            if task != fetched {
+            if task.extract::<usize>()? != fetched {
                 early.set_item(task, (succeeded, value, size))?;
                 early_bytes += size;
                 continue;
             }
-            self.deliver(succeeded, &value)?;
+            delivered.add(succeeded, &value)?;
             fetched += 1;
             while !early.is_empty()
                 && let Some(next) = early.get_item(fetched)?
@@ -69,15 +60,35 @@ impl Moving<'_, '_> {
                 early.del_item(fetched)?;
                 let (succeeded, value, size): (bool, Bound<'_, PyAny>, usize) = next.extract()?;
                 early_bytes = early_bytes.saturating_sub(size);
-                self.deliver(succeeded, &value)?;
+                delivered.add(succeeded, &value)?;
                 fetched += 1;
             }
         }
-        self.ahead.setattr("fetched", fetched)?;
-        self.ahead.setattr("early", early_bytes)?;
+        self.items
+            .call_method1(intern!(py, "extend"), (delivered.items,))?;
+        self.ahead.setattr(intern!(py, "fetched"), fetched)?;
+        self.ahead.setattr(intern!(py, "early"), early_bytes)?;
         let answered = self.count("answered")? + answers.len();
-        self.ahead.setattr("answered", answered)?;
+        self.ahead.setattr(intern!(py, "answered"), answered)?;
         Ok(longest)
+    }
+}
+
+/// Pairs that may be fetched.
+struct Delivered<'py> {
+    items: Bound<'py, PyList>,
+    are_lists: bool,
+}
+
+impl<'py> Delivered<'py> {
+    fn add(&self, succeeded: bool, value: &Bound<'py, PyAny>) -> PyResult<()> {
+        if !(succeeded && self.are_lists) {
+            return self.items.append((succeeded, value));
+        }
+        for item in value.try_iter()? {
+            self.items.append((true, item?))?;
+        }
+        Ok(())
     }
 }
 
