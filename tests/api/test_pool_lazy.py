@@ -241,11 +241,13 @@ def test_of_chunks_as_many_items_are_ahead(monkeypatch):
     ("length", "ahead"), [(200 << 10, 32), (512 << 10, 16), (1 << 20, 8), (40 << 20, 8)]
 )
 def test_of_tasks_with_long_results_fewer_are_ahead(monkeypatch, length, ahead):
-    tasks = Tasks(monkeypatch, _ahead.Bounds.usual(2, 1, 1 << 30))
-    assert tasks.run(1e-3, 1, length) == 32
+    bounds = _ahead.Bounds.usual(2, 1, None)._replace(bytes=4 << 30)
+    tasks = Tasks(monkeypatch, bounds)
+    assert tasks.run(1e-3, 1, length) == 32  # it does not know yet
     assert tasks.run(1e-3, length=length) == ahead
-    asked_for = Tasks(monkeypatch, _ahead.Bounds.of(32, 1 << 30, 2))
-    assert asked_for.run(1e-3, length=length) == min(32, (1 << 30) // length + 1)
+    asked_for = Tasks(monkeypatch, _ahead.Bounds.of(32, None, 2)._replace(bytes=4 << 30))
+    asked_for.run(1e-3, 1, length)
+    assert asked_for.run(1e-3, length=length) == 32
 
 
 def test_no_more_are_ahead_than_was_asked_for(monkeypatch):
