@@ -122,6 +122,7 @@ class MapResult(ApplyResult):
         seed: Seed | None = None,
     ) -> None:
         chunks.job = self
+        self._chunksize = chunks.cut.most
         super().__init__(
             pool,
             callback,
@@ -142,6 +143,12 @@ class MapResult(ApplyResult):
         """Calls back where there is nothing to wait for."""
         if not self._left and self._callbacks != (None, None):
             self._pool._attendant.keeper.due.add(self._call_back_and_complete)
+
+    @property
+    def _number_left(self) -> int:
+        # Programs show how many chunks have no answer.
+        self._pool._attendant.poll()
+        return -(-self._left // self._chunksize)
 
     def _value(self) -> Any:
         return self._results

@@ -58,6 +58,22 @@ _FAREWELL = 1.0
 """Seconds that error callbacks have at the end of the program, of tasks without an answer."""
 
 
+class TaskQueue:
+    """What programs look at to see how many tasks of a pool no worker has begun."""
+
+    def __init__(self, crew: Any) -> None:
+        self._crew = crew
+
+    def qsize(self) -> int:
+        """How many."""
+        count: int = self._crew.queued
+        return count
+
+    def empty(self) -> bool:
+        """Whether there are none."""
+        return self.qsize() == 0
+
+
 def _stop(owner: int, workers: Workers, keeper: Keeper) -> None:
     """Ends a pool that nobody uses any more."""
     if owner != os.getpid():
@@ -250,6 +266,16 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
     @property
     def _processes(self) -> int:
         return self._workers.count
+
+    @property
+    def _cache(self) -> dict[int, Any]:
+        # Programs look at how many calls have no answer, to make no more for a while.
+        self._attendant.poll()
+        return dict(enumerate(self._crew.jobs))
+
+    @property
+    def _taskqueue(self) -> TaskQueue:
+        return TaskQueue(self._crew)
 
     @property
     def _state(self) -> str:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from concurrent.futures.process import BrokenProcessPool
 
@@ -19,6 +18,7 @@ import pytest
 
 import manycore
 import targets
+from eventually import until
 from manycore.executor import (
     BrokenWorker,
     Future,
@@ -53,12 +53,6 @@ def killable(ctx):
     """An executor of two, for tests that kill its workers."""
     with ProcessPoolExecutor(2, ctx) as executor:
         yield executor
-
-
-def until(is_so):
-    """Looks again until something is so; the watchdog ends it otherwise."""
-    while not is_so():
-        time.sleep(0.001)
 
 
 # ---- submitting --------------------------------------------------------------------------------

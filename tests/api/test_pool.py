@@ -9,7 +9,6 @@ import pickle
 import re
 import signal
 import threading
-import time
 import types
 import weakref
 from multiprocessing.pool import MaybeEncodingError
@@ -19,14 +18,9 @@ import pytest
 import manycore
 import manycore.pool
 import targets
+from eventually import until
 
 beyond_stdlib = pytest.mark.beyond_stdlib
-
-
-def until(is_so):
-    """Looks again until something is so; the watchdog ends it otherwise."""
-    while not is_so():
-        time.sleep(0.001)
 
 
 NUMBERS = range(100)
@@ -567,3 +561,35 @@ def test_an_interruption_while_a_map_is_handed_out_leaves_a_pool_that_goes_on():
         assert pool.map(targets.square, range(50), chunksize=1) == [n * n for n in range(50)]
         pool.close()
         pool.join()
+
+
+def test_programs_may_look_at_how_much_has_no_answer(ctx, gate):
+    with ctx.Pool(1) as pool:
+        assert len(pool._cache) == 0
+        first = pool.apply_async(gate.stop)
+        gate.arrived()
+        results = pool.map_async(targets.square, range(10), chunksize=3)
+        last = pool.apply_async(targets.square, (3,))
+        assert results._number_left == 4 and results._chunksize == 3
+        assert set(pool._cache.values()) == {first, results, last}
+        gate.let_go()
+        assert last.get() == 9
+        until(lambda: not pool._cache)
+        assert results._number_left == 0 and pool._taskqueue.empty()
+
+
+@beyond_stdlib
+def test_the_tasks_that_nobody_has_begun_are_counted_as_if_in_a_queue(ctx, gate):
+    with ctx.Pool(1) as pool:
+        first = pool.apply_async(gate.stop)
+        gate.arrived()
+        others = [pool.apply_async(targets.square, (n,)) for n in range(7)]
+        assert pool._taskqueue.qsize() == 7 and not pool._taskqueue.empty()
+        assert others[-1].cancel()
+        assert pool._taskqueue.qsize() == 6 and len(pool._cache) == 7
+        gate.let_go()
+        first.get()
+    with ctx.Pool(0) as pool:
+        result = pool.apply_async(targets.square, (7,))
+        assert (len(pool._cache), pool._taskqueue.qsize()) in [(1, 1), (0, 0)]
+        assert result.get() == 49 and not pool._cache

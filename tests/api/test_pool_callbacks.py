@@ -9,6 +9,7 @@ import pytest
 
 import manycore
 import targets
+from eventually import until
 
 beyond_stdlib = pytest.mark.beyond_stdlib
 
@@ -146,12 +147,6 @@ def test_who_looks_may_hold_a_lock_that_a_callback_wants(pool, stop, look):
     assert result.get() == 9
     assert callers
     assert threading.current_thread() not in callers
-
-
-def until(is_so):
-    """Looks again until something is so; the watchdog ends it otherwise."""
-    while not is_so():
-        time.sleep(0.001)
 
 
 @beyond_stdlib

@@ -13,6 +13,7 @@ import manycore
 import pool_targets
 import targets
 from calls import Tally
+from eventually import until
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -31,12 +32,6 @@ def pool(ctx):
     with ctx.Pool(WORKERS) as pool:
         pool.map(targets.square, range(10))
         yield pool
-
-
-def until(is_so):
-    """Looks again until something is so; the watchdog ends it otherwise."""
-    while not is_so():
-        time.sleep(0.001)
 
 
 def tasks_of(pool, run):

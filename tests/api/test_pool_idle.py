@@ -9,14 +9,9 @@ import pytest
 import manycore
 import processes
 import targets
+from eventually import until
 
 pytestmark = pytest.mark.beyond_stdlib
-
-
-def until(is_so):
-    """Looks again until something is so; the watchdog ends it otherwise."""
-    while not is_so():
-        time.sleep(0.001)
 
 
 def sleeps(pid):

@@ -11,15 +11,10 @@ import manycore
 import manycore.pool
 import pool_targets
 import targets
+from eventually import until
 from manycore import doctor
 
 pytestmark = pytest.mark.beyond_stdlib
-
-
-def until(is_so):
-    """Looks again until something is so; the watchdog ends it otherwise."""
-    while not is_so():
-        time.sleep(0.001)
 
 
 def test_stats_count_what_was_answered_and_what_is_open(ctx, gate):

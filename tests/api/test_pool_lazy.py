@@ -14,6 +14,7 @@ import pytest
 import heap
 import manycore
 import targets
+from eventually import until
 from manycore import _ahead
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -42,12 +43,6 @@ def pool(ctx):
 def executor(ctx):
     with manycore.ProcessPoolExecutor(WORKERS, ctx) as executor:
         yield executor
-
-
-def until(is_so):
-    """Looks again until something is so; the watchdog ends it otherwise."""
-    while not is_so():
-        time.sleep(0.001)
 
 
 class Gauge:

@@ -12,6 +12,7 @@ import pytest
 import demanding
 import manycore
 import targets
+from eventually import until
 from manycore.pool import Lifetime
 from processes import kill_and_confirm
 
@@ -20,12 +21,6 @@ pytestmark = pytest.mark.beyond_stdlib
 SOON = 0.05
 AMPLE = 1.0
 """Seconds for what takes no time, also on a machine that has much else to do."""
-
-
-def until(is_so):
-    """Looks again until something is so; the watchdog ends it otherwise."""
-    while not is_so():
-        time.sleep(0.001)
 
 
 @pytest.fixture(params=["fork", "forkserver"])

@@ -10,6 +10,7 @@ mod state;
 mod streaming;
 mod tending;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -476,6 +477,17 @@ impl Crew {
     #[getter]
     fn queued(&self, py: Python<'_>) -> u64 {
         self.engine.queued() + self.state(py).backlog.len() as u64
+    }
+
+    /// Those that tasks without an answer belong to, each once.
+    #[getter]
+    fn jobs(&self, py: Python<'_>) -> Vec<Py<Job>> {
+        let mut seen = HashSet::new();
+        let state = self.state(py);
+        let open = state.ledger.iter().map(|open| &open.job);
+        open.filter(|job| seen.insert(job.as_ptr()))
+            .map(|job| job.clone_ref(py))
+            .collect()
     }
 
     /// Whether tasks wait that are handed out by `collect` and `feed` only.
