@@ -70,6 +70,8 @@ class Future(_engine.Promise, _base.Future):  # type: ignore[type-arg]
 
     def _tell(self) -> None:
         """Tells who waits for this future in the ways of `concurrent.futures`. Runs once."""
+        if not self._pool.is_ours():
+            self._done_callbacks.clear()  # a forked copy: they are called where the call was made
         if self._is_withdrawn:
             with self._condition:
                 self._state = _base.CANCELLED_AND_NOTIFIED

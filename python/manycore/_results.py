@@ -50,6 +50,8 @@ class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
                 self._pool._crew.ring()
 
     def _call_back(self) -> None:
+        if not self._pool._crew.is_ours:
+            return  # a forked copy: the process that has made the call is called back
         error = self._error
         callback = self._callbacks[error is not None]
         if callback is not None:

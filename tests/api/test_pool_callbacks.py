@@ -456,6 +456,44 @@ def test_what_was_due_in_the_original_is_not_called_in_a_forked_copy(stop, gate)
         running.get()
 
 
+def by_a_result(pool, function, count):
+    return pool.apply_async(function, callback=count, error_callback=count).get
+
+
+def by_a_future(executor, function, count):
+    future = executor.submit(function)
+    future.add_done_callback(count)
+    return future.result
+
+
+@beyond_stdlib
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("kind", "call"), [("Pool", by_a_result), ("ProcessPoolExecutor", by_a_future)]
+)
+def test_who_has_made_a_call_is_called_back_alone(gate, kind, call):
+    calls = manycore.Array("i", 2)
+    parent = os.getpid()
+
+    def count(_):
+        calls[os.getpid() != parent] += 1
+
+    with getattr(manycore, kind)(1) as pool:
+        get = call(pool, gate.stop, count)
+        gate.arrived()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                get()  # raises, since this process has no workers
+            finally:
+                os._exit(0)
+        assert os.waitpid(pid, 0) == (pid, 0)
+        gate.let_go()
+        get()
+        until(lambda: calls[0])
+    assert list(calls) == [1, 0]
+
+
 @beyond_stdlib
 def test_ctrl_c_while_an_answer_is_collected_loses_no_callback(gate, ctrl_c):
     seen = []
