@@ -103,9 +103,7 @@ class Tending:
         if self._limits.need_looks:
             for row, worker in workers.items():
                 self._weigh(row, worker, now)
-        if now >= self._next_stall_look:
-            self._next_stall_look = now + _STALL
-            self._look_for_stopped(workers)
+        self.report_stopped(workers)
         waits = [told.kill_at - now for told in self._told.values()]
         return max(min([soonest, *waits] if soonest is not None else waits, default=1.0), 0.001)
 
@@ -149,17 +147,25 @@ class Tending:
         if is_over:
             self._crew.retire(row, True)
 
-    def _look_for_stopped(self, workers: Mapping[int, Any]) -> None:
+    def report_stopped(self, workers: Mapping[int, Any]) -> None:
+        """Warns once of each worker that was stopped at two looks, which are a second apart."""
+        now = time.monotonic()
+        if now < self._next_stall_look:
+            return
+        self._next_stall_look = now + _STALL
         for row, worker in workers.items():
-            if self._crew.running(row) is None or _state(worker.pid) not in ("T", "t"):
+            if _state(_known_pid(worker)) not in ("T", "t"):
                 self._still.pop(row, None)
             elif row not in self._still:
                 self._still[row] = False
             elif not self._still[row]:
                 self._still[row] = True
+                has_none = self._crew.running(row) is None
                 warnings.warn(
-                    f"worker {worker.pid} was stopped by a signal or a debugger while it runs a "
-                    "task: continue or kill it; a task with a `timeout` is given up then",
+                    f"worker {worker.pid} was stopped by a signal or a debugger "
+                    + ("while it has no task: " if has_none else "while it runs a task: ")
+                    + "continue or kill it"
+                    + ("" if has_none else "; a task with a `timeout` is given up then"),
                     ProcessStalled,
                     stacklevel=2,
                 )
@@ -175,8 +181,15 @@ def _send(worker: Any, number: int) -> None:
         os.kill(worker.pid, number)
 
 
-def _state(pid: int) -> str:
-    """The letter for what a process does, as in `proc(5)`; empty where it has ended."""
+def _known_pid(worker: Any) -> int | None:
+    """The id of a worker, unless that would have to be waited for."""
+    popen = getattr(worker, "_popen", None)
+    pid: int | None = worker.pid if popen is None else vars(popen).get("pid")
+    return pid
+
+
+def _state(pid: int | None) -> str:
+    """The letter for what a process does, as in `proc(5)`; empty where there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b") ")[2][:1].decode()

@@ -24,6 +24,9 @@ _PATIENCE = 0.5
 """Seconds that a terminated worker has before it is killed."""
 
 
+_LOOK_AGAIN = 1.0
+"""Seconds after which who waits for the end of a worker looks whether it was stopped."""
+
 _REFLECTION = 0.25
 """Seconds after Ctrl-C has ended a worker in which none is replaced: the program is about to end,
 or to cancel what waits, and until then new workers would only begin what nobody wants."""
@@ -335,7 +338,9 @@ class Workers:
         if not self._crew.is_ours:
             return
         for process in self.processes:
-            process.join()
+            while process.exitcode is None:
+                process.join(_LOOK_AGAIN)
+                self._tending.report_stopped(dict(self._rows))
 
     def terminate(self, *, wait: bool = True) -> bool:
         """Ends all workers now. Without `wait`, only if no thread is looking after them.

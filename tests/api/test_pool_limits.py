@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import threading
 import time
 import warnings
 
@@ -137,6 +138,35 @@ def test_a_stopped_worker_is_reported_and_its_task_given_up(pool, gate):
     stalled = [it for it in caught if it.category is manycore.ProcessStalled]
     assert f"worker {worker} was stopped" in str(stalled[0].message)
     assert worker not in pool.map(demanding.process_id, range(20))
+
+
+def stop_the_only_worker(pool, wait):
+    """What is said of it while it has no task and `wait` waits; then it goes on."""
+    worker = pool._pool[0].pid
+    os.kill(worker, signal.SIGSTOP)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        until(lambda: caught)
+        os.kill(worker, signal.SIGCONT)
+        waiting.join()
+    assert [it.category for it in caught] == [manycore.ProcessStalled]
+    assert f"worker {worker} was stopped" in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda pool: pool.apply(targets.square, (3,)),
+        lambda pool: (pool.close(), pool.join()),
+    ],
+    ids=["call", "join"],
+)
+def test_a_worker_that_was_stopped_while_it_has_no_task_is_reported(ctx, wait):
+    with ctx.Pool(1) as pool:
+        pool.map(targets.square, range(3))
+        stop_the_only_worker(pool, lambda: wait(pool))
 
 
 # ---- cancelling ---------------------------------------------------------------------------------
