@@ -62,6 +62,23 @@ PROGRAM = """
     def in_many_puts():
         manycore.Queue().put_many(spin_and_yield())
 
+    class SpinsWhenAskedForItems:
+        __iter__ = spin
+
+    def in_the_beginning_of_many_puts():
+        manycore.Queue().put_many(SpinsWhenAskedForItems())
+
+    def in_the_hook_for_errors():
+        sys.unraisablehook = spin
+        pool.apply_async(abs, (1,), callback=fail)
+        threading.Event().wait()
+
+    def fail(_):
+        raise ValueError
+
+    def in_a_task_of_its_own():
+        manycore.Pool(0).apply(spin)
+
     def in_a_barrier():
         manycore.Barrier(1, spin).wait()
 
@@ -90,6 +107,9 @@ PROGRAM = """
         "in_a_put",
         "in_a_get",
         "in_many_puts",
+        "in_the_beginning_of_many_puts",
+        "in_the_hook_for_errors",
+        "in_a_task_of_its_own",
         "in_a_barrier",
         "in_a_lock",
     ],

@@ -188,10 +188,12 @@ class Ahead:
         bounds = self._bounds
         bytes = bounds.bytes if keeping else bounds.bytes - self.early
         # An open task is its message, and later its answer: as long as the longest of late.
-        most = min(self._enough() - tasks, bytes / max(self._result, 1) - open)
+        most = min(self._tasks - tasks, self._enough - open, bytes / max(self._result, 1) - open)
         return max(math.ceil(min(most, _ANY)), 0), max(int(min(bytes, _ANY)), 0)
 
+    @property
     def _enough(self) -> float:
+        """Tasks without an answer that keep the workers busy."""
         workers = self._bounds.workers
         if not workers or not self.answered:
             return self._tasks

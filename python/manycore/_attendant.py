@@ -13,7 +13,6 @@ from manycore._idle import Idle
 from manycore._keeper import Keeper
 from manycore._withdrawn import withdrawn
 from manycore._workers import Workers
-from manycore.process import handlers_may_raise
 
 _MOMENT = 0.0005
 """Seconds that a lazy map waits for more than one answer."""
@@ -41,7 +40,6 @@ class Attendant:
         self.keeper = Keeper(self, crew)
         self._workers = workers
         self._next_look = 0.0
-        self._replaces = False
         self.idle: Idle | None = None
 
     @property
@@ -149,25 +147,10 @@ class Attendant:
         if not self._crew.is_ours:
             return
         self.keeper.look_if_alone()
-        replace = self.state == RUN or self._crew.open > 0
-        # A worker whose start was left by what a handler raises would be lost, and its task.
-        starts = self.keeper.is_here or not handlers_may_raise()
-        soon = self._workers.look_after(replace, starts)
-        if replace and not starts and self._workers.lack_some:
-            self._have_replaced()
+        soon = self._workers.look_after(replace=self.state == RUN or self._crew.open > 0)
         self._next_look = min(self._next_look, time.monotonic() + soon)
         if self.idle is not None and self.state == RUN:
             self.idle.tend()
-
-    def _have_replaced(self) -> None:
-        """Has the keeper start the workers that are missing: no handler interrupts its thread."""
-        self._replaces = True
-        self.keeper.hurry()
-        self._crew.ring()
-        try:
-            self.keeper.start()
-        except RuntimeError:  # there can be none
-            self._workers.look_after(True)
 
     def look_if_any_died(self) -> None:
         """Looks after the workers at once if the kernel has marked one as ending."""
@@ -218,9 +201,6 @@ class Attendant:
         """
         if self.state == TERMINATE or (self.state == CLOSE and not self._crew.open):
             return None
-        if self._replaces:
-            self._replaces = False
-            self.look_after()
         if self.collects or self._crew.has_backlog:
             self._crew.collect()
             if not self.keeper.due:
@@ -236,5 +216,4 @@ class Attendant:
     def is_needed(self) -> bool:
         """Whether there is something to do even if nobody waits."""
         is_awake = self.idle is not None and self.idle.is_awake
-        is_asked = self._replaces or self._workers.need_looks
-        return self._crew.open > 0 or is_asked or is_awake
+        return self._crew.open > 0 or self._workers.need_looks or is_awake

@@ -107,7 +107,7 @@ class InProcessWorkers:
 
     processes: tuple[Any, ...] = ()
     count = staying = busy = died = replaced = 0
-    need_looks = lack_some = False
+    need_looks = False
 
     def __init__(
         self, crew: InProcessCrew, surroundings: Surroundings, insights: Insights | None
@@ -127,7 +127,7 @@ class InProcessWorkers:
         """Refused."""
         raise ValueError("a pool of 0 processes runs its tasks in this one: it cannot be resized")
 
-    def look_after(self, replace: bool, start: bool = True) -> float:
+    def look_after(self, replace: bool) -> float:
         """There is nobody to look after."""
         return 1.0
 

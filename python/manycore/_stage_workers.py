@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import reprlib
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from manycore._pickling import dumps_function, loads_function
 from manycore._tending import Tending, Verdict
 from manycore._working import ENDED_BY_CTRL_C, obey
 from manycore.errors import WorkerDied, describe_exit, peak_memory_of
-from manycore.process import start_soon, why_not_started, without_ctrl_c
+from manycore.process import start_soon, why_not_started
 
 GRACE = 0.5
 """Seconds that workers have to end once they are told to."""
@@ -176,9 +175,9 @@ class StageWorkers:
         """Starts as many workers as are missing."""
         for row in range(self._count):
             if row not in self._rows:
-                without_ctrl_c(functools.partial(self._start, row))
+                self._rows[row] = self._start(row)
 
-    def _start(self, row: int) -> None:
+    def _start(self, row: int) -> Any:
         self._stages.clear_row(self._index, row)
         seat = self._stages.seat(self._index, row)
         self._deaths.last_words.take(row)
@@ -188,8 +187,8 @@ class StageWorkers:
         process.daemon = True
         process._variables = self._variables
         start_soon(process)
-        self._rows[row] = process
         self._tending.begin(row)
+        return process
 
     def look_after(self, on_lost: OnLost) -> float:
         """Has items given up that take too long, buries workers, and starts others as needed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import threading
 import time
@@ -18,7 +17,7 @@ from manycore._tending import Tending
 from manycore._worker import Surroundings
 from manycore._working import ENDED_BY_CTRL_C, work
 from manycore.errors import WorkerDied
-from manycore.process import start_soon, why_not_started, without_ctrl_c
+from manycore.process import has_started, start_soon, why_not_started
 
 _PATIENCE = 0.5
 """Seconds that a terminated worker has before it is killed."""
@@ -68,6 +67,7 @@ class Workers:
         self._dismissed = 0
         self._early_deaths = 0
         self._not_started: BaseException | None = None
+        self._interruption: BaseException | None = None
         self.died = self.replaced = 0
         # Who sees to the workers. A handler of a signal may want it that has interrupted who does.
         self._turn: Any = threading.RLock()
@@ -113,12 +113,6 @@ class Workers:
         rows = list(self._rows.items())
         return [process for row, process in rows if row not in self._leaving]
 
-    @property
-    def lack_some(self) -> bool:
-        """Whether workers are to be started."""
-        reflect = time.monotonic() < self._reflects_until
-        return self.staying < self._count and not self._is_over and not reflect
-
     def start(self) -> None:
         """Starts as many workers as are missing."""
         with self._turn:
@@ -159,8 +153,8 @@ class Workers:
         self._count = count
 
     def _start_missing(self) -> None:
-        if not self.lack_some:
-            return
+        if self._is_over or time.monotonic() < self._reflects_until:
+            return  # the keeper was looking when the pool was let go of; or see there
         free = (row for row in range(self._crew.rows) if row not in self._rows)
         taken = {id for row, id in self._ids.items() if row not in self._leaving}
         ids = (id for id in itertools.count() if id not in taken)
@@ -180,10 +174,16 @@ class Workers:
             process._variables = self._variables
             if self._insights is not None:
                 self._insights.begin(row, id)
-            without_ctrl_c(functools.partial(self._start_worker, row, id, process))
+            try:
+                start_soon(process)
+            except BaseException as error:
+                if has_started(process):  # a signal's handler has raised: it may have taken a task
+                    self._interruption = error
+                    self._note_worker(row, id, process)
+                raise
+            self._note_worker(row, id, process)
 
-    def _start_worker(self, row: int, id: int, process: Any) -> None:
-        start_soon(process)
+    def _note_worker(self, row: int, id: int, process: Any) -> None:
         self._rows[row] = process
         self._ids[row] = id
         self.replaced += id in self._vacant
@@ -212,27 +212,21 @@ class Workers:
         while self._dismissed < idle and queued <= self._dismissed and self._crew.dismiss_one():
             self._dismissed += 1
 
-    def look_after(self, replace: bool, start: bool = True) -> float:
+    def look_after(self, replace: bool) -> float:
         """Buries workers that have ended, answers the tasks that died with them, replaces them.
 
-        Does nothing while another thread is doing it.
-
-        Args:
-            replace: Whether workers are still wanted.
-            start: Whether to start those that are missing.
-
-        Returns:
-            After how many seconds it is to be done again.
+        Returns after how many seconds it is to be done again. Does nothing while another thread is
+        doing it.
         """
         soon: list[float] = []
         try:
-            _engine.run_alone(self._turn, lambda: self._look_after_now(replace, start, soon), False)
+            _engine.run_alone(self._turn, lambda: self._look_after_now(replace, soon), False)
         finally:
             if soon and self._is_forgotten:
                 self.terminate()
         return soon[-1] if soon else 1.0
 
-    def _look_after_now(self, replace: bool, start: bool, soon_again: list[float]) -> None:
+    def _look_after_now(self, replace: bool, soon_again: list[float]) -> None:
         soon_again.append(1.0)
         soon = self._tending.tend(self._rows)
         for row, process in list(self._rows.items()):
@@ -246,8 +240,7 @@ class Workers:
         elif self._is_over:
             self.abandon(RuntimeError(TERMINATED))  # what another thread has handed out since
         elif replace and not self._is_forgotten:
-            if start:
-                self._replace_missing()
+            self._replace_missing()
             self._dismiss_surplus()
         reflects = self._reflects_until - time.monotonic()
         soon_again.append(min(soon, reflects) if reflects > 0 else soon)
@@ -256,8 +249,11 @@ class Workers:
         """Starts as many as are missing, while it does not matter much if that fails."""
         try:
             self._start_missing()
-        except Exception as error:  # tried again with the next look, but not for ever
-            if self.staying == 0:
+        except Exception as error:
+            if error is self._interruption:
+                self._interruption = None
+                raise
+            if self.staying == 0:  # tried again with the next look, but not for ever
                 self._not_started = error
                 self._early_deaths += 1
 

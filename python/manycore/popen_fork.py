@@ -76,8 +76,7 @@ class Popen(popen_fork.Popen):
             _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
             self.pid = _resting.fork()
             if self.pid == 0:
-                process.holds_ctrl_c = process.hears_ctrl_c(mask)
-                process._masks.clear()
+                process.holds_ctrl_c = _signal.SIGINT not in mask
                 run_and_end(
                     lambda: self._be_child(process_obj, (parent_r, parent_w), child_r, lifeline)
                 )
@@ -88,6 +87,7 @@ class Popen(popen_fork.Popen):
             for fd in (child_w, child_r, lifeline):
                 os.close(fd)
             self._keep(parent_r, parent_w)
+            process_obj._popen = self  # type: ignore[attr-defined]  # see `has_started`
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 

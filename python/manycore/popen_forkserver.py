@@ -78,6 +78,7 @@ class Popen(popen_spawn_posix.Popen):
             handles,
         )
         _unsettled.add(self)
+        process_obj._popen = self  # type: ignore[attr-defined]  # see `has_started`
 
     def settle(self) -> None:
         """Waits until the zygote has forked the child.

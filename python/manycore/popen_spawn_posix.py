@@ -13,7 +13,7 @@ from typing import Any
 
 from manycore import _by_value, _engine, _main_module, popen_fork, spawn
 from manycore._memory import peak_bytes
-from manycore.process import hears_ctrl_c, signal_mask
+from manycore.process import signal_mask
 
 __all__ = ["Popen"]
 
@@ -64,7 +64,7 @@ class Popen(popen_fork.Popen):
                 heap_fd=heap,
                 lifeline_fd=armed,
                 tracker_fd=tracker,
-                unblocks=hears_ctrl_c(mask),
+                unblocks=signal.SIGINT not in mask,
             )
             inherited = [child_r, child_w, heap, lifeline, *self._fds]
             if tracker is not None:
@@ -91,6 +91,7 @@ class Popen(popen_fork.Popen):
             rest = memoryview(spawn.pack(work, handles))
             while rest:
                 rest = rest[pipe.write(rest) :]
+        process_obj._popen = self  # type: ignore[attr-defined]  # see `has_started`
 
     def _note_end(self, code: int, peak_memory: int | None = None) -> None:
         # The kernel adds what the process was before it became an interpreter of its own: this one.

@@ -9,7 +9,6 @@ import io
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import process as _process
 from multiprocessing.process import (  # type: ignore[attr-defined]
@@ -43,10 +42,6 @@ holds_ctrl_c = False
 """Whether SIGINT is blocked in this process, and only until its work begins."""
 
 
-_masks: dict[int, set[int]] = {}
-"""By thread, what was blocked before it began to keep Ctrl-C away."""
-
-
 def signal_mask() -> set[int]:
     """The signals that are blocked in this thread: to be asked before another is.
 
@@ -54,36 +49,6 @@ def signal_mask() -> set[int]:
     """
     mask: set[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     return mask
-
-
-def hears_ctrl_c(mask: set[int]) -> bool:
-    """Whether a child shall get SIGINT that a thread with this mask starts."""
-    return _signal.SIGINT not in _masks.get(threading.get_ident(), mask)
-
-
-def without_ctrl_c(run: Callable[[], None]) -> None:
-    """Calls `run`. Ctrl-C comes afterwards; processes that are started meanwhile are as ever."""
-    thread, mask = threading.get_ident(), signal_mask()
-    try:
-        _masks[thread] = mask
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
-        run()
-    finally:
-        try:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
-        finally:
-            _masks.pop(thread, None)
-
-
-def handlers_may_raise() -> bool:
-    """Whether any code of this thread may be left by what a signal's handler raises.
-
-    Ctrl-C does not count: it can be kept away from one thread, and comes to no other.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return False
-    handlers = map(_signal.getsignal, range(1, _signal.NSIG))
-    return any(callable(it) and it is not _signal.default_int_handler for it in handlers)
 
 
 def _hold_ctrl_c() -> None:
@@ -237,7 +202,7 @@ class OwnedProcess(BaseProcess):
         return self._Popen(self)  # type: ignore[attr-defined]
 
     def _begin(self, popen: Any) -> None:
-        self._popen = popen
+        self._popen = popen  # as the popen may have noted already, while no Ctrl-C could come
         if self._logs:
             sys.modules["manycore._records"].child_started()
         # The arguments may refer to this object: a cycle that would keep both alive.
@@ -279,6 +244,16 @@ def start_soon(process: Any) -> None:
         process._start_soon()
     else:
         process.start()  # a context may have processes of its own kind
+
+
+def has_started(process: Any) -> bool:
+    """Whether there is a process, though what a signal's handler has raised left its start."""
+    popen = getattr(process, "_popen", None)
+    if popen is None:
+        return False
+    if isinstance(process, OwnedProcess) and "_target" in vars(process):
+        process._begin(popen)
+    return True
 
 
 def why_not_started(process: Any) -> BaseException | None:

@@ -193,12 +193,12 @@ def interrupt(*_):
     [(signal.SIGINT, signal.default_int_handler), (signal.SIGUSR1, interrupt)],
     ids=["SIGINT", "SIGUSR1"],
 )
-def test_no_worker_is_lost_by_a_signal_that_comes_while_it_is_started(
+def test_no_worker_is_lost_by_a_signal_that_comes_once_it_is_started(
     method, monkeypatch, number, handler
 ):
     interrupted = []
 
-    def begin(process, popen):  # there is a process, and nobody knows of it yet
+    def begin(process, popen):  # there is a process, and the pool does not know of it yet
         if not interrupted:
             interrupted.append(process)
             signal.raise_signal(number)
@@ -217,7 +217,7 @@ def test_no_worker_is_lost_by_a_signal_that_comes_while_it_is_started(
         assert pool.map(targets.square, range(10)) == [n * n for n in range(10)]
         while len(pool._pool) != 2:
             pool._attendant.look_after()
-        assert interrupted[0] in pool._pool
+        assert set(manycore.active_children()) <= set(pool._pool)
         pool.close()
         pool.join()
 

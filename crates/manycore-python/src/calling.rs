@@ -14,15 +14,17 @@ use std::mem::{forget, transmute};
 use std::ptr::null_mut;
 
 use pyo3::IntoPyObjectExt;
-use pyo3::ffi::{PyIter_Next, PyObject, PyObject_Call};
+use pyo3::ffi::{PyErr_WriteUnraisable, PyIter_Next, PyObject, PyObject_Call, PyObject_GetIter};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyString, PyTuple};
 
 type Call = unsafe extern "C" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject;
 type UnwindingCall =
     unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject;
-type Next = unsafe extern "C" fn(*mut PyObject) -> *mut PyObject;
-type UnwindingNext = unsafe extern "C-unwind" fn(*mut PyObject) -> *mut PyObject;
+type Of = unsafe extern "C" fn(*mut PyObject) -> *mut PyObject;
+type UnwindingOf = unsafe extern "C-unwind" fn(*mut PyObject) -> *mut PyObject;
+type Show = unsafe extern "C" fn(*mut PyObject);
+type UnwindingShow = unsafe extern "C-unwind" fn(*mut PyObject);
 
 /// Sleeps for ever where the stack is unwound.
 struct SleepsForEver;
@@ -80,8 +82,8 @@ where
 /// The next item of an iterator of the program's.
 pub fn next<'py>(iterator: &Bound<'py, PyIterator>) -> Option<PyResult<Bound<'py, PyAny>>> {
     let py = iterator.py();
-    // SAFETY: as above.
-    let next = unsafe { transmute::<Next, UnwindingNext>(black_box(PyIter_Next)) };
+    // SAFETY: the ABI is the same, but for what it says of unwinding.
+    let next = unsafe { transmute::<Of, UnwindingOf>(black_box(PyIter_Next)) };
     let sleeps = SleepsForEver;
     // SAFETY: an iterator that lives, and the interpreter is attached.
     let item = unsafe { next(iterator.as_ptr()) };
@@ -91,4 +93,28 @@ pub fn next<'py>(iterator: &Bound<'py, PyIterator>) -> Option<PyResult<Bound<'py
         Some(item) => Some(Ok(item)),
         None => PyErr::take(py).map(Err),
     }
+}
+
+/// What goes through an object of the program's.
+pub fn iter<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+    // SAFETY: the ABI is the same, but for what it says of unwinding.
+    let iter = unsafe { transmute::<Of, UnwindingOf>(black_box(PyObject_GetIter)) };
+    let sleeps = SleepsForEver;
+    // SAFETY: an object that lives, and the interpreter is attached.
+    let iterator = unsafe { iter(object.as_ptr()) };
+    forget(sleeps);
+    // SAFETY: a new reference, or null with an exception set.
+    let iterator = unsafe { Bound::from_owned_ptr_or_err(object.py(), iterator) }?;
+    Ok(iterator.cast_into()?)
+}
+
+/// Shows an error that nobody could handle, in the way that the program has chosen.
+pub fn show(error: PyErr, place: &Bound<'_, PyAny>) {
+    error.restore(place.py());
+    // SAFETY: the ABI is the same, but for what it says of unwinding.
+    let show = unsafe { transmute::<Show, UnwindingShow>(black_box(PyErr_WriteUnraisable)) };
+    let sleeps = SleepsForEver;
+    // SAFETY: an object that lives; an exception is set, and the interpreter is attached.
+    unsafe { show(place.as_ptr()) };
+    forget(sleeps);
 }

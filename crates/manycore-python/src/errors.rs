@@ -209,7 +209,7 @@ pub fn call_unless_interrupted(function: &Bound<'_, PyAny>) -> PyResult<()> {
     match calling::call(function, ()) {
         Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(function.py()) => Err(error),
         Err(error) => {
-            error.write_unraisable(function.py(), Some(function));
+            calling::show(error, function);
             Ok(())
         }
         Ok(_) => Ok(()),
@@ -220,6 +220,6 @@ pub fn call_unless_interrupted(function: &Bound<'_, PyAny>) -> PyResult<()> {
 #[pyfunction]
 pub fn call_showing_errors(function: &Bound<'_, PyAny>) {
     if let Err(error) = calling::call(function, ()) {
-        error.write_unraisable(function.py(), Some(function));
+        calling::show(error, function);
     }
 }

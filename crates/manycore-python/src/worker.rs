@@ -15,6 +15,7 @@ use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
+use crate::calling;
 use crate::errors::{self, Error};
 use crate::family::{Parts, family, handle_of};
 use crate::gil_cell::GilCell;
@@ -275,8 +276,8 @@ impl Seat {
             self.engine.at_item(number);
             prepare(number)?;
             results.append(match mode {
-                Mode::Chunk => function.call1((item?,))?,
-                _ => function.call1(to_tuple(item?)?)?,
+                Mode::Chunk => calling::call(function, (item?,))?,
+                _ => calling::call(function, to_tuple(item?)?)?,
             })?;
         }
         Ok(results.into_any())
@@ -428,13 +429,14 @@ fn call_once<'py>(
     arguments: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     match mode {
-        Mode::Call | Mode::StarItem => function.call1(to_tuple(arguments)?),
+        Mode::Call | Mode::StarItem => calling::call(function, to_tuple(arguments)?),
         Mode::CallWithKeywords => {
             let pair = arguments.cast_into::<PyTuple>()?;
             let keywords = pair.get_item(1)?.cast_into::<PyDict>()?;
-            function.call(pair.get_item(0)?.cast_into::<PyTuple>()?, Some(&keywords))
+            let arguments = pair.get_item(0)?.cast_into::<PyTuple>()?;
+            calling::call_with(function, arguments, Some(&keywords))
         }
-        _ => function.call1((arguments,)),
+        _ => calling::call(function, (arguments,)),
     }
 }
 
@@ -485,7 +487,7 @@ impl Drop for Seed<'_> {
     /// Tasks without a seed may follow.
     fn drop(&mut self) {
         if let Err(error) = self.plant.call0() {
-            error.write_unraisable(self.plant.py(), Some(&self.plant));
+            calling::show(error, &self.plant);
         }
     }
 }

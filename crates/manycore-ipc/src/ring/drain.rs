@@ -66,17 +66,18 @@ impl Ring {
         let mut go_on = || true;
         let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
         let Ok(locked) = self.lock(&self.body.get, &mut patience) else {
-            return Ok(()); // it does not give up
+            unreachable!("neither a deadline nor a tick ends this wait")
         };
         let guard = self.repaired_get(locked)?;
         let mut message = Message::default();
         let mut left_region = false;
         let outcome = loop {
-            match self.get_locked(&mut message, None) {
-                Ok(Get::Done) => each(&mut message),
-                ended => break ended,
-            }
+            let outcome = self.get_locked(&mut message, None);
             left_region |= message.left_region;
+            if outcome != Ok(Get::Done) {
+                break outcome;
+            }
+            each(&mut message);
         };
         guard.release();
         self.after_get();

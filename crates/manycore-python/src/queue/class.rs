@@ -216,7 +216,7 @@ impl RingQueue {
     ) -> PyResult<usize> {
         let until = deadline(block, timeout);
         let mut count = 0;
-        let iterator = iterable.try_iter()?;
+        let iterator = calling::iter(iterable)?;
         while let Some(item) = calling::next(&iterator) {
             let item = item?;
             if self.put_number(&item) {
