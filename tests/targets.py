@@ -186,6 +186,10 @@ ENDINGS = {
 }
 
 
+def length(data, _):
+    return len(data)
+
+
 def stop_at(gate, value=None):
     gate.stop()
     return value

@@ -271,15 +271,15 @@ class Calls(_engine.PoolCalls):
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int = 1,
-        *,
         buffersize: int | None = None,
+        *,
         bufferbytes: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """A lazy `map`: an iterator over the results, in order.
 
-        At most `buffersize` items are taken ahead of the results that were fetched, by default 16
-        chunks for each worker, or what they do in a millisecond or two, at most 256 items. And at
+        At most `buffersize` chunks are taken ahead of the results that were fetched, by default 16
+        for each worker, or what they do in a millisecond or two, at most 256 items. And at
         most `bufferbytes` bytes, by default 64 MiB, are those of items that have no answer, and of
         results that were not fetched.
         """
@@ -291,8 +291,8 @@ class Calls(_engine.PoolCalls):
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int = 1,
-        *,
         buffersize: int | None = None,
+        *,
         bufferbytes: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
@@ -333,11 +333,13 @@ class Calls(_engine.PoolCalls):
 
     def _bounds(self, chunksize: int, buffersize: int | None, bufferbytes: int | None) -> Bounds:
         """How much a lazy map may have ahead."""
+        if not isinstance(buffersize, int | None):
+            raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         if buffersize is None:
             return Bounds.usual(self._processes, chunksize, bufferbytes)
-        return Bounds.of(max(buffersize // chunksize, 1), bufferbytes, self._processes)
+        return Bounds.of(buffersize, bufferbytes, self._processes)
 
     async def run(self, func: Callable[..., Any], /, *args: Any, **kwds: Any) -> Any:
         """The result of `func(*args, **kwds)`, run by a worker, for asyncio.

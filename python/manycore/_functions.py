@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,24 @@ from manycore._pickling import dumps_function
 _MOST = 256
 """Functions whose pickles stay in the heap for later calls."""
 
+_MOST_BYTES = 16 << 20
+"""Bytes of these pickles; the latest one stays however long it is."""
+
+
+class Head(bytes):
+    """What stands before the arguments of a function's tasks.
+
+    The pickle is in the heap as long as somebody has this object: whoever is to hand out tasks with
+    it, or the job of those that have no answer yet.
+    """
+
+    owner: weakref.ref[Functions]
+
+    def __del__(self) -> None:
+        owner = self.owner()
+        if owner is not None:
+            owner.crew.discard(self)
+
 
 class Functions:
     """The pickled functions of a pool.
@@ -21,34 +41,38 @@ class Functions:
     """
 
     def __init__(self, crew: _engine.Crew, method: str) -> None:
-        self._crew = crew
+        self.crew = crew
         self._is_known = _by_value.what_children_know(method)
-        self._by_pickle: OrderedDict[tuple[bytes, bool], bytes] = OrderedDict()
-        self._outdated: list[bytes] = []
+        self._by_pickle: OrderedDict[tuple[bytes, bool], Head] = OrderedDict()
 
     def head(self, function: Callable[..., Any]) -> bytes:
-        """What stands before the arguments of a task that calls the function."""
-        known = self._crew.known(function)
+        """What stands before the arguments of a task that calls the function.
+
+        Whoever hands out such tasks keeps this object until they are answered.
+        """
+        known = self.crew.known(function)
         if known is not None:
             return known
         pickled, keep = dumps_function(function, self._is_known)
         head = self._by_pickle.get((pickled, keep))
         if head is None:
             head = self._store(pickled, keep)
+        else:
+            with contextlib.suppress(KeyError):  # another thread has just let it go
+                self._by_pickle.move_to_end((pickled, keep))
         if keep and not isinstance(getattr(function, "__self__", None), type):
-            self._crew.know(function, head)  # a class method is another object each time
+            self.crew.know(function, head)  # a class method is another object each time
         return head
 
-    def _store(self, pickled: bytes, keep: bool) -> bytes:
-        head = self._crew.store(pickled, keep)
-        self._by_pickle[pickled, keep] = head
-        if len(self._by_pickle) > _MOST:
-            _, oldest = self._by_pickle.popitem(last=False)
-            self._crew.forget(oldest)
-            self._outdated.append(oldest)
-        if self._outdated and not self._crew.open:
-            # Only now is it certain that no task refers to them.
-            for outdated in self._outdated:
-                self._crew.discard(outdated)
-            self._outdated.clear()
+    def _store(self, pickled: bytes, keep: bool) -> Head:
+        kept = self._by_pickle
+        bytes = sum(len(other) for other, _ in list(kept)) + len(pickled)
+        while kept and (len(kept) >= _MOST or bytes > _MOST_BYTES):
+            (other, _), oldest = kept.popitem(last=False)
+            self.crew.forget(oldest)
+            bytes -= len(other)
+            del oldest  # its memory may be what the new one needs
+        head = Head(self.crew.store(pickled, keep))
+        head.owner = weakref.ref(self)
+        kept[pickled, keep] = head
         return head

@@ -6,6 +6,7 @@ import collections
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
+from multiprocessing import pool as _pool
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from manycore import _engine
@@ -67,7 +68,7 @@ class _Sending:
         return tuple(one) if star else (one,), {}
 
 
-class IMapIterator:
+class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
     """The results of a lazy map, in order.
 
     At most a bounded number of items is taken from the iterable ahead of the results that were
@@ -258,7 +259,7 @@ class IMapIterator:
         return ahead.fetched > before
 
 
-class IMapUnorderedIterator(IMapIterator):
+class IMapUnorderedIterator(IMapIterator, _pool.IMapUnorderedIterator):  # type: ignore[type-arg]
     """The results of a lazy map, as they come."""
 
     _ordered = False

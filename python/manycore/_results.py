@@ -109,7 +109,7 @@ class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
 AsyncResult = ApplyResult
 
 
-class MapResult(ApplyResult):
+class MapResult(ApplyResult, _pool.MapResult):  # type: ignore[type-arg]
     """The results of a map, now or later."""
 
     def __init__(

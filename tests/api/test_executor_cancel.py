@@ -340,6 +340,22 @@ def test_what_is_urgent_overtakes_what_the_workers_were_given(executor, gate, li
     assert line.ran() == [99, 0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "priorities", [(-1, 0), (-1, -2, 0), (5, -1, 0), (-5, 0, 1, 0, -1, 0), (-1,) * 8 + (0,) * 2]
+)
+def test_what_has_none_comes_before_what_has_less(executor, gate, line, priorities):
+    executor.submit(gate.stop)
+    gate.arrived()
+    futures = []
+    for n, priority in enumerate(priorities):
+        view = executor.with_options(priority=priority) if priority else executor
+        futures.append(view.submit(line.task, n))
+    gate.let_go()
+    concurrent.futures.wait(futures)
+    wanted = sorted(enumerate(priorities), key=lambda pair: -pair[1])
+    assert line.ran() == [n for n, _ in wanted]
+
+
 def test_a_map_has_a_priority(executor, gate, line):
     executor.submit(targets.stop_at, gate, 1)
     gate.arrived()

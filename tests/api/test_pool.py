@@ -593,3 +593,18 @@ def test_the_tasks_that_nobody_has_begun_are_counted_as_if_in_a_queue(ctx, gate)
         result = pool.apply_async(targets.square, (7,))
         assert (len(pool._cache), pool._taskqueue.qsize()) in [(1, 1), (0, 0)]
         assert result.get() == 49 and not pool._cache
+
+
+def test_results_are_those_of_the_standard_library_to_who_asks(pool):
+    theirs = multiprocessing.pool
+    for result, kind in [
+        (pool.apply_async(targets.square, (2,)), theirs.ApplyResult),
+        (pool.map_async(targets.square, [2]), theirs.MapResult),
+        (pool.starmap_async(targets.square, [(2,)]), theirs.MapResult),
+    ]:
+        assert isinstance(result, kind)
+        result.wait()
+    assert isinstance(pool.imap(targets.square, [2]), theirs.IMapIterator)
+    unordered = pool.imap_unordered(targets.square, [2])
+    assert isinstance(unordered, theirs.IMapUnorderedIterator)
+    assert list(unordered) == [4]

@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use self::handing_out::{Part, head_for};
-use self::heads::Heads;
+use self::heads::{Heads, Known};
 use self::state::State;
 use self::streaming::Kind;
 use crate::errors::Error;
@@ -244,17 +244,22 @@ impl Crew {
     }
 
     /// Recognises a function by its identity from now on: `head` is that of its tasks.
-    fn know(&self, py: Python<'_>, function: Py<PyAny>, head: &[u8]) -> PyResult<()> {
-        let (head, mode) = Head::from_bytes(head)?;
-        let before = self.heads(py).insert(function, head.to_bytes(mode));
+    fn know(&self, function: Py<PyAny>, head: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let (parsed, mode) = Head::from_bytes(head.as_bytes())?;
+        let known = Known {
+            function,
+            head: head.clone().unbind(),
+            bytes: parsed.to_bytes(mode),
+        };
+        let before = self.heads(head.py()).insert(known);
         drop(before); // not while they are in use: it may run Python code
         Ok(())
     }
 
     /// The head of the tasks of a function, if it is recognised.
     fn known<'py>(&self, function: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
-        let head = self.head_of(function)?;
-        Some(PyBytes::new(function.py(), &head))
+        let (head, _) = self.head_of(function)?;
+        Some(head.into_bound(function.py()))
     }
 
     /// Recognises no function with this head any more.
@@ -296,18 +301,19 @@ impl Crew {
         &self,
         py: Python<'_>,
         job: &Bound<'_, Job>,
-        head: &[u8],
+        head: &Bound<'_, PyBytes>,
         arguments: &Bound<'_, PyAny>,
         has_keywords: bool,
         priority: i64,
     ) -> PyResult<()> {
         self.check_ours()?;
+        job.get().hold_head(py, head.clone().unbind());
         let mode = if has_keywords {
             Mode::CallWithKeywords
         } else {
             Mode::Call
         };
-        let head = head_for(job, head, mode)?;
+        let head = head_for(job, head.as_bytes(), mode)?;
         if let Some(tag) = self.hand_out_or_answer(py, job, 0, 0, &head, arguments, priority)? {
             job.get().note_tag(tag);
         }

@@ -17,7 +17,7 @@ use manycore::pool::Cuts;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 pub use self::calls::Source;
 use self::calls::{Calls, Others};
@@ -425,6 +425,7 @@ impl Job {
         function: Py<PyAny>,
         arguments: Py<PyTuple>,
         keywords: Option<Py<PyDict>>,
+        head: Py<PyBytes>,
     ) -> PyResult<()> {
         self.begin(Plan {
             function: Some(function),
@@ -434,7 +435,14 @@ impl Job {
         let mut calls = self.calls(py);
         calls.about = Some(arguments.into_any());
         calls.keywords = keywords;
+        calls.head = Some(head);
         Ok(())
+    }
+
+    /// Keeps a head until it is done: that of its function.
+    pub fn hold_head(&self, py: Python<'_>, head: Py<PyBytes>) {
+        let before = self.calls(py).head.replace(head);
+        drop(before); // not while they are in use: it may run Python code
     }
 
     fn begin(&self, plan: Plan) -> PyResult<()> {

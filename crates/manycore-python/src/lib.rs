@@ -70,6 +70,7 @@ mod imported;
 mod instance;
 mod integer;
 mod job;
+mod kept;
 mod keys;
 mod layouts;
 mod lock;

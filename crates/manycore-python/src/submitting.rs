@@ -39,7 +39,7 @@ impl<T: PyClass<Frozen = True, BaseType = Job>> Shortcut<T> {
         if !crew.is_at_ease() {
             return Ok(None);
         }
-        let Some(head) = crew.head_of(function) else {
+        let Some((head, bytes)) = crew.head_of(function) else {
             return Ok(None);
         };
         let result = self.results.make(py)?;
@@ -50,8 +50,9 @@ impl<T: PyClass<Frozen = True, BaseType = Job>> Shortcut<T> {
             function.clone().unbind(),
             arguments.clone().unbind(),
             keywords.map(|it| it.clone().unbind()),
+            head,
         )?;
-        crew.call_at_once(job, head, arguments, keywords)?;
+        crew.call_at_once(job, bytes, arguments, keywords)?;
         Ok(Some(result))
     }
 

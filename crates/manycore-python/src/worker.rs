@@ -1,6 +1,5 @@
 //! A worker's side of a pool.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +18,7 @@ use crate::calling;
 use crate::errors::{self, Error};
 use crate::family::{Parts, family, handle_of};
 use crate::gil_cell::GilCell;
+use crate::kept::Kept;
 use crate::message::{self, Encoded};
 use crate::queue::with_message;
 use crate::task::{ERROR, HEAD, Head, Mode, TIMED};
@@ -42,7 +42,7 @@ const TURN: u64 = 4_000_000;
 #[pyclass(frozen, module = "manycore._engine")]
 pub struct Seat {
     engine: Engine,
-    functions: GilCell<BTreeMap<(u32, u64), Py<PyAny>>>,
+    functions: GilCell<Kept>,
     /// The tag of the task that runs; zero while none does. This and the numbers below are for the one
     /// thread that works here, so nothing orders them.
     current: AtomicU64,
@@ -315,9 +315,8 @@ impl Seat {
     /// The function of a task: kept from an earlier one, or unpickled now.
     #[inline]
     fn function(&self, py: Python<'_>, head: Head) -> PyResult<Py<PyAny>> {
-        let key = (head.function.page, head.function.generation);
         if head.keep {
-            if let Some(function) = self.functions.lock(py).get(&key) {
+            if let Some(function) = self.functions.lock(py).get(head.function) {
                 return Ok(function.clone_ref(py));
             }
         }
@@ -329,7 +328,9 @@ impl Seat {
         };
         let function = load.call1((PyBytes::new(py, &pickled),))?.unbind();
         if head.keep {
-            let before = self.functions.lock(py).insert(key, function.clone_ref(py));
+            let mut functions = self.functions.lock(py);
+            let before = functions.insert(head.function, function.clone_ref(py));
+            drop(functions);
             drop(before); // not while they are in use: it may run Python code
         }
         Ok(function)

@@ -118,7 +118,7 @@ impl Crew {
         };
         let (tag, is_in_turn) = {
             let mut state = self.state(py);
-            (state.open(open), state.backlog.is_empty())
+            (state.open(open), state.backlog.lets_pass(&self.engine))
         };
         let tag = tag.ok_or_else(too_many)?;
         let sent = if is_in_turn && priority == 0 {
@@ -300,7 +300,7 @@ impl Crew {
     ) -> PyResult<()> {
         {
             let mut state = self.state(py);
-            if state.backlog.is_empty() {
+            if state.backlog.lets_pass(&self.engine) {
                 for task in &mut batch.tasks {
                     task.tag = state.open(Open {
                         job: job.clone().unbind(),

@@ -2,7 +2,7 @@
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::due::Due;
 use crate::task::HEAD;
@@ -12,6 +12,8 @@ pub(super) struct Calls {
     /// The positional arguments of a single call, or what tells those of each task.
     pub(super) about: Option<Py<PyAny>>,
     pub(super) keywords: Option<Py<PyDict>>,
+    /// Of a single call: what its function is kept in the heap for.
+    pub(super) head: Option<Py<PyBytes>>,
     /// Of a usual call there are none.
     others: Option<Box<Others>>,
 }
@@ -52,6 +54,7 @@ impl Calls {
         Self {
             about,
             keywords: None,
+            head: None,
             others: (!is_usual).then(|| Box::new(others)),
         }
     }
@@ -92,6 +95,7 @@ impl Calls {
             visit.call(&others.retry)?;
         }
         visit.call(&self.about)?;
-        visit.call(&self.keywords)
+        visit.call(&self.keywords)?;
+        visit.call(&self.head)
     }
 }

@@ -123,6 +123,21 @@ impl Backlog {
             .any(|(_, rank)| rank.priority > Reverse(priority))
     }
 
+    /// Whether a task of priority 0 may go straight into the ring: nothing waits here, and nothing is in the ring that it
+    /// would overtake.
+    #[inline]
+    pub fn lets_pass(&mut self, crew: &Crew) -> bool {
+        self.waiting.is_empty() && (self.fed.is_empty() || self.has_fed_none_below(crew))
+    }
+
+    #[cold]
+    fn has_fed_none_below(&mut self, crew: &Crew) -> bool {
+        if crew.queued() == 0 {
+            self.fed.clear(); // workers have them all
+        }
+        !self.overtakes(0)
+    }
+
     /// Takes every task out of the ring that no worker has taken. No worker takes one meanwhile, which would be a later
     /// one than some that wait here afterwards.
     ///
