@@ -242,3 +242,21 @@ def test_a_child_of_a_thread_that_waits_ends_and_the_thread_still_waits(ctx):
     queue.put("item")
     assert answers.get() == "item"
     waiting.join()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_program_that_ends_is_told_of_nothing_that_is_open(run_script, method):
+    ran = run_script(
+        f"""
+        import manycore
+
+        if __name__ == "__main__":
+            context = manycore.get_context("{method}")
+            with context.Pool(2) as pool:
+                pool.map(abs, range(5))
+            late = context.Process(target=abs, args=(1,))
+            late.start()
+        """,
+        run_by=("-W", "default::ResourceWarning"),
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")

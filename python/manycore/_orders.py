@@ -56,6 +56,16 @@ def write_order(
     return pickle.dumps((keep, surroundings, work, streams, has_tracker))
 
 
+class Channel(socket.socket):
+    """A socket between a zygote and others: of those that are open when the program ends, no word.
+
+    Until then somebody may ask how a child is.
+    """
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def send(zygote: socket.socket, message: bytes, fds: Sequence[int]) -> None:
     """Sends an order, as one datagram."""
     socket.send_fds(zygote, [message], fds)
@@ -63,11 +73,12 @@ def send(zygote: socket.socket, message: bytes, fds: Sequence[int]) -> None:
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Two sockets that orders fit through, and that block, whatever the program's own do."""
-    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in pair:
+    kind = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    one, other = (Channel(*kind, fileno=end.detach()) for end in socket.socketpair(*kind))
+    for end in (one, other):
         end.settimeout(None)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LONGEST_PART)  # little on some
-    return pair
+    return one, other
 
 
 def receive(orders: socket.socket) -> tuple[Order | None, list[int]]:

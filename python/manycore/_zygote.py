@@ -127,7 +127,7 @@ def _serve_children_as_well(clients_fd: int) -> None:
 
 
 def _blocking(fd: int) -> socket.socket:
-    inherited = socket.socket(fileno=fd)
+    inherited = _orders.Channel(fileno=fd)
     inherited.settimeout(None)  # whatever an imported module has set for its own
     return inherited
 
