@@ -49,3 +49,16 @@ def describe(job: _engine.Job, task: int, item: int | None = None) -> str:
     except Exception:  # whatever the arguments do when they are asked
         return name
     return f"{name}({', '.join(texts)})"
+
+
+_PLACES = {
+    "not_handed_out": "This was raised here, when {} was handed out to a worker.",
+    "undecodable_answer": (
+        "This was raised here, when the answer of {} was unpickled, which a worker had run."
+    ),
+}
+
+
+def note(error: BaseException, place: str, job: _engine.Job, task: int) -> None:
+    """Has an error that was raised in this process say with which task that was."""
+    error.add_note(_PLACES[place].format(describe(job, task)))

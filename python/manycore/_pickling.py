@@ -6,7 +6,6 @@ Reducers registered with `copyreg` and with the standard library's `ForkingPickl
 
 from __future__ import annotations
 
-import contextlib
 import io
 import pickle
 from collections.abc import Callable
@@ -54,9 +53,11 @@ def dumps_function(
         return bytes(ForkingPickler.dumps(ByValue(function, is_known))), keep
     try:
         return bytes(ForkingPickler.dumps(function)), keep
-    except (pickle.PicklingError, AttributeError, TypeError):
-        with contextlib.suppress(Exception):
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        try:
             return bytes(ForkingPickler.dumps(ByValue(function, is_known))), keep
+        except Exception as other:
+            error.add_note(f"It cannot travel by value, with what it refers to, either: {other!r}")
         raise
 
 

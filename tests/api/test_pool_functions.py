@@ -2,6 +2,8 @@
 
 import functools
 import gc
+import pickle
+import threading
 import weakref
 
 import pytest
@@ -49,3 +51,41 @@ def test_functions_that_are_alike_are_forgotten(pool):
     del function
     gc.collect()
     assert sum(it() is not None for it in made) <= 8
+
+
+def test_who_cannot_be_sent_is_told_why(ctx):
+    lock = threading.Lock()
+    with ctx.Pool(1) as pool:
+        with pytest.raises((AttributeError, pickle.PicklingError)) as raised:
+            pool.apply(lambda: lock)
+        assert "cannot pickle '_thread.lock'" in raised.value.__notes__[0]
+        for call in (
+            lambda: pool.apply(targets.length, (lock, 1)),
+            lambda: pool.starmap(targets.length, [(lock, 1)]),
+            lambda: list(pool.imap(targets.length, [lock])),
+        ):
+            with pytest.raises(TypeError, match="cannot pickle '_thread\\.lock'") as raised:
+                call()
+            (note,) = raised.value.__notes__
+            assert note.startswith("This was raised here, when length(<unlocked")
+            assert note.endswith("was handed out to a worker.")
+
+
+def test_who_cannot_be_received_is_told_of_its_task(ctx):
+    with ctx.Pool(1) as pool:
+        with pytest.raises(ValueError, match="no number") as raised:
+            pool.apply(targets.indigestible, (7,))
+        (note,) = raised.value.__notes__
+        assert note.startswith("This was raised here, when the answer of indigestible(7) was")
+
+
+def test_a_note_is_no_reason_to_lose_an_error(ctx):
+    class Silent(Exception):
+        add_note = None
+
+    class Refuses:
+        def __reduce__(self):
+            raise Silent
+
+    with ctx.Pool(1) as pool, pytest.raises(Silent):
+        pool.apply(abs, (Refuses(),))

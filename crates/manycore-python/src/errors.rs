@@ -14,6 +14,7 @@ use pyo3::types::PyType;
 
 use crate::calling;
 use crate::imported::imported;
+use crate::job::Job;
 
 /// An error of the engine, on its way to Python.
 #[derive(Debug, thiserror::Error)]
@@ -222,4 +223,15 @@ pub fn call_showing_errors(function: &Bound<'_, PyAny>) {
     if let Err(error) = calling::call(function, ()) {
         calling::show(error, function);
     }
+}
+
+/// Has an error that was raised in this process say with which task that was.
+#[cold]
+pub fn note_place(job: &Bound<'_, Job>, task: usize, error: &Bound<'_, PyAny>, place: &str) {
+    let py = job.py();
+    let noted = py
+        .import("manycore._descriptions")
+        .and_then(|module| module.getattr("note"))
+        .and_then(|note| calling::call(&note, (error, place, job, task)));
+    drop(noted); // some errors take none
 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use super::Crew;
 use super::state::{Open, State};
 use crate::calling;
-use crate::errors::{Error, interrupted};
+use crate::errors::{Error, interrupted, note_place};
 use crate::job::Job;
 use crate::message;
 use crate::queue::with_message;
@@ -27,14 +27,6 @@ impl Drop for Between<'_, '_> {
             self.0.end_if_due(&self.0.state(self.1));
         }
     }
-}
-
-/// Has an error say what it is about: it was raised in this process, by whatever a task's answer consists of.
-#[cold]
-fn note_undecodable(error: &Bound<'_, PyAny>) {
-    let note =
-        "This was raised here, when the answer of a task was unpickled that a worker had run.";
-    let _ = error.call_method1("add_note", (note,)); // some errors take none
 }
 
 /// How many items those tasks have that are left of one, of which so many were done in one turn: about half a turn's.
@@ -182,7 +174,7 @@ impl Crew {
             }
             Err(error) => {
                 let value = error.into_value(py).into_bound(py).into_any();
-                note_undecodable(&value);
+                note_place(job.bind(py), index, &value, "undecodable_answer");
                 job.get().note_undecodable(&value)?;
                 Job::deliver(job.bind(py), index, false, value)?
             }

@@ -357,6 +357,9 @@ fn or_answer(
                 error
             };
             let value = error.into_value(py).into_bound(py).into_any();
+            if !is_over {
+                errors::note_place(job, index, &value, "not_handed_out");
+            }
             Job::deliver(job, index, false, value).map(|_| None)
         }
         Err(error) => Err(error),
