@@ -578,16 +578,16 @@ def test_a_worker_killed_by_others_while_a_task_is_told_to_stop_fails_it_once(po
 
 
 @pytest.mark.parametrize("way", ["imap", "imap_unordered"])
-@pytest.mark.parametrize(("chunksize", "buffersize", "ahead"), [(1, 3, 3), (1, 1, 1), (4, 9, 8)])
-def test_a_lazy_map_takes_as_many_items_ahead_as_was_asked(pool, way, chunksize, buffersize, ahead):
-    taken = []
+@pytest.mark.parametrize(("chunksize", "buffersize"), [(1, 3), (1, 1), (4, 9)])
+def test_a_lazy_map_takes_as_many_chunks_ahead_as_was_asked(pool, way, chunksize, buffersize):
+    taken, ahead = [], chunksize * buffersize
 
     def endless():
         while True:
             taken.append(len(taken))
             yield len(taken)
 
-    results = getattr(pool, way)(targets.square, endless(), chunksize, buffersize=buffersize)
+    results = getattr(pool, way)(targets.square, endless(), chunksize, buffersize)
     assert len(taken) == ahead
     for fetched in range(1, 50):
         next(results)
@@ -598,6 +598,8 @@ def test_a_lazy_map_takes_as_many_items_ahead_as_was_asked(pool, way, chunksize,
 def test_a_buffer_must_be_one(pool):
     with pytest.raises(ValueError, match="buffersize must be 1"):
         pool.imap(targets.square, [1], buffersize=0)
+    with pytest.raises(TypeError, match="buffersize must be an integer"):
+        pool.imap(targets.square, [1], buffersize=1.5)
 
 
 # ---- the end of it ------------------------------------------------------------------------------
