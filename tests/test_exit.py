@@ -260,3 +260,35 @@ def test_a_program_that_ends_is_told_of_nothing_that_is_open(run_script, method)
         run_by=("-W", "default::ResourceWarning"),
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        "for x in pool.imap(same, range(1000)): print(x, file=out)",
+        "print(*pool.map_async(same, range(1000)).get(), sep=chr(10), file=out)",
+        "[print(r.get(), file=out) for r in [pool.apply_async(same, (x,)) for x in range(1000)]]",
+    ],
+    ids=["imap", "map_async", "apply_async"],
+)
+@pytest.mark.parametrize("ends", ["with", "exit"])
+def test_a_file_that_is_left_open_is_written(run_script, tmp_path, method, use, ends):
+    path = tmp_path / "written"
+    begin = "with context.Pool(2) as pool:" if ends == "with" else "if pool := context.Pool(2):"
+    ran = run_script(
+        f"""
+        import manycore
+
+        def same(x):
+            return x
+
+        if __name__ == "__main__":
+            context = manycore.get_context("{method}")
+            out = open("{path}", "w")
+            {begin}
+                {use}
+        """
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert path.read_text().split() == [str(x) for x in range(1000)]

@@ -1,8 +1,12 @@
 """What children print: whole lines, and all of it."""
 
+import subprocess
 import sys
+import textwrap
 
 import pytest
+
+import processes
 
 pytestmark = pytest.mark.beyond_stdlib
 
@@ -118,3 +122,34 @@ if __name__ == "__main__":
 def test_a_child_may_choose_otherwise_and_its_parent_is_left_alone(run_script):
     done = run_script(MINE)
     assert (done.stdout, done.returncode) == ("True\nFalse\nFalse\n", 0)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("closed", ["<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_processes_start_where_standard_streams_are_closed(tmp_path, method, closed):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os, sys
+            import manycore
+
+            def work():
+                os._exit(7)
+
+            if __name__ == "__main__":
+                context = manycore.get_context("{method}")
+                with context.Pool(1) as pool:
+                    assert pool.map(abs, [-1, 2]) == [1, 2]
+                child = context.Process(target=work)
+                child.start()
+                child.join()
+                sys.exit(child.exitcode)
+            """
+        )
+    )
+    ours = processes.children_of_ours()
+    ran = subprocess.run(["sh", "-c", f'exec "{sys.executable}" "{script}" {closed}'])
+    while orphans := processes.children_of_ours() - ours:
+        processes.wait_for_end(orphans)
+    assert ran.returncode == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import socket
@@ -74,11 +75,24 @@ def send(zygote: socket.socket, message: bytes, fds: Sequence[int]) -> None:
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Two sockets that orders fit through, and that block, whatever the program's own do."""
     kind = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    one, other = (Channel(*kind, fileno=end.detach()) for end in socket.socketpair(*kind))
+    ends = socket.socketpair(*kind)
+    one, other = (Channel(*kind, fileno=above_streams(end.detach())) for end in ends)
     for end in (one, other):
         end.settimeout(None)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LONGEST_PART)  # little on some
     return one, other
+
+
+def above_streams(fd: int) -> int:
+    """The descriptor, or a new one in its place if its number is that of a standard stream.
+
+    It is when a program has closed that stream, and whoever inherits it might take it for one.
+    """
+    if fd > 2:
+        return fd
+    moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
 
 
 def receive(orders: socket.socket) -> tuple[Order | None, list[int]]:

@@ -26,6 +26,7 @@ from manycore._orders import (
     MOST_DESCRIPTORS,
     RECORD,
     STARTED,
+    above_streams,
     in_file,
     send,
     socket_pair,
@@ -105,10 +106,10 @@ class Zygote:
     def start(cls, settings: dict[str, Any]) -> Zygote:
         """Starts one. It serves once it has imported everything; requests wait for that."""
         theirs, ours = socket_pair()
-        report, report_w = os.pipe()
-        settings_fd = _preload.pack(settings)
+        report, report_w = map(above_streams, os.pipe())
+        settings_fd = above_streams(_preload.pack(settings))
         lifeline_r, lifeline = _engine.make_lifeline()
-        heap = _engine.heap_fd()
+        lifeline_r, heap = above_streams(lifeline_r), above_streams(_engine.heap_fd())
         inherited = [theirs.fileno(), ours.fileno(), settings_fd, report_w, lifeline_r, heap]
         command = spawn.command_line(
             "forkserver", "main", dict(zip(INHERITED, inherited, strict=True))

@@ -81,9 +81,14 @@ def _stop(owner: int, workers: Workers, keeper: Keeper) -> None:
     due = keeper.due.added
     workers.terminate()
     workers.abandon(RuntimeError(TERMINATED))
-    if util.is_exiting() and not has_ended_by_ctrl_c():
+    if not util.is_exiting():
+        return
+    if not has_ended_by_ctrl_c():
         keeper.wait_until_called(due)
         keeper.wait_until_called(keeper.due.added, time.monotonic() + _FAREWELL)
+    # What its thread refers to Python would not get to at the end: the program's functions, and by
+    # these all that a module of its has, files included that are to be written.
+    keeper.rest()
 
 
 # For typeshed the chunksize of `imap` may be None, which fails in the standard library, too.
@@ -340,6 +345,7 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         due = self._attendant.keeper.due.added
         self._terminate_now()
         self._attendant.keeper.wait_until_called(due)  # those of tasks that were answered
+        self._attendant.keeper.rest()
 
     def _terminate_now(self) -> None:
         util.debug("terminating pool")
