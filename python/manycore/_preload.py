@@ -199,7 +199,13 @@ def _import_main(told: dict[str, Any]) -> None:
         del current._inheriting  # type: ignore[attr-defined]
 
 
+END = b"\0\n"
+"""The last line of a report: what was forked by a module that was imported may keep it open."""
+
+
 def report(lines: list[str], fd: int) -> None:
     """Leaves lines for the process that has started this one, which reads them later."""
     with os.fdopen(fd, "wb") as pipe:
-        pipe.write("\n".join(lines).encode(errors="replace")[:_LONGEST_REPORT])
+        for line in "\n".join(lines).encode(errors="replace")[:_LONGEST_REPORT].splitlines():
+            pipe.write(line + b"\n")
+        pipe.write(END)

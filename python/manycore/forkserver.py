@@ -208,8 +208,11 @@ class Zygote:
             return
         report, self._report = self._report, None
         with os.fdopen(report, "rb") as pipe:
-            for line in pipe.read().decode(errors="replace").splitlines():
-                warnings.warn(line, RuntimeWarning, stacklevel=8)
+            for line in iter(pipe.readline, _preload.END):
+                if not line:
+                    break
+                text = line.decode(errors="replace").rstrip("\n")
+                warnings.warn(text, RuntimeWarning, stacklevel=8)
 
     def belongs_to_parent(self) -> None:
         """In a fork of the process that started it: neither its end nor its report is for us."""

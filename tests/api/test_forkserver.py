@@ -409,3 +409,28 @@ def test_a_copy_that_came_by_no_hook_takes_no_answer_either(server, monkeypatch)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     process.join()
     assert process.exitcode == 0
+
+
+def test_what_the_main_module_forks_keeps_nobody_waiting(run_script):
+    ran = run_script(
+        """
+        import os, time
+        import manycore
+
+        if os.fork() == 0:  # also in the process that imports it for the children
+            parent = os.getppid()
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            os._exit(0)
+
+        def work():
+            print("ran")
+
+        if __name__ == "__main__":
+            child = manycore.get_context("forkserver").Process(target=work)
+            child.start()
+            child.join()
+            print(child.exitcode)
+        """
+    )
+    assert (ran.returncode, ran.stdout) == (0, "ran\n0\n"), ran.stderr
