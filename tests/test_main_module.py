@@ -405,3 +405,51 @@ def test_a_class_is_the_same_for_a_lambda_and_for_its_arguments(run_script, meth
         method,
     )
     assert (done.stdout, done.stderr) == ("[True, True, True]\n", "")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_classes_of_a_script_without_a_guard_are_whole_in_its_children(run_script, method):
+    ran = run_script(
+        f"""
+        import dataclasses, enum, typing
+        import manycore
+
+        @dataclasses.dataclass(slots=True)
+        class Point:
+            x: int
+
+        class Slots:
+            __slots__ = ("a", "__weakref__")
+
+            def __init__(self, a):
+                self.a = a
+
+        class More(Slots):
+            __slots__ = "b"
+
+        class Outer:
+            class Inner:
+                def __init__(self, n):
+                    self.n = n
+
+        class Pair(typing.NamedTuple):
+            x: int
+            y: int
+
+        class Colour(enum.Enum):
+            RED = 1
+
+        def make(n):
+            more = More(n)
+            more.b = n + 1
+            made = (Point(n), Slots(n), more, Outer.Inner(n), Pair(n, n), Colour(n))
+            return made, [hasattr(it, "__dict__") for it in made[:3]]
+
+        made, have = manycore.get_context("{method}").Pool(1).apply(make, (1,))
+        point, slots, more, inner, pair, colour = made
+        print(point == Point(1), slots.a, more.a, more.b, inner.n, pair == Pair(1, 1), colour)
+        print(type(inner) is Outer.Inner, type(more) is More, have)
+        """,
+    )
+    expected = "True 1 1 2 1 True Colour.RED\nTrue True [False, False, False]\n"
+    assert (ran.returncode, ran.stdout) == (0, expected), ran.stderr

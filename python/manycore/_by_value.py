@@ -157,6 +157,16 @@ class _MainGlobals(dict[str, "Any"]):
         return _main_globals, ()
 
 
+def _complete(cls: type, arguments: tuple[Any, ...]) -> None:
+    """Has a class be made with what cannot be set later, by what cloudpickle makes it of."""
+    if not arguments or arguments[0] is not type(cls):
+        return  # an enumeration
+    attributes: dict[str, Any] = arguments[3]
+    attributes["__qualname__"] = cls.__qualname__
+    if slots := vars(cls).get("__slots__"):  # those of named tuples are none, and must not be given
+        attributes["__slots__"] = slots
+
+
 def _pickler(file: io.BytesIO, whole: object, is_known: Callable[[object], bool] | None) -> Any:
     import cloudpickle  # takes longer to import than all of this package
 
@@ -189,6 +199,10 @@ def _pickler(file: io.BytesIO, whole: object, is_known: Callable[[object], bool]
             if is_definition(obj) and obj.__module__ not in MAIN_NAMES and _has_name(obj):
                 return super().reducer_override(obj)
             parts = parts_of(obj)
-            return super().reducer_override(obj) if parts is None else parts
+            if parts is None:
+                parts = super().reducer_override(obj)
+                if isinstance(obj, type) and isinstance(parts, tuple):
+                    _complete(obj, parts[1])
+            return parts
 
     return Pickler()
