@@ -160,12 +160,13 @@ class Tending:
                 self._still[row] = False
             elif not self._still[row]:
                 self._still[row] = True
-                has_none = self._crew.running(row) is None
+                if self._crew.running(row) is None:
+                    what, then = "has no task", ""
+                else:
+                    what, then = "runs a task", "; a task with a `timeout` is given up then"
                 warnings.warn(
-                    f"worker {worker.pid} was stopped by a signal or a debugger "
-                    + ("while it has no task: " if has_none else "while it runs a task: ")
-                    + "continue or kill it"
-                    + ("" if has_none else "; a task with a `timeout` is given up then"),
+                    f"worker {worker.pid} was stopped by a signal or a debugger while it {what}: "
+                    f"continue or kill it{then}",
                     ProcessStalled,
                     stacklevel=2,
                 )

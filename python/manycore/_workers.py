@@ -22,7 +22,6 @@ from manycore.process import has_started, start_soon, why_not_started
 _PATIENCE = 0.5
 """Seconds that a terminated worker has before it is killed."""
 
-
 _LOOK_AGAIN = 1.0
 """Seconds after which who waits for the end of a worker looks whether it was stopped."""
 

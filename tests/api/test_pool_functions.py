@@ -23,11 +23,8 @@ def pool(ctx):
 def test_functions_with_much_data_do_not_stay_in_the_heap(pool):
     before = heap.used()
     for n in range(30):
-        data = bytes(2 << 20)
-        assert (
-            pool.map(functools.partial(targets.length, data + bytes(n)), range(3))
-            == [len(data) + n] * 3
-        )
+        long = (2 << 20) + n
+        assert pool.map(functools.partial(targets.length, bytes(long)), range(3)) == [long] * 3
     assert heap.used() - before <= 20 << 20
 
 
@@ -35,10 +32,8 @@ def test_a_function_stays_in_the_heap_while_tasks_of_it_are_to_come(pool):
     lazy = pool.imap(functools.partial(targets.length, bytes(2 << 20)), range(100), buffersize=2)
     assert next(lazy) == 2 << 20
     for n in range(20):  # more than stay
-        assert (
-            pool.apply(functools.partial(targets.length, bytes((2 << 20) + n)), (0,))
-            == (2 << 20) + n
-        )
+        long = (2 << 20) + n
+        assert pool.apply(functools.partial(targets.length, bytes(long)), (0,)) == long
     assert list(lazy) == [2 << 20] * 99
 
 

@@ -30,6 +30,9 @@ const NOT_STARTED: i32 = 70;
 /// it runs in every process. In an ordinary run of the program it does nothing but remember that it
 /// was called.
 ///
+/// Under `cargo test` the program is the test's, and its `main` that of the harness, which does not know of this: tests
+/// that start processes have a `main` of their own, by `harness = false` in their `[[test]]` section.
+///
 /// ```
 /// use manycore::Process;
 ///
