@@ -19,6 +19,17 @@ def adopt_orphans() -> None:
 LISTS_CHILDREN = os.path.exists("/proc/thread-self/children")  # some kernels do not
 
 
+def has_pidfds() -> bool:
+    """Whether there are descriptors of processes, and what the kernel says about them."""
+    is_denied = {"all", "pidfd"} & set(os.environ.get("MANYCORE_DENY", "").split(","))
+    with contextlib.suppress(OSError):
+        fd = os.pidfd_open(os.getpid())
+        is_told_of = os.path.exists(f"/proc/self/fdinfo/{fd}")
+        os.close(fd)
+        return is_told_of and not is_denied
+    return False
+
+
 def tells_exits() -> bool:
     """Whether the kernel tells of a process that others have collected how it ended: since 6.15."""
     denied = {"all", "pidfd", "pidfd_info"} & set(os.environ.get("MANYCORE_DENY", "").split(","))

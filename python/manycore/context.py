@@ -372,4 +372,9 @@ def _first_choice() -> BaseContext:
 _default_context = DefaultContext(_first_choice())
 
 
+def _force_start_method(method: str) -> None:
+    """In a child, has what it starts itself be started as it was."""
+    _default_context._actual_context = _concrete_contexts[method]
+
+
 pass_on_rest(__name__)

@@ -63,7 +63,7 @@ def let_ctrl_c_through() -> None:
     global holds_ctrl_c
     if holds_ctrl_c:
         holds_ctrl_c = False
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
 
 
 def event_loop_runner() -> Any:
@@ -228,9 +228,9 @@ class OwnedProcess(BaseProcess):
         """In the child: runs its work; what it starts itself has the same start method."""
         _hold_ctrl_c()  # the standard library's part has a traceback for it
         if self._start_method is not None:  # type: ignore[attr-defined]
-            from manycore.context import _default_context
+            from manycore.context import _force_start_method
 
-            _default_context.set_start_method(self._start_method, force=True)  # type: ignore[attr-defined]
+            _force_start_method(self._start_method)  # type: ignore[attr-defined]
         write_whole_lines()
         for sending in self._logs:
             sending.begin(_run_quietly.__code__)

@@ -16,6 +16,7 @@ import targets
 from manycore import forkserver
 from processes import (
     children_of_ours,
+    has_pidfds,
     kill_and_confirm,
     running,
     spare_of,
@@ -103,6 +104,33 @@ def test_children_outlive_the_zygote_and_their_exit_codes_are_known(server, gate
     assert process.exitcode == targets.ENDINGS[way]
 
 
+def test_exit_codes_are_known_before_the_adopter_has_collected_those_that_outlived_the_zygote(
+    run_script,
+):
+    # Orphans of the script become children of this process, which does not ask how they ended.
+    done = run_script("""
+        import os, signal, sys
+        from manycore import forkserver, get_context
+
+        def end(release, way, number):
+            release.wait()
+            {"exit": sys.exit, "raise": signal.raise_signal}[way](number)
+
+        if __name__ == "__main__":
+            context = get_context("forkserver")
+            for way, number in [("exit", 7), ("exit", 0), ("raise", 9)]:
+                release = context.Event()
+                process = context.Process(target=end, args=(release, way, number))
+                process.start()
+                os.kill(forkserver._forkserver._zygote.pid, signal.SIGKILL)
+                release.set()
+                process.join()
+                print(process.exitcode)
+    """)
+    codes = "7\n0\n-9\n" if has_pidfds() else 3 * "255\n"
+    assert (done.stdout, done.stderr) == (codes, "")
+
+
 def test_a_child_that_outlives_the_zygote_can_be_killed(server, gate):
     with running(server, targets.stop_at, gate) as process:
         gate.arrived()
@@ -173,7 +201,7 @@ def test_processes_start_while_zygotes_are_being_killed(server):
                     return
             stop.wait(patience / 1000)  # so that it dies at various moments
             with contextlib.suppress(ProcessLookupError):
-                os.kill(current.pid, signal.SIGKILL)
+                kill_and_confirm(current.pid)  # by then its children are ours
             killed = current
 
     killer = threading.Thread(target=kill_again_and_again)

@@ -1,6 +1,7 @@
 //! How a process ended, and how much memory it had: of a child that nobody has collected, and of any
 //! process that somebody else has collected.
 
+use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use rustix::time::Timespec;
 
 use crate::feature::PIDFD_INFO;
-use crate::process::Exit;
+use crate::process::{Exit, Stat};
 
 /// The end of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,11 +92,13 @@ fn wait(kind: libc::idtype_t, id: u32) -> Result<Seen, Errno> {
     Ok(Seen::Ended(Ending { exit, peak_memory }))
 }
 
-/// How the process of this pidfd ended, also if it was nobody's child here and somebody else has
-/// collected it, or is about to: for that this waits, for `at_most`. `None` where the kernel does not tell.
-pub fn told(pidfd: impl AsFd, at_most: Duration) -> Option<Exit> {
-    if !PIDFD_INFO.is_present() || !is_collected_within(&pidfd, at_most) {
-        return None;
+/// How the process `pid`, which is that of this pidfd, ended, also if it was nobody's child here and somebody
+/// else has collected it, or is about to: for that this waits, for `at_most`, where the kernel does not tell
+/// before. `None` where it does not tell at all.
+pub fn told(pid: u32, pidfd: impl AsFd, at_most: Duration) -> Option<Exit> {
+    let uncollected = told_of_uncollected(pid, &pidfd);
+    if uncollected.is_some() || !PIDFD_INFO.is_present() || !is_collected_within(&pidfd, at_most) {
+        return uncollected;
     }
     let mut info = Info {
         mask: INFO_EXIT,
@@ -110,6 +113,25 @@ pub fn told(pidfd: impl AsFd, at_most: Duration) -> Option<Exit> {
         return None;
     }
     (info.mask & INFO_EXIT != 0).then(|| exit_of(info.exit_code))
+}
+
+/// How a process ended that nobody has collected yet.
+fn told_of_uncollected(pid: u32, pidfd: impl AsFd) -> Option<Exit> {
+    let stat = Stat::of(pid).filter(Stat::has_ended)?;
+    // Who may not know is told zero; this can be read by the same processes.
+    if stat.exit_status == 0 && fs::read(format!("/proc/{pid}/io")).is_err() {
+        return None;
+    }
+    // The number was not another's meanwhile if it is still that of this one.
+    (pid_of(pidfd) == Some(pid)).then(|| exit_of(stat.exit_status))
+}
+
+/// The pid of the process of a pidfd, until somebody has collected it.
+fn pid_of(pidfd: impl AsFd) -> Option<u32> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let pid = about.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    pid.trim().parse().ok()
 }
 
 /// A pidfd hangs up when its process is gone for good: only then the kernel tells how it ended.
@@ -213,11 +235,40 @@ mod tests {
                 child.wait().expect("ours");
                 return; // no pidfds here
             };
-            assert_eq!(told(&pidfd, Duration::ZERO), None, "not collected yet");
             child.wait().expect("ours");
-            let seen = told(&pidfd, Duration::from_secs(60));
+            let seen = told(child.id(), &pidfd, Duration::from_secs(60));
             assert!(seen == Some(exit) || (seen.is_none() && !tells_exits()));
         }
+    }
+
+    #[test]
+    fn how_a_process_ended_is_told_before_anybody_has_collected_it() {
+        for (script, exit) in [
+            ("exit 0", Exit::Code(0)),
+            ("exit 7", Exit::Code(7)),
+            ("kill -9 $$", Exit::Signal(9)),
+        ] {
+            let mut child = run(script);
+            if let Ok(pidfd) = process::open(child.id()) {
+                assert_eq!(pid_of(&pidfd), Some(child.id()));
+                look_until_ended(&child);
+                assert_eq!(told(child.id(), &pidfd, Duration::ZERO), Some(exit));
+                child.wait().expect("ours");
+                assert_ne!(pid_of(&pidfd), Some(child.id()));
+            } else {
+                child.wait().expect("ours"); // no pidfds here
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_of_a_process_that_runs() {
+        let mut child = run("exec sleep 1000");
+        if let Ok(pidfd) = process::open(child.id()) {
+            assert_eq!(told(child.id(), &pidfd, Duration::ZERO), None);
+        }
+        process::kill(child.id()).expect("ours");
+        child.wait().expect("ours");
     }
 
     /// Since Linux 6.15.

@@ -87,14 +87,16 @@ fn start_time(pid: u32) -> Option<u64> {
 }
 
 /// What is asked of `/proc/ID/stat`, of one moment: the process may be collected between two looks.
-struct Stat {
+pub(crate) struct Stat {
     state: char,
     threads: u32,
     start: u64,
+    /// What `wait` will say of one that has ended: zero too where that is not for this process to know.
+    pub(crate) exit_status: i32,
 }
 
 impl Stat {
-    fn of(id: u32) -> Option<Self> {
+    pub(crate) fn of(id: u32) -> Option<Self> {
         // 52 numbers and a name of at most 64 bytes, which the kernel gives in one piece: every fork reads this.
         let mut text = [0; 2048];
         let length = File::open(format!("/proc/{id}/stat"))
@@ -107,11 +109,18 @@ impl Stat {
         let state = fields.next()?.chars().next()?;
         let threads = fields.nth(16)?.parse().ok()?;
         let start = fields.nth(1)?.parse().ok()?;
+        let exit_status = fields.nth(29).and_then(|it| it.parse().ok()).unwrap_or(0);
         Some(Self {
             state,
             threads,
             start,
+            exit_status,
         })
+    }
+
+    /// A process whose first thread has ended looks like one that has ended, but for the others.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 
     /// Whether this is a later process that has the number of that one.
@@ -141,8 +150,7 @@ fn ended_by_proc(id: Identity) -> bool {
         return true;
     };
     match Stat::of(id.pid) {
-        // A process whose first thread has ended looks like one that has ended, but for the others.
-        Some(stat) => (matches!(stat.state, 'Z' | 'X') && stat.threads <= 1) || stat.is_another(id),
+        Some(stat) => stat.has_ended() || stat.is_another(id),
         None => rustix::process::test_kill_process(pid) == Err(Errno::SRCH) || is_ended_child(pid),
     }
 }

@@ -72,7 +72,8 @@ impl ChildWatch {
     /// does not tell.
     fn told(&self, py: Python<'_>) -> Option<i32> {
         let fd = self.fd()?;
-        py.detach(|| ending::told(fd, ABOUT_TO)).and_then(code)
+        py.detach(|| ending::told(self.id.pid, fd, ABOUT_TO))
+            .and_then(code)
     }
 }
 
