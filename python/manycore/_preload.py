@@ -23,9 +23,6 @@ _ABOUT_ALL = ("sys_path", "sys_argv", "dir", "orig_dir")
 
 _INSTALLED = "manycore_installed"
 
-_LONGEST_REPORT = 30_000
-"""Bytes that a pipe takes without anybody's reading them."""
-
 _BELONGS_TO_A_SESSION = frozenset(
     (
         "IPython",
@@ -133,8 +130,54 @@ class ThreadStarted(Exception):
         self.name = name
 
 
-def import_all(told: dict[str, Any]) -> list[str]:
-    """Imports what the settings say; a line for each chosen module that cannot be imported.
+class Report:
+    """What a zygote tells, while it imports, of what it does: lines in a file.
+
+    Args:
+        fd: Of the file.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def begin(self, name: str) -> None:
+        """Notes the module that is imported now: it may be what ends the zygote."""
+        self._write(_IMPORTING, _what(name))
+
+    def fail(self, name: str, error: BaseException) -> None:
+        """Notes that a module cannot be imported."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        self._write(_FAILED, f"the fork server cannot import {_what(name)}: {reason}"[:1000])
+
+    def end(self) -> None:
+        """Notes that all is imported."""
+        self._write(_DONE, "")
+        os.close(self._fd)
+
+    def _write(self, kind: str, text: str) -> None:
+        os.write(self._fd, f"{kind}{text}\n".encode(errors="replace"))
+
+
+_IMPORTING, _FAILED, _DONE = "+-."
+"""How a line of a report begins."""
+
+
+def read_report(fd: int) -> tuple[list[str], str | None]:
+    """What could not be imported, and what is being imported now, if anything still is."""
+    lines = os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace").splitlines()
+    failed = [line[1:] for line in lines if line[:1] == _FAILED]
+    if lines and lines[-1] == _DONE:
+        return failed, None
+    begun = [line[1:] for line in lines if line[:1] == _IMPORTING]
+    return failed, begun[-1] if begun else "what it needs itself"
+
+
+def _what(name: str) -> str:
+    return "the main module" if name == "__main__" else f"module {name!r}"
+
+
+def import_all(told: dict[str, Any], report: Report) -> None:
+    """Imports what the settings say, and reports about it.
 
     The settings are told whether children need a `"new_seed"` for NumPy's random numbers: unless
     the main module has set one.
@@ -146,14 +189,19 @@ def import_all(told: dict[str, Any]) -> list[str]:
         _install.install()
     _spawn.prepare({key: told[key] for key in _ABOUT_ALL if key in told})
     for name in told["guessed"]:
+        report.begin(name)
         try_to_import(name)
         if threading.active_count() > 1:
             raise ThreadStarted(name)
     before = _numpy_seed()
-    failed = [line for name in told["chosen"] if (line := _import_chosen(name, told))]
+    for name in told["chosen"]:
+        report.begin(name)
+        try:
+            _import_chosen(name, told)
+        except BaseException as error:
+            report.fail(name, error)
     after = _numpy_seed()
     told["new_seed"] = after is not None and (after == before or "__main__" not in told["chosen"])
-    return failed
 
 
 def _numpy_seed() -> tuple[bytes, int] | None:
@@ -177,17 +225,11 @@ def try_to_import(name: str) -> None:
         sys.modules.pop(name, None)
 
 
-def _import_chosen(name: str, told: dict[str, Any]) -> str | None:
-    try:
-        if name == "__main__":
-            _import_main(told)
-        else:
-            __import__(name)
-    except BaseException as error:
-        what = "the main module" if name == "__main__" else f"module {name!r}"
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"the fork server cannot import {what}: {reason}"[:1000]
-    return None
+def _import_chosen(name: str, told: dict[str, Any]) -> None:
+    if name == "__main__":
+        _import_main(told)
+    else:
+        __import__(name)
 
 
 def _import_main(told: dict[str, Any]) -> None:
@@ -197,15 +239,3 @@ def _import_main(told: dict[str, Any]) -> None:
         _spawn.prepare({key: told[key] for key in spawn.MAIN_MODULE if key in told})
     finally:
         del current._inheriting  # type: ignore[attr-defined]
-
-
-END = b"\0\n"
-"""The last line of a report: what was forked by a module that was imported may keep it open."""
-
-
-def report(lines: list[str], fd: int) -> None:
-    """Leaves lines for the process that has started this one, which reads them later."""
-    with os.fdopen(fd, "wb") as pipe:
-        for line in "\n".join(lines).encode(errors="replace")[:_LONGEST_REPORT].splitlines():
-            pipe.write(line + b"\n")
-        pipe.write(END)

@@ -77,13 +77,15 @@ def main(
     _read_nothing()
     told = _preload.unpack(settings_fd)
     os.environ.update(told["variables"])
+    report = _preload.Report(report_fd)
     try:
-        failed = _preload.import_all(told)
+        _preload.import_all(told, report)
     except _preload.ThreadStarted as started:
         told["guessed"] = [name for name in told["guessed"] if name != started.name]
         settings_fd, heap_fd = _preload.pack(told), _engine.heap_fd()
         _begin_again([requests_fd, clients_fd, settings_fd, report_fd, lifeline_fd, heap_fd])
-    _preload.report(failed, report_fd)
+    report.end()
+    _undo_imports(handlers)
     process.write_whole_lines()  # flushed, too, or children write it again
     zygote = _Zygote(requests_fd, lifeline_fd, handlers, told["new_seed"], told["later"])
     _serve_children_as_well(clients_fd)
@@ -98,6 +100,17 @@ def _ignore_ctrl_c() -> dict[int, Handler]:
     handlers: dict[int, Handler] = {SIGINT: _signal.signal(SIGINT, _signal.SIG_IGN)}
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     return handlers
+
+
+def _undo_imports(handlers: dict[int, Handler]) -> None:
+    """Has signals reach this process and its children as before, whatever a module has set.
+
+    A handler for Ctrl-C is the children's.
+    """
+    handler = _signal.signal(SIGINT, _signal.SIG_IGN)
+    if handler is not _signal.SIG_IGN:
+        handlers[SIGINT] = handler
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _read_nothing() -> None:

@@ -94,7 +94,13 @@ class Asked:
 
 
 class Zygote:
-    """A zygote that somebody can send requests to."""
+    """A zygote that somebody can send requests to.
+
+    Attributes:
+        ended_in: What it was importing when it ended, if it was.
+    """
+
+    ended_in: str | None = None
 
     def __init__(self, pid: int, requests: socket.socket) -> None:
         self.pid = pid
@@ -106,11 +112,11 @@ class Zygote:
     def start(cls, settings: dict[str, Any]) -> Zygote:
         """Starts one. It serves once it has imported everything; requests wait for that."""
         theirs, ours = socket_pair()
-        report, report_w = map(above_streams, os.pipe())
+        report = above_streams(os.memfd_create("manycore-report"))
         settings_fd = above_streams(_preload.pack(settings))
         lifeline_r, lifeline = _engine.make_lifeline()
         lifeline_r, heap = above_streams(lifeline_r), above_streams(_engine.heap_fd())
-        inherited = [theirs.fileno(), ours.fileno(), settings_fd, report_w, lifeline_r, heap]
+        inherited = [theirs.fileno(), ours.fileno(), settings_fd, report, lifeline_r, heap]
         command = spawn.command_line(
             "forkserver", "main", dict(zip(INHERITED, inherited, strict=True))
         )
@@ -128,7 +134,7 @@ class Zygote:
             raise
         finally:
             theirs.close()
-            for fd in (settings_fd, report_w, lifeline_r, heap):
+            for fd in (settings_fd, lifeline_r, heap):
                 os.close(fd)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         zygote = cls(pid, ours)
@@ -206,13 +212,10 @@ class Zygote:
         """Warns of what could not be imported: the zygote has said it before its first child."""
         if self._report is None:
             return
-        report, self._report = self._report, None
-        with os.fdopen(report, "rb") as pipe:
-            for line in iter(pipe.readline, _preload.END):
-                if not line:
-                    break
-                text = line.decode(errors="replace").rstrip("\n")
-                warnings.warn(text, RuntimeWarning, stacklevel=8)
+        failed, _ = _preload.read_report(self._report)
+        self._drop_report()
+        for text in failed:
+            warnings.warn(text, RuntimeWarning, stacklevel=8)
 
     def belongs_to_parent(self) -> None:
         """In a fork of the process that started it: neither its end nor its report is for us."""
@@ -227,6 +230,8 @@ class Zygote:
     def bury(self) -> None:
         """Lets go of one that has ended."""
         self._requests.close()
+        if self._report is not None:
+            _, self.ended_in = _preload.read_report(self._report)
         self._drop_report()
         if self._lifeline is not None:
             _engine.cut_lifeline(self._lifeline)
@@ -379,12 +384,14 @@ class Request:
                 self._note_end()
             else:
                 return
-        raise ProcessError(f"the fork server has ended {_ATTEMPTS} times instead of forking")
+        ended_in = self._zygote.ended_in
+        told = "" if ended_in is None else f"; the last time it was importing {ended_in}"
+        raise ProcessError(f"the fork server has ended {_ATTEMPTS} times instead of forking{told}")
 
     def _note_end(self) -> None:
-        # Importing what the parent has imported may be what ended it.
-        self._is_bare = not self._zygote.has_served
         self._server._bury(self._zygote)
+        # Importing what the parent has imported may be what ended it.
+        self._is_bare = self._zygote.ended_in is not None
 
     def wait(self) -> Started:
         """Waits until the child has begun.

@@ -237,4 +237,7 @@ def test_a_zygote_that_always_dies_is_an_error(run_script):
             except ProcessError as error:
                 print(error)
     """)
-    assert done.stdout == "the fork server has ended 4 times instead of forking\n", done.stderr
+    assert done.stdout == (
+        "the fork server has ended 4 times instead of forking; "
+        "the last time it was importing the main module\n"
+    ), done.stderr
