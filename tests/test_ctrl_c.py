@@ -15,6 +15,8 @@ import pytest
 
 import manycore
 import processes
+import targets
+from eventually import until
 from manycore._resting import begin
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -354,3 +356,15 @@ def test_ctrl_c_that_comes_while_it_is_about_to_be_held_leaves_nothing_held(monk
         with pytest.raises(KeyboardInterrupt):
             process.start()
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_workers_hear_of_it_that_the_pools_thread_starts_behind_a_fork(ctx, gate):
+    with ctx.Pool(1) as pool:
+        pool.apply_async(targets.stop_at, (gate,))
+        gate.arrived()
+        first = pool._pool[0].pid
+        with processes.running(manycore.get_context("fork"), targets.nothing):
+            pass  # the pool's thread has ended and begun again
+        processes.kill_and_confirm(first)
+        until(lambda: [it for it in pool._pool if it.pid != first])
+        assert pool.apply(signal.pthread_sigmask, (signal.SIG_BLOCK, [])) == set()

@@ -6,6 +6,7 @@ and later warn of it. So ours end before a fork, and start again afterwards if t
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enumerations
 import functools
 import os
 import sys
@@ -18,6 +19,7 @@ from manycore._ctrl_c import is_interrupted_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     class Resting(Protocol):
@@ -55,22 +57,47 @@ def rest_across_forks(owner: Resting) -> None:
     _known.add(owner)
 
 
-def fork() -> int:
-    """Forks as `os.fork` does; in a thread of ours, which is why there are threads, unwarned."""
-    if threading.current_thread().name not in NAMES:
-        return os.fork()
-    sys.audit("os.fork")
-    return _engine.fork()
+class _Forking(threading.local):
+    """What a thread that forks had blocked before it blocked more for the time of the fork."""
+
+    mask: set[int] | None = None
+
+
+_forking = _Forking()
+
+
+def fork(mask: set[int]) -> int:
+    """Forks as `os.fork` does; in a thread of ours, which is why there are threads, unwarned.
+
+    Args:
+        mask: The signals that stay blocked behind the fork, and so in threads of ours.
+    """
+    _forking.mask = mask
+    try:
+        if threading.current_thread().name not in NAMES:
+            return os.fork()
+        sys.audit("os.fork")
+        return _engine.fork()
+    finally:
+        _forking.mask = None
 
 
 def begin(thread: threading.Thread) -> None:
     """Starts a thread. Ctrl-C raises `KeyboardInterrupt` also while this waits until it runs."""
+    mask = _forking.mask
+    if mask is not None:
+        thread.run = functools.partial(_run_with, mask, thread.run)  # type: ignore[method-assign]
     try:
         thread.start()
     except RuntimeError as error:
         if is_interrupted_lock(error):
             raise KeyboardInterrupt from None
         raise
+
+
+def _run_with(mask: set[int], run: Callable[[], None]) -> None:
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    run()
 
 
 def wait_until_gone(thread: threading.Thread) -> None:

@@ -74,7 +74,7 @@ class Popen(popen_fork.Popen):
             # A child that is just beginning would answer Ctrl-C with a traceback of its own, and
             # here nothing would know of it yet.
             _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
-            self.pid = _resting.fork()
+            self.pid = _resting.fork(mask)
             if self.pid == 0:
                 process.holds_ctrl_c = _signal.SIGINT not in mask
                 run_and_end(
