@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 
 from manycore import _engine
+from manycore._options import is_above_0
 from manycore._workers import Workers
 
 
 def check(seconds: float | None, least: int, count: int) -> None:
     """Raises ValueError when a pool of so many workers cannot be idle like that."""
-    if seconds is not None and not seconds > 0:
+    if seconds is not None and not is_above_0(seconds):
         raise ValueError(f"idle_seconds must be above 0, not {seconds!r}")
     if not 0 <= least <= count:
         raise ValueError(f"min_processes must be 0 to {count}, not {least!r}")
+    if least and seconds is None:
+        raise ValueError("min_processes says how many workers stay, but idle_seconds is not given")
 
 
 class Idle:

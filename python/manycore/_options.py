@@ -46,7 +46,8 @@ if TYPE_CHECKING:
         min_processes: int
 
 
-def _is_above_0(number: Any) -> bool:
+def is_above_0(number: Any) -> bool:
+    """Whether it is a number, and above 0."""
     try:
         return bool(number > 0)
     except TypeError:
@@ -90,12 +91,14 @@ class Options(NamedTuple):
         changes = dict(changes)
         if not isinstance(changes.get("retry_on", ()), tuple):
             changes["retry_on"] = (changes["retry_on"],)
+        if changes.get("progress") == "":
+            changes["progress"] = True  # a bar without a label
         options = self._replace(**changes)
         options._check()
         return options
 
     def _check(self) -> None:
-        if self.timeout is not None and not _is_above_0(self.timeout):
+        if self.timeout is not None and not is_above_0(self.timeout):
             raise ValueError(f"timeout must be a number of seconds above 0, not {self.timeout!r}")
         if not isinstance(self.retries, int) or self.retries < 0:  # type: ignore[redundant-expr]
             raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
@@ -148,7 +151,7 @@ class Limits(NamedTuple):
     @classmethod
     def of(cls, memory: int | None, lifetime: Lifetime | None, tasks: int | None) -> Limits:
         """The limits that the arguments of a pool mean."""
-        if memory is not None and not _is_above_0(memory):
+        if memory is not None and not is_above_0(memory):
             raise ValueError(f"max_memory must be a number of bytes above 0, not {memory!r}")
         if lifetime is not None and not isinstance(lifetime, tuple):
             raise TypeError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from manycore._options import is_above_0
+
 POLICIES = ("raise", "skip", "return")
 """What may become of an item that fails."""
 
@@ -33,13 +35,17 @@ class Stage:
         name: str | None = None,
         timeout: float | None = None,
     ) -> None:
+        counts = {"workers": workers, "retries": retries, "maxsize": maxsize, "maxbytes": maxbytes}
+        for what, count in counts.items():
+            if not isinstance(count, int):
+                raise TypeError(f"{what} must be an integer, not {count!r}")
+            if count < 0:
+                raise ValueError(f"{what} must not be negative, and {count} is")
         if workers < 1:
             raise ValueError(f"a stage needs a worker or more, not {workers}")
-        if retries < 0 or maxsize < 0 or maxbytes < 0:
-            raise ValueError("retries, maxsize and maxbytes must not be negative")
         if on_error is not None and on_error not in POLICIES:
             raise ValueError(f"on_error must be one of {POLICIES}, not {on_error!r}")
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and not is_above_0(timeout):
             raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
         if init is not None and not callable(init):
             raise TypeError("init must be a callable")

@@ -272,7 +272,7 @@ class Pipeline:
             return False
         try:
             source = self._stride.begin(self._source)
-            if not self._stages.feed(source, self._stride.length):
+            if not self._stages.feed(source, self._stride.length, self._refuse):
                 self._end_input()
             self._stride.end()
         except Exception as error:
@@ -280,6 +280,15 @@ class Pipeline:
             self._source_error = error
             self._end_input()
         return True
+
+    def _refuse(self, error: Exception, item: Any) -> Exception | None:
+        """Decides what becomes of an item that cannot travel to the first stage, and says why."""
+        of, counts = self._staff[0], self._stages.counts(0)
+        assert counts is not None
+        self._name(error, 0, counts[0], in_short(item))
+        if self._policy(of) == "raise":
+            raise error
+        return error if self._policy(of) == "return" else None
 
     def _end_input(self) -> None:
         self._is_fed = True

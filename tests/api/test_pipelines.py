@@ -277,9 +277,26 @@ def test_an_item_that_cannot_be_read_fails_alone():
     assert results == [0, 1, 3, 4]
 
 
-def test_an_item_that_cannot_be_pickled_ends_the_pipeline():
-    with pytest.raises((TypeError, AttributeError)):
-        pipeline([threading.Lock()], stages.identity).run()
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_item_that_cannot_be_pickled_fails_alone(ordered):
+    items = [1, threading.Lock(), 3]
+    first = stage(stages.identity, workers=2, ordered=ordered)
+    assert sorted(pipeline(items, first, on_error="skip")) == [1, 3]
+    with pipeline(items, first, stages.identity, on_error="return") as results:
+        found = list(results)
+        counts = results.stats()[0]
+    (error,) = [it for it in found if isinstance(it, Exception)]
+    assert not ordered or found == [1, error, 3]
+    assert (type(error), counts.items_in, counts.failures) == (TypeError, 3, 1)
+
+
+def test_an_item_that_cannot_be_pickled_is_named_behind_the_results_of_those_before():
+    results = iter(pipeline([1, threading.Lock(), 3], stages.identity))
+    assert next(results) == 1
+    with pytest.raises(TypeError, match="cannot pickle") as caught:
+        next(results)
+    (note,) = caught.value.__notes__
+    assert note.startswith("in stage 0 of the pipeline, identity, at item 1: <unlocked")
 
 
 # ---- what workers set up ----------------------------------------------------------------------
@@ -503,7 +520,10 @@ def test_a_bar_counts_what_a_stage_is_done_with_however_many_results_it_gave(cap
         (lambda: pipeline(stage(stages.read, workers=2), stages.double), ValueError, "runs once"),
         (lambda: pipeline([1], stages.double, on_error="no"), ValueError, "on_error"),
         (lambda: stage(stages.double, workers=0), ValueError, "worker"),
+        (lambda: stage(stages.double, workers=1.5), TypeError, "workers must be an integer"),
         (lambda: stage(stages.double, retries=-1), ValueError, "negative"),
+        (lambda: stage(stages.double, maxsize="5"), TypeError, "maxsize must be an integer"),
+        (lambda: stage(stages.double, timeout="1"), ValueError, "seconds above 0"),
         (lambda: stage(stages.double, on_error="no"), ValueError, "on_error"),
         (lambda: stage(stages.double, init=1), TypeError, "init"),
         (lambda: stage(stages.double, in_caller=True, workers=2), ValueError, "in the caller"),

@@ -106,7 +106,7 @@ def test_a_pool_that_was_resized_has_that_size_when_it_wakes():
 @pytest.mark.parametrize(
     "options",
     [{"idle_seconds": 0}, {"idle_seconds": -1}, {"idle_seconds": 1, "min_processes": 3},
-     {"idle_seconds": 1, "min_processes": -1}],
+     {"idle_seconds": 1, "min_processes": -1}, {"idle_seconds": "1"}, {"min_processes": 1}],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(options):
     with pytest.raises(ValueError, match=r"idle_seconds|min_processes"):

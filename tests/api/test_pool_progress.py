@@ -56,8 +56,9 @@ def test_a_bar_counts_the_items_up_to_all_of_them(pool, call, capsys):
     assert "100/100" in last
 
 
-def test_without_a_label_there_is_a_bar_without_one(pool, capsys):
-    pool.map(targets.square, range(10), progress=True)
+@pytest.mark.parametrize("progress", [True, ""])
+def test_without_a_label_there_is_a_bar_without_one(pool, capsys, progress):
+    pool.map(targets.square, range(10), progress=progress)
     assert capsys.readouterr().err.split("\r")[-1].startswith("100%")
 
 

@@ -42,6 +42,12 @@ pub struct Stages {
 }
 
 impl Stages {
+    fn feed_encoded(&self, py: Python<'_>, encoded: Encoded) -> PyResult<()> {
+        let parcel = encoded.into_parcel(py, self.family)?;
+        let fed = self.hub().feed(parcel);
+        fed.map_err(|error| errors::from_put(error, None))
+    }
+
     fn hub(&self) -> MutexGuard<'_, Hub<Py<PyAny>>> {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,7 +123,14 @@ impl Stages {
     }
 
     /// Gives up to `most` items of an iterator to the first stage while there is room; whether there may be more.
-    fn feed(&self, py: Python<'_>, source: &Bound<'_, PyIterator>, most: usize) -> PyResult<bool> {
+    /// Of one that cannot be encoded, `refuse` is told why: it raises, or returns what is to be its result, or `None`.
+    fn feed(
+        &self,
+        py: Python<'_>,
+        source: &Bound<'_, PyIterator>,
+        most: usize,
+        refuse: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         for _ in 0..most {
             if !self.hub().has_room() {
                 break;
@@ -125,7 +138,17 @@ impl Stages {
             let Some(item) = calling::next(source) else {
                 return Ok(false);
             };
-            self.feed_one(py, &item?)?;
+            let item = item?;
+            let mut encoded = Encoded::new();
+            match encoded.object(&item) {
+                Ok(()) => self.feed_encoded(py, encoded)?,
+                Err(error) => {
+                    let made = calling::call(refuse, (error.into_value(py), item))?;
+                    if let Some(first) = self.hub().stage(0) {
+                        first.refuse((!made.is_none()).then(|| made.unbind()));
+                    }
+                }
+            }
         }
         Ok(true)
     }
@@ -134,9 +157,7 @@ impl Stages {
     fn feed_one(&self, py: Python<'_>, item: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut encoded = Encoded::new();
         encoded.object(item)?;
-        let parcel = encoded.into_parcel(py, self.family)?;
-        let fed = self.hub().feed(parcel);
-        fed.map_err(|error| errors::from_put(error, None))
+        self.feed_encoded(py, encoded)
     }
 
     /// Whether the first stage takes one more item.

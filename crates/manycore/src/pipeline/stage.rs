@@ -371,13 +371,24 @@ impl<E> Stage<E> {
         Ok(())
     }
 
+    /// Takes an item that cannot be handed out for one that has failed: with what the owner says of it, or with nothing.
+    pub fn refuse(&mut self, error: Option<E>) {
+        let number = self.outlet.open();
+        self.counts.items_in += 1;
+        self.note_failed(number, error);
+    }
+
     /// Answers a task that was lost with what the owner says of it, or with nothing.
     pub fn lose(&mut self, lost: &Lost, error: Option<E>) {
+        self.note_failed(lost.number, error);
+    }
+
+    fn note_failed(&mut self, number: u64, error: Option<E>) {
         self.counts.failures += 1;
         if let Some(error) = error {
-            self.outlet.put(lost.number, Piece::Made(error));
+            self.outlet.put(number, Piece::Made(error));
         }
-        self.outlet.finish(lost.number);
+        self.outlet.finish(number);
     }
 }
 
