@@ -235,6 +235,15 @@ class ProcessPoolExecutor(_Submitting):
         return {it.pid: WorkerProcess(it, pool) for it in pool._workers.those_staying}
 
     @property
+    def _pending_work_items(self) -> dict[int, Any]:
+        # Programs look at how many calls have no answer, to make no more for a while.
+        return {} if self._pool is None else dict(enumerate(self._pool._crew.jobs))
+
+    @property
+    def _shutdown_thread(self) -> bool:
+        return self._is_shut
+
+    @property
     def _broken(self) -> str | bool:
         """Why no call is accepted any more, if there is a reason."""
         error = None if self._pool is None else self._pool.broken

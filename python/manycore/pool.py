@@ -183,6 +183,8 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         surroundings.check()
         variables = checked_environment(environment)
         _idle.check(idle_seconds, min_processes, count)
+        self._initializer, self._initargs = initializer, surroundings.initargs
+        self._maxtasksperchild = maxtasksperchild
         self._seeds = Seeds(seed)
         self._options = Options().with_(
             {

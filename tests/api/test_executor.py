@@ -744,3 +744,16 @@ def test_what_is_printed_while_a_worker_is_replaced_is_written_once(run_script):
     # The thread that forks the new worker does so as this program prints, most often.
     outputs = [run_script(PRINTS_AS_A_WORKER_IS_REPLACED).stdout for _ in range(8)]
     assert outputs == ["3\n5\n"] * 8
+
+
+def test_programs_may_look_at_how_many_calls_have_no_answer(ctx, gate):
+    with manycore.ProcessPoolExecutor(1, ctx) as executor:
+        assert len(executor._pending_work_items) == 0
+        futures = [executor.submit(gate.stop), executor.submit(targets.square, 3)]
+        gate.arrived()
+        assert len(executor._pending_work_items) == 2
+        gate.let_go()
+        assert futures[1].result() == 9
+        until(lambda: not executor._pending_work_items)
+        assert not executor._shutdown_thread
+    assert executor._shutdown_thread

@@ -609,3 +609,9 @@ def test_results_are_those_of_the_standard_library_to_who_asks(pool):
     unordered = pool.imap_unordered(targets.square, [2])
     assert isinstance(unordered, theirs.IMapUnorderedIterator)
     assert list(unordered) == [4]
+
+
+def test_programs_may_look_at_how_a_pool_was_made():
+    with manycore.Pool(1, targets.square, (2,), maxtasksperchild=5) as pool:
+        made_with = pool._initializer, pool._initargs, pool._maxtasksperchild
+        assert made_with == (targets.square, (2,), 5)
