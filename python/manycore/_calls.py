@@ -31,6 +31,9 @@ _CHUNKS = 8
 """Chunks for each worker where nobody asked for a size: the last ones leave no worker waiting for
 long, since each is an eighth of what a worker does."""
 
+_PIECES = 32
+"""The same where nobody waits who could hand out what is left of one: they stay as they are."""
+
 _LARGEST_CHUNK = 128
 """Items of such a chunk: more save no time, and spread the work worse."""
 
@@ -400,12 +403,14 @@ class Calls(_engine.PoolCalls):
                 check_chunks(options)
             chunksize = 1
         if chunksize is None:
-            chunksize, extra = divmod(items, (self._processes or 1) * _CHUNKS)
-            chunksize = min(chunksize + bool(extra), _LARGEST_CHUNK)
             # One worker has nobody to share with, and keeps the order; and workers that are
             # replaced after some tasks are to have no more tasks for that.
-            is_shared = self._processes > 1 and not self._counts_tasks
-            return Cut(max(chunksize, 1), may_share and is_shared and chunksize > 1)
+            is_even = self._processes < 2 or self._counts_tasks
+            count = _CHUNKS if may_share or is_even else _PIECES
+            chunksize, extra = divmod(items, (self._processes or 1) * count)
+            chunksize = max(min(chunksize + bool(extra), _LARGEST_CHUNK), 1)
+            grows = chunksize > 1 and not is_even
+            return Cut(chunksize, grows, grows and may_share)
         if chunksize < 0 or (chunksize == 0 and items):
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         return Cut(max(chunksize, 1))

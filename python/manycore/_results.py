@@ -161,17 +161,19 @@ class Cut(NamedTuple):
 
     Attributes:
         most: How many items a task has at most.
-        is_shared: Whether the first tasks are smaller, as those of large items are, and a worker
-            that has run for some milliseconds leaves the rest of a task to others.
+        grows: Whether the first tasks are smaller, as those of large items are.
+        is_shared: Whether, besides, a worker that has run for some milliseconds leaves the rest of
+            a task to others.
     """
 
     most: int
+    grows: bool = False
     is_shared: bool = False
 
     @property
     def first(self) -> int:
         """How many items the first task has."""
-        return 1 if self.is_shared else self.most
+        return 1 if self.grows else self.most
 
 
 class Chunks:
@@ -207,7 +209,7 @@ class Chunks:
 
     def send(self, start: int, most_open: int) -> int:
         """Hands out items from `start` on; the first that was not handed out."""
-        most = self.cut.most if self.cut.is_shared else 0
+        most = self.cut.most if self.cut.grows else 0
         return self._hand_out(start, len(self.items), most, most_open)
 
     def send_again(self, item: int) -> None:

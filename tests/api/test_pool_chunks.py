@@ -55,7 +55,7 @@ def items_not_done(pool, gate, count):
     return left
 
 
-@pytest.mark.parametrize(("count", "most"), [(10, 1), (32, 2), (100, 7), (10_000, 128)])
+@pytest.mark.parametrize(("count", "most"), [(64, 1), (100, 2), (1000, 16), (10_000, 128)])
 def test_few_items_wait_for_a_long_one(pool, gate, count, most):
     assert items_not_done(pool, gate, count) <= most
 
@@ -71,6 +71,7 @@ def test_large_items_are_tasks_of_their_own(pool):
     assert tasks_of(pool, lambda: pool.map(len, large)) == 64
     small = [numpy.zeros(1 << 13, numpy.uint8) for _ in range(1000)]
     assert 1000 // 8 <= tasks_of(pool, lambda: pool.map(len, small)) < 500
+    assert tasks_of(pool, lambda: pool.map_async(len, 2 * large).get()) == 128
 
 
 def test_who_asks_for_a_size_gets_it(pool):
