@@ -7,23 +7,25 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
-from concurrent.futures.process import (
-    BrokenProcessPool,
-    _RemoteTraceback,
-)
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.pool import (  # type: ignore[attr-defined]
     CLOSE,
     RUN,
     TERMINATE,
     MaybeEncodingError,
-    RemoteTraceback,
 )
-from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from manycore import _engine
 from manycore._attendant import Attendant
 from manycore._calls import check_chunks
+from manycore._executor_errors import (
+    BrokenWorker,
+    UndecodableResult,
+    UnsendableResult,
+    as_remote,
+    failed_initializer,
+)
 from manycore._options import Options
 from manycore._workers import Workers
 from manycore.errors import ShutDown, WorkerDied
@@ -35,44 +37,6 @@ if TYPE_CHECKING:
 
 _HURRY = 0.5
 """Seconds that callbacks have at the end after Ctrl-C."""
-
-
-class BrokenWorker(WorkerDied, BrokenProcessPool):
-    """A worker ended while it ran a call. Only that future fails; the executor goes on.
-
-    Attributes:
-        pid: Process id of the worker.
-        exitcode: As `Process.exitcode`: the exit status, or minus the number of the signal.
-        function: Name of the function that it ran, where known.
-        seconds: For how long it had run it, where known.
-        stack: Where the worker was, as text, where it could still say so.
-        peak_memory: The most memory in bytes that the worker had at once, where known.
-    """
-
-
-class UndecodableResult(BrokenProcessPool):
-    """A call's result arrived, but could not be unpickled; the cause is what that raised.
-
-    Only that future fails; the executor goes on.
-    """
-
-
-class UndecodableCall(BrokenProcessPool):
-    """A worker could not unpickle a call; the cause has the worker's traceback.
-
-    Only that future fails; the executor goes on.
-    """
-
-
-class UnsendableResult(MaybeEncodingError, PicklingError):  # type: ignore[misc]
-    """A call's result, or its exception, could not be pickled."""
-
-
-def undecodable_call(error: BaseException) -> UndecodableCall:
-    """What a worker answers to a call that it cannot unpickle."""
-    undecodable = UndecodableCall(f"a call cannot be unpickled: {error!r}")
-    undecodable.__cause__ = error
-    return undecodable
 
 
 class _Initializer:
@@ -201,7 +165,7 @@ class ExecutorPool(Pool):
         if self.broken is not None and (error is self.broken or isinstance(error, ShutDown)):
             return self._broken_anew(self.broken)  # a `ShutDown`: handed out while it broke
         if isinstance(error, BrokenProcessPool):
-            error.__cause__ = _as_remote(error.__cause__)
+            error.__cause__ = as_remote(error.__cause__)
             return error
         if isinstance(error, WorkerDied):
             died = BrokenWorker(str(error), *error.details)
@@ -210,9 +174,9 @@ class ExecutorPool(Pool):
         if type(error) is MaybeEncodingError:
             unsendable = UnsendableResult(None, None)
             unsendable.exc, unsendable.value = error.exc, error.value  # texts by now
-            unsendable.__cause__ = _as_remote(error.__cause__)
+            unsendable.__cause__ = as_remote(error.__cause__)
             return unsendable
-        error.__cause__ = _as_remote(error.__cause__)
+        error.__cause__ = as_remote(error.__cause__)
         if job._is_undecodable(error):
             undecodable = UndecodableResult(f"a result cannot be unpickled: {error!r}")
             undecodable.__cause__ = error
@@ -233,7 +197,7 @@ class ExecutorPool(Pool):
         if self.broken is not None:
             return None  # another thread was sooner
         if self._failures is not None and not self._failures.empty():
-            return _failed_initializer(self._failures.get())
+            return failed_initializer(self._failures.get())
         if self._workers.is_broken():
             return BrokenProcessPool("workers end before they can take a call")
         return None
@@ -414,18 +378,3 @@ class _ExecutorAttendant(Attendant):
             return pool.end_by_itself()
         del pool
         return super().keep(rung)
-
-
-def _as_remote(cause: Any) -> Any:
-    """The traceback of a worker as executors show it."""
-    return _RemoteTraceback(cause.tb) if type(cause) is RemoteTraceback else cause
-
-
-def _failed_initializer(text: str) -> BrokenProcessPool:
-    error = BrokenProcessPool(
-        "the initializer of a worker failed, so no call can be run: "
-        + text.strip().rpartition("\n")[2]
-    )
-    cause: Any = f'\n"""\n{text}"""'
-    error.__cause__ = _RemoteTraceback(cause)
-    return error

@@ -22,15 +22,14 @@ from manycore import _engine
 from manycore._ahead import Bounds
 from manycore._cpus import available_cpus
 from manycore._ctrl_c import has_ended_by_ctrl_c, means_ctrl_c
-from manycore._executor_map import Results, call_for_each, chunks_of, map_by
-from manycore._executor_pool import (
+from manycore._executor_errors import (
     BrokenWorker,
-    ExecutorPool,
     UndecodableCall,
     UndecodableResult,
     UnsendableResult,
-    WorkerProcess,
 )
+from manycore._executor_map import Results, call_for_each, chunks_of, map_by
+from manycore._executor_pool import ExecutorPool, WorkerProcess
 from manycore._futures import Future
 from manycore._options import Options
 from manycore.context import BaseContext, _default_context

@@ -7,7 +7,6 @@ that is killed fails only the item that it worked on.
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any, Self
 
 from manycore import _engine
 from manycore._ahead import Stride
+from manycore._stage_reports import bars_of, name_place, no_end
 from manycore._stage_workers import GRACE, StageWorkers, Teller, Work, in_short
 from manycore._stages import POLICIES, Stage, StageStats, sorted_out
 from manycore.context import _default_context
@@ -196,7 +196,7 @@ class Pipeline:
     def _start(self) -> None:
         self._stages = _engine.Stages([self._plan(*it) for it in enumerate(self._staff)])
         method = self._ctx.get_start_method()
-        self._bars = _bars(self._all, self._length) if self._progress else []
+        self._bars = bars_of(self._all, self._length) if self._progress else []
         self._workers = []
         for index, it in enumerate(self._staff):
             work = Work.pickled(it.function, it.init, self._is_reader(index), method)
@@ -326,7 +326,7 @@ class Pipeline:
     def _name(self, error: BaseException, index: int, number: int | None, text: str) -> None:
         """Notes at an error which stage of workers it comes from, and which item, if it has any."""
         number = None if self._is_reader(index) else number
-        _name(error, self._staff[index], index, number, text)
+        name_place(error, self._staff[index], index, number, text)
 
     def _is_reader(self, index: int) -> bool:
         return index == 0 and self._has_reader
@@ -338,7 +338,7 @@ class Pipeline:
         index, number, (text, error) = failure
         self._name(error, index, number, text)
         if number is None or not self._is_reader(index):
-            raise _no_end(error)
+            raise no_end(error)
         self._source_error = error  # after the results of what it gave before, as an iterable's
 
     def _finished(self, kind: int, value: Any) -> tuple[bool, Any]:
@@ -359,7 +359,7 @@ class Pipeline:
             result = sink.function(value)
         except Exception as error:
             self._sunk[2] += 1
-            _name(error, sink, len(self._all) - 1, self._sunk[0] - 1, in_short(value))
+            name_place(error, sink, len(self._all) - 1, self._sunk[0] - 1, in_short(value))
             return self._after_error(sink, error)
         self._sunk[1] += 1
         return True, result
@@ -367,7 +367,7 @@ class Pipeline:
     def _after_error(self, of: Stage, error: BaseException) -> tuple[bool, Any]:
         policy = self._policy(of)
         if policy == "raise":
-            raise _no_end(error)
+            raise no_end(error)
         return policy == "return", error
 
     # ---- the end ----------------------------------------------------------------------------
@@ -389,7 +389,7 @@ class Pipeline:
     def _raise_error(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
-            raise _no_end(error)
+            raise no_end(error)
 
     def _end(self, patience: float) -> None:
         """Ends what still runs; workers have a while to do it themselves."""
@@ -438,26 +438,6 @@ class _Turn:
             self._of._turn.release()
 
 
-def _no_end(error: BaseException) -> BaseException:
-    """The error, to be raised where `StopIteration` would say that all is done."""
-    if not isinstance(error, StopIteration):
-        return error
-    other = RuntimeError("a stage raised StopIteration, which would end the pipeline")
-    other.__cause__ = error
-    for note in getattr(error, "__notes__", ()):
-        other.add_note(note)
-    return other
-
-
-def _name(error: BaseException, of: Stage, index: int, number: int | None, text: str) -> None:
-    """Notes at an error where in a pipeline it comes from."""
-    where = f"in stage {index} of the pipeline, {of.name}"
-    if number is not None:
-        where += f", at item {number}: {text}"
-    with suppress(Exception):  # of a class that refuses
-        error.add_note(where)
-
-
 def _stop(owner: int, workers: list[StageWorkers]) -> None:
     """Ends the workers of a pipeline that nobody uses any more."""
     if owner != os.getpid():
@@ -468,19 +448,3 @@ def _stop(owner: int, workers: list[StageWorkers]) -> None:
     end = time.monotonic() + GRACE
     for staff in workers:
         staff.join_or_kill(end)
-
-
-def _bars(stages: list[Stage], total: int | None) -> list[Any]:
-    """A bar of progress for each stage.
-
-    Raises:
-        ModuleNotFoundError: When tqdm is not there.
-    """
-    from manycore import _progress
-
-    bar = _progress.kind()
-    totals = itertools.chain([total], itertools.repeat(None))
-    return [
-        bar(desc=it.name, total=length, position=line, leave=True)
-        for line, (it, length) in enumerate(zip(stages, totals, strict=False))
-    ]

@@ -406,7 +406,7 @@ fn undecodable(py: Python<'_>, error: PyErr) -> PyErr {
         return error;
     }
     let wrapped = py
-        .import("manycore._executor_pool")
+        .import("manycore._executor_errors")
         .and_then(|module| module.call_method1("undecodable_call", (error.into_value(py),)));
     wrapped.map_or_else(|error| error, PyErr::from_value)
 }
