@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import reprlib
 import time
 from collections.abc import Callable, Iterator
@@ -121,6 +122,14 @@ class _Crew:
 
     def running(self, row: int) -> tuple[int, float] | None:
         return self._stages.running(self._index, row)
+
+    def patience(self) -> float | None:
+        counts = self._stages.counts(self._index)
+        assert counts is not None
+        busy = sum(self.running(row) is not None for row in range(self._count))
+        if counts[5] > busy or self._stages.is_dismissed(self._index):
+            return math.inf if self._timeout is None else self._timeout
+        return None
 
     def interrupt(self, row: int, tag: int) -> None:
         self._stages.interrupt(self._index, row, tag)

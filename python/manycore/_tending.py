@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import signal
 import time
@@ -26,6 +27,9 @@ _GRACE = 1.0
 _STALL = 1.0
 """Seconds between two looks at whether workers were stopped; who is at both is reported."""
 
+_STOPPED = 10.0
+"""Seconds after which a worker is replaced that was stopped between tasks while others wait."""
+
 
 class Tended(Protocol):
     """What is asked of, and told to, the workers that are watched: of a pool, or of a stage."""
@@ -35,6 +39,9 @@ class Tended(Protocol):
 
     def running(self, row: int) -> tuple[Any, ...] | None:
         """The tag of what the worker of a row runs, and what else is known of it."""
+
+    def patience(self) -> float | None:
+        """How many seconds tasks may wait that no worker runs; None where there are none."""
 
     def interrupt(self, row: int, tag: int) -> None:
         """Asks the worker of a row to give up a task, when it is told to look."""
@@ -48,6 +55,16 @@ class Tended(Protocol):
 
 Verdict = Callable[[str, str | None], BaseException]
 """The error for the task of a worker that was killed, given the task and the stack as texts."""
+
+
+class _Stopped:
+    """A worker that was found stopped."""
+
+    __slots__ = ("is_reported", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.is_reported = False
 
 
 class _Told(NamedTuple):
@@ -72,18 +89,21 @@ class Tending:
         self._limits = limits
         self._last_words = last_words
         self._told: dict[int, _Told] = {}
-        self._sentenced: dict[int, tuple[int, Verdict]] = {}
+        self._sentenced: dict[int, tuple[int | None, Verdict]] = {}
         self._born: dict[int, float] = {}
         self._kept: dict[int, int] = {}
         self._next_stall_look = 0.0
-        self._still: dict[int, bool] = {}
+        self._still: dict[int, _Stopped] = {}
 
     def begin(self, row: int) -> None:
         """A worker was started in a row."""
         self._born[row] = time.monotonic()
 
-    def end(self, row: int) -> tuple[int, Verdict] | None:
-        """The worker of a row has ended; the task for which it was killed, and what that means."""
+    def end(self, row: int) -> tuple[int | None, Verdict] | None:
+        """The worker of a row has ended; the task for which it was killed, and what that means.
+
+        Without a task, it was killed for any that it may have taken and not begun.
+        """
         for known in (self._told, self._born, self._kept, self._still):
             known.pop(row, None)
         return self._sentenced.pop(row, None)
@@ -147,29 +167,55 @@ class Tending:
         if is_over:
             self._crew.retire(row, True)
 
-    def report_stopped(self, workers: Mapping[int, Any]) -> None:
-        """Warns once of each worker that was stopped at two looks, which are a second apart."""
+    def report_stopped(self, workers: Mapping[int, Any], *, are_to_end: bool = False) -> None:
+        """Warns once of each worker that was stopped at two looks, which are a second apart.
+
+        One that was stopped between two tasks is killed when others have waited for too long. With
+        `are_to_end`, who waits is whoever has them end.
+        """
         now = time.monotonic()
         if now < self._next_stall_look:
             return
         self._next_stall_look = now + _STALL
         for row, worker in workers.items():
-            if _state(_known_pid(worker)) not in ("T", "t"):
+            state = _state(_known_pid(worker))
+            if state not in ("T", "t"):
                 self._still.pop(row, None)
             elif row not in self._still:
-                self._still[row] = False
-            elif not self._still[row]:
-                self._still[row] = True
-                if self._crew.running(row) is None:
-                    what, then = "has no task", ""
-                else:
-                    what, then = "runs a task", "; a task with a `timeout` is given up then"
-                warnings.warn(
-                    f"worker {worker.pid} was stopped by a signal or a debugger while it {what}: "
-                    f"continue or kill it{then}",
-                    ProcessStalled,
-                    stacklevel=2,
-                )
+                self._still[row] = _Stopped(now)
+            else:
+                self._see_to_stopped(row, worker, self._still[row], state == "t", are_to_end)
+
+    def _see_to_stopped(
+        self, row: int, worker: Any, stopped: _Stopped, is_traced: bool, is_to_end: bool
+    ) -> None:
+        has_task = self._crew.running(row) is not None
+        if not stopped.is_reported:
+            stopped.is_reported = True
+            if has_task:
+                what, then = "runs a task", "a task with a `timeout` is given up then"
+            else:
+                what, then = "has no task", "it is replaced if tasks wait for it"
+            warnings.warn(
+                f"worker {worker.pid} was stopped by a signal or a debugger while it {what}: "
+                f"continue or kill it; {then}",
+                ProcessStalled,
+                stacklevel=2,
+            )
+        if has_task:
+            return
+        # It may have taken a task, or hold what others need to take one.
+        timeout = self._crew.patience()
+        if timeout is None and not is_to_end:
+            return
+        is_timed = timeout is not None and timeout < math.inf
+        if is_traced and not is_timed:
+            return  # a program that is debugged takes its time
+        patience = min(_STOPPED, math.inf if timeout is None else timeout)
+        if time.monotonic() - stopped.since >= patience:
+            if is_timed:
+                self._sentenced[row] = (None, _stopped)
+            _send(worker, signal.SIGKILL)
 
 
 def _send(worker: Any, number: int) -> None:
@@ -201,6 +247,13 @@ def _state(pid: int | None) -> str:
 def _too_long(task: str, stack: str | None) -> BaseException:
     message = f"{task} did not end within its timeout, nor when told to: its worker was killed"
     return TaskTimeout(f"{message}\n{stack}" if stack else message)
+
+
+def _stopped(task: str, stack: str | None) -> BaseException:
+    return TaskTimeout(
+        f"{task} did not begin within its timeout: its worker was stopped by a signal or a debugger, "
+        "and was killed"
+    )
 
 
 def _cancelled(task: str, stack: str | None) -> BaseException:

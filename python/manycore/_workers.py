@@ -277,7 +277,7 @@ class Workers:
             tag: int, job: _engine.Job, task: int, seconds: float | None, item: int
         ) -> BaseException:
             what = describe(job, task, item)
-            if sentence is not None and sentence[0] == tag:
+            if sentence is not None and sentence[0] in (None, tag):
                 return sentence[1](what, self._deaths.last_words.take(row))
             name = name_of(job._function)
             return self._deaths.error(process, row, what, name, seconds, _OTHERS)
@@ -335,7 +335,7 @@ class Workers:
         for process in self.processes:
             while process.exitcode is None:
                 process.join(_LOOK_AGAIN)
-                self._tending.report_stopped(dict(self._rows))
+                self._tending.report_stopped(dict(self._rows), are_to_end=True)
 
     def terminate(self, *, wait: bool = True) -> bool:
         """Ends all workers now. Without `wait`, only if no thread is looking after them.

@@ -599,6 +599,12 @@ impl Crew {
         self.find_overdue(py)
     }
 
+    /// The shortest time-out in seconds of the open tasks that no worker runs, infinite if none has one; `None` where
+    /// there is no such task.
+    fn patience(&self, py: Python<'_>) -> Option<f64> {
+        self.least_patience(py)
+    }
+
     /// Asks the worker of a row to give up a task, if it still runs it. It looks when a signal comes.
     fn interrupt(&self, row: usize, tag: u64) {
         if self.is_ours() {

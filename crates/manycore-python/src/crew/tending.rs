@@ -48,6 +48,23 @@ impl Crew {
         (overdue, soonest.is_finite().then_some(soonest))
     }
 
+    /// For how long tasks that no worker runs may wait; see `Crew.patience`.
+    pub(super) fn least_patience(&self, py: Python<'_>) -> Option<f64> {
+        let rows = 0..self.engine.rows();
+        let running: Vec<u64> = rows
+            .filter_map(|row| self.engine.running(row))
+            .map(|(tag, _)| tag)
+            .collect();
+        let mut state = self.state(py);
+        let mut waiting = state.ledger.tags(|_| true);
+        waiting.retain(|tag| !running.contains(tag));
+        let patience = waiting.into_iter().filter_map(|tag| {
+            let timeout = state.ledger.get(tag)?.job.get().timeout();
+            Some(timeout.map_or(f64::INFINITY, |it| it as f64 / 1e9))
+        });
+        patience.reduce(f64::min)
+    }
+
     /// What follows the end of a worker; see `Crew.bury`.
     pub(super) fn bury_worker(
         &self,

@@ -1,9 +1,9 @@
 //! The worker processes of a pool: started, watched, ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use manycore_os::Deadline;
-use manycore_os::process::Exit;
+use manycore_os::process::{self, Exit};
 
 use super::Crew;
 use super::run::Run;
@@ -19,6 +19,9 @@ pub(super) const LOOK_AFTER: Duration = Duration::from_millis(50);
 /// The same while a worker that was killed has not ended.
 const LOOK_FOR_KILLED: Duration = Duration::from_millis(2);
 
+/// Between two looks at whether workers were stopped by a signal: who is at both was.
+const LOOK_FOR_STOPPED: Duration = Duration::from_secs(1);
+
 /// How long a worker that has nothing to do may take to leave before it is killed.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -31,11 +34,14 @@ pub(super) struct Staff {
     next_look: Deadline,
     /// When the next task may have run for too long, as far as that was known at the last look.
     next_check: Deadline,
+    next_look_for_stopped: Deadline,
     is_dismissed: bool,
 }
 
 struct Worker {
     launched: Launched,
+    /// Since when it is known to be stopped by a signal.
+    stopped: Option<Instant>,
     /// It was killed for a task that had run for so long.
     overdue: Option<Duration>,
 }
@@ -82,6 +88,7 @@ impl Staff {
             why: String::new(),
             next_look: Deadline::after(LOOK_AFTER),
             next_check: Deadline::PASSED,
+            next_look_for_stopped: Deadline::after(LOOK_FOR_STOPPED),
             is_dismissed: false,
         }
     }
@@ -95,6 +102,7 @@ impl Staff {
                 let seating = codec::encode(&Seating::from(seat))?;
                 *worker = Some(Worker {
                     launched: launch::launch(worker::entry(), &seating)?,
+                    stopped: None,
                     overdue: None,
                 });
             }
@@ -133,6 +141,34 @@ impl Staff {
             // Fails when it has become another user: then it goes on until its task is done, and leaves.
             let _ = worker.launched.kill();
             self.next_look = self.next_look.earlier(Deadline::after(LOOK_FOR_KILLED));
+        }
+    }
+
+    /// The rows of workers that were found stopped by a signal before, and are so still, and for how long that is
+    /// known, at most; looks once in a second.
+    pub(super) fn find_stopped(&mut self) -> Vec<(usize, Duration)> {
+        if !self.next_look_for_stopped.has_passed() {
+            return Vec::new();
+        }
+        self.next_look_for_stopped = Deadline::after(LOOK_FOR_STOPPED);
+        let mut found = Vec::new();
+        for (row, worker) in self.workers.iter_mut().enumerate() {
+            let Some(worker) = worker else { continue };
+            if process::state(worker.launched.pid()) != Some('T') {
+                worker.stopped = None;
+            } else if let Some(since) = worker.stopped {
+                found.push((row, since.elapsed()));
+            } else {
+                worker.stopped = Some(Instant::now());
+            }
+        }
+        found
+    }
+
+    /// Kills the worker of a row that was stopped before it began with a task.
+    pub(super) fn end_stopped(&mut self, row: usize) {
+        if let Some(Some(worker)) = self.workers.get_mut(row) {
+            let _ = worker.launched.kill(); // fails as in `end_overdue`
         }
     }
 

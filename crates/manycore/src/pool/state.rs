@@ -77,6 +77,23 @@ impl State {
         Some(tag)
     }
 
+    /// Whether a task has no answer yet.
+    pub(super) fn is_open(&mut self, tag: u64) -> bool {
+        self.ledger.get(tag).is_some()
+    }
+
+    /// The shortest time-out of the tasks that no worker runs, the longest duration if none has one; `None` where
+    /// there is no such task.
+    pub(super) fn patience(&mut self, running: &[u64]) -> Option<Duration> {
+        let mut waiting = self.ledger.tags(|_| true);
+        waiting.retain(|tag| !running.contains(tag));
+        let patience = waiting.into_iter().filter_map(|tag| {
+            let terms = &self.ledger.get(tag)?.job.terms;
+            Some(terms.timeout.unwrap_or(Duration::MAX))
+        });
+        patience.min()
+    }
+
     /// How long a task may run, if it is open and may run only for so long.
     pub(super) fn limit_of(&mut self, tag: u64) -> Option<Duration> {
         self.ledger.get(tag)?.job.terms.timeout

@@ -16,6 +16,9 @@ use crate::error::TaskError;
 /// one goes in steps of up to ten milliseconds.
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 
+/// How long a worker that was stopped by a signal, while it has no task, may keep tasks waiting that have no time-out.
+const STOPPED: Duration = Duration::from_secs(10);
+
 impl Owner {
     /// Ends the workers of tasks that have run for too long, buries workers that have ended, and starts others,
     /// if it is time for that and no other thread does it. Returns when it will be time again.
@@ -49,6 +52,7 @@ impl Owner {
     }
 
     fn look_after(&self, staff: &mut Staff) {
+        self.end_stopped(staff);
         for ended in staff.take_ended() {
             self.bury(ended);
         }
@@ -89,6 +93,30 @@ impl Owner {
             }
         }
         staff.check_again(Deadline::after(next));
+    }
+
+    /// Ends workers that were stopped by a signal between two tasks, once others have waited for too long: such a
+    /// worker may have taken a task, or hold what others need to take one.
+    fn end_stopped(&self, staff: &mut Staff) {
+        let stopped = staff.find_stopped();
+        if stopped.is_empty() {
+            return;
+        }
+        let rows = 0..self.crew.rows();
+        let running: Vec<u64> = rows
+            .filter_map(|row| self.crew.running(row))
+            .map(|(tag, _)| tag)
+            .collect();
+        let mut state = self.state();
+        let Some(patience) = state.patience(&running) else {
+            return;
+        };
+        for (row, lasted) in stopped {
+            let has_task = matches!(self.crew.running(row), Some((tag, _)) if state.is_open(tag));
+            if !has_task && lasted >= patience.min(STOPPED) {
+                staff.end_stopped(row);
+            }
+        }
     }
 
     /// Fails the task that a worker had when it ended, if it had one.

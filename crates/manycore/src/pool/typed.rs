@@ -99,7 +99,9 @@ impl Pool {
     /// Code cannot be interrupted from outside: the worker of a task that runs longer is killed and replaced,
     /// the task fails by [`TaskError::TimedOut`] and is not tried again, and no other task is affected. It may
     /// take some milliseconds more, never less. Who looks is who waits for any answer of the pool; of a task for
-    /// which nobody waits, whoever uses the pool next.
+    /// which nobody waits, whoever uses the pool next. A worker that was stopped by a signal before it began with a
+    /// task is replaced when tasks have waited for it so long, after a second at least; without a limit that is after
+    /// ten seconds.
     ///
     /// ```
     /// # use std::time::Duration;

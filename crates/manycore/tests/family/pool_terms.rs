@@ -13,6 +13,7 @@ use crate::pools::{is_killed, kill, park, square};
 pub(crate) const TESTS: &[Test] = &tests![
     a_task_that_runs_too_long_fails_alone,
     a_task_that_was_stopped_runs_too_long,
+    a_worker_that_was_stopped_without_a_task_is_replaced,
     the_limit_counts_from_when_the_task_begins,
     who_waits_for_another_task_ends_the_one_that_nobody_waits_for,
     who_only_asks_ends_a_task_that_runs_too_long,
@@ -86,6 +87,15 @@ fn a_task_that_was_stopped_runs_too_long() {
         .submit(|()| manycore_os::process::stop_self(), ());
     assert!(matches!(task.join(), Err(TaskError::TimedOut { .. })));
     assert_eq!(pool.submit(square, 2).join(), Ok(4));
+}
+
+fn a_worker_that_was_stopped_without_a_task_is_replaced() {
+    let pool = Pool::new(1).unwrap();
+    assert_eq!(pool.submit(square, 2).join(), Ok(4));
+    let stopped = pool.worker_ids();
+    manycore_os::process::send(stopped[0], manycore_os::process::Signal::STOP).unwrap();
+    assert_eq!(pool.timeout(SHORT).submit(square, 3).join(), Ok(9));
+    assert_ne!(pool.worker_ids(), stopped);
 }
 
 fn the_limit_counts_from_when_the_task_begins() {

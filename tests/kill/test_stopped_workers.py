@@ -1,0 +1,139 @@
+"""Workers that were stopped by a signal, while they have no task or are about to take one."""
+
+import os
+import signal
+import warnings
+
+import pytest
+
+import manycore
+import stages
+import targets
+from eventually import until
+from manycore import ProcessStalled, TaskTimeout, _tending, pipeline, stage
+
+pytestmark = [
+    pytest.mark.beyond_stdlib,
+    pytest.mark.filterwarnings("ignore::manycore.ProcessStalled"),
+]
+
+SQUARES = [n * n for n in range(200)]
+
+
+@pytest.fixture
+def hurry(monkeypatch):
+    """Has workers be replaced as soon as it is seen twice that they are stopped."""
+    monkeypatch.setattr(_tending, "_STOPPED", 0.0)
+
+
+def stop(pool):
+    """Stops the first worker of a pool, which has no task; its id."""
+    pid = pool._pool[0].pid
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def by_apply(pool):
+    return pool.apply(targets.square, (3,))
+
+
+def by_a_lazy_map(pool):
+    return next(pool.imap(targets.square, [3]))
+
+
+WAYS = [by_apply, by_a_lazy_map]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_that_has_no_task_is_replaced_after_the_time_out_of_those_that_wait(ctx, way):
+    with ctx.Pool(1, timeout=0.5) as pool:
+        pool.apply(targets.square, (1,))
+        stopped = stop(pool)
+        assert way(pool) == 9
+        assert [it.pid for it in pool._pool] != [stopped]
+        assert (pool.stats().died, pool.stats().failed) == (1, 0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_a_time_out_it_is_replaced_after_a_while(ctx, way, hurry):
+    with ctx.Pool(1) as pool:
+        pool.apply(targets.square, (1,))
+        stop(pool)
+        assert way(pool) == 9
+
+
+def test_that_of_an_executor_is_replaced(ctx):
+    with manycore.ProcessPoolExecutor(1, ctx, timeout=0.5) as executor:
+        executor.submit(targets.square, 1).result()
+        os.kill(next(iter(executor._processes)), signal.SIGSTOP)
+        assert executor.submit(targets.square, 3).result() == 9
+
+
+def test_that_of_a_stage_is_replaced(ctx):
+    doubled = pipeline(range(5), stage(stages.double, maxsize=1, timeout=0.5), context=ctx)
+    assert next(doubled) == 0
+    until(lambda: doubled._advance(keep=True) and len(doubled._results) > 0)
+    (worker,) = doubled._workers[0].processes
+    os.kill(worker.pid, signal.SIGSTOP)
+    assert [it for it in doubled if not isinstance(it, TaskTimeout)][-1] == 8
+
+
+def test_one_that_is_left_when_the_pool_is_made_smaller_is_replaced(hurry):
+    with manycore.Pool(2) as pool:
+        pool.map(targets.square, range(10))
+        stopped = stop(pool)
+        pool.resize(1)
+        assert pool.map(targets.square, range(200)) == SQUARES
+        until(lambda: pool._attendant.poll() or stopped not in {it.pid for it in pool._pool})
+
+
+def test_who_waits_for_the_end_of_a_pool_does_not_wait_for_it_for_ever(ctx, hurry):
+    with ctx.Pool(2) as pool:
+        pool.map(targets.square, range(10))
+        stop(pool)
+        pool.close()
+        pool.join()
+
+
+def test_one_for_which_nobody_waits_is_only_reported(gate, hurry):
+    with manycore.Pool(2) as pool, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = pool.apply_async(targets.stop_at, (gate, 1))
+        (busy,) = gate.arrived()
+        (stopped,) = {it.pid for it in pool._pool} - {busy}
+        os.kill(stopped, signal.SIGSTOP)
+        until(lambda: pool._attendant.poll() or caught)
+        assert f"worker {stopped} was stopped" in str(caught[0].message)
+        pool._attendant.look_after()
+        assert {it.pid for it in pool._pool} == {busy, stopped}
+        os.kill(stopped, signal.SIGCONT)
+        gate.let_go()
+        result.get()
+        assert [it.category for it in caught] == [ProcessStalled]
+
+
+# Behind the second a worker has a task, which it has not begun with; at the third it has done it,
+# and without a time-out nobody can tell that it is not at it still.
+TAKING = ["ring.get.copied", "ring.get.committed"]
+ANSWERING = ["ring.put.written", "ring.put.committed"]
+LOSING = "ring.get.committed", "ring.put.written"
+PLACES = [*((place, 0.5) for place in TAKING + ANSWERING), *((place, None) for place in TAKING)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "timeout"), PLACES)
+def test_one_that_is_stopped_inside_keeps_the_others_waiting_for_a_while_only(
+    tmp_path, monkeypatch, hurry, place, timeout
+):
+    once = tmp_path / "once"
+    manycore.Queue()  # this process is a member of the family before the fault is armed
+    monkeypatch.setenv("MANYCORE_FAULT", f"stop@{place}:5+{once}")
+    with manycore.get_context("spawn").Pool(2, timeout=timeout) as pool:
+        result = pool.map_async(targets.square, range(200), chunksize=1, on_error="return")
+        answers = result.get()
+        assert once.exists(), "no worker was stopped"
+        failed = [n for n, answer in enumerate(answers) if answer != SQUARES[n]]
+        assert len(failed) <= (place in LOSING)
+        kind = manycore.WorkerDied if timeout is None else TaskTimeout
+        assert all(type(answers[n]) is kind for n in failed)
+        assert pool.map(targets.square, range(200)) == SQUARES
