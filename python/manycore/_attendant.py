@@ -24,6 +24,9 @@ the processor has them at hand, and then others are received into their memory."
 _LOOK_AFTER = 0.05
 """Seconds between two looks at whether all workers live."""
 
+_SHORTEST = 0.001
+"""The same at least, where tasks may run for so short a time."""
+
 
 class Attendant:
     """Collects the answers of one pool, and has its workers looked after.
@@ -132,6 +135,9 @@ class Attendant:
         With `rung`, not if somebody has rung since that was read.
         """
         now = time.monotonic()
+        shortest = self._crew.shortest
+        if shortest is not None:  # a worker may begin now with what may run for so long
+            self._next_look = min(self._next_look, now + max(shortest, _SHORTEST))
         if now >= self._next_look:
             self.look_after()
             now = time.monotonic()
@@ -162,7 +168,7 @@ class Attendant:
         if collects and not self.collects:
             self.collects = True
             self.keeper.hurry()
-        if self._crew.has_backlog:
+        if self._crew.has_backlog or (self._crew.shortest or _LOOK_AFTER) < _LOOK_AFTER:
             self.keeper.hurry()
         self.keeper.start()
 

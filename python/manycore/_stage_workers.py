@@ -109,7 +109,7 @@ class _Crew:
     def overdue(self) -> tuple[list[tuple[int, int, float]], float | None]:
         if self._timeout is None:
             return [], None
-        overdue, left = [], []
+        overdue, left = [], [self._timeout]  # one may begin now
         for row in range(self._count):
             running = self.running(row)
             if running is not None:
@@ -118,7 +118,7 @@ class _Crew:
                     overdue.append((row, running[0], beyond))
                 else:
                     left.append(-beyond)
-        return overdue, min(left, default=None)
+        return overdue, min(left)
 
     def running(self, row: int) -> tuple[int, float] | None:
         return self._stages.running(self._index, row)

@@ -251,8 +251,8 @@ def _too_long(task: str, stack: str | None) -> BaseException:
 
 def _stopped(task: str, stack: str | None) -> BaseException:
     return TaskTimeout(
-        f"{task} did not begin within its timeout: its worker was stopped by a signal or a debugger, "
-        "and was killed"
+        f"{task} did not begin within its timeout: its worker was stopped by a signal or a "
+        "debugger, and was killed"
     )
 
 

@@ -127,6 +127,22 @@ def test_a_callback_is_told_of_a_time_out(pool):
     assert isinstance(errors[0], manycore.TaskTimeout)
 
 
+def test_looks_are_as_frequent_as_the_shortest_time_wants(ctx, gate):
+    with ctx.Pool(1) as pool:
+        assert pool._crew.overdue() == ([], None)
+        results = [pool.apply_async(targets.stop_at, (gate, 1))]
+        gate.arrived()
+        for timeout in (5.0, 0.01, 3.0):  # a worker may begin with them at any moment
+            results.append(pool.apply_async(targets.square, (1,), timeout=timeout))
+        assert pool._crew.overdue() == ([], 0.01)
+        pool._attendant.pause(None, 1 << 30, None)
+        assert pool._attendant._next_look <= time.monotonic() + 0.01
+        gate.let_go()
+        for result in results:
+            result.wait()
+        assert pool._crew.overdue() == ([], None)
+
+
 def test_a_stopped_worker_is_reported_and_its_task_given_up(pool, gate):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

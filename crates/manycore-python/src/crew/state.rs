@@ -24,6 +24,8 @@ pub(super) struct State {
     pub(super) repeatable: usize,
     /// Open tasks that may run only so long.
     pub(super) timed: usize,
+    /// The shortest time-out of these, and of those since there were any, in nanoseconds.
+    pub(super) shortest: u64,
     /// Answers that were results, and that were errors.
     pub(super) answered: [u64; 2],
 }
@@ -31,10 +33,14 @@ pub(super) struct State {
 impl State {
     pub(super) fn open(&mut self, open: Open) -> Option<u64> {
         let (len, job) = (open.len, open.job.get());
-        let (is_timed, is_repeatable) = (job.timeout().is_some(), job.is_repeatable());
+        let (timeout, is_repeatable) = (job.timeout(), job.is_repeatable());
         let is_of_many = job.flow().is_some();
         let tag = self.ledger.open(open)?;
-        self.timed += usize::from(is_timed);
+        if let Some(timeout) = timeout {
+            let before = if self.timed == 0 { u64::MAX } else { self.shortest };
+            self.shortest = before.min(timeout);
+            self.timed += 1;
+        }
         self.repeatable += usize::from(is_repeatable);
         if is_of_many && let Some(open) = self.ledger.get(tag) {
             open.job.get().note_open(len);

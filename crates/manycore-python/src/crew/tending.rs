@@ -30,7 +30,8 @@ impl Crew {
             return (Vec::new(), None);
         }
         let now = now_ns();
-        let (mut overdue, mut soonest) = (Vec::new(), f64::INFINITY);
+        // A worker may begin with the shortest of them right now.
+        let (mut overdue, mut soonest) = (Vec::new(), state.shortest as f64 / 1e9);
         for row in 0..self.engine.rows() {
             let Some((tag, began)) = self.engine.running(row) else {
                 continue;
@@ -45,7 +46,7 @@ impl Crew {
                 soonest = soonest.min(-beyond);
             }
         }
-        (overdue, soonest.is_finite().then_some(soonest))
+        (overdue, Some(soonest))
     }
 
     /// For how long tasks that no worker runs may wait; see `Crew.patience`.
