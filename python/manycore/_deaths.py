@@ -41,16 +41,37 @@ class Deaths:
             others: What becomes of all else, in words.
         """
         code, stack = process.exitcode, self.last_words.take(row)
-        peak = peak_memory_of(process)
-        message = [f"worker {process.pid} {describe_exit(code)} while it ran {what}"]
+        peak, evidence = peak_memory_of(process), self._evidence(code)
+        message = f"worker {process.pid} {describe_exit(code)} while it ran {what}"
         if seconds is not None:
-            message[0] += f", after {seconds:.2g} s"
-        message[0] += f"{describe_peak(peak)}; {others}"
-        if code == -signal.SIGKILL:
-            evidence = self._killed_for_memory()
-            message.append(
-                f"({evidence or 'SIGKILL often means that the system ran out of memory'})"
-            )
+            message += f", after {seconds:.2g} s"
+        message += f"{describe_peak(peak)}; {others}{_told(code, evidence)}"
         if stack:
-            message.append(f"\n{stack}")
-        return WorkerDied(" ".join(message), process.pid, code, function, seconds, stack, peak)
+            message += f" \n{stack}"
+        details = process.pid, code, function, seconds, stack, peak, what, evidence
+        return WorkerDied(message, *details)
+
+    def before_any(self, process: Any, count: int, workers: str) -> WorkerDied:
+        """What all work is answered with when one worker after the other dies before it has any.
+
+        Args:
+            process: The last of them.
+            count: How many there were.
+            workers: What they are, and what they could not take.
+        """
+        code, peak = process.exitcode, peak_memory_of(process)
+        evidence = self._evidence(code)
+        message = f"the last {count} {workers}"
+        if process.pid is not None:
+            message += f"; the last one, {process.pid}, {describe_exit(code)}"
+        message += f": look at what they printed{_told(code, evidence)}"
+        return WorkerDied(message, process.pid, code, peak_memory=peak, evidence=evidence)
+
+    def _evidence(self, code: int | None) -> str | None:
+        return self._killed_for_memory() if code == -signal.SIGKILL else None
+
+
+def _told(code: int | None, evidence: str | None) -> str:
+    if code != -signal.SIGKILL:
+        return ""
+    return f" ({evidence or 'SIGKILL often means that the system ran out of memory'})"

@@ -23,6 +23,10 @@ class BrokenWorker(WorkerDied, BrokenProcessPool):
         seconds: For how long it had run it, where known.
         stack: Where the worker was, as text, where it could still say so.
         peak_memory: The most memory in bytes that the worker had at once, where known.
+        task: The function with its arguments, in short, where known.
+        evidence: Of one that was killed by SIGKILL: what says that memory had run out, if anything
+            does.
+        signal: The name of the signal that ended the worker, if one did.
     """
 
 

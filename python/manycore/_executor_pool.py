@@ -199,7 +199,7 @@ class ExecutorPool(Pool):
         if self._failures is not None and not self._failures.empty():
             return failed_initializer(self._failures.get())
         if self._workers.is_broken():
-            return BrokenProcessPool("workers end before they can take a call")
+            return BrokenProcessPool(str(self._workers.why_broken()))
         return None
 
     def _break(self, error: BrokenProcessPool) -> None:

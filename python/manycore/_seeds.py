@@ -13,15 +13,18 @@ import importlib
 import itertools
 import random
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 Seed = tuple[int, ...]
 """What the seeds of the tasks of one call are made of."""
 
 _now: int | None = None
 
-_restore: list[Callable[[], object]] | None = None
+_restore: list[functools.partial[None]] | None = None
 """What sets the program's own generators back, once a task in its process had a seed."""
 
 
@@ -48,15 +51,46 @@ def plant(seed: Seed | None = None, item: int = 0) -> None:
         _now = None
         return
     _now = of_item(seed, item)
-    restore = None if _restore else _restore  # the first of them is set back
-    if restore is not None:
-        restore.append(functools.partial(random.setstate, random.getstate()))
+    if _restore is not None and not _restore:  # what the first of them finds is set back
+        _restore.append(functools.partial(random.setstate, random.getstate()))
     random.seed(_now)
     if "numpy" in sys.modules:
-        numpys: Any = importlib.import_module("numpy.random")  # which it imports when it is used
-        if restore is not None:
-            restore.append(functools.partial(numpys.set_state, numpys.get_state()))
-        numpys.seed([_now >> shift & 0xFFFFFFFF for shift in (0, 32, 64, 96)])
+        _plant_in_numpy(importlib.import_module("numpy.random"))  # which it imports when it is used
+    elif _waits_for_numpy not in sys.meta_path:
+        sys.meta_path.insert(0, _waits_for_numpy)
+
+
+def _plant_in_numpy(numpys: Any) -> None:
+    if _now is None:
+        return  # what imports it is no task
+    if _restore is not None and not any(it.func is numpys.set_state for it in _restore):
+        _restore.append(functools.partial(numpys.set_state, numpys.get_state()))
+    numpys.seed([_now >> shift & 0xFFFFFFFF for shift in (0, 32, 64, 96)])
+
+
+class _WaitsForNumpy:
+    """Has NumPy's generator be seeded also in the task that is the first to import it."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """What others find; `numpy.random` is seeded then when it has been run."""
+        if fullname != "numpy.random":
+            return None
+        sys.meta_path.remove(self)
+        found = (finder.find_spec(fullname, path, target) for finder in sys.meta_path)
+        spec = next((it for it in found if it is not None), None)
+        loader: Any = None if spec is None else spec.loader
+        if loader is not None:
+            run = loader.exec_module
+
+            def run_and_plant(module: Any) -> None:
+                run(module)
+                _plant_in_numpy(module)
+
+            loader.exec_module = run_and_plant
+        return spec
+
+
+_waits_for_numpy = _WaitsForNumpy()
 
 
 @contextlib.contextmanager

@@ -170,6 +170,7 @@ class StageWorkers:
         self._variables = _thread_limits.for_workers(count)
         self._rows: dict[int, Any] = {}
         self._early_deaths = 0
+        self._early: Any = None
         self._not_started: BaseException | None = None
         self._deaths = Deaths()
         crew = _Crew(stages, index, count, timeout)
@@ -214,10 +215,10 @@ class StageWorkers:
                 self._bury(row, process, on_lost)
         if not self._stages.is_dismissed(self._index):
             if self._early_deaths > 2 * self._count + 2:
-                raise WorkerDied(
-                    f"the last {self._early_deaths} workers of stage {self._name!r} ended before "
-                    "they could take an item; look at what they printed"
-                ) from self._not_started
+                workers = f"workers of stage {self._name!r} ended before they could take an item"
+                assert self._early is not None
+                died = self._deaths.before_any(self._early, self._early_deaths, workers)
+                raise died from self._not_started
             self.start_missing()
         return soon
 
@@ -225,6 +226,7 @@ class StageWorkers:
         was_dismissed = self._stages.is_dismissed(self._index)
         took_none = self._stages.taken(self._index, row) == 0
         self._early_deaths = self._early_deaths + 1 if took_none else 0
+        self._early = process if took_none else None
         self._not_started = why_not_started(process)
         _, verdict = self._tending.end(row) or (0, None)
         running = self._stages.running(self._index, row)

@@ -65,6 +65,7 @@ class Workers:
         self._surplus: set[int] = set()
         self._dismissed = 0
         self._early_deaths = 0
+        self._early: Any = None
         self._not_started: BaseException | None = None
         self._interruption: BaseException | None = None
         self.died = self.replaced = 0
@@ -270,6 +271,7 @@ class Workers:
             self._reflects_until = time.monotonic() + _REFLECTION
         is_false_start = not self._crew.was_ready(row) and process.exitcode
         self._early_deaths = self._early_deaths + 1 if is_false_start else 0
+        self._early = process if is_false_start else None
         self._not_started = why_not_started(process)
         sentence = self._tending.end(row)
 
@@ -295,16 +297,23 @@ class Workers:
 
     def _give_up(self) -> None:
         """Answers all tasks: workers end before they have taken one, and new ones would too."""
+        self.abandon(self.why_broken())
+
+    def why_broken(self) -> WorkerDied:
+        """What is said of workers that die before they take a task, again and again."""
         count, cause = self._early_deaths, self._not_started or self._crew.false_start
-        if self._not_started is not None:
-            why = f"could not be started, the last one for {type(cause).__name__}: {cause}"
-        elif cause is None:
-            why = "ended before they could take a task; look at what they printed"
+        if cause is None and self._early is not None:
+            workers = "workers ended before they could take a task"
+            error = self._deaths.before_any(self._early, count, workers)
         else:
-            why = f"failed in the initializer, the last one with {type(cause).__name__}: {cause}"
-        error = WorkerDied(f"the last {count} workers {why}")
+            reason = f"{type(cause).__name__}: {cause}"
+            if self._not_started is not None:
+                why = f"could not be started, the last one for {reason}"
+            else:
+                why = f"failed in the initializer, the last one with {reason}"
+            error = WorkerDied(f"the last {count} workers {why}")
         error.__cause__ = cause
-        self.abandon(error)
+        return error
 
     def abandon(self, error: BaseException) -> None:
         """Answers every open task with an error."""

@@ -64,6 +64,10 @@ class WorkerDied(ProcessError, RuntimeError):
         stack: Where the worker was, as text, where it could still say so: see `faulthandler`.
         peak_memory: The most memory in bytes that the worker had at once, where known. What it
             shared with others counts, too.
+        task: The function with its arguments, in short, where known.
+        evidence: Of one that was killed by SIGKILL: what says that memory had run out, if anything
+            does.
+        signal: The name of the signal that ended the worker, if one did.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class WorkerDied(ProcessError, RuntimeError):
         seconds: float | None = None,
         stack: str | None = None,
         peak_memory: int | None = None,
+        task: str | None = None,
+        evidence: str | None = None,
     ) -> None:
         super().__init__(message)
         self.pid = pid
@@ -83,12 +89,17 @@ class WorkerDied(ProcessError, RuntimeError):
         self.seconds = seconds
         self.stack = stack
         self.peak_memory = peak_memory
+        self.task = task
+        self.evidence = evidence
 
     @property
-    def details(
-        self,
-    ) -> tuple[int | None, int | None, str | None, float | None, str | None, int | None]:
-        """All attributes."""
+    def signal(self) -> str | None:
+        """The name of the signal that ended the worker, if one did."""
+        return name_of_signal(self.exitcode)
+
+    @property
+    def details(self) -> tuple[Any, ...]:
+        """All attributes, in the order of the arguments."""
         return (
             self.pid,
             self.exitcode,
@@ -96,6 +107,8 @@ class WorkerDied(ProcessError, RuntimeError):
             self.seconds,
             self.stack,
             self.peak_memory,
+            self.task,
+            self.evidence,
         )
 
     def __reduce__(self) -> tuple[type[WorkerDied], tuple[object, ...]]:
@@ -167,12 +180,18 @@ def describe_exit(exitcode: int | None) -> str:
     """An exit code in words, as `Process.exitcode` gives it."""
     if exitcode is None:
         return "ended"
-    if exitcode >= 0:
-        return f"exited with status {exitcode}"
+    name = name_of_signal(exitcode)
+    return f"exited with status {exitcode}" if name is None else f"was killed by {name}"
+
+
+def name_of_signal(exitcode: int | None) -> str | None:
+    """The name of the signal that an exit code stands for; None where it stands for none."""
+    if exitcode is None or exitcode >= 0:
+        return None
     try:
-        return f"was killed by {signal.Signals(-exitcode).name}"
+        return signal.Signals(-exitcode).name
     except ValueError:
-        return f"was killed by signal {-exitcode}"
+        return f"signal {-exitcode}"
 
 
 def describe_peak(peak_memory: int | None) -> str:

@@ -152,3 +152,34 @@ def test_a_program_that_runs_its_tasks_itself_has_its_own_numbers_afterwards():
 def _call_another_pool(function):
     with manycore.Pool(0) as pool:
         return pool.apply(function, seed=8)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_item_that_is_the_first_to_import_numpy_has_its_numbers(run_script, processes):
+    done = run_script(
+        """
+        import random, sys
+        import manycore
+
+        def number(_):
+            import numpy
+
+            return float(numpy.random.rand())
+
+        if __name__ == "__main__":
+            assert "numpy" not in sys.modules
+            with manycore.get_context("fork").Pool(int(sys.argv[1])) as pool:
+                first = pool.map(number, range(6), chunksize=1, seed=1)
+                assert first == pool.map(number, range(6), chunksize=1, seed=1)
+            print(first)
+            if int(sys.argv[1]) == 0:  # the program's own generator is as if there had been no task
+                import numpy
+
+                assert numpy.random.get_state()[2] > 600  # nothing was drawn
+        """,
+        str(processes),
+    )
+    with manycore.Pool(1, pool_targets.import_numpy) as pool:
+        pairs = pool.map(pool_targets.random_of_numpy, range(6), seed=1)
+    expected = [number for number, _ in pairs]
+    assert (done.stdout, done.stderr) == (f"{expected}\n", "")

@@ -10,6 +10,7 @@ import resource
 import signal
 import threading
 import types
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
@@ -301,6 +302,8 @@ def test_the_error_tells_what_happened_to_whom(method, way, words):
         assert (caught.value.pid, caught.value.exitcode) == (pid, targets.ENDINGS[way])
         for part in (str(pid), words, "ends_as"):
             assert part in str(caught.value)
+        assert caught.value.task == f"ends_as({way!r})"
+        assert caught.value.signal == (words if words.startswith("SIG") else None)
         assert pool.apply(targets.own_pid) != pid
 
 
@@ -499,3 +502,20 @@ def test_a_worker_that_the_program_collects_fails_its_task_and_is_replaced(run_s
     known = tells_exits() or method == "forkserver"  # its zygote tells
     codes = "3\n-9\n" if known else "255\n255\n"
     assert (done.stdout, done.stderr) == (codes * 5 + "[0, 1, 2]\n", "")
+
+
+@pytest.mark.parametrize("way", ["os._exit", "SIGSEGV", "SIGKILL"])
+def test_how_workers_end_that_never_take_a_task_is_told(way):
+    code = targets.ENDINGS[way]
+    with (
+        manycore.Pool(1, targets.ends_as, (way,)) as pool,
+        pytest.raises(manycore.WorkerDied) as died,
+    ):
+        pool.apply(targets.square, (3,))
+    assert died.value.exitcode == code and died.value.pid is not None
+    end = f"was killed by {way}" if code < 0 else "exited with status 3"
+    assert f"could take a task; the last one, {died.value.pid}, {end}" in str(died.value)
+    assert died.value.signal == (way if code < 0 else None)
+    executor = manycore.ProcessPoolExecutor(1, initializer=targets.ends_as, initargs=(way,))
+    with executor, pytest.raises(BrokenProcessPool, match=end):
+        executor.submit(targets.square, 3).result()
