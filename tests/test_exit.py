@@ -292,3 +292,31 @@ def test_a_file_that_is_left_open_is_written(run_script, tmp_path, method, use, 
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert path.read_text().split() == [str(x) for x in range(1000)]
+
+
+@pytest.mark.beyond_stdlib  # which says nothing either, but may hang
+def test_daemon_threads_that_wait_for_answers_say_nothing_when_the_program_ends(run_script):
+    done = run_script("""
+        import threading, time
+        from manycore import Pool
+
+        if __name__ == "__main__":
+            pool = Pool(1)
+            waits = [
+                pool.apply_async(time.sleep, (1000,)).get,
+                lambda: pool.map(time.sleep, [1000] * 5),
+                pool.imap(time.sleep, [1000] * 5).next,
+            ]
+            began = threading.Barrier(13)
+
+            def wait(index):
+                began.wait()
+                waits[index % 3]()
+
+            for index in range(12):
+                threading.Thread(target=wait, args=(index,), daemon=True).start()
+            began.wait()
+            time.sleep(0.1)
+            print("done")
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

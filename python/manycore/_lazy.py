@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from manycore import _engine
 from manycore._ahead import Ahead, Bounds, Stride
 from manycore._options import Attempts, Options
-from manycore._results import deadline
+from manycore._results import checked, deadline
 from manycore._seeds import Seed
 from manycore.errors import TimeoutError
 
@@ -208,7 +208,7 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
             return value
         if isinstance(value, StopIteration):
             raise RuntimeError("a task raised StopIteration, which would end the map") from value
-        raise value
+        raise checked(value)
 
     def close(self) -> None:
         """Ends it: takes no more items, and withdraws the tasks that no worker has begun."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator
 from multiprocessing import pool as _pool
+from multiprocessing import util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manycore import _engine
@@ -17,10 +19,28 @@ if TYPE_CHECKING:
 
 __all__ = ["ApplyResult", "AsyncResult", "MapResult"]
 
+_LONG = 3600.0
+"""Seconds that a thread sleeps which is not to go on."""
+
 
 def deadline(timeout: float | None) -> float | None:
     """When so many seconds have passed from now on."""
     return None if timeout is None else time.monotonic() + timeout
+
+
+TERMINATED = "the pool was terminated before this task was answered"
+
+
+def checked(error: BaseException) -> BaseException:
+    """An error that is to be raised in the thread that has waited for an answer.
+
+    A daemon thread that still waits when the program ends is told nothing and stays, as with the
+    standard library: it would print that on its way.
+    """
+    if error.args == (TERMINATED,) and util.is_exiting() and threading.current_thread().daemon:
+        while True:
+            time.sleep(_LONG)
+    return error
 
 
 class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
@@ -102,7 +122,7 @@ class ApplyResult(_engine.Call, _pool.ApplyResult):  # type: ignore[type-arg]
             raise TimeoutError
         error = self._error
         if error is not None:
-            raise error
+            raise checked(error)
         return self._value()
 
 

@@ -13,6 +13,7 @@ from manycore._deaths import Deaths
 from manycore._descriptions import describe, name_of
 from manycore._insights import Insights
 from manycore._options import Limits
+from manycore._results import TERMINATED
 from manycore._tending import Tending
 from manycore._worker import Surroundings
 from manycore._working import ENDED_BY_CTRL_C, work
@@ -28,8 +29,6 @@ _LOOK_AGAIN = 1.0
 _REFLECTION = 0.25
 """Seconds after Ctrl-C has ended a worker in which none is replaced: the program is about to end,
 or to cancel what waits, and until then new workers would only begin what nobody wants."""
-
-TERMINATED = "the pool was terminated before this task was answered"
 
 _OTHERS = "the other tasks of the pool go on"
 

@@ -285,11 +285,14 @@ class ProcessPoolExecutor(_Submitting):
             pool.let_go()
 
     def terminate_workers(self) -> None:
-        """Ends the workers now, by SIGTERM: what is not answered fails with `BrokenProcessPool`."""
+        """Ends the workers now, by SIGTERM.
+
+        Calls that run fail with `BrokenProcessPool`, those that no worker has begun are cancelled.
+        """
         self._end_workers("terminate")
 
     def kill_workers(self) -> None:
-        """Ends the workers now, by SIGKILL: what is not answered fails with `BrokenProcessPool`."""
+        """Ends the workers now, by SIGKILL; calls fail and are cancelled as there."""
         self._end_workers("kill")
 
     def _give_up(self) -> None:

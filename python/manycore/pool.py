@@ -37,12 +37,13 @@ from manycore._lazy import IMapIterator as IMapIterator
 from manycore._lazy import IMapUnorderedIterator as IMapUnorderedIterator
 from manycore._options import Lifetime, Limits, Options
 from manycore._rest import pass_on_rest
+from manycore._results import TERMINATED
 from manycore._results import ApplyResult as ApplyResult
 from manycore._results import AsyncResult as AsyncResult
 from manycore._results import MapResult as MapResult
 from manycore._seeds import Seeds
 from manycore._worker import Pins, Surroundings, Worker, checked_environment, pins_of
-from manycore._workers import TERMINATED, Workers
+from manycore._workers import Workers
 from manycore.context import _default_context
 
 __all__ = ["Lifetime", "Pool", "ThreadPool", "Worker"]
