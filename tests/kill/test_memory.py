@@ -204,10 +204,12 @@ if __name__ == "__main__":
             results[1].get()
         except manycore.WorkerDied as died:
             print("died:", died, flush=True)
+            assert died.evidence in str(died) and died.signal == "SIGKILL", died.details
+            assert died.task == f"use({600 * MIB})" and died.peak_memory > 100 * MIB, died.details
         else:
             raise AssertionError("more than the group has")
         assert pool.map(use, [5] * 100) == [5] * 100
 """,
             str(group),
         )
-    assert "died:" in output
+    assert "this control group ran out of memory meanwhile, and the kernel killed 1 there" in output
