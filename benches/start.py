@@ -8,6 +8,7 @@ forkserver is ended. With NumPy means that the measured program imports it at it
 from __future__ import annotations
 
 import importlib
+import os
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -32,6 +33,19 @@ def process_sample(method: str, target: Target, n: int) -> Sample:
     context = target.context(method)
     start_and_join(context)
     return cost_sample(n, sum(stopwatch(lambda: start_and_join(context)) for _ in range(n)))
+
+
+def bare_fork_sample(target: Target, n: int) -> Sample:
+    """Fork and collect `n` processes that do nothing at all: what any start method has to pay."""
+    start_and_join(target.context("fork"))  # imports what a program has imported by then
+
+    def fork_and_wait() -> None:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    return cost_sample(n, sum(stopwatch(fork_and_wait) for _ in range(n)))
 
 
 def pool_and_map(context: Any) -> float:
@@ -93,11 +107,16 @@ def warm_pool_bench(with_numpy: bool = False) -> Bench:
     return Bench(name, title, warm_pool_sample, first_n=2, program=PROGRAMS[with_numpy])
 
 
+BARE_FORK = Bench(
+    "start.bare-fork", "os.fork + os._exit + os.waitpid, and no more", bare_fork_sample, first_n=2
+)
+
 COLD_POOL = Bench(
     "start.pool-cold", "Pool(2) + first map, forkserver to be started", cold_pool_sample, first_n=1
 )
 
 BENCHES = (
+    BARE_FORK,
     *map(process_bench, ("fork", "forkserver", "spawn")),
     process_bench("forkserver", with_numpy=True),
     *map(pool_bench, ("fork", "forkserver", "spawn")),

@@ -304,7 +304,7 @@ def test_daemon_threads_that_wait_for_answers_say_nothing_when_the_program_ends(
             pool = Pool(1)
             waits = [
                 pool.apply_async(time.sleep, (1000,)).get,
-                lambda: pool.map(time.sleep, [1000] * 5),
+                pool.map_async(time.sleep, [1000] * 5).get,
                 pool.imap(time.sleep, [1000] * 5).next,
             ]
             began = threading.Barrier(13)
@@ -320,3 +320,58 @@ def test_daemon_threads_that_wait_for_answers_say_nothing_when_the_program_ends(
             print("done")
     """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.beyond_stdlib
+@pytest.mark.parametrize("ends", ["", "pool.close()"])
+def test_a_callback_that_waits_for_another_answer_does_not_keep_the_program(run_script, ends):
+    done = run_script(f"""
+        import time
+        from manycore import Pool
+
+        if __name__ == "__main__":
+            pool = Pool(2)
+            never = pool.apply_async(time.sleep, (1000,))
+            pool.apply_async(abs, (-1,), callback=lambda _: never.get()).wait(0.3)
+            {ends}
+            print("done")
+    """)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+@pytest.mark.beyond_stdlib
+def test_a_process_that_a_daemon_thread_has_forked_is_told_of_a_pools_end(run_script):
+    done = run_script("""
+        import os, threading
+        from multiprocessing import util
+        from manycore import Pool, get_context
+
+        def ask(result):
+            try:
+                result.get()
+            except RuntimeError as error:
+                os.write(1, f"{error}\\n".encode())
+
+        def child():
+            pool = Pool(1)
+            result = pool.apply_async(sleep)
+            util.Finalize(None, ask, args=(result,), exitpriority=1)
+
+        def sleep():
+            import time
+
+            time.sleep(1000)
+
+        def fork():
+            process = get_context("fork").Process(target=child)
+            process.start()
+            process.join()
+            print(process.exitcode)
+
+        if __name__ == "__main__":
+            thread = threading.Thread(target=fork, daemon=True)
+            thread.start()
+            thread.join()
+    """)
+    said = "the pool was terminated before this task was answered\n0\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import Any, NamedTuple
 
 from manycore._last_words import LastWords
 from manycore._memory import killed_for_memory
 from manycore.errors import WorkerDied, describe_exit, describe_peak, peak_memory_of
+
+
+class EarlyDeath(NamedTuple):
+    """How a worker ended that had no work yet."""
+
+    pid: int | None
+    code: int | None
+    peak_memory: int | None
+    evidence: str | None
+
+    def error(self, count: int, workers: str) -> WorkerDied:
+        """What all work is answered with when one worker after the other ends like this.
+
+        Args:
+            count: How many there were.
+            workers: What they are, and what they could not take.
+        """
+        message = f"the last {count} {workers}"
+        if self.pid is not None:
+            message += f"; the last one, {self.pid}, {describe_exit(self.code)}"
+        message += f": look at what they printed{_told(self.code, self.evidence)}"
+        peak, evidence = self.peak_memory, self.evidence
+        return WorkerDied(message, self.pid, self.code, peak_memory=peak, evidence=evidence)
 
 
 class Deaths:
@@ -51,21 +74,11 @@ class Deaths:
         details = process.pid, code, function, seconds, stack, peak, what, evidence
         return WorkerDied(message, *details)
 
-    def before_any(self, process: Any, count: int, workers: str) -> WorkerDied:
-        """What all work is answered with when one worker after the other dies before it has any.
-
-        Args:
-            process: The last of them.
-            count: How many there were.
-            workers: What they are, and what they could not take.
-        """
-        code, peak = process.exitcode, peak_memory_of(process)
-        evidence = self._evidence(code)
-        message = f"the last {count} {workers}"
-        if process.pid is not None:
-            message += f"; the last one, {process.pid}, {describe_exit(code)}"
-        message += f": look at what they printed{_told(code, evidence)}"
-        return WorkerDied(message, process.pid, code, peak_memory=peak, evidence=evidence)
+    def early(self, process: Any, before: EarlyDeath | None) -> EarlyDeath:
+        """Notes the end of a worker that had no work yet, behind another such one, if there was."""
+        code = process.exitcode
+        evidence = self._evidence(code) or (None if before is None else before.evidence)
+        return EarlyDeath(process.pid, code, peak_memory_of(process), evidence)
 
     def _evidence(self, code: int | None) -> str | None:
         return self._killed_for_memory() if code == -signal.SIGKILL else None

@@ -164,9 +164,10 @@ _IMPORTING, _FAILED, _DONE = "+-."
 
 def read_report(fd: int) -> tuple[list[str], str | None]:
     """What could not be imported, and what is being imported now, if anything still is."""
-    lines = os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace").splitlines()
+    text = os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
+    lines = text.split("\n")[:-1]
     failed = [line[1:] for line in lines if line[:1] == _FAILED]
-    if lines and lines[-1] == _DONE:
+    if _DONE in lines:
         return failed, None
     begun = [line[1:] for line in lines if line[:1] == _IMPORTING]
     return failed, begun[-1] if begun else "what it needs itself"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manycore import _engine
 from manycore._options import Attempts, Options
+from manycore._resting import NAMES
 from manycore._seeds import Seed
 from manycore.errors import TimeoutError
 
@@ -37,8 +38,11 @@ def checked(error: BaseException) -> BaseException:
     A daemon thread that still waits when the program ends is told nothing and stays, as with the
     standard library: it would print that on its way.
     """
-    if error.args == (TERMINATED,) and util.is_exiting() and threading.current_thread().daemon:
-        while True:
+    if util.is_exiting() and type(error) is RuntimeError and str(error) == TERMINATED:
+        thread = threading.current_thread()
+        # Ours has callbacks to see to; and who was forked by a daemon thread is none.
+        is_main = thread is threading.main_thread()
+        while thread.daemon and not is_main and thread.name not in NAMES:
             time.sleep(_LONG)
     return error
 

@@ -76,10 +76,10 @@ class _WaitsForNumpy:
         if fullname != "numpy.random":
             return None
         sys.meta_path.remove(self)
-        found = (finder.find_spec(fullname, path, target) for finder in sys.meta_path)
-        spec = next((it for it in found if it is not None), None)
-        loader: Any = None if spec is None else spec.loader
-        if loader is not None:
+        with contextlib.suppress(Exception):  # by a loader that is not to be changed: without seed
+            found = (it.find_spec(fullname, path, target) for it in sys.meta_path)
+            spec = next(it for it in found if it is not None)
+            loader: Any = spec.loader
             run = loader.exec_module
 
             def run_and_plant(module: Any) -> None:
@@ -87,7 +87,8 @@ class _WaitsForNumpy:
                 _plant_in_numpy(module)
 
             loader.exec_module = run_and_plant
-        return spec
+            return spec
+        return None
 
 
 _waits_for_numpy = _WaitsForNumpy()

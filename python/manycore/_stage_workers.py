@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from manycore import _engine, _last_words, _thread_limits
 from manycore._by_value import what_children_know
-from manycore._deaths import Deaths
+from manycore._deaths import Deaths, EarlyDeath
 from manycore._failures import sendable_exception
 from manycore._options import Limits
 from manycore._pickling import dumps_function, loads_function
@@ -124,10 +124,8 @@ class _Crew:
         return self._stages.running(self._index, row)
 
     def patience(self) -> float | None:
-        counts = self._stages.counts(self._index)
-        assert counts is not None
         busy = sum(self.running(row) is not None for row in range(self._count))
-        if counts[5] > busy or self._stages.is_dismissed(self._index):
+        if self._stages.open(self._index) > busy or self._stages.is_dismissed(self._index):
             return math.inf if self._timeout is None else self._timeout
         return None
 
@@ -170,7 +168,7 @@ class StageWorkers:
         self._variables = _thread_limits.for_workers(count)
         self._rows: dict[int, Any] = {}
         self._early_deaths = 0
-        self._early: Any = None
+        self._early: EarlyDeath | None = None
         self._not_started: BaseException | None = None
         self._deaths = Deaths()
         crew = _Crew(stages, index, count, timeout)
@@ -217,8 +215,7 @@ class StageWorkers:
             if self._early_deaths > 2 * self._count + 2:
                 workers = f"workers of stage {self._name!r} ended before they could take an item"
                 assert self._early is not None
-                died = self._deaths.before_any(self._early, self._early_deaths, workers)
-                raise died from self._not_started
+                raise self._early.error(self._early_deaths, workers) from self._not_started
             self.start_missing()
         return soon
 
@@ -226,11 +223,12 @@ class StageWorkers:
         was_dismissed = self._stages.is_dismissed(self._index)
         took_none = self._stages.taken(self._index, row) == 0
         self._early_deaths = self._early_deaths + 1 if took_none else 0
-        self._early = process if took_none else None
+        self._early = self._deaths.early(process, self._early) if took_none else None
         self._not_started = why_not_started(process)
-        _, verdict = self._tending.end(row) or (0, None)
+        tag, verdict = self._tending.end(row) or (0, None)
         running = self._stages.running(self._index, row)
-        lost = self._stages.bury(self._index, row, verdict is not None)
+        is_given_up = verdict is not None and tag is not None
+        lost = self._stages.bury(self._index, row, is_given_up)
         del self._rows[row]
         if lost is not None:
             on_lost(lost, self._teller(process, row, running, verdict))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -37,10 +38,12 @@ class Stage:
     ) -> None:
         counts = {"workers": workers, "retries": retries, "maxsize": maxsize, "maxbytes": maxbytes}
         for what, count in counts.items():
-            if not isinstance(count, int):
-                raise TypeError(f"{what} must be an integer, not {count!r}")
+            try:
+                operator.index(count)
+            except TypeError:
+                raise TypeError(f"{what} must be an integer, not {count!r}") from None
             if count < 0:
-                raise ValueError(f"{what} must not be negative, and {count} is")
+                raise ValueError(f"{what} must not be negative: {count}")
         if workers < 1:
             raise ValueError(f"a stage needs a worker or more, not {workers}")
         if on_error is not None and on_error not in POLICIES:
@@ -54,13 +57,13 @@ class Stage:
                 "a stage in the caller has no workers, and so no retries, init or timeout"
             )
         self.function = function
-        self.workers = workers
+        self.workers = int(workers)
         self.ordered = ordered
         self.init = init
-        self.retries = retries
+        self.retries = int(retries)
         self.on_error = on_error
-        self.maxsize = maxsize or _ITEMS * workers
-        self.maxbytes = maxbytes or _BYTES
+        self.maxsize = int(maxsize) or _ITEMS * self.workers
+        self.maxbytes = int(maxbytes) or _BYTES
         self.in_caller = in_caller
         self.timeout = timeout
         inner = getattr(function, "func", function)  # functools.partial

@@ -19,7 +19,13 @@ from manycore._last_words import LastWords
 from manycore._memory import private_bytes
 from manycore._options import Limits
 from manycore._working import STOP, STOP_FOR_TIME
-from manycore.errors import MemoryLimitExceeded, ProcessStalled, TaskCancelled, TaskTimeout
+from manycore.errors import (
+    MemoryLimitExceeded,
+    ProcessStalled,
+    TaskCancelled,
+    TaskTimeout,
+    WorkerDied,
+)
 
 _GRACE = 1.0
 """Seconds that a task has to end once it was told to."""
@@ -97,12 +103,14 @@ class Tending:
 
     def begin(self, row: int) -> None:
         """A worker was started in a row."""
+        self._sentenced.pop(row, None)
         self._born[row] = time.monotonic()
 
     def end(self, row: int) -> tuple[int | None, Verdict] | None:
         """The worker of a row has ended; the task for which it was killed, and what that means.
 
-        Without a task, it was killed for any that it may have taken and not begun.
+        Without a task, it was killed before it began with any: one that it may have taken can be
+        tried again.
         """
         for known in (self._told, self._born, self._kept, self._still):
             known.pop(row, None)
@@ -181,10 +189,10 @@ class Tending:
             state = _state(_known_pid(worker))
             if state not in ("T", "t"):
                 self._still.pop(row, None)
-            elif row not in self._still:
-                self._still[row] = _Stopped(now)
-            else:
-                self._see_to_stopped(row, worker, self._still[row], state == "t", are_to_end)
+                continue
+            stopped = self._still.setdefault(row, _Stopped(now))
+            if stopped.since < now:
+                self._see_to_stopped(row, worker, stopped, state == "t", are_to_end)
 
     def _see_to_stopped(
         self, row: int, worker: Any, stopped: _Stopped, is_traced: bool, is_to_end: bool
@@ -202,19 +210,15 @@ class Tending:
                 ProcessStalled,
                 stacklevel=2,
             )
-        if has_task:
-            return
-        # It may have taken a task, or hold what others need to take one.
-        timeout = self._crew.patience()
-        if timeout is None and not is_to_end:
-            return
-        is_timed = timeout is not None and timeout < math.inf
-        if is_traced and not is_timed:
+        if has_task or is_traced:
             return  # a program that is debugged takes its time
-        patience = min(_STOPPED, math.inf if timeout is None else timeout)
-        if time.monotonic() - stopped.since >= patience:
-            if is_timed:
-                self._sentenced[row] = (None, _stopped)
+        # It may have taken a task, or hold what others need to take one.
+        patience = self._crew.patience()
+        if patience is None and not is_to_end:
+            return
+        waited = time.monotonic() - stopped.since
+        if waited >= min(_STOPPED, math.inf if patience is None else patience):
+            self._sentenced[row] = (None, _stopped)
             _send(worker, signal.SIGKILL)
 
 
@@ -250,9 +254,11 @@ def _too_long(task: str, stack: str | None) -> BaseException:
 
 
 def _stopped(task: str, stack: str | None) -> BaseException:
-    return TaskTimeout(
-        f"{task} did not begin within its timeout: its worker was stopped by a signal or a "
-        "debugger, and was killed"
+    return WorkerDied(
+        f"{task} was not begun: its worker had been stopped by a signal, and was killed since "
+        "others waited for it",
+        exitcode=-signal.SIGKILL,
+        task=task,
     )
 
 

@@ -9,7 +9,7 @@ from multiprocessing.connection import wait as wait_for
 from typing import Any
 
 from manycore import _engine
-from manycore._deaths import Deaths
+from manycore._deaths import Deaths, EarlyDeath
 from manycore._descriptions import describe, name_of
 from manycore._insights import Insights
 from manycore._options import Limits
@@ -64,7 +64,7 @@ class Workers:
         self._surplus: set[int] = set()
         self._dismissed = 0
         self._early_deaths = 0
-        self._early: Any = None
+        self._early: EarlyDeath | None = None
         self._not_started: BaseException | None = None
         self._interruption: BaseException | None = None
         self.died = self.replaced = 0
@@ -270,7 +270,7 @@ class Workers:
             self._reflects_until = time.monotonic() + _REFLECTION
         is_false_start = not self._crew.was_ready(row) and process.exitcode
         self._early_deaths = self._early_deaths + 1 if is_false_start else 0
-        self._early = process if is_false_start else None
+        self._early = self._deaths.early(process, self._early) if is_false_start else None
         self._not_started = why_not_started(process)
         sentence = self._tending.end(row)
 
@@ -300,17 +300,21 @@ class Workers:
 
     def why_broken(self) -> WorkerDied:
         """What is said of workers that die before they take a task, again and again."""
-        count, cause = self._early_deaths, self._not_started or self._crew.false_start
-        if cause is None and self._early is not None:
-            workers = "workers ended before they could take a task"
-            error = self._deaths.before_any(self._early, count, workers)
-        else:
+        # The executor asks, too, while another thread may look after the workers.
+        count, not_started, early = self._early_deaths, self._not_started, self._early
+        cause = not_started or self._crew.false_start
+        ended = "workers ended before they could take a task"
+        if cause is not None:
             reason = f"{type(cause).__name__}: {cause}"
-            if self._not_started is not None:
+            if not_started is not None:
                 why = f"could not be started, the last one for {reason}"
             else:
                 why = f"failed in the initializer, the last one with {reason}"
             error = WorkerDied(f"the last {count} workers {why}")
+        elif early is not None:
+            error = early.error(count, ended)
+        else:
+            error = WorkerDied(f"the last {ended}")
         error.__cause__ = cause
         return error
 
@@ -343,7 +347,10 @@ class Workers:
         for process in self.processes:
             while process.exitcode is None:
                 process.join(_LOOK_AGAIN)
-                self._tending.report_stopped(dict(self._rows), are_to_end=True)
+                _engine.run_alone(self._turn, self._report_stopped, False)
+
+    def _report_stopped(self) -> None:
+        self._tending.report_stopped(self._rows, are_to_end=True)
 
     def terminate(self, *, wait: bool = True) -> bool:
         """Ends all workers now. Without `wait`, only if no thread is looking after them.

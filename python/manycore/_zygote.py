@@ -85,9 +85,9 @@ def main(
         settings_fd, heap_fd = _preload.pack(told), _engine.heap_fd()
         _begin_again([requests_fd, clients_fd, settings_fd, report_fd, lifeline_fd, heap_fd])
     report.end()
-    _undo_imports(handlers)
+    blocked = _take_signals_back(handlers)
     process.write_whole_lines()  # flushed, too, or children write it again
-    zygote = _Zygote(requests_fd, lifeline_fd, handlers, told["new_seed"], told["later"])
+    zygote = _Zygote(requests_fd, lifeline_fd, handlers, blocked, told["new_seed"], told["later"])
     _serve_children_as_well(clients_fd)
     gc.freeze()  # a child's collections touch none of it, so that its pages stay shared
     gc.enable()
@@ -102,15 +102,17 @@ def _ignore_ctrl_c() -> dict[int, Handler]:
     return handlers
 
 
-def _undo_imports(handlers: dict[int, Handler]) -> None:
-    """Has signals reach this process and its children as before, whatever a module has set.
+def _take_signals_back(handlers: dict[int, Handler]) -> set[int]:
+    """Has signals reach this process as before, whatever a module has set: that is the children's.
 
-    A handler for Ctrl-C is the children's.
+    Returns:
+        The signals that are blocked in children.
     """
     handler = _signal.signal(SIGINT, _signal.SIG_IGN)
     if handler is not _signal.SIG_IGN:
         handlers[SIGINT] = handler
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    blocked: set[int] = signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    return blocked
 
 
 def _read_nothing() -> None:
@@ -185,6 +187,7 @@ class _Zygote:
         requests_fd: int,
         lifeline_fd: int,
         handlers: dict[int, Handler],
+        blocked: set[int],
         new_seed: bool,
         later: list[str],
     ) -> None:
@@ -198,6 +201,7 @@ class _Zygote:
         self._surroundings: bytes | None = None
         self._is_warned = _are_forks_warned_of()
         self._handlers = handlers
+        self._blocked = blocked
         self._handlers[SIGCHLD] = _signal.signal(SIGCHLD, lambda *_: None)
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         _signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
@@ -352,6 +356,8 @@ class _Zygote:
         _tell(told, STARTED, os.getpid(), 0)
         for number, handler in self._handlers.items():
             _signal.signal(number, handler)
+        if self._blocked:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, self._blocked)
         work = io.BytesIO(order.work) if order.work is not None else os.fdopen(fds.pop(0), "rb")
         for stream in order.streams:
             os.dup2(fds[0], stream)

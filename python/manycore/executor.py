@@ -236,7 +236,8 @@ class ProcessPoolExecutor(_Submitting):
     @property
     def _pending_work_items(self) -> dict[int, Any]:
         # Programs look at how many calls have no answer, to make no more for a while.
-        return {} if self._pool is None else dict(enumerate(self._pool._crew.jobs))
+        pool = self._pool
+        return {} if pool is None else dict(enumerate(pool._crew.jobs))
 
     @property
     def _shutdown_thread(self) -> bool:

@@ -98,9 +98,11 @@ class Zygote:
 
     Attributes:
         ended_in: What it was importing when it ended, if it was.
+        has_served: Whether it has started a child.
     """
 
     ended_in: str | None = None
+    has_served = True
 
     def __init__(self, pid: int, requests: socket.socket) -> None:
         self.pid = pid
@@ -138,13 +140,8 @@ class Zygote:
                 os.close(fd)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         zygote = cls(pid, ours)
-        zygote._lifeline, zygote._report = lifeline, report
+        zygote._lifeline, zygote._report, zygote.has_served = lifeline, report, False
         return zygote
-
-    @property
-    def has_served(self) -> bool:
-        """Whether it has started a child."""
-        return self._report is None
 
     def ask(
         self,
@@ -212,14 +209,16 @@ class Zygote:
         """Warns of what could not be imported: the zygote has said it before its first child."""
         if self._report is None:
             return
-        failed, _ = _preload.read_report(self._report)
-        self._drop_report()
+        report, self._report, self.has_served = self._report, None, True
+        failed, _ = _preload.read_report(report)
+        os.close(report)
         for text in failed:
             warnings.warn(text, RuntimeWarning, stacklevel=8)
 
     def belongs_to_parent(self) -> None:
         """In a fork of the process that started it: neither its end nor its report is for us."""
         self._lifeline = None  # closed by the engine
+        self.has_served = True  # as far as this process knows
         self._drop_report()
 
     def _drop_report(self) -> None:
@@ -390,8 +389,8 @@ class Request:
 
     def _note_end(self) -> None:
         self._server._bury(self._zygote)
-        # Importing what the parent has imported may be what ended it.
-        self._is_bare = self._zygote.ended_in is not None
+        # What the parent has imported may be what ended it.
+        self._is_bare = not self._zygote.has_served
 
     def wait(self) -> Started:
         """Waits until the child has begun.

@@ -205,7 +205,8 @@ class Pipeline:
             self._workers.append(staff)
         self._started, self._ended = time.monotonic(), 0.0
         self._stride = Stride(_AT_ONCE)
-        self._next_look = self._started + _LOOK_AFTER
+        soonest = min([_LOOK_AFTER, *(it.timeout for it in self._staff if it.timeout is not None)])
+        self._next_look = self._started + soonest
         self._source_error: BaseException | None = None
         self._is_fed = False
         if self._has_reader:

@@ -166,6 +166,26 @@ def test_only_chosen_modules_are_imported_and_what_cannot_be_is_told_once(run_wi
     assert "the fork server cannot import module 'no_such_module': ModuleNotFoundError" in warning
 
 
+def test_signals_that_the_main_module_blocks_are_blocked_in_children(run_script):
+    done = run_script("""
+        import os, signal
+        from manycore import get_context
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+
+        def child():
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+        if __name__ == "__main__":
+            for _ in range(2):
+                process = get_context("forkserver").Process(target=child)
+                process.start()
+                process.join()
+                print(process.exitcode)
+    """)
+    assert (done.stdout, done.stderr) == ("0\n0\n", "")
+
+
 def test_a_main_module_that_cannot_be_imported_is_told(run_script):
     done = run_script("""
         from manycore import get_context

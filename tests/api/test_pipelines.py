@@ -299,6 +299,16 @@ def test_an_item_that_cannot_be_pickled_is_named_behind_the_results_of_those_bef
     assert note.startswith("in stage 0 of the pipeline, identity, at item 1: <unlocked")
 
 
+@pytest.mark.parametrize("policy", ["raise", "skip", "return"])
+def test_ctrl_c_while_an_item_is_pickled_ends_the_pipeline(policy):
+    class Interrupting:
+        def __reduce__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(pipeline([1, Interrupting(), 2], stages.identity, on_error=policy))
+
+
 # ---- what workers set up ----------------------------------------------------------------------
 
 
@@ -521,7 +531,7 @@ def test_a_bar_counts_what_a_stage_is_done_with_however_many_results_it_gave(cap
         (lambda: pipeline([1], stages.double, on_error="no"), ValueError, "on_error"),
         (lambda: stage(stages.double, workers=0), ValueError, "worker"),
         (lambda: stage(stages.double, workers=1.5), TypeError, "workers must be an integer"),
-        (lambda: stage(stages.double, retries=-1), ValueError, "negative"),
+        (lambda: stage(stages.double, retries=-1), ValueError, "negative: -1"),
         (lambda: stage(stages.double, maxsize="5"), TypeError, "maxsize must be an integer"),
         (lambda: stage(stages.double, timeout="1"), ValueError, "seconds above 0"),
         (lambda: stage(stages.double, on_error="no"), ValueError, "on_error"),

@@ -17,6 +17,7 @@ import pytest
 
 import manycore
 import manycore.pool
+import pool_targets
 import targets
 from eventually import until
 
@@ -615,3 +616,12 @@ def test_programs_may_look_at_how_a_pool_was_made():
     with manycore.Pool(1, targets.square, (2,), maxtasksperchild=5) as pool:
         made_with = pool._initializer, pool._initargs, pool._maxtasksperchild
         assert made_with == (targets.square, (2,), 5)
+
+
+@pytest.mark.parametrize("call", ["apply", "map", "imap"])
+def test_an_error_may_hold_what_cannot_be_compared(ctx, call):
+    with ctx.Pool(1) as pool, pytest.raises(KeyError):
+        if call == "apply":
+            pool.apply(pool_targets.raise_refusing)
+        else:
+            list(getattr(pool, call)(pool_targets.raise_refusing, [1]))

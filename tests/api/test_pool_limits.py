@@ -135,8 +135,11 @@ def test_looks_are_as_frequent_as_the_shortest_time_wants(ctx, gate):
         for timeout in (5.0, 0.01, 3.0):  # a worker may begin with them at any moment
             results.append(pool.apply_async(targets.square, (1,), timeout=timeout))
         assert pool._crew.overdue() == ([], 0.01)
+        assert pool._crew.shortest == 0.01
         pool._attendant.pause(None, 1 << 30, None)
         assert pool._attendant._next_look <= time.monotonic() + 0.01
+        assert results[2].cancel()
+        assert pool._crew.overdue() == ([], 3.0)
         gate.let_go()
         for result in results:
             result.wait()

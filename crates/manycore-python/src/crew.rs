@@ -599,11 +599,10 @@ impl Crew {
         self.find_overdue(py)
     }
 
-    /// The shortest time-out in seconds of the open tasks, more or less; `None` where none has one.
+    /// The shortest time-out in seconds of the open tasks; `None` where none has one.
     #[getter]
     fn shortest(&self, py: Python<'_>) -> Option<f64> {
-        let state = self.state(py);
-        (state.timed > 0).then_some(state.shortest as f64 / 1e9)
+        Some(self.state(py).shortest()? as f64 / 1e9)
     }
 
     /// The shortest time-out in seconds of the open tasks that no worker runs, infinite if none has one; `None` where

@@ -142,6 +142,7 @@ impl Stages {
             let mut encoded = Encoded::new();
             match encoded.object(&item) {
                 Ok(()) => self.feed_encoded(py, encoded)?,
+                Err(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
                 Err(error) => {
                     let made = calling::call(refuse, (error.into_value(py), item))?;
                     if let Some(first) = self.hub().stage(0) {
@@ -332,6 +333,14 @@ impl Stages {
     /// Drops what nobody has begun, and has the workers leave when they are done with what they have.
     fn abandon(&self) -> PyResult<()> {
         Ok(self.hub().abandon().map_err(Error::from)?)
+    }
+
+    /// How many items of a stage have no answer yet: they wait, or a worker has them.
+    fn open(&self, stage: usize) -> usize {
+        self.hub()
+            .stages()
+            .get(stage)
+            .map_or(0, |stage| stage.open_tasks())
     }
 
     /// What a stage has done so far.

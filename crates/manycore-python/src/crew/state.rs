@@ -1,5 +1,7 @@
 //! What the owner of a pool knows of its tasks.
 
+use std::cmp::Ordering;
+
 use manycore::pool::{Backlog, Ledger};
 use pyo3::prelude::*;
 
@@ -24,8 +26,8 @@ pub(super) struct State {
     pub(super) repeatable: usize,
     /// Open tasks that may run only so long.
     pub(super) timed: usize,
-    /// The shortest time-out of these, and of those since there were any, in nanoseconds.
-    pub(super) shortest: u64,
+    /// The shortest time-out of these in nanoseconds, and how many have it: if none has, another is the shortest by now.
+    shortest: (u64, usize),
     /// Answers that were results, and that were errors.
     pub(super) answered: [u64; 2],
 }
@@ -37,8 +39,13 @@ impl State {
         let is_of_many = job.flow().is_some();
         let tag = self.ledger.open(open)?;
         if let Some(timeout) = timeout {
-            let before = if self.timed == 0 { u64::MAX } else { self.shortest };
-            self.shortest = before.min(timeout);
+            let (shortest, count) = self.shortest;
+            self.shortest = match timeout.cmp(&shortest) {
+                _ if self.timed == 0 => (timeout, 1),
+                Ordering::Less => (timeout, 1),
+                Ordering::Equal => (shortest, count + 1),
+                Ordering::Greater => (shortest, count),
+            };
             self.timed += 1;
         }
         self.repeatable += usize::from(is_repeatable);
@@ -52,9 +59,32 @@ impl State {
         let open = self.ledger.close(tag)?;
         let job = open.job.get();
         job.note_closed(open.len);
-        self.timed -= usize::from(job.timeout().is_some());
+        if let Some(timeout) = job.timeout() {
+            self.timed -= 1;
+            self.shortest.1 -= usize::from(timeout == self.shortest.0 && self.shortest.1 > 0);
+        }
         self.repeatable -= usize::from(job.is_repeatable());
         Some(open)
+    }
+
+    /// The shortest time-out of the open tasks, in nanoseconds, if any has one.
+    pub(super) fn shortest(&mut self) -> Option<u64> {
+        if self.timed == 0 {
+            return None;
+        }
+        if self.shortest.1 == 0 {
+            let timeouts = self
+                .ledger
+                .iter()
+                .filter_map(|open| open.job.get().timeout());
+            let shortest = timeouts.min()?;
+            let timeouts = self
+                .ledger
+                .iter()
+                .filter_map(|open| open.job.get().timeout());
+            self.shortest = (shortest, timeouts.filter(|it| *it == shortest).count());
+        }
+        Some(self.shortest.0)
     }
 
     /// Closes every task.

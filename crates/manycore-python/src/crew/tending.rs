@@ -26,12 +26,12 @@ impl Crew {
     /// The tasks that have run for longer than they may; see `Crew.overdue`.
     pub(super) fn find_overdue(&self, py: Python<'_>) -> (Vec<(usize, u64, f64)>, Option<f64>) {
         let mut state = self.state(py);
-        if state.timed == 0 {
+        let Some(shortest) = state.shortest() else {
             return (Vec::new(), None);
-        }
+        };
         let now = now_ns();
         // A worker may begin with the shortest of them right now.
-        let (mut overdue, mut soonest) = (Vec::new(), state.shortest as f64 / 1e9);
+        let (mut overdue, mut soonest) = (Vec::new(), shortest as f64 / 1e9);
         for row in 0..self.engine.rows() {
             let Some((tag, began)) = self.engine.running(row) else {
                 continue;

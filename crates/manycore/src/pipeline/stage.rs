@@ -95,6 +95,12 @@ impl<E> Stage<E> {
         }
     }
 
+    /// How many tasks have no answer yet.
+    #[must_use]
+    pub fn open_tasks(&self) -> usize {
+        self.ledger.len()
+    }
+
     /// Whether it takes one more item.
     #[must_use]
     pub fn has_room(&self) -> bool {
