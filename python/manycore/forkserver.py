@@ -9,13 +9,14 @@ take turns, and the answers to it come over a socket that travels with it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
 import socket
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import resource_tracker, util
 from types import MappingProxyType
 
@@ -76,13 +77,17 @@ class Asked:
 
     Args:
         handles: What its work refers to.
+
+    Attributes:
+        started: The child, once somebody has waited for it.
     """
 
-    __slots__ = ("handles", "lifeline", "status")
+    __slots__ = ("handles", "lifeline", "started", "status")
 
     def __init__(
         self, status: socket.socket, lifeline: int, handles: list[tuple[int, int, int]]
     ) -> None:
+        self.started: Started | None = None
         self.status = status
         self.lifeline = lifeline
         self.handles = handles
@@ -195,15 +200,14 @@ class Zygote:
         try:
             # Who is interrupted here does not know whether the child has its work: what that refers
             # to is kept then.
-            pid, error = _read_start(asked.status)
-            if error is not None:
-                _engine.handles_arrived(asked.handles)
-                raise error
+            _read_start(asked)
         except BaseException:
-            asked.drop()
+            if asked.started is None:
+                asked.drop()
             raise
         self._tell_report()
-        return Started(pid, asked.status, asked.lifeline)
+        assert asked.started is not None
+        return asked.started
 
     def _tell_report(self) -> None:
         """Warns of what could not be imported: the zygote has said it before its first child."""
@@ -246,20 +250,36 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def _read_start(status: socket.socket) -> tuple[int, Exception | None]:
-    """The pid of the child that a zygote was asked for, or why there is none.
+def _read_start(asked: Asked) -> None:
+    """Notes the child that a zygote was asked for, or raises why there is none.
 
     What says how it ended is left unread.
     """
-    record = status.recv(RECORD.size, socket.MSG_PEEK)
-    if not record:
-        return 0, EOFError("the fork server ended")
-    kind, pid, value, _ = RECORD.unpack(record)
-    if kind == FAILED:
-        return 0, OSError(value, f"the fork server cannot fork: {os.strerror(value)}")
-    if kind == STARTED:
-        status.recv(RECORD.size)
-    return int(pid), None
+    record = asked.status.recv(RECORD.size, socket.MSG_PEEK)
+    with uncollected():
+        if asked.started is not None:
+            return  # it was waited for by what has interrupted this: there is nothing to read
+        if not record:
+            raise EOFError("the fork server ended")
+        kind, pid, value, _ = RECORD.unpack(record)
+        if kind == FAILED:
+            _engine.handles_arrived(asked.handles)
+            raise OSError(value, f"the fork server cannot fork: {os.strerror(value)}")
+        if kind == STARTED:
+            asked.status.recv(RECORD.size)
+        asked.started = Started(pid, asked.status, asked.lifeline)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Has no garbage be collected meanwhile: that may end the very child that is waited for."""
+    is_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_enabled:
+            gc.enable()
 
 
 class ForkServer:

@@ -66,7 +66,8 @@ class Popen(popen_spawn_posix.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> None:
         work, handles = _engine.collect_handles(lambda: self._pickle(process_obj))
-        self._settling = threading.Lock()
+        # A signal's handler, or the collector of garbage, may end a child while it is waited for.
+        self._settling = threading.RLock()
         self._asked_by = os.getpid()
         self._request = forkserver.Request(
             forkserver._forkserver,
@@ -94,17 +95,24 @@ class Popen(popen_spawn_posix.Popen):
                 if self._asked_by != os.getpid():
                     raise ProcessError("another process has asked for this one")
                 started = request.wait()
-                self.pid, self._status = started.pid, started.status
-                self._lifeline = started.lifeline
             except BaseException as error:
-                self._give_up(error)
+                if self._take_request():
+                    self._give_up(error)
+                elif isinstance(error, OSError | EOFError | ProcessError):
+                    return  # what has interrupted this has ended the child, and its socket
                 raise
-            finally:
-                del self._request
-                _unsettled.discard(self)
-            self._watch_child()  # which waits for its work: it is still that process
-            self.sentinel = self._status.fileno()
-            self.finalizer = util.Finalize(self, self._status.close)
+            with forkserver.uncollected():
+                if self._take_request():
+                    self.pid, self._status = started.pid, started.status
+                    self._lifeline = started.lifeline
+                    self._watch_child()  # which waits for its work: it is still that process
+                    self.sentinel = self._status.fileno()
+                    self.finalizer = util.Finalize(self, self._status.close)
+
+    def _take_request(self) -> bool:
+        """Whether nobody has settled this before."""
+        _unsettled.discard(self)
+        return self.__dict__.pop("_request", None) is not None
 
     def _give_up(self, error: BaseException) -> None:
         """Has this be a child that has ended."""
@@ -132,8 +140,7 @@ class Popen(popen_spawn_posix.Popen):
                 return False
             request.drop()
             self._be_over(-number)
-            del self._request
-            _unsettled.discard(self)
+            self._take_request()
             return True
         finally:
             self._settling.release()

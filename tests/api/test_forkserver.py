@@ -454,3 +454,70 @@ def test_what_the_main_module_forks_keeps_nobody_waiting(run_script):
         """
     )
     assert (ran.returncode, ran.stdout) == (0, "ran\n0\n"), ran.stderr
+
+
+@pytest.mark.parametrize("way", ["terminate", "kill", "join", "pid"])
+@pytest.mark.parametrize("place", ["before", "within", "behind"])
+def test_what_interrupts_a_wait_for_a_child_may_ask_for_it_as_well(server, monkeypatch, place, way):
+    # So does what a handler of a signal runs, and a pool that is collected as garbage.
+    process = server.Process(target=targets.nothing)
+    read, opened = forkserver._read_start, forkserver.uncollected
+
+    def interrupt():
+        monkeypatch.undo()
+        found = getattr(process, way)
+        if callable(found):
+            found()
+
+    def interrupted(asked):
+        if place == "before":
+            interrupt()
+        read(asked)
+        if place == "behind":
+            interrupt()
+
+    def interrupted_within():
+        interrupt()
+        return opened()
+
+    process._start_soon()
+    if place == "within":
+        monkeypatch.setattr(forkserver, "uncollected", interrupted_within)
+    else:
+        monkeypatch.setattr(forkserver, "_read_start", interrupted)
+    assert process.pid is not None
+    process.join()
+    codes = {"terminate": (0, -signal.SIGTERM), "kill": (0, -signal.SIGKILL)}
+    assert process.exitcode in codes.get(way, (0,))
+
+
+def test_a_pool_that_is_collected_while_its_worker_is_waited_for_ends(server, monkeypatch):
+    pool = server.Pool(1)
+    read = forkserver._read_start
+    (worker,) = pool._workers.processes
+
+    def collected(asked):
+        monkeypatch.undo()
+        pool._terminate()  # as the collector does, in whichever thread it runs
+        read(asked)
+
+    monkeypatch.setattr(forkserver, "_read_start", collected)
+    worker.join()
+    assert worker.exitcode is not None
+    pool.terminate()
+    pool.join()
+
+
+def test_an_interrupt_is_raised_though_its_handler_has_ended_the_child(server, monkeypatch):
+    process = server.Process(target=targets.nothing)
+
+    def interrupted(asked):
+        monkeypatch.undo()
+        process.kill()
+        raise KeyboardInterrupt
+
+    process._start_soon()
+    monkeypatch.setattr(forkserver, "_read_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        process._popen.settle()
+    process.join()
