@@ -428,6 +428,8 @@ class Request:
 
     def is_answered(self, timeout: float = 0.0) -> bool:
         """Whether there is an answer to be had without waiting longer, in seconds."""
+        if self._asked.started is not None:
+            return True
         answers = select.poll()
         answers.register(self._asked.status, select.POLLIN)
         return bool(answers.poll(timeout * 1000))

@@ -485,7 +485,8 @@ def test_what_interrupts_a_wait_for_a_child_may_ask_for_it_as_well(server, monke
         monkeypatch.setattr(forkserver, "uncollected", interrupted_within)
     else:
         monkeypatch.setattr(forkserver, "_read_start", interrupted)
-    assert process.pid is not None
+    # Who is to be ended before the zygote has answered is not made, if that takes its time.
+    assert process.pid is not None or (way in ("terminate", "kill") and place != "behind")
     process.join()
     codes = {"terminate": (0, -signal.SIGTERM), "kill": (0, -signal.SIGKILL)}
     assert process.exitcode in codes.get(way, (0,))
