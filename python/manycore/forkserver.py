@@ -255,10 +255,12 @@ def _read_start(asked: Asked) -> None:
 
     What says how it ended is left unread.
     """
+    if asked.started is not None:
+        return  # by what this has interrupted
     record = asked.status.recv(RECORD.size, socket.MSG_PEEK)
     with uncollected():
         if asked.started is not None:
-            return  # it was waited for by what has interrupted this: there is nothing to read
+            return  # by what has interrupted this: there is nothing to read
         if not record:
             raise EOFError("the fork server ended")
         kind, pid, value, _ = RECORD.unpack(record)
