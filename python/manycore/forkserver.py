@@ -92,6 +92,10 @@ class Asked:
         self.lifeline = lifeline
         self.handles = handles
 
+    def has_started(self) -> bool:
+        """Whether somebody has waited for it: it may change whenever code of the program runs."""
+        return self.started is not None
+
     def drop(self) -> None:
         """Has it end, should it have begun or begin."""
         _engine.cut_lifeline(self.lifeline)
@@ -202,7 +206,7 @@ class Zygote:
             # to is kept then.
             _read_start(asked)
         except BaseException:
-            if asked.started is None:
+            if not asked.has_started():
                 asked.drop()
             raise
         self._tell_report()
@@ -255,11 +259,11 @@ def _read_start(asked: Asked) -> None:
 
     What says how it ended is left unread.
     """
-    if asked.started is not None:
+    if asked.has_started():
         return  # by what this has interrupted
     record = asked.status.recv(RECORD.size, socket.MSG_PEEK)
     with uncollected():
-        if asked.started is not None:
+        if asked.has_started():
             return  # by what has interrupted this: there is nothing to read
         if not record:
             raise EOFError("the fork server ended")
@@ -430,7 +434,7 @@ class Request:
 
     def is_answered(self, timeout: float = 0.0) -> bool:
         """Whether there is an answer to be had without waiting longer, in seconds."""
-        if self._asked.started is not None:
+        if self._asked.has_started():
             return True
         answers = select.poll()
         answers.register(self._asked.status, select.POLLIN)
