@@ -298,6 +298,7 @@ def test_a_file_that_is_left_open_is_written(run_script, tmp_path, method, use, 
 def test_daemon_threads_that_wait_for_answers_say_nothing_when_the_program_ends(run_script):
     done = run_script("""
         import threading, time
+        from sys import _current_frames as frames
         from manycore import Pool
 
         if __name__ == "__main__":
@@ -316,7 +317,8 @@ def test_daemon_threads_that_wait_for_answers_say_nothing_when_the_program_ends(
             for index in range(12):
                 threading.Thread(target=wait, args=(index,), daemon=True).start()
             began.wait()
-            time.sleep(0.1)
+            while sum("manycore" in it.f_code.co_filename for it in frames().values()) < 12:
+                time.sleep(0.001)  # until all of them wait
             print("done")
     """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
