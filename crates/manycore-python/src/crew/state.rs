@@ -32,6 +32,18 @@ pub(super) struct State {
     pub(super) answered: [u64; 2],
 }
 
+/// No time-out at all, in the place of the shortest.
+const NONE: (u64, usize) = (u64::MAX, 0);
+
+/// The shortest time-out, and how many have it, with one more.
+fn shorter((shortest, count): (u64, usize), timeout: u64) -> (u64, usize) {
+    match timeout.cmp(&shortest) {
+        Ordering::Less => (timeout, 1),
+        Ordering::Equal => (shortest, count + 1),
+        Ordering::Greater => (shortest, count),
+    }
+}
+
 impl State {
     pub(super) fn open(&mut self, open: Open) -> Option<u64> {
         let (len, job) = (open.len, open.job.get());
@@ -39,13 +51,8 @@ impl State {
         let is_of_many = job.flow().is_some();
         let tag = self.ledger.open(open)?;
         if let Some(timeout) = timeout {
-            let (shortest, count) = self.shortest;
-            self.shortest = match timeout.cmp(&shortest) {
-                _ if self.timed == 0 => (timeout, 1),
-                Ordering::Less => (timeout, 1),
-                Ordering::Equal => (shortest, count + 1),
-                Ordering::Greater => (shortest, count),
-            };
+            let before = if self.timed == 0 { NONE } else { self.shortest };
+            self.shortest = shorter(before, timeout);
             self.timed += 1;
         }
         self.repeatable += usize::from(is_repeatable);
@@ -77,12 +84,7 @@ impl State {
                 .ledger
                 .iter()
                 .filter_map(|open| open.job.get().timeout());
-            let shortest = timeouts.min()?;
-            let timeouts = self
-                .ledger
-                .iter()
-                .filter_map(|open| open.job.get().timeout());
-            self.shortest = (shortest, timeouts.filter(|it| *it == shortest).count());
+            self.shortest = timeouts.fold(NONE, shorter);
         }
         Some(self.shortest.0)
     }
