@@ -182,14 +182,18 @@ class Attendant:
 
     def withdraw(self, job: _engine.Job) -> bool:
         """Withdraws the tasks of a job that no worker has begun; whether there were any."""
-        count = self._crew.withdraw(job, withdrawn())
+        error = withdrawn()
+        while (count := self._crew.withdraw(job, error)) is None:
+            self.look_after()  # a worker was stopped that is about to take a task
         self.feed()
         return count > 0
 
     def withdraw_all(self, spare: int = 0) -> None:
         """Withdraws all tasks that no worker has begun, but for the next few."""
         if self._crew.open:
-            self._crew.withdraw_all(withdrawn(), spare)
+            error = withdrawn()
+            while self._crew.withdraw_all(error, spare) is None:
+                self.look_after()  # as above
             self.feed()
 
     def feed(self) -> None:

@@ -208,8 +208,9 @@ class StageWorkers:
                 was killed while it was closing what it had set up.
         """
         soon = self._tending.tend(self._rows)
-        for row, process in list(self._rows.items()):
-            if process.exitcode is not None:
+        ended = [it for it in self._rows.items() if it[1].exitcode is not None]
+        if ended and self._stages.settle(self._index):  # else with the next look, as a pool's
+            for row, process in ended:
                 self._bury(row, process, on_lost)
         if not self._stages.is_dismissed(self._index):
             if self._early_deaths > 2 * self._count + 2:

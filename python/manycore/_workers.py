@@ -228,12 +228,17 @@ class Workers:
     def _look_after_now(self, replace: bool, soon_again: list[float]) -> None:
         soon_again.append(1.0)
         soon = self._tending.tend(self._rows)
+        ended = []
         for row, process in list(self._rows.items()):
             if process.exitcode is not None:
-                self._bury(row, process)
+                ended.append((row, process))
             elif self._crew.is_leaving(row):
                 self._crew.note_leaving(row)
                 self._leave(row)
+        # Else with the next look: who was stopped and has what a burial needs is seen to before.
+        if ended and self._crew.settle():
+            for row, process in ended:
+                self._bury(row, process)
         if self.is_broken():
             self._give_up()
         elif self._is_over:

@@ -1,8 +1,12 @@
 """Workers that were stopped by a signal, while they have no task or are about to take one."""
 
+import contextlib
 import os
 import signal
+import sys
+import threading
 import warnings
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -10,7 +14,7 @@ import manycore
 import stages
 import targets
 from eventually import until
-from manycore import ProcessStalled, TaskTimeout, _tending, pipeline, stage
+from manycore import ProcessStalled, TaskTimeout, WorkerDied, _tending, pipeline, stage
 
 pytestmark = [
     pytest.mark.beyond_stdlib,
@@ -140,3 +144,105 @@ def test_one_that_is_stopped_inside_keeps_the_others_waiting_for_a_while_only(
             assert [type(answers[n]) for n in failed] == [TaskTimeout] * len(failed)
             assert len(failed) <= (place == "ring.put.written")
         assert pool.map(targets.square, range(200)) == SQUARES
+
+
+@contextlib.contextmanager
+def one_stopped_inside(tmp_path, monkeypatch, place, **options):
+    """A pool with a worker that was stopped amid a take, a map's result, and both ids."""
+    once = tmp_path / "once"
+    manycore.Queue()
+    monkeypatch.setenv("MANYCORE_FAULT", f"stop@{place}:5+{once}")
+    with manycore.get_context("spawn").Pool(2, **options) as pool:
+        result = pool.map_async(targets.square, range(200), chunksize=1, on_error="return")
+        until(lambda: _stopped(pool))
+        (stopped,) = _stopped(pool)
+        (other,) = {it.pid for it in pool._pool} - {stopped}
+        yield pool, result, stopped, other
+    assert once.exists()
+
+
+def _stopped(pool):
+    return [it.pid for it in pool._pool if _tending._state(it.pid) == "T"]
+
+
+@contextlib.contextmanager
+def continued_once_others_run(pid):
+    """Has a process go on as soon as this thread waits without the interpreter."""
+
+    def send():
+        waits.wait()
+        os.kill(pid, signal.SIGCONT)
+
+    waits, interval = threading.Event(), sys.getswitchinterval()
+    sender = threading.Thread(target=send)
+    sender.start()
+    sys.setswitchinterval(1000)  # nobody takes the interpreter from this thread
+    try:
+        waits.set()
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        sender.join()
+
+
+@pytest.mark.parametrize("place", TAKING)
+def test_a_death_beside_one_that_is_stopped_inside_is_seen_to_once_that_is_ended(
+    tmp_path, monkeypatch, hurry, place
+):
+    with one_stopped_inside(tmp_path, monkeypatch, place, timeout=0.5) as (pool, result, _, other):
+        os.kill(other, signal.SIGKILL)
+        answers = result.get()
+        failed = [n for n, answer in enumerate(answers) if answer != SQUARES[n]]
+        assert len(failed) <= 2
+        assert all(isinstance(answers[n], WorkerDied | TaskTimeout) for n in failed)
+        assert pool.stats().died == 2
+
+
+@pytest.mark.parametrize("place", TAKING)
+def test_a_call_is_cancelled_though_one_is_stopped_inside_once_that_is_ended(
+    tmp_path, monkeypatch, hurry, place
+):
+    with one_stopped_inside(tmp_path, monkeypatch, place, timeout=0.5) as (pool, result, _, _):
+        call = pool.apply_async(targets.square, (3,))
+        result.cancel()
+        call.cancel()
+        answers = result.get()
+        for n, answer in enumerate(answers):
+            assert answer == SQUARES[n] or isinstance(
+                answer, CancelledError | WorkerDied | TaskTimeout
+            )
+        assert not _stopped(pool)
+
+
+@pytest.mark.parametrize("place", TAKING)
+def test_one_that_is_stopped_inside_does_not_keep_who_hands_out_with_a_priority(
+    tmp_path, monkeypatch, hurry, place
+):
+    with one_stopped_inside(tmp_path, monkeypatch, place, timeout=0.5) as (pool, result, _, _):
+        call = pool.apply_async(targets.square, (3,), priority=1)
+        assert len(_stopped(pool)) == 1
+        assert call.get() == 9
+        result.wait()
+
+
+def by_cancelling(pool, result):
+    result.cancel()
+
+
+def by_a_burial(pool, result):
+    pool._attendant.look_after()
+
+
+@pytest.mark.parametrize("place", TAKING)
+@pytest.mark.parametrize("way", [by_cancelling, by_a_burial])
+def test_one_that_is_stopped_inside_is_waited_for_without_the_interpreter(
+    tmp_path, monkeypatch, place, way
+):
+    with one_stopped_inside(tmp_path, monkeypatch, place) as (pool, result, stopped, other):
+        if way is by_a_burial:
+            os.kill(other, signal.SIGKILL)
+            os.waitid(os.P_PID, other, os.WEXITED | os.WNOWAIT)
+        with continued_once_others_run(stopped):
+            way(pool, result)
+        result.wait()
+        assert stopped in {it.pid for it in pool._pool}

@@ -523,15 +523,16 @@ impl Crew {
     }
 
     /// Withdraws what no worker has taken of a job, and answers it with `error`: it will not be run.
-    /// Returns how many tasks these were. Call `feed` afterwards.
+    /// Returns how many tasks these were; `None`, and it is to be tried again, while a worker takes long to take one. Call
+    /// `feed` afterwards.
     fn withdraw(
         &self,
         py: Python<'_>,
         job: &Bound<'_, Job>,
         error: &Bound<'_, PyAny>,
-    ) -> PyResult<usize> {
+    ) -> PyResult<Option<usize>> {
         if !self.is_ours() {
-            return Ok(0);
+            return Ok(Some(0));
         }
         let tags = match job.get().tag() {
             Some(tag) => vec![tag],
@@ -547,9 +548,9 @@ impl Crew {
         py: Python<'_>,
         error: &Bound<'_, PyAny>,
         spare: usize,
-    ) -> PyResult<usize> {
+    ) -> PyResult<Option<usize>> {
         if !self.is_ours() {
-            return Ok(0);
+            return Ok(Some(0));
         }
         let tags = self.state(py).ledger.tags(|_| true);
         self.withdraw_tasks(py, &tags, spare, error)
@@ -664,6 +665,12 @@ impl Crew {
         }
     }
 
+    /// Whether workers that have ended may be buried. Not while another is about to take a task, for longer than a moment:
+    /// it was stopped, and whoever waits for it does not see to it.
+    fn settle(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(!self.is_ours() || self.settle_now(py)?)
+    }
+
     /// After the worker of a row has ended: delivers its last answers, and calls
     /// `tell(tag, job, task, seconds, item)` if a task died with it, for the error that is the answer to that.
     fn bury(&self, py: Python<'_>, row: usize, tell: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -680,9 +687,10 @@ impl Crew {
             let mut state = self.state(py);
             state.backlog.discard_all(&self.engine);
             self.has_backlog.store(false, SeqCst);
-            self.engine.drop_tasks().map_err(Error::from)?;
             let open = state.drain();
             state.answered[1] += open.len() as u64;
+            drop(state); // nobody waits with it
+            let _ = py.detach(|| self.engine.drop_tasks()); // what stays is freed with the ring
             open
         } else {
             self.drain_copy(py)

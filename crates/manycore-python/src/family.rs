@@ -56,12 +56,16 @@ pub fn leave_family() {
 
 /// Cleans up after family members that have ended; their pids and whether they were killed.
 #[pyfunction]
-pub fn reap() -> Vec<(u32, bool)> {
+pub fn reap(py: Python<'_>) -> Vec<(u32, bool)> {
     let Some(family) = engine::existing() else {
         return Vec::new();
     };
-    let found = family.reap_dead(true);
-    let _ = family.free_buried(); // damage shows again when the objects are used
+    // Without the interpreter: what it waits for may be for another thread of this program to do.
+    let found = py.detach(|| {
+        let found = family.reap_dead(true);
+        let _ = family.free_buried(); // damage shows again when the objects are used
+        found
+    });
     found
         .into_iter()
         .map(|dead| (dead.pid, dead.was_killed))

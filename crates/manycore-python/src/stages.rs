@@ -310,6 +310,15 @@ impl Stages {
         }
     }
 
+    /// Whether workers of a stage that have ended may be buried; as `Crew.settle`.
+    fn settle(&self, py: Python<'_>, stage: usize) -> PyResult<bool> {
+        let tasks = self.hub().stage(stage).map(|stage| stage.crew().tasks());
+        match tasks.transpose().map_err(Error::from)? {
+            Some(tasks) => Ok(py.detach(|| tasks.settle_get_soon())),
+            None => Ok(true),
+        }
+    }
+
     /// After the worker of a row has ended: takes its last answers. If an item died with it and is not run
     /// again, as none is that was given up: what to call with the error, or with none.
     #[pyo3(signature = (stage, row, is_given_up = false))]

@@ -6,7 +6,8 @@ use super::get::{Get, Message};
 use super::position::Position;
 use super::region::Ring;
 use crate::error::Corrupted;
-use crate::wait::Patience;
+use crate::wait::patience::SLICE;
+use crate::wait::{GaveUp, Patience};
 
 impl Ring {
     /// Frees everything inside: messages, their blocks and handles, and the regions. The caller has
@@ -58,15 +59,14 @@ impl Ring {
     }
 
     /// Takes all messages out, under one lock: until it returns nobody else gets one, and so none that was put behind
-    /// one of these. `each` is called with the lock held, and may take what belongs to its message.
+    /// one of these. `each` is called with the lock held, and may take what belongs to its message. `false` if another
+    /// thread has the lock; [`Ring::settle_get`] waits for that.
     ///
     /// # Errors
     /// As for [`Ring::drain`]. What came before has been taken.
-    pub fn take_all(&self, mut each: impl FnMut(&mut Message)) -> Result<(), Corrupted> {
-        let mut go_on = || true;
-        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
-        let Ok(locked) = self.lock(&self.body.get, &mut patience) else {
-            unreachable!("neither a deadline nor a tick ends this wait")
+    pub fn try_take_all(&self, mut each: impl FnMut(&mut Message)) -> Result<bool, Corrupted> {
+        let Some(locked) = self.body.get.lock.try_lock() else {
+            return Ok(false);
         };
         let guard = self.repaired_get(locked)?;
         let mut message = Message::default();
@@ -84,7 +84,7 @@ impl Ring {
         if left_region {
             let _ = self.blocks.trim(); // as in `try_get`
         }
-        outcome.map(|_| ())
+        outcome.map(|_| true)
     }
 
     /// Takes each lock once, so that whatever a dead owner left is repaired now.
@@ -94,15 +94,23 @@ impl Ring {
         if let Ok(locked) = self.lock(&self.body.put, &mut patience) {
             let _ = self.repaired_put(locked);
         }
-        self.settle_get();
+        let _ = self.settle_get(&mut patience);
     }
 
     /// The same for the consumers' lock alone: a producer that was stopped with its own keeps nobody waiting.
-    pub fn settle_get(&self) {
+    ///
+    /// # Errors
+    /// When the patience ends before the lock is free: a consumer that was stopped may have it.
+    pub fn settle_get(&self, patience: &mut Patience<'_>) -> Result<(), GaveUp> {
+        let locked = self.lock(&self.body.get, patience)?;
+        let _ = self.repaired_get(locked);
+        Ok(())
+    }
+
+    /// The same, but waits for a moment only; whether the lock was free.
+    pub fn settle_get_soon(&self) -> bool {
         let mut go_on = || true;
-        let mut patience = Patience::new(Deadline::NEVER, &mut go_on);
-        if let Ok(locked) = self.lock(&self.body.get, &mut patience) {
-            let _ = self.repaired_get(locked);
-        }
+        let mut briefly = Patience::new(Deadline::after(SLICE), &mut go_on);
+        self.settle_get(&mut briefly).is_ok()
     }
 }

@@ -46,17 +46,30 @@ impl Crew {
         priority: i64,
     ) -> PyResult<()> {
         let ready = encoded.ready(py, self.engine.family())?;
-        {
+        // Where a worker was stopped while it takes a task, what the ring has stays before it.
+        let mut may_take_back = true;
+        loop {
             let mut state = self.state(py);
-            if state.backlog.is_empty() || state.backlog.overtakes(priority) {
-                let taken = state.backlog.withdraw(&self.engine);
+            let is_first = state.backlog.is_empty() || state.backlog.overtakes(priority);
+            if is_first && may_take_back {
+                let taken = state.backlog.try_withdraw(&self.engine);
                 self.note_backlog(&state);
-                taken.map_err(Error::from)?;
+                if !taken.map_err(Error::from)? {
+                    drop(state); // nobody waits with it
+                    may_take_back = self.settle_now(py)?;
+                    continue;
+                }
             }
             state.backlog.insert(ready.into_waiting(tag), priority);
             self.note_backlog(&state);
+            break;
         }
         self.feed(py)
+    }
+
+    /// Waits for a moment, without the interpreter, until no worker is about to take a task; whether that came.
+    pub(super) fn settle_now(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(py.detach(|| self.engine.settle()).map_err(Error::from)?)
     }
 
     fn note_backlog(&self, state: &Use<'_, State>) {
@@ -76,27 +89,41 @@ impl Crew {
     }
 
     /// Takes these tasks back, those that no worker has, but for the first `spare` of all, and answers them with
-    /// `error`.
+    /// `error`. `None`, and it is to be tried again, while a worker is about to take one, for longer than a moment.
     pub(super) fn withdraw_tasks(
         &self,
         py: Python<'_>,
         tags: &[u64],
         spare: usize,
         error: &Bound<'_, PyAny>,
-    ) -> PyResult<usize> {
-        let withdrawn = self.close_withdrawn(py, tags, spare)?;
+    ) -> PyResult<Option<usize>> {
+        let withdrawn = loop {
+            match self.close_withdrawn(py, tags, spare)? {
+                Some(withdrawn) => break withdrawn,
+                None if self.settle_now(py)? => {}
+                None => return Ok(None),
+            }
+        };
         for open in &withdrawn {
             open.job.get().note_withdrawn();
             Job::deliver(open.job.bind(py), open.index, false, error.clone())?;
         }
-        Ok(withdrawn.len())
+        Ok(Some(withdrawn.len()))
     }
 
-    fn close_withdrawn(&self, py: Python<'_>, tags: &[u64], spare: usize) -> PyResult<Vec<Open>> {
+    /// Withdraws at once, without answers; or not at all, while a worker is about to take a task.
+    fn close_withdrawn(
+        &self,
+        py: Python<'_>,
+        tags: &[u64],
+        spare: usize,
+    ) -> PyResult<Option<Vec<Open>>> {
         let mut state = self.state(py);
         let called = self.call_back(&mut state, tags);
         self.note_backlog(&state);
-        called?;
+        if !called? {
+            return Ok(None);
+        }
         let mut withdrawn = Vec::new();
         let spared: Vec<u64> = state.backlog.tags().take(spare).collect();
         for &tag in tags.iter().filter(|tag| !spared.contains(tag)) {
@@ -106,12 +133,12 @@ impl Crew {
             }
         }
         self.note_backlog(&state);
-        Ok(withdrawn)
+        Ok(Some(withdrawn))
     }
 
-    /// Empties the ring into the backlog if one of these tasks may be in it. Not once the crew was
-    /// dismissed: a ring that is closed takes nothing back.
-    fn call_back(&self, state: &mut Use<'_, State>, tags: &[u64]) -> PyResult<()> {
+    /// Empties the ring into the backlog if one of these tasks may be in it; `false` while a worker is about to take one.
+    /// Not once the crew was dismissed: a ring that is closed takes nothing back.
+    fn call_back(&self, state: &mut Use<'_, State>, tags: &[u64]) -> PyResult<bool> {
         let ring = self.engine.tasks().map_err(Error::from)?;
         let state = &mut **state;
         let may_be_in_ring = tags.iter().any(|&tag| {
@@ -120,9 +147,9 @@ impl Crew {
                 && !self.engine.has_taken(tag)
         });
         if !may_be_in_ring || ring.is_closed() {
-            return Ok(());
+            return Ok(true);
         }
-        let taken = state.backlog.withdraw(&self.engine);
+        let taken = state.backlog.try_withdraw(&self.engine);
         taken.map_err(|error| Error::from(error).into())
     }
 }

@@ -73,7 +73,8 @@ impl Crew {
         row: usize,
         tell: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let tag = self.engine.last_taken(row).map_err(Error::from)?;
+        let tag = py.detach(|| self.engine.last_taken(row)); // others may be what this waits for
+        let tag = tag.map_err(Error::from)?;
         let item = self.engine.item(row);
         let began = self.engine.running(row).map(|(_, began)| began);
         let _between = self.between(py);

@@ -139,16 +139,20 @@ impl Backlog {
     }
 
     /// Takes every task out of the ring that no worker has taken. No worker takes one meanwhile, which would be a later
-    /// one than some that wait here afterwards.
+    /// one than some that wait here afterwards. `false`, and nothing is taken, while a worker does: [`Crew::settle`] waits
+    /// for that.
     ///
     /// # Errors
     /// When the ring's bytes make no sense.
-    pub fn withdraw(&mut self, crew: &Crew) -> Result<(), HandleError> {
+    pub fn try_withdraw(&mut self, crew: &Crew) -> Result<bool, HandleError> {
         let family = crew.family();
-        crew.tasks()?
-            .take_all(|message| self.take_back(family, message))?;
-        self.fed.clear();
-        Ok(())
+        let taken = crew
+            .tasks()?
+            .try_take_all(|message| self.take_back(family, message))?;
+        if taken {
+            self.fed.clear();
+        }
+        Ok(taken)
     }
 
     fn take_back(&mut self, family: &Family, message: &mut Message) {

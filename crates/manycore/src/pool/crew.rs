@@ -9,6 +9,7 @@ use manycore_ipc::object::group::{Row, Spent};
 use manycore_ipc::ring::{Get, Message, Outgoing, Ring, Shape};
 use manycore_ipc::wait::{GaveUp, Patience};
 use manycore_ipc::{Corrupted, Family, Handle, HandleError, Hold};
+use manycore_os::Deadline;
 use manycore_os::affinity::online_cpus;
 
 use super::seat::LEAVE;
@@ -172,7 +173,7 @@ impl Crew {
             if let Some(ring) = self.answers_of(*cursor) {
                 match ring.try_get(into, None)? {
                     Get::Done => return Ok(true),
-                    Get::Busy => ring.settle_get(), // a worker never takes this lock: another thread of ours
+                    Get::Busy => await_turn(&ring), // a worker never takes this lock: another thread of ours
                     Get::Empty => {}
                 }
             }
@@ -193,7 +194,7 @@ impl Crew {
         loop {
             match ring.try_get(into, None)? {
                 Get::Done => return Ok(true),
-                Get::Busy => ring.settle_get(), // as in `try_receive`
+                Get::Busy => await_turn(&ring), // as in `try_receive`
                 Get::Empty => return Ok(false),
             }
         }
@@ -391,6 +392,16 @@ impl Crew {
         }
     }
 
+    /// Waits for a moment until no worker is about to take a task; whether that came. What one left that died over it is
+    /// in order then. Else one was stopped there, most likely, and who waits for it with [`Crew::last_taken`] keeps it
+    /// from being seen to.
+    ///
+    /// # Errors
+    /// When the ring's bytes make no sense.
+    pub fn settle(&self) -> Result<bool, HandleError> {
+        Ok(self.tasks.ring()?.settle_get_soon())
+    }
+
     /// After the worker of a row is confirmed dead and its answers have been received: the tag of the
     /// task that it took last. If that task is still open, it died with the worker.
     ///
@@ -412,13 +423,14 @@ impl Crew {
         loop {
             match ring.try_get(into, None)? {
                 Get::Done => return Ok(true),
-                Get::Busy => ring.settle_get(), // a worker takes one
+                Get::Busy => await_turn(&ring), // a worker takes one
                 Get::Empty => return Ok(false),
             }
         }
     }
 
-    /// Drops every task that nobody has taken.
+    /// Drops every task that nobody has taken. Where a worker was stopped while it takes one, those that are left stay
+    /// until the ring is freed.
     ///
     /// # Errors
     /// When the ring's bytes make no sense.
@@ -429,10 +441,8 @@ impl Crew {
             match ring.try_get(&mut message, None)? {
                 Get::Done => {}
                 Get::Empty => return Ok(()),
-                Get::Busy => {
-                    ring.settle_get();
-                    continue;
-                }
+                Get::Busy if self.settle()? => continue,
+                Get::Busy => return Ok(()),
             }
             for &block in &message.blocks {
                 blocks.free(block);
@@ -440,4 +450,11 @@ impl Crew {
             drop(self.family.receive(&message.handles)?);
         }
     }
+}
+
+/// Waits until no thread takes a message out of a ring.
+#[cold]
+fn await_turn(ring: &Ring) {
+    let mut go_on = || true;
+    let _ = ring.settle_get(&mut Patience::new(Deadline::NEVER, &mut go_on)); // nothing ends this wait
 }

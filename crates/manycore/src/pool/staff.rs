@@ -172,9 +172,14 @@ impl Staff {
         }
     }
 
-    /// Takes out the workers that have ended.
-    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+    /// Takes out the workers that have ended, if they may be buried.
+    pub(super) fn take_ended(&mut self, may_bury: impl FnOnce() -> bool) -> Vec<Ended> {
         let mut ended = Vec::new();
+        let has_ended = |it: &mut Worker| it.launched.wait_until(Deadline::PASSED).is_some();
+        if self.workers.iter_mut().flatten().any(has_ended) && !may_bury() {
+            self.next_look = Deadline::after(LOOK_AFTER);
+            return ended;
+        }
         for (row, place) in self.workers.iter_mut().enumerate() {
             let exit = place
                 .as_mut()

@@ -53,7 +53,8 @@ impl Owner {
 
     fn look_after(&self, staff: &mut Staff) {
         self.end_stopped(staff);
-        for ended in staff.take_ended() {
+        // Later, while a worker that was stopped has what a burial needs: it is ended by then, if others wait for it.
+        for ended in staff.take_ended(|| self.crew.settle().unwrap_or(true)) {
             self.bury(ended);
         }
         if let Some(why) = staff.gives_up() {

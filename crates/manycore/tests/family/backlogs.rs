@@ -67,7 +67,7 @@ fn what_the_owner_withdraws_no_worker_gets() {
     (1..=10).for_each(|tag| put_task(&crew, tag));
     let mut message = Message::default();
     assert!(seat.try_take(&mut message).unwrap());
-    backlog.withdraw(&crew).unwrap();
+    assert!(backlog.try_withdraw(&crew).unwrap());
     assert_eq!(backlog.len(), 9);
     assert!(crew.has_taken(1) && !backlog.has(1) && backlog.has(2));
     assert_eq!(take_all(&seat), []);
@@ -100,7 +100,7 @@ fn whoever_takes_tasks_meanwhile_has_none_behind_those_that_are_withdrawn() {
             while !is_ready.load(Acquire) {
                 thread::yield_now();
             }
-            backlog.withdraw(&crew).unwrap();
+            assert!(backlog.try_withdraw(&crew).unwrap());
             goes_on.store(false, Release);
             worker.join().unwrap()
         });
@@ -113,15 +113,15 @@ fn what_was_fed_keeps_its_rank_when_it_is_withdrawn() {
     let (crew, seat) = crew();
     let mut backlog = Backlog::default();
     (1..=10).for_each(|tag| put_task(&crew, tag));
-    backlog.withdraw(&crew).unwrap();
+    assert!(backlog.try_withdraw(&crew).unwrap());
     for _ in 0..3 {
         backlog.feed(&crew, 4).unwrap(); // as many as are missing
         assert_eq!(crew.queued(), 4);
-        backlog.withdraw(&crew).unwrap();
+        assert!(backlog.try_withdraw(&crew).unwrap());
     }
     put_task(&crew, 11);
     backlog.feed(&crew, MANY).unwrap();
-    backlog.withdraw(&crew).unwrap();
+    assert!(backlog.try_withdraw(&crew).unwrap());
     backlog.feed(&crew, MANY).unwrap();
     assert_eq!(take_all(&seat), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
 }
@@ -169,7 +169,7 @@ fn a_block_is_handed_on_and_freed_by_who_takes_it() {
     let mut backlog = Backlog::default();
     (1..=5).for_each(|tag| put_large(&crew, tag));
     for _ in 0..3 {
-        backlog.withdraw(&crew).unwrap();
+        assert!(backlog.try_withdraw(&crew).unwrap());
         backlog.feed(&crew, MANY).unwrap();
     }
     let blocks = crew.family().blocks().unwrap();
@@ -193,11 +193,11 @@ fn what_is_discarded_gives_its_block_back() {
     let mut backlog = Backlog::default();
     for tag in 1..=200 {
         put_large(&crew, tag);
-        backlog.withdraw(&crew).unwrap();
+        assert!(backlog.try_withdraw(&crew).unwrap());
         backlog.remove(tag).unwrap().discard(&crew);
     }
     put_large(&crew, 201);
-    backlog.withdraw(&crew).unwrap();
+    assert!(backlog.try_withdraw(&crew).unwrap());
     backlog.discard_all(&crew);
     assert_eq!(blocks.usage().unwrap().used_blocks, before);
     assert_eq!(take_all(&seat), []);
