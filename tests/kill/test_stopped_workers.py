@@ -246,3 +246,26 @@ def test_one_that_is_stopped_inside_is_waited_for_without_the_interpreter(
             way(pool, result)
         result.wait()
         assert stopped in {it.pid for it in pool._pool}
+
+
+@pytest.mark.parametrize("place", TAKING)
+def test_a_death_beside_one_of_a_stage_that_is_stopped_inside_is_seen_to(
+    tmp_path, monkeypatch, hurry, place
+):
+    once = tmp_path / "once"
+    manycore.Queue()
+    monkeypatch.setenv("MANYCORE_FAULT", f"stop@{place}:5+{once}")
+    doubling = stage(stages.double, workers=2, maxsize=50, timeout=0.5, on_error="skip")
+    with pipeline(range(200), doubling, context=manycore.get_context("spawn")) as doubled:
+        first = next(doubled)
+        pids = {it.pid for it in doubled._workers[0].processes}
+
+        def stopped():
+            return {pid for pid in pids if _tending._state(pid) == "T"}
+
+        until(stopped)
+        (other,) = pids - stopped()
+        os.kill(other, signal.SIGKILL)
+        answers = [first, *doubled]
+    assert set(answers) <= {2 * n for n in range(200)}
+    assert len(set(answers)) == len(answers) >= 198

@@ -330,6 +330,7 @@ class Meetings:
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [50, pytest.param(1000, marks=pytest.mark.soak)])
 def test_kills_at_any_instruction_break_a_barrier_at_most_and_a_reset_mends_it(kills):
+    gc.collect()  # what the test before has left in cycles
     manycore._engine.reap()
     before = manycore._engine.heap_usage()[0]
     meetings = Meetings(kills)

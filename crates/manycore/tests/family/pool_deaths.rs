@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use manycore::{Pool, Process, Queue};
 
-use crate::house::{Belongings, Scenario, Test, play, tests, until_ended};
+use crate::house::{Belongings, Scenario, Test, play, tests, until, until_ended};
 use crate::pools::{is_killed, square};
 
 pub(crate) const TESTS: &[Test] = &tests![
@@ -15,12 +15,14 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_death_of_who_takes_over_from_a_dead_worker_fails_at_most_one_task_more,
     tasks_that_may_be_retried_survive_deaths_of_both_workers,
     a_doomed_worker_ends_with_an_owner_that_dies_before_it_kills_it,
+    a_death_beside_a_worker_that_was_stopped_over_a_take_is_seen_to,
 ];
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("die-in-pool", die_in_pool),
     ("die-twice-in-pool", die_twice_in_pool),
     ("die-over-a-late-task", die_over_a_late_task),
+    ("die-beside-a-stopped-one", die_beside_a_stopped_one),
 ];
 
 /// Where workers die; they pass each of these places often.
@@ -197,5 +199,51 @@ fn die_over_a_late_task() -> ExitCode {
     };
     let task = pool.timeout(Duration::from_millis(20)).submit(stay, ());
     drop(task.join());
+    ExitCode::SUCCESS
+}
+
+fn a_death_beside_a_worker_that_was_stopped_over_a_take_is_seen_to() {
+    let once = std::env::temp_dir().join(format!("manycore-stopped-{}", std::process::id()));
+    for place in ["ring.get.copied", "ring.get.committed"] {
+        std::fs::write(&once, "").unwrap();
+        let output = play("die-beside-a-stopped-one")
+            .env(
+                "MANYCORE_FAULT",
+                format!("stop@{place}:20+{}", once.display()),
+            )
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{place}: {said}");
+        std::fs::remove_file(&once).expect("a worker was stopped there");
+    }
+}
+
+/// The owner of a pool of which one worker is stopped, and the other one killed meanwhile.
+fn die_beside_a_stopped_one() -> ExitCode {
+    let fault = std::env::var("MANYCORE_FAULT").unwrap();
+    let (_, once) = fault.split_once('+').unwrap();
+    let relay = Queue::new().unwrap();
+    for number in 0..30_u64 {
+        relay.send(&number).unwrap();
+        assert_eq!(relay.recv(), Ok(number)); // this process has passed the place now
+    }
+    std::fs::remove_file(once).unwrap();
+    let pool = Pool::new(2).unwrap();
+    let is_stopped = |&worker: &u32| manycore_os::process::state(worker) == Some('T');
+    let results = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            until(|| pool.worker_ids().iter().any(is_stopped));
+            let other = pool.worker_ids().into_iter().find(|it| !is_stopped(it));
+            manycore_os::process::kill(other.unwrap()).unwrap();
+        });
+        let calls = pool.timeout(Duration::from_millis(500));
+        calls.try_map(square, 0..200)
+    });
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    assert!(failed <= 2, "{failed} tasks failed");
+    for (number, result) in (0..).zip(results) {
+        assert!(result.is_err() || result == Ok(number * number));
+    }
     ExitCode::SUCCESS
 }
