@@ -208,7 +208,7 @@ class StageWorkers:
                 was killed while it was closing what it had set up.
         """
         soon = self._tending.tend(self._rows)
-        ended = [it for it in self._rows.items() if it[1].exitcode is not None]
+        ended = [it for it in list(self._rows.items()) if it[1].exitcode is not None]
         if ended and self._stages.settle(self._index):  # else with the next look, as a pool's
             for row, process in ended:
                 self._bury(row, process, on_lost)

@@ -173,19 +173,12 @@ fn who_settles_the_consumers_side_does_not_wait_for_a_producer_that_was_stopped(
     let hold = family().make_ring(Shape::unbounded()).expect("room");
     let ring = hold.ring().expect("a ring");
     put(&ring, 1, b"x", &[]).expect("room");
-    let (told, goes_on) = (mpsc::channel(), mpsc::channel::<()>());
-    let stopped = std::thread::spawn(move || {
-        let inside = ring.body.put.lock.try_lock();
-        told.0.send(inside.is_some()).expect("it is heard");
-        let _ = goes_on.1.recv();
+    while_another_has(&ring.body.put.lock, || {
+        let mut tick = || true;
+        let settled = ring.settle_get(&mut Patience::new(Deadline::NEVER, &mut tick));
+        assert_eq!(settled, Ok(()));
+        assert_eq!(get(&ring).map(|message| message.header.tag), Some(1));
     });
-    assert_eq!(told.1.recv(), Ok(true));
-    let mut tick = || true;
-    let settled = ring.settle_get(&mut Patience::new(Deadline::NEVER, &mut tick));
-    assert_eq!(settled, Ok(()));
-    assert_eq!(get(&ring).map(|message| message.header.tag), Some(1));
-    drop(goes_on.0);
-    stopped.join().expect("it only waits");
 }
 
 #[test]
@@ -193,21 +186,28 @@ fn who_waits_for_a_consumer_that_was_stopped_does_so_for_a_moment_only() {
     let hold = family().make_ring(Shape::unbounded()).expect("room");
     let ring = hold.ring().expect("a ring");
     put(&ring, 1, b"x", &[]).expect("room");
-    let (told, goes_on) = (mpsc::channel(), mpsc::channel::<()>());
-    let stopped = std::thread::spawn(move || {
-        let inside = ring.body.get.lock.try_lock();
-        told.0.send(inside.is_some()).expect("it is heard");
-        let _ = goes_on.1.recv();
+    while_another_has(&ring.body.get.lock, || {
+        assert!(!ring.settle_get_soon());
+        assert_eq!(ring.try_take_all(|_| panic!("not its turn")), Ok(false));
     });
-    assert_eq!(told.1.recv(), Ok(true));
-    assert!(!ring.settle_get_soon());
-    assert_eq!(ring.try_take_all(|_| panic!("not its turn")), Ok(false));
-    drop(goes_on.0);
-    stopped.join().expect("it only waits");
     assert!(ring.settle_get_soon());
     let mut tags = Vec::new();
     assert_eq!(ring.try_take_all(|it| tags.push(it.header.tag)), Ok(true));
     assert_eq!(tags, [1]);
+}
+
+/// Does something while another thread has a lock, as one has that was stopped.
+fn while_another_has(lock: &'static crate::lock::EngineLock, action: impl FnOnce()) {
+    let (told, goes_on) = (mpsc::channel(), mpsc::channel::<()>());
+    let stopped = std::thread::spawn(move || {
+        let inside = lock.try_lock();
+        told.0.send(inside.is_some()).expect("it is heard");
+        let _ = goes_on.1.recv();
+    });
+    assert_eq!(told.1.recv(), Ok(true));
+    action();
+    drop(goes_on.0);
+    stopped.join().expect("it only waits");
 }
 
 /// Leaves a lock as a thread does that dies while it holds it.
