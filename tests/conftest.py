@@ -27,6 +27,9 @@ FORKED_BESIDE = []  # threads of ours that were there while this process was for
 def runs_code_of_the_program(thread):
     from manycore import _resting  # the standard library under our name has none
 
+    if thread.name == "manycore-feeder":
+        return True  # an iterable may refer to the thread that it began in
+
     owners = [it for it in _resting._known if it._thread is thread]
     return any(getattr(it, "is_outside", False) for it in owners)
 

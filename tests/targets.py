@@ -212,6 +212,12 @@ def stop_on(gate, chosen, value):
     return value
 
 
+def length_behind(gate, value):
+    """Stops at the gate, then gives the length of the value."""
+    gate.stop()
+    return len(value)
+
+
 def next_of(items):
     """The first one; raises what ends an iteration where there is none."""
     return next(iter(items))

@@ -32,9 +32,12 @@ class Attendant:
     """Collects the answers of one pool, and has its workers looked after.
 
     Attributes:
+        has_workers: Whether there can be any.
         collects: Whether the keeper collects answers, too: somebody is to be called with them.
         idle: Lets workers go while there is nothing to do, where that is wanted.
     """
+
+    has_workers = True
 
     def __init__(self, crew: _engine.Crew, workers: Workers) -> None:
         self._crew = crew

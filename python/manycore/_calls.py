@@ -311,6 +311,8 @@ class Calls(_engine.PoolCalls):
         chunksize: int,
         buffer: tuple[int | None, int | None],
         options: CallOptions,
+        *,
+        has_thread: bool = True,
     ) -> Any:
         head = self._begin(func)
         if chunksize < 1:
@@ -329,9 +331,13 @@ class Calls(_engine.PoolCalls):
         stream = kind(self, head, iterable, chunksize, bounds, func, wanted, seed=seed)
         if bar is not None:
             stream.draw(bar)  # type: ignore[attr-defined]
-        if stream.is_to_be_fed:
-            self._streams[stream] = None
-        self._need_keeper()
+        self._streams[stream] = None
+        try:
+            stream.begin(has_thread=has_thread and self._attendant.has_workers)
+            self._need_keeper()
+        except BaseException:
+            stream.close()
+            raise
         return stream
 
     def _bounds(self, chunksize: int, buffersize: int | None, bufferbytes: int | None) -> Bounds:
@@ -379,7 +385,8 @@ class Calls(_engine.PoolCalls):
         from manycore._asyncio import ResultStream
 
         kind = IMapIterator if ordered else IMapUnorderedIterator
-        results = self._stream(kind, func, items, chunksize, (buffersize, bufferbytes), options)
+        bounds = (buffersize, bufferbytes)
+        results = self._stream(kind, func, items, chunksize, bounds, options, has_thread=False)
         return ResultStream(self._attendant, results)
 
     def _begin(self, func: Callable[..., Any]) -> bytes:

@@ -25,12 +25,12 @@ class Results(IMapIterator):
     @property
     def source_error(self) -> BaseException | None:
         """What the iterables raised."""
-        return self._source_error
+        return self._feed.error
 
-    def _feed(self, *, keeping: bool = False, begins: bool = False) -> None:
-        if self._source is not None and self._job._sent:
+    def _go_on(self, *, keeping: bool = False, begins: bool = False) -> None:
+        if not self._feed.is_over and self._job._sent:
             self._pool._check_running()
-        super()._feed(keeping=keeping, begins=begins)
+        super()._go_on(keeping=keeping, begins=begins)
         if self._pool.is_growing:
             self._pool.grow()
 

@@ -161,6 +161,8 @@ class InProcessAttendant(Attendant):
     There is a keeper's thread while it calls the program back, and no longer.
     """
 
+    has_workers = False
+
     def need_keeper(self, *, collects: bool = False) -> None:
         """Where somebody is to be called with the answers, runs the tasks now."""
         if collects:

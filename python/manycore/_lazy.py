@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from multiprocessing import pool as _pool
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from manycore import _engine
-from manycore._ahead import Ahead, Bounds, Stride
+from manycore._ahead import Ahead, Bounds
+from manycore._feeding import Feed, Feeder, may_wait
 from manycore._options import Attempts, Options
 from manycore._results import checked, deadline
 from manycore._seeds import Seed
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 
-_AT_ONCE = 256
-"""Items that are handed out before signals are looked at, and other threads may run."""
+
+_LOOK_AGAIN = 1.0
+"""Seconds after which who joins a pool, and waits for an iterable, looks whether there is a use."""
 
 
 class _Sending:
@@ -72,7 +75,8 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
     """The results of a lazy map, in order.
 
     At most a bounded number of items is taken from the iterable ahead of the results that were
-    fetched, and at most a bounded number of bytes is on the way.
+    fetched, and at most a bounded number of bytes is on the way. The items of an iterable that may
+    wait are taken in a thread of their own, if that is wanted.
     """
 
     _ordered = True
@@ -93,7 +97,7 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
         seed: Seed | None = None,
     ) -> None:
         self._pool = pool
-        self._source: Iterator[Any] | None = iter(iterable)
+        source = iter(iterable)
         self._chunk = chunk
         self._sending = _Sending(pool._crew, head, chunk, star, options.priority)
         self._job = _engine.Job(
@@ -110,55 +114,68 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
         )
         self._sending.job = weakref.ref(self._job)
         self._ahead = Ahead(bounds, self._job)
-        self._source_error: BaseException | None = None
+        self._feed = Feed(source, self._job, self._ahead, self._sending.send, chunk)
+        self._feeder: Feeder | None = None
         self._early: dict[int, tuple[bool, Any, int]] = {}
         self._items: collections.deque[tuple[bool, Any]] = collections.deque()
         # Whose turn it is to hand out and to take: whoever fetches, or joins the pool.
         self._turn = threading.RLock()
         self._is_eager = bounds.bytes == float("inf")
-        self._stride = Stride(max(_AT_ONCE // chunk, 1))
-        self._feed(begins=True)
 
-    def _feed(self, *, keeping: bool = False, begins: bool = False) -> None:
+    def begin(self, *, has_thread: bool = False) -> None:
+        """Hands out the first tasks.
+
+        Args:
+            has_thread: Whether a thread takes the items if the iterable may wait.
+        """
+        if has_thread and may_wait(self._feed.source):
+            self._feeder = Feeder.start(self._feed, self)
+        if self._feeder is None:
+            self._go_on(begins=True)
+
+    def _go_on(self, *, keeping: bool = False, begins: bool = False) -> None:
         """Hands out tasks until as many are ahead as may be, or a slow iterable has given one."""
-        job = self._job
-        while self._source is not None:
-            sent = job._sent
-            most, most_bytes = self._ahead.room(keeping=keeping)
-            if most:
-                most = min(most, self._stride.length)
-                source = self._stride.begin(self._source)
-                is_over, error = self._sending.send(job, source, most, most_bytes)
-                self._stride.end()
-                if is_over:
-                    # The iterable's own error comes after the results of what it gave before.
-                    self._source, self._source_error = None, error
-                    self._pool._forget_stream(self)
-                is_patient = keeping or self._is_eager
-                if self._stride.is_slow and not is_patient and (begins or self._has_some()):
-                    return
-            if job._sent == sent:
+        feed = self._feed
+        if self._feeder is not None:
+            self._pool._crew.check_ours()  # else the thread is not there
+            self._feeder.hurry(keeping=keeping)
+            return
+        while feed.hand_out(keeping=keeping):
+            is_patient = keeping or self._is_eager
+            if feed.is_slow and not is_patient and (begins or self._has_some()):
                 return
+        if feed.is_over:
+            self._pool._forget_stream(self)
+
+    def note_over(self) -> None:
+        """All items were taken by the thread."""
+        self._pool._forget_stream(self)
+        self._pool._crew.ring()  # who waits for a result may wait for the end
 
     def _has_some(self) -> bool:
         """Whether there are results, after a look."""
         self._pool._crew.collect()
         return self._take_ready()
 
-    @property
-    def is_to_be_fed(self) -> bool:
-        """Whether not all items have been taken."""
-        return self._source is not None
-
     def finish(self) -> None:
         """Hands out all that is left, and keeps the results until somebody fetches them."""
-        attendant = self._pool._attendant
-        while self._source is not None and attendant.goes_on():
+        while not self._feed.is_over and self._pool._attendant.goes_on():
             with self._turn:
-                self._feed(keeping=True)
+                self._go_on(keeping=True)
                 self._take_ready()
-            if self._source is not None:
-                attendant.wait_for_news(self._job, None)
+            if not self._feed.is_over:
+                self._wait_for_news(time.monotonic() + _LOOK_AGAIN)
+
+    def give_up(self, error: BaseException) -> None:
+        """Takes no more items, and raises this behind the results of those that were taken."""
+        if not self._feed.is_over:
+            self._end_feed(error)
+
+    def _wait_for_news(self, until: float | None) -> bool:
+        """Waits until there are answers, or the end; false when `until` came first."""
+        if self._feeder is not None:
+            self._feeder.hurry()  # answers have been taken since the last time
+        return self._pool._attendant.wait_for_news(self._job, until)
 
     def __iter__(self) -> IMapIterator:
         return self
@@ -175,7 +192,7 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
         if result is None:
             until = deadline(timeout)
             while (result := self.next_if_any()) is None:
-                if not self._pool._attendant.wait_for_news(self._job, until):
+                if not self._wait_for_news(until):
                     raise self._timeout_error
         return self.open(result)
 
@@ -213,26 +230,32 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
     def close(self) -> None:
         """Ends it: takes no more items, and withdraws the tasks that no worker has begun."""
         self._is_closed = True
-        self._source = self._source_error = None
+        self._end_feed(None)
         self._items.clear()
-        self._pool._forget_stream(self)
         if not self._job._is_done:
             self._pool._attendant.withdraw(self._job)
+
+    def _end_feed(self, error: BaseException | None) -> None:
+        self._job._note_unwanted()  # so that the thread, if there is one, hands out no more
+        self._feed.end(error)
+        if self._feeder is not None:
+            self._feeder.end()
+        self.note_over()
 
     def _advance(self) -> bool:
         """Hands out what is due, and takes what has come; whether there is a result, or the end."""
         while not self._items and not self._is_closed:
-            if self._stride.is_slow and self._has_some():
+            if self._feed.is_slow and self._feeder is None and self._has_some():
                 break
-            self._feed()
+            self._go_on()
             if not self._take_ready():
                 return self._is_over()
         return True
 
     def _is_over(self) -> bool:
         """Whether nothing more will come."""
-        is_fetched = self._ahead.fetched == self._job._sent and self._source is None
-        return self._is_closed or is_fetched
+        # In this order: another thread may hand out the last one just now.
+        return self._is_closed or (self._feed.is_over and self._ahead.fetched == self._job._sent)
 
     def _pop(self) -> tuple[bool, Any] | None:
         try:
@@ -241,8 +264,10 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
             return None
 
     def _end(self) -> NoReturn:
-        if self._source_error is not None:
-            error, self._source_error = self._source_error, None
+        if self._feeder is not None:
+            self._feeder.join()
+        error, self._feed.error = self._feed.error, None
+        if error is not None:
             raise error
         raise StopIteration
 

@@ -130,6 +130,7 @@ class _Submitting(_engine.ExecutorCalls, _base.Executor):
             star=len(iterables) != 1,
             seed=pool._seeds.for_call(options.seed),
         )
+        results.begin()
         pool._need_keeper()
         error = results.source_error
         if buffersize is None and bufferbytes is None and error is not None:

@@ -353,9 +353,10 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
     def _terminate_now(self) -> None:
         util.debug("terminating pool")
         self._state = TERMINATE
-        self._streams.clear()
         self._end_insights()
         self._terminate()
+        for stream in list(self._streams):
+            stream.give_up(RuntimeError(TERMINATED))
 
     def join(self) -> None:
         """Waits until the workers have ended. Call `close` or `terminate` before.

@@ -254,7 +254,18 @@ impl Job {
         self.is_withdrawn.load(Acquire) // pairs with the Release in `note_withdrawn`
     }
 
-    /// Notes that nobody wants its tasks any more: one that fails from now on is not tried again.
+    /// Of a stream: it is not done before `_let_go` is called, even if all its tasks are.
+    fn _hold(&self) {
+        self.hold();
+    }
+
+    /// Of a stream: it is done when its tasks are.
+    fn _let_go(&self, py: Python<'_>) -> PyResult<()> {
+        self.let_go(py)
+    }
+
+    /// Notes that nobody wants its tasks any more: one that fails from now on is not tried again, and a stream has
+    /// no more of them.
     fn _note_unwanted(&self) {
         self.note_unwanted();
     }

@@ -24,7 +24,7 @@ type End = (bool, Option<Py<PyAny>>);
 
 impl Crew {
     /// Hands out what an iterator gives; see `Crew.stream`. All in one go, since a worker that finds no further
-    /// task goes to sleep, and waking it takes longer than many a task.
+    /// task goes to sleep, and waking it takes longer than many a task. But once the job is unwanted, no more.
     pub(super) fn hand_out_from(
         &self,
         py: Python<'_>,
@@ -47,6 +47,9 @@ impl Crew {
                 }
                 Err(error) => return Err(error), // not the iterator's, but its caller's
             };
+            if job.get().is_unwanted() {
+                return Ok((true, None)); // nobody has waited for the iterator
+            }
             let index = job.get().begin_task();
             open.set_item(index, &items)?; // before a worker can have it, and end
             self.hand_out_of_stream(py, (job, head), index, &items, kind)?;

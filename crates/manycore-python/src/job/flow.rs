@@ -18,6 +18,16 @@ impl Job {
             .map_or(0, |flow| flow.sent.fetch_add(1, Relaxed)) // all who count hold the interpreter
     }
 
+    /// A stream is not done from now on, whatever has answers: another thread will hand out more.
+    pub(super) fn hold(&self) {
+        let Some(flow) = self.flow() else { return };
+        if !flow.is_held.swap(true, Relaxed) {
+            // all who count hold the interpreter
+            self.left.fetch_add(1, Release);
+            self.is_done.store(false, Release);
+        }
+    }
+
     /// How many tasks were handed out and have no answer.
     pub fn open_tasks(&self) -> usize {
         match self.flow() {
@@ -92,7 +102,7 @@ impl Job {
         size: usize,
     ) -> Option<Range<usize>> {
         let rest = task.saturating_add(done)..self.end_of(py, task);
-        if !self.has_lists() || done == 0 || rest.is_empty() || self.is_unwanted.load(Acquire) {
+        if !self.has_lists() || done == 0 || rest.is_empty() || self.is_unwanted() {
             return None;
         }
         self.cut(py, rest.start, rest.end, size);

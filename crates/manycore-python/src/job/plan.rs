@@ -1,7 +1,7 @@
 //! What is known of a job from its beginning on.
 
 use std::ops::Range;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use manycore::pool::Cuts;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -44,6 +44,8 @@ pub struct Flow {
     pub(super) open: AtomicUsize,
     /// Bytes of the messages of those.
     pub(super) open_bytes: AtomicUsize,
+    /// Whether there may be more of them, though all have answers.
+    pub(super) is_held: AtomicBool,
 }
 
 /// What the seeds of a job's tasks are made of, beside the numbers of their items.

@@ -91,6 +91,11 @@ impl Job {
         self.note_unwanted();
     }
 
+    /// Whether nobody wants its tasks any more.
+    pub fn is_unwanted(&self) -> bool {
+        self.is_unwanted.load(Acquire)
+    }
+
     /// Notes that nobody wants its tasks any more.
     pub fn note_unwanted(&self) {
         self.is_unwanted.store(true, Release); // seen by whoever learns later that a task has failed

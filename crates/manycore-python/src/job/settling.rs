@@ -1,6 +1,6 @@
 //! Answers, as they come.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -59,7 +59,7 @@ impl Job {
         error: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         match self.call(py, |calls| calls.others()?.retry.as_ref()) {
-            Some(_) if self.is_unwanted.load(Acquire) => Ok(false),
+            Some(_) if self.is_unwanted() => Ok(false),
             Some(retry) => calling::call(retry.bind(py), (index, error))?.is_truthy(),
             None => Ok(false),
         }
@@ -86,24 +86,39 @@ impl Job {
         // No exchanges: who counts holds the interpreter. Who waits without it only looks.
         this.delivered
             .store(this.delivered_so_far().wrapping_add(1), Release);
-        let weight = this.weight_of(py, index);
-        let left = this.left.load(Relaxed).wrapping_sub(weight);
-        this.left.store(left, Release);
+        stored.and(this.count_down(py, this.weight_of(py, index)))
+    }
+
+    /// So much has no answer any more, or none is waited for: tells who is to know.
+    fn count_down(&self, py: Python<'_>, weight: usize) -> PyResult<()> {
+        let left = self.left.load(Relaxed).wrapping_sub(weight);
+        self.left.store(left, Release);
         let mut told = Ok(());
         if left == 0 {
-            let mut calls = this.calls(py);
+            let mut calls = self.calls(py);
             told = match calls.take_on_answered() {
                 Some((due, on_answered)) => {
                     drop(calls); // before any Python code runs
                     due.get().add(py, on_answered)
                 }
-                None => this.finish(py, calls),
+                None => self.finish(py, calls),
             };
         }
-        if matches!(this.plan().results, Results::Stream(_)) {
-            told = told.and(this.tell_news(py));
+        if matches!(self.plan().results, Results::Stream(_)) {
+            told = told.and(self.tell_news(py));
         }
-        stored.and(told)
+        told
+    }
+
+    /// A stream is done when its tasks are, from now on: see `hold`.
+    pub(super) fn let_go(&self, py: Python<'_>) -> PyResult<()> {
+        let was_held = self
+            .flow()
+            .is_some_and(|flow| flow.is_held.swap(false, Relaxed)); // who counts holds the interpreter
+        if was_held {
+            self.count_down(py, 1)?;
+        }
+        Ok(())
     }
 
     /// Calls and forgets what is to be called with the next answer.
