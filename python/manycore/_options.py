@@ -155,7 +155,8 @@ class Limits(NamedTuple):
             raise ValueError(f"max_memory must be a number of bytes above 0, not {memory!r}")
         if lifetime is not None and not isinstance(lifetime, tuple):
             raise TypeError(
-                f"worker_lifetime must be a Lifetime, as Lifetime(tasks=100), not {lifetime!r}"
+                "worker_lifetime must be a manycore.pool.Lifetime, as Lifetime(tasks=100), not "
+                f"{lifetime!r}"
             )
         lifetime = Lifetime() if lifetime is None else Lifetime(*lifetime)
         for name, value in lifetime._asdict().items():

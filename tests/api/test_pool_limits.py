@@ -391,6 +391,15 @@ def test_a_worker_is_replaced_when_it_is_old(ctx):
             workers.add(pool.apply(demanding.process_id))
 
 
+def test_a_worker_that_grew_old_without_a_task_has_one_more(ctx):
+    with ctx.Pool(1, worker_lifetime=Lifetime(seconds=0.1)) as pool:
+        first = pool.apply(demanding.process_id)
+        old = time.monotonic() + 0.1
+        until(lambda: pool._attendant._next_look > old + 0.2)  # the look before was when it was old
+        assert pool.apply(demanding.process_id) == first
+        assert pool.apply(demanding.process_id) != first
+
+
 def test_the_smaller_number_of_tasks_counts(ctx):
     with ctx.Pool(1, maxtasksperchild=5, worker_lifetime=Lifetime(tasks=2)) as pool:
         workers = pool.map(demanding.process_id, range(8), 1)
@@ -409,7 +418,7 @@ def test_a_lifetime_is_of_whole_tasks():
 
 
 def test_a_lifetime_is_no_number():
-    with pytest.raises(TypeError, match=r"worker_lifetime must be a Lifetime.*not 5"):
+    with pytest.raises(TypeError, match=r"worker_lifetime must be a manycore.pool.Lifetime.*not 5"):
         manycore.Pool(1, worker_lifetime=5)
 
 
