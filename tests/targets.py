@@ -212,6 +212,11 @@ def stop_on(gate, chosen, value):
     return value
 
 
+def two_more(number):
+    """What a page links to, so to say."""
+    return [2 * number, 2 * number + 1]
+
+
 def length_behind(gate, value):
     """Stops at the gate, then gives the length of the value."""
     gate.stop()

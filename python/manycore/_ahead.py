@@ -155,6 +155,26 @@ def _in_bytes(bufferbytes: int | None, workers: int) -> tuple[int, int]:
     return bufferbytes, max(bufferbytes // max(workers, 1), 1)
 
 
+class Grant(NamedTuple):
+    """How far a lazy map may go until the next one.
+
+    Attributes:
+        tasks: How many tasks may have been handed out then.
+        bytes: As long as messages of fewer bytes have no answer.
+        base: How many tasks were over: one more than that may be handed out, however long it is.
+    """
+
+    tasks: int
+    bytes: int
+    base: int
+
+    def room(self, sent: int) -> tuple[int, int]:
+        """How many more tasks may be handed out after so many, and as long as how many bytes."""
+        if sent <= self.base:
+            return 1, _ANY
+        return max(self.tasks - sent, 0), self.bytes
+
+
 class Ahead:
     """What a lazy map has ahead.
 
@@ -180,16 +200,18 @@ class Ahead:
         Args:
             keeping: Whether answers count no more, since nobody fetches them.
         """
+        return self.grant(keeping=keeping).room(self._job._sent)
+
+    def grant(self, *, keeping: bool = False) -> Grant:
+        """How far it may go, as things are; with `keeping` as above."""
         sent = self._job._sent
         open = sent - self.answered
         tasks = open if keeping else sent - self.fetched
-        if tasks == 0:
-            return 1, _ANY
         bounds = self._bounds
         bytes = bounds.bytes if keeping else bounds.bytes - self.early
         # An open task is its message, and later its answer: as long as the longest of late.
         most = min(self._tasks - tasks, self._enough - open, bytes / max(self._result, 1) - open)
-        return max(math.ceil(min(most, _ANY)), 0), max(int(min(bytes, _ANY)), 0)
+        return Grant(sent + math.ceil(min(most, _ANY)), max(int(min(bytes, _ANY)), 0), sent - tasks)
 
     @property
     def _enough(self) -> float:

@@ -6,6 +6,7 @@ Where nobody waits, the keeper's thread does it.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from multiprocessing.pool import CLOSE, RUN, TERMINATE
 
 from manycore import _engine
@@ -83,14 +84,23 @@ class Attendant:
             self.look_after()  # what one keeps while it has no task is not the fault of the next
         return True
 
-    def wait_for_news(self, job: _engine.Job, until: float | None) -> bool:
-        """Waits until a stream has answers to fetch; false when `until` came first."""
+    def wait_for_news(
+        self,
+        job: _engine.Job,
+        until: float | None,
+        is_due: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Waits until a stream has answers to fetch; false when `until` came first.
+
+        Or until it is done; with `is_due`, until that says so, which is asked now and then.
+        """
         # First for half of what is open, for a moment: waking for each costs more than a tiny task,
         # and the workers have the other half meanwhile.
         handful = self._crew.open // 2
         while True:
+            rung = self._crew.rung
             taken = self._crew.collect(_MOUTHFUL)
-            if job._results or job._is_done:
+            if job._results or (job._is_done if is_due is None else is_due()):
                 return True
             now = time.monotonic()
             if until is not None and now >= until:
@@ -101,7 +111,7 @@ class Attendant:
                 self._crew.wait(job, job._delivered, handful, _MOMENT)
                 handful = 0
             else:
-                self.pause(job, 1, until)
+                self.pause(job, 1, until, rung)
 
     def goes_on(self) -> bool:
         """Whether there are, or will be, workers for tasks that are handed out."""

@@ -25,10 +25,10 @@ class Results(IMapIterator):
     @property
     def source_error(self) -> BaseException | None:
         """What the iterables raised."""
-        return self._feed.error
+        return self.feed.error
 
     def _go_on(self, *, keeping: bool = False, begins: bool = False) -> None:
-        if not self._feed.is_over and self._job._sent:
+        if not self.feed.is_over and self._job._sent:
             self._pool._check_running()
         super()._go_on(keeping=keeping, begins=begins)
         if self._pool.is_growing:

@@ -13,11 +13,12 @@ import queue
 import threading
 import weakref
 from collections.abc import Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from manycore import _engine
-from manycore._ahead import Ahead, Stride
-from manycore._resting import begin, wait_until_gone
+from manycore._ahead import Ahead, Grant, Stride
+from manycore._resting import begin, leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +51,6 @@ def may_wait(source: Iterator[Any] | None) -> bool:
 class Feed:
     """What a lazy map takes its items from, and how far it is with that.
 
-    It does not keep the map, nor its pool.
-
     Attributes:
         source: The iterator, until it has ended.
         error: What that has raised: it comes behind the results of what it gave before.
@@ -71,6 +70,8 @@ class Feed:
         self._ahead = ahead
         self._send = send
         self._stride = Stride(max(_AT_ONCE // chunk, 1))
+        self._grant: Grant | None = None
+        self._ends = [None]
 
     @property
     def is_over(self) -> bool:
@@ -82,21 +83,27 @@ class Feed:
         """Whether the iterator takes its time."""
         return self._stride.is_slow
 
-    def has_room(self, *, keeping: bool = False) -> bool:
-        """Whether more may be taken; with `keeping`, nobody fetches results."""
-        return self._ahead.room(keeping=keeping)[0] > 0
+    def allow(self, *, keeping: bool = False) -> bool:
+        """Lets it go as far as it may now, until the next time; whether there is anything to do.
 
-    def hand_out(self, *, keeping: bool = False) -> bool:
-        """Takes items for as many tasks as may be, or some of these; whether there were any."""
-        source = self.source
-        most, most_bytes = self._ahead.room(keeping=keeping)
-        if source is None or not most:
+        Args:
+            keeping: Whether answers count no more, since nobody fetches them.
+        """
+        self._grant = grant = self._ahead.grant(keeping=keeping)
+        return not self.is_over and grant.room(self._job._sent)[0] > 0
+
+    def hand_out(self) -> bool:
+        """Takes items for as many tasks as was allowed, or some of these; whether any."""
+        source, grant, sent = self.source, self._grant, self._job._sent
+        if source is None or grant is None:
             return False
-        sent = self._job._sent
+        most, most_bytes = grant.room(sent)
+        if not most:
+            return False
         most = min(most, self._stride.length)
         is_over, error = self._send(self._job, self._stride.begin(source), most, most_bytes)
         self._stride.end()
-        if is_over and self.source is not None:
+        if is_over:
             self.end(error)
         return self._job._sent > sent
 
@@ -109,63 +116,74 @@ class Feed:
         self._job._let_go()
 
     def end(self, error: BaseException | None) -> None:
-        """No more items are taken, and this is raised behind the results."""
+        """No more items are taken, and this is raised behind the results. Only once."""
+        try:
+            self._ends.pop()
+        except IndexError:
+            return  # another thread was quicker
         self.error = error  # first: who sees that it is over raises it
         self.source = None
         self.let_go()
 
 
 class Feeder:
-    """A thread that takes the items of one lazy map. It does not keep the map, nor its pool."""
+    """A thread that takes the items of one lazy map, as far as it was allowed to.
 
-    def __init__(self, feed: Feed, stream: IMapIterator) -> None:
-        self._feed = feed
+    It keeps neither the map nor its pool, nor the iterable but while that is asked for an item.
+    """
+
+    def __init__(self, stream: IMapIterator) -> None:
         # A queue, since it may be used by whatever interrupts one who uses it.
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._is_keeping = self._is_cut_short = False
         news = self._news
         self._stream = weakref.ref(stream, lambda _: news.put(None))
         self._thread = threading.Thread(target=self._run, name=_FEEDER, daemon=True)
 
     @classmethod
-    def start(cls, feed: Feed, stream: IMapIterator) -> Feeder | None:
+    def start(cls, stream: IMapIterator) -> Feeder | None:
         """The feeder of a map; None where there can be no other thread."""
-        feeder = cls(feed, stream)
-        feed.hold()
+        feeder = cls(stream)
+        stream.feed.hold()
         try:
             begin(feeder._thread)
         except RuntimeError:
-            feed.let_go()
+            stream.feed.let_go()
             return None
         return feeder
 
-    def hurry(self, *, keeping: bool = False) -> None:
-        """Has it go on if there is room; with `keeping`, from now on as if nobody fetched."""
-        self._is_keeping = self._is_keeping or keeping
-        if self._news.empty() and self._feed.has_room(keeping=self._is_keeping):
+    def wake(self) -> None:
+        """Has it look what was allowed, or whether it is to end."""
+        if self._news.empty():
             self._news.put(None)
 
-    def end(self) -> None:
-        """Has it end, though not while the iterable is asked for an item."""
-        self._is_cut_short = True
-        self._news.put(None)
-
-    def join(self) -> None:
-        """Waits until it has ended, if the iterable has."""
-        if not self._is_cut_short and self._thread is not threading.current_thread():
-            self._thread.join()
-            wait_until_gone(self._thread)
-
     def _run(self) -> None:
-        feed, error = self._feed, None
-        try:
-            while not feed.is_over and self._stream() is not None:
-                if not feed.hand_out(keeping=self._is_keeping):
-                    self._news.get()
-        except BaseException as raised:  # whatever it is, it is for who asks for results
-            error = raised
-        if not feed.is_over:
-            feed.end(error)
+        while self._hand_out():
+            pass
         stream = self._stream()
         if stream is not None:
             stream.note_over()
+            del stream
+        leave()
+
+    def _hand_out(self) -> bool:
+        """Hands out what was allowed, and waits for more; whether it is to go on."""
+        stream = self._stream()
+        if stream is None or stream.feed.is_over:
+            return False
+        feed = stream.feed
+        del stream
+        try:
+            has_some = feed.hand_out()
+        except BaseException as error:  # whatever it is, it is for who asks for results
+            feed.end(error.with_traceback(_behind_ours(error)))
+            return False
+        is_over = feed.is_over
+        del feed
+        if not has_some and not is_over:
+            self._news.get()
+        return not is_over
+
+
+def _behind_ours(error: BaseException) -> TracebackType | None:
+    """Its traceback without the frame of the feeder, which refers to the map."""
+    return error.__traceback__ and error.__traceback__.tb_next

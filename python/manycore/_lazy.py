@@ -52,9 +52,14 @@ class _Sending:
     ) -> tuple[bool, Exception | None]:
         """Hands out tasks; whether there are no more, and what the source has raised."""
         chunk, star, priority = self._options
-        return self._crew.stream(
-            job, self._head, source, self.open, chunk, star, most, most_bytes, priority
-        )
+        answered = job._delivered
+        try:
+            return self._crew.stream(
+                job, self._head, source, self.open, chunk, star, most, most_bytes, priority
+            )
+        finally:
+            if job._delivered != answered:
+                self._crew.ring()  # what cannot be sent is answered at once
 
     def send_again(self, task: int) -> None:
         """Hands out a task again."""
@@ -114,8 +119,9 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
         )
         self._sending.job = weakref.ref(self._job)
         self._ahead = Ahead(bounds, self._job)
-        self._feed = Feed(source, self._job, self._ahead, self._sending.send, chunk)
+        self.feed = Feed(source, self._job, self._ahead, self._sending.send, chunk)
         self._feeder: Feeder | None = None
+        self._waiting: list[None] = []  # as long as there are readers that wait for the feeder
         self._early: dict[int, tuple[bool, Any, int]] = {}
         self._items: collections.deque[tuple[bool, Any]] = collections.deque()
         # Whose turn it is to hand out and to take: whoever fetches, or joins the pool.
@@ -128,27 +134,30 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
         Args:
             has_thread: Whether a thread takes the items if the iterable may wait.
         """
-        if has_thread and may_wait(self._feed.source):
-            self._feeder = Feeder.start(self._feed, self)
+        if has_thread and may_wait(self.feed.source):
+            self.feed.allow()
+            self._feeder = Feeder.start(self)
         if self._feeder is None:
             self._go_on(begins=True)
 
     def _go_on(self, *, keeping: bool = False, begins: bool = False) -> None:
         """Hands out tasks until as many are ahead as may be, or a slow iterable has given one."""
-        feed = self._feed
-        if self._feeder is not None:
-            self._pool._crew.check_ours()  # else the thread is not there
-            self._feeder.hurry(keeping=keeping)
+        feed, feeder = self.feed, self._feeder
+        if feeder is not None:
+            if not feed.is_over:
+                self._pool._crew.check_ours()  # else the thread is not there
+            if feed.allow(keeping=keeping):
+                feeder.wake()
             return
-        while feed.hand_out(keeping=keeping):
-            is_patient = keeping or self._is_eager
+        is_patient = keeping or self._is_eager
+        while feed.allow(keeping=keeping) and feed.hand_out():
             if feed.is_slow and not is_patient and (begins or self._has_some()):
-                return
+                break
         if feed.is_over:
             self._pool._forget_stream(self)
 
     def note_over(self) -> None:
-        """All items were taken by the thread."""
+        """No more items are taken."""
         self._pool._forget_stream(self)
         self._pool._crew.ring()  # who waits for a result may wait for the end
 
@@ -159,23 +168,57 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
 
     def finish(self) -> None:
         """Hands out all that is left, and keeps the results until somebody fetches them."""
-        while not self._feed.is_over and self._pool._attendant.goes_on():
+
+        def is_due() -> bool:
+            self._go_on(keeping=True)  # readers may have allowed less meanwhile
+            return self._job._is_done
+
+        attendant = self._pool._attendant
+        while not self.feed.is_over and attendant.goes_on():
             with self._turn:
                 self._go_on(keeping=True)
                 self._take_ready()
-            if not self._feed.is_over:
-                self._wait_for_news(time.monotonic() + _LOOK_AGAIN)
+            if not self.feed.is_over:
+                attendant.wait_for_news(
+                    self._job,
+                    time.monotonic() + _LOOK_AGAIN,
+                    None if self._feeder is None else is_due,
+                )
 
-    def give_up(self, error: BaseException) -> None:
+    def stop(self) -> None:
+        """Hands out no more items from now on; what is there is `give_up`'s, or `close`'s."""
+        self._job._note_unwanted()
+
+    def give_up(self, error: BaseException | None) -> None:
         """Takes no more items, and raises this behind the results of those that were taken."""
-        if not self._feed.is_over:
-            self._end_feed(error)
+        self.stop()
+        self.feed.end(error)
+        if self._feeder is not None:
+            self._feeder.wake()
+        self.note_over()
 
     def _wait_for_news(self, until: float | None) -> bool:
-        """Waits until there are answers, or the end; false when `until` came first."""
-        if self._feeder is not None:
-            self._feeder.hurry()  # answers have been taken since the last time
-        return self._pool._attendant.wait_for_news(self._job, until)
+        """Waits until there may be a result, or the end; false when `until` came first."""
+        wait = self._pool._attendant.wait_for_news
+        if self._feeder is None:
+            return wait(self._job, until)
+        self._waiting.append(None)
+        try:
+            return wait(self._job, until, self._is_due)
+        finally:
+            self._waiting.pop()
+
+    def _is_due(self) -> bool:
+        """Whether a reader may find something; else lets the feeder go on."""
+        if self._items or self._is_closed or self._job._is_done:
+            return True
+        if self._turn.acquire(blocking=False):  # else another reader does that
+            try:
+                if not self._items:
+                    self._go_on()
+            finally:
+                self._turn.release()
+        return False
 
     def __iter__(self) -> IMapIterator:
         return self
@@ -230,22 +273,15 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
     def close(self) -> None:
         """Ends it: takes no more items, and withdraws the tasks that no worker has begun."""
         self._is_closed = True
-        self._end_feed(None)
+        self.give_up(None)
         self._items.clear()
         if not self._job._is_done:
             self._pool._attendant.withdraw(self._job)
 
-    def _end_feed(self, error: BaseException | None) -> None:
-        self._job._note_unwanted()  # so that the thread, if there is one, hands out no more
-        self._feed.end(error)
-        if self._feeder is not None:
-            self._feeder.end()
-        self.note_over()
-
     def _advance(self) -> bool:
         """Hands out what is due, and takes what has come; whether there is a result, or the end."""
         while not self._items and not self._is_closed:
-            if self._feed.is_slow and self._feeder is None and self._has_some():
+            if self._feeder is None and self.feed.is_slow and self._has_some():
                 break
             self._go_on()
             if not self._take_ready():
@@ -255,7 +291,7 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
     def _is_over(self) -> bool:
         """Whether nothing more will come."""
         # In this order: another thread may hand out the last one just now.
-        return self._is_closed or (self._feed.is_over and self._ahead.fetched == self._job._sent)
+        return self._is_closed or (self.feed.is_over and self._ahead.fetched == self._job._sent)
 
     def _pop(self) -> tuple[bool, Any] | None:
         try:
@@ -264,10 +300,8 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
             return None
 
     def _end(self) -> NoReturn:
-        if self._feeder is not None:
-            self._feeder.join()
-        error, self._feed.error = self._feed.error, None
-        if error is not None:
+        error, self.feed.error = self.feed.error, None
+        if error is not None and not self._is_closed:
             raise error
         raise StopIteration
 
@@ -281,6 +315,8 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
         )
         if answers:
             ahead.learn(answers, longest)
+            if self._waiting:
+                self._pool._crew.ring()  # there is a result for another reader, or room
         return ahead.fetched > before
 
 

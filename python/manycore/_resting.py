@@ -7,6 +7,7 @@ and later warn of it. So ours end before a fork, and start again afterwards if t
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # without the enumerations
+import collections
 import functools
 import os
 import sys
@@ -41,6 +42,9 @@ _COUNTS_BEHIND_HOOKS = sys.version_info >= (3, 13)
 _known: weakref.WeakSet[Resting] = weakref.WeakSet()
 _resting: list[Resting] = []
 
+_leaving: collections.deque[threading.Thread] = collections.deque(maxlen=64)
+"""Threads that are about to end, or have ended."""
+
 KEEPER, RECORDS = NAMES = ("manycore-keeper", "manycore-records")
 """What our threads are called."""
 
@@ -53,8 +57,12 @@ def rest_across_forks(owner: Resting) -> None:
 
     This does not keep `owner` alive.
     """
-    _watch_forks()
     _known.add(owner)
+
+
+def leave() -> None:
+    """Says that this thread ends now: a fork waits until it has."""
+    _leaving.append(threading.current_thread())
 
 
 class _Forking(threading.local):
@@ -84,6 +92,7 @@ def fork(mask: set[int]) -> int:
 
 def begin(thread: threading.Thread) -> None:
     """Starts a thread. Ctrl-C raises `KeyboardInterrupt` also while this waits until it runs."""
+    _watch_forks()
     mask = _forking.mask
     if mask is not None:
         thread.run = functools.partial(_run_with, mask, thread.run)  # type: ignore[method-assign]
@@ -112,12 +121,22 @@ def wait_until_gone(thread: threading.Thread) -> None:
 
 def _before_fork() -> None:
     _resting.extend(owner for owner in list(_known) if owner.rest())
+    while _leaving:
+        thread = _leaving.pop()
+        if thread is not threading.current_thread():
+            thread.join()
+            wait_until_gone(thread)
 
 
 def _after_fork_in_parent() -> None:
     # Who forks in another thread has threads, and is warned of these.
     if not _COUNTS_BEHIND_HOOKS or threading.current_thread() is not threading.main_thread():
         _restart()
+
+
+def _start_anew() -> None:
+    _resting.clear()
+    _leaving.clear()
 
 
 def _restart(_: object = None) -> int:
@@ -133,7 +152,7 @@ def _watch_forks() -> None:
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork_in_parent,
-        after_in_child=_resting.clear,
+        after_in_child=_start_anew,
     )
     if _COUNTS_BEHIND_HOOKS:
         os.register_at_fork(after_in_parent=_later(_restart))

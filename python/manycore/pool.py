@@ -354,8 +354,11 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         util.debug("terminating pool")
         self._state = TERMINATE
         self._end_insights()
+        streams = list(self._streams)
+        for stream in streams:
+            stream.stop()
         self._terminate()
-        for stream in list(self._streams):
+        for stream in streams:
             stream.give_up(RuntimeError(TERMINATED))
 
     def join(self) -> None:

@@ -6,7 +6,9 @@ import itertools
 import os
 import queue
 import signal
+import sys
 import threading
+import time
 import warnings
 import weakref
 
@@ -73,18 +75,13 @@ def feeders():
     return [it for it in threading.enumerate() if it.name == "manycore-feeder"]
 
 
-def two_more(number):
-    """What a page links to, so to say."""
-    return [2 * number, 2 * number + 1]
-
-
 @ways
 @pytest.mark.parametrize("chunksize", [1, 2])
 def test_results_may_bring_the_items(pool, way, chunksize):
     found, to_do = [], queue.Queue()
     to_do.put(1)
     to_do.put(1)
-    for links in getattr(pool, way)(two_more, iter(to_do.get, None), chunksize):
+    for links in getattr(pool, way)(targets.two_more, iter(to_do.get, None), chunksize):
         found.append(links)
         for link in links:
             to_do.put(link if link < 100 else None)
@@ -134,6 +131,23 @@ def test_several_readers_share_what_comes(pool, tap, way):
     assert sorted(seen) == [number * number for number in range(1, 2000)]
 
 
+@beyond
+@ways
+def test_a_reader_that_stops_leaves_the_rest_to_another(pool, way):
+    for buffersize in (1, 3, None):
+        results = getattr(pool, way)(targets.square, (n for n in range(500)), 1, buffersize)
+        few, rest = [], []
+        readers = [
+            threading.Thread(target=lambda: few.extend(itertools.islice(results, 5))),  # noqa: B023
+            threading.Thread(target=lambda: rest.extend(results)),  # noqa: B023
+        ]
+        for reader in readers[::-1]:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        assert sorted(few + rest) == [n * n for n in range(500)]
+
+
 @ways
 def test_items_are_handed_out_though_nobody_reads(pool, tap, way, gate):
     results = getattr(pool, way)(functools.partial(targets.length_behind, gate), tap)
@@ -160,6 +174,27 @@ def test_join_waits_for_the_iterable(own_pool, tap, way):
     assert sorted(results) == [number * number for number in range(1, 100)]
 
 
+@beyond
+@ways
+def test_who_joins_leaves_results_to_a_reader(own_pool, tap, way):
+    results, seen = getattr(own_pool, way)(targets.square, tap), []
+    own_pool.close()
+    joiner = threading.Thread(target=own_pool.join)
+    joiner.start()
+
+    def read():
+        for result in results:
+            seen.append(result)
+            tap.put(len(seen) if len(seen) < 50 else None)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    tap.put(0)
+    reader.join()
+    joiner.join()
+    assert sorted(seen) == [n * n for n in range(50)]
+
+
 @ways
 def test_a_map_within_what_gives_the_items(pool, way):
     def nested():
@@ -183,16 +218,69 @@ def test_whatever_the_iterable_raises_comes_behind_the_results(pool, tap, way, e
     assert list(results) == []
 
 
+class Unsendable(BaseException):
+    """What is no exception of an iterable."""
+
+
+class UnsendableItem:
+    def __reduce__(self):
+        raise Unsendable
+
+
+@beyond
+@pytest.mark.parametrize("has_thread", [True, False])
+@ways
+def test_what_cannot_be_sent_at_all_ends_the_map(pool, way, has_thread):
+    items = [1, UnsendableItem(), 2]
+    with pytest.raises(Unsendable):
+        list(getattr(pool, way)(targets.square, iter(items.pop, None) if has_thread else items))
+    assert pool.map(targets.square, [3]) == [9]
+
+
 @beyond
 @ways
-def test_no_more_than_may_be_ahead_are_taken(pool, way):
-    taken = []
-    results = getattr(pool, way)(targets.identity, map(taken.append, itertools.count()), 1, 5)
-    until(lambda: len(taken) == 5)
-    for fetched in range(50):
-        next(results)
-        assert len(taken) <= fetched + 5  # taken when the next one is asked for
+def test_what_fails_to_be_sent_is_told_at_once(pool, tap, way):
+    results = getattr(pool, way)(targets.square, tap, 1, 1)
+    for number in range(10):
+        tap.put(threading.Lock())
+        with pytest.raises(TypeError, match="pickle"):
+            next(results)
+        tap.put(number)
+        assert next(results) == number * number
     results.close()
+
+
+@beyond
+@pytest.mark.parametrize("buffersize", [1, 5])
+@ways
+def test_no_more_than_may_be_ahead_are_taken(pool, way, buffersize):
+    taken = []
+    items = map(taken.append, itertools.count())
+    results = getattr(pool, way)(targets.identity, items, 1, buffersize)
+    until(lambda: len(taken) == buffersize)
+    for fetched in range(20):
+        next(results)
+        time.sleep(0.005)  # all that was handed out is done
+        assert len(taken) <= fetched + buffersize  # what was fetched is over with the next call
+    results.close()
+
+
+@beyond
+@ways
+def test_items_may_follow_from_results_that_were_fetched(pool, way):
+    fetched = [2]
+
+    def following():
+        while fetched[-1] < 1000:
+            yield fetched.pop() + 1
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        fetched.extend(getattr(pool, way)(targets.identity, following(), buffersize=1))
+    finally:
+        sys.setswitchinterval(interval)
+    assert fetched == [1000]
 
 
 @beyond
@@ -209,7 +297,7 @@ def test_containers_and_counters_have_no_thread(pool):
 def test_the_thread_is_gone_at_the_end(pool, way):
     for _ in range(20):
         assert sum(getattr(pool, way)(targets.square, iter([1, 2].pop, 1))) == 4
-        assert not feeders()
+    until(lambda: not feeders())
 
 
 @beyond
@@ -286,6 +374,38 @@ def test_a_pool_is_forgotten_though_an_iterable_waits(tap):
     for worker in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
+
+
+@beyond
+def test_a_pool_is_forgotten_though_what_gives_the_items_refers_to_it():
+    pool = manycore.Pool(1)
+    applied = []
+
+    def items(pool):
+        for number in itertools.count():
+            applied.append(pool.apply(targets.square, (number,)))
+            yield number
+
+    pool.imap(targets.square, items(pool))
+    until(lambda: len(applied) == 16)
+    gone = weakref.ref(pool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del pool
+        until(lambda: gc.collect() >= 0 and gone() is None)
+    until(lambda: not feeders())
+
+
+@beyond
+def test_a_forked_child_reads_what_was_there(pool):
+    results = pool.imap(targets.square, (n for n in range(5)))
+    assert next(results) == 0
+    until(lambda: pool._attendant.poll() or (not feeders() and pool._crew.open == 0))
+    child = os.fork()
+    if child == 0:
+        os._exit(int(list(results) != [1, 4, 9, 16]))
+    assert os.waitpid(child, 0)[1] == 0
+    assert list(results) == [1, 4, 9, 16]
 
 
 @beyond

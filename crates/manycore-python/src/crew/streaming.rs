@@ -48,11 +48,17 @@ impl Crew {
                 Err(error) => return Err(error), // not the iterator's, but its caller's
             };
             if job.get().is_unwanted() {
-                return Ok((true, None)); // nobody has waited for the iterator
+                break; // while it was asked for them
             }
             let index = job.get().begin_task();
-            open.set_item(index, &items)?; // before a worker can have it, and end
-            self.hand_out_of_stream(py, (job, head), index, &items, kind)?;
+            let handed_out = open
+                .set_item(index, &items) // before a worker can have it, and end
+                .and_then(|()| self.hand_out_of_stream(py, (job, head), index, &items, kind));
+            if let Err(error) = handed_out {
+                job.get().take_back_task(py)?;
+                open.del_item(index)?;
+                return Err(error);
+            }
         }
         Ok((false, None))
     }

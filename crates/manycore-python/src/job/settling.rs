@@ -110,6 +110,14 @@ impl Job {
         told
     }
 
+    /// The last task of a stream, of those that were begun, is none: it could not be handed out.
+    pub fn take_back_task(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(flow) = self.flow() {
+            flow.sent.fetch_sub(1, Relaxed); // who counts holds the interpreter
+        }
+        self.count_down(py, 1)
+    }
+
     /// A stream is done when its tasks are, from now on: see `hold`.
     pub(super) fn let_go(&self, py: Python<'_>) -> PyResult<()> {
         let was_held = self
