@@ -195,6 +195,7 @@ def test_who_joins_leaves_results_to_a_reader(own_pool, tap, way):
     assert sorted(seen) == [n * n for n in range(50)]
 
 
+@beyond
 @ways
 def test_a_map_within_what_gives_the_items(pool, way):
     def nested():
