@@ -467,10 +467,12 @@ def test_a_worker_that_dies_while_the_iterable_waits_is_replaced(own_pool, tap):
 
 
 BLOCKED = """
-    import queue, sys, threading, time
+    import queue, signal, sys, threading, time
     import manycore
 
     if __name__ == "__main__":
+        # A shell has what it runs beside itself ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         pool = manycore.Pool(1)
         results = pool.imap(abs, iter(queue.Queue().get, None))
         {then}
