@@ -100,6 +100,7 @@ class Attendant:
         while True:
             rung = self._crew.rung
             taken = self._crew.collect(_MOUTHFUL)
+            seen = job._delivered
             if job._results or (job._is_done if is_due is None else is_due()):
                 return True
             now = time.monotonic()
@@ -111,7 +112,7 @@ class Attendant:
                 self._crew.wait(job, job._delivered, handful, _MOMENT)
                 handful = 0
             else:
-                self.pause(job, 1, until, rung)
+                self.pause(job, 1, until, rung, seen)
 
     def goes_on(self) -> bool:
         """Whether there are, or will be, workers for tasks that are handed out."""
@@ -142,10 +143,12 @@ class Attendant:
         want: int,
         until: float | None,
         rung: int | None = None,
+        seen: int | None = None,
     ) -> None:
         """Sleeps until there is something to do, and looks after the workers now and then.
 
-        With `rung`, not if somebody has rung since that was read.
+        With `rung`, not if somebody has rung since that was read; with `seen`, not if the job has
+        more answers than that.
         """
         now = time.monotonic()
         shortest = self._crew.shortest
@@ -155,7 +158,8 @@ class Attendant:
             self.look_after()
             now = time.monotonic()
         end = self._next_look if until is None else min(self._next_look, until)
-        seen = job._delivered if job is not None else 0
+        if seen is None:
+            seen = job._delivered if job is not None else 0
         self._crew.wait(job, seen, max(want, 1), max(end - now, 0.0), rung)
         if self._crew.has_leaving():
             self.look_after()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from multiprocessing.pool import TERMINATE
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from manycore import _engine
 from manycore._ahead import Bounds
 from manycore._lazy import IMapIterator, IMapUnorderedIterator
 from manycore._options import Attempts, Options
-from manycore._results import ApplyResult, Chunks, Cut, MapResult
+from manycore._results import TERMINATED, ApplyResult, Chunks, Cut, MapResult
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -338,6 +339,8 @@ class Calls(_engine.PoolCalls):
         except BaseException:
             stream.close()
             raise
+        if self._attendant.state == TERMINATE:  # meanwhile
+            stream.give_up(RuntimeError(TERMINATED))
         return stream
 
     def _bounds(self, chunksize: int, buffersize: int | None, bufferbytes: int | None) -> Bounds:

@@ -185,13 +185,9 @@ class IMapIterator(_pool.IMapIterator):  # type: ignore[type-arg]
                     None if self._feeder is None else is_due,
                 )
 
-    def stop(self) -> None:
-        """Hands out no more items from now on; what is there is `give_up`'s, or `close`'s."""
-        self._job._note_unwanted()
-
     def give_up(self, error: BaseException | None) -> None:
         """Takes no more items, and raises this behind the results of those that were taken."""
-        self.stop()
+        self._job._note_unwanted()
         self.feed.end(error)
         if self._feeder is not None:
             self._feeder.wake()

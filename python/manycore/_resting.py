@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # without the enumerations
 import collections
+import contextlib
 import functools
 import os
 import sys
@@ -121,11 +122,14 @@ def wait_until_gone(thread: threading.Thread) -> None:
 
 def _before_fork() -> None:
     _resting.extend(owner for owner in list(_known) if owner.rest())
-    while _leaving:
-        thread = _leaving.pop()
-        if thread is not threading.current_thread():
-            thread.join()
-            wait_until_gone(thread)
+    with contextlib.suppress(IndexError):  # there are no more
+        while True:
+            thread = _leaving.pop()
+            if thread is not threading.current_thread():
+                # Not for ever: what it destroys at its end may wait for this thread.
+                thread.join(_PATIENCE)
+                if not thread.is_alive():
+                    wait_until_gone(thread)
 
 
 def _after_fork_in_parent() -> None:

@@ -342,6 +342,8 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
             self._state = CLOSE
             if not self._streams:
                 self._crew.dismiss()
+            elif self._attendant.idle is not None:
+                self._attendant.idle.wake()  # for the rest of these: no one is let go any more
 
     def terminate(self) -> None:
         """Ends the workers now; tasks without an answer fail."""
@@ -354,12 +356,9 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
         util.debug("terminating pool")
         self._state = TERMINATE
         self._end_insights()
-        streams = list(self._streams)
-        for stream in streams:
-            stream.stop()
-        self._terminate()
-        for stream in streams:
+        for stream in list(self._streams):
             stream.give_up(RuntimeError(TERMINATED))
+        self._terminate()
 
     def join(self) -> None:
         """Waits until the workers have ended. Call `close` or `terminate` before.
@@ -374,11 +373,11 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
             raise ValueError("In unknown state")
         if not self._crew.is_ours:
             return  # so are the workers
-        if self._streams and self._attendant.idle is not None:
-            self._attendant.idle.wake()
         for stream in list(self._streams):
             stream.finish()
         self._attendant.wait_for_all()
+        for stream in list(self._streams):  # there are no workers for these
+            stream.give_up(RuntimeError(TERMINATED))
         self._crew.dismiss()
         self._workers.join()
         self._end_insights()

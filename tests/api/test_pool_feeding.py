@@ -466,6 +466,31 @@ def test_a_worker_that_dies_while_the_iterable_waits_is_replaced(own_pool, tap):
     assert list(results) == [9]
 
 
+@beyond
+@pytest.mark.parametrize("items", ["some that wait", "a list"])
+def test_a_closed_pool_whose_workers_were_let_go_does_what_is_left(tap, items):
+    tap.put(*range(1, 9), None)
+    with manycore.Pool(2, idle_seconds=0.02) as pool:
+        source = tap if items == "some that wait" else list(range(1, 9))
+        results = pool.imap(targets.square, source, buffersize=2)
+        assert next(results) == 1
+        until(lambda: not pool._pool)
+        pool.close()
+        assert list(results) == [n * n for n in range(2, 9)]
+
+
+@beyond
+def test_a_broken_pool_is_joined_though_an_iterable_waits(tap):
+    pool = manycore.Pool(1, targets.fail, (LookupError("none"),))
+    results = pool.imap(targets.square, tap)
+    until(lambda: tap.asked)
+    until(lambda: pool._attendant.poll() or pool._workers.is_broken())
+    pool.close()
+    pool.join()
+    with pytest.raises(RuntimeError, match="terminated"):
+        next(results)
+
+
 BLOCKED = """
     import queue, signal, sys, threading, time
     import manycore

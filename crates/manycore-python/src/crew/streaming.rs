@@ -36,7 +36,7 @@ impl Crew {
     ) -> PyResult<End> {
         let source = source.cast::<PyIterator>()?;
         for _ in 0..most {
-            if job.get().open_bytes() >= most_bytes {
+            if job.get().open_bytes() >= most_bytes || job.get().is_unwanted() {
                 break;
             }
             let items = match next_items(source, kind.chunk) {
