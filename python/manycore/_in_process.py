@@ -107,7 +107,7 @@ class InProcessWorkers:
 
     processes: tuple[Any, ...] = ()
     count = staying = busy = died = replaced = 0
-    need_looks = False
+    need_looks = grow_old = False
 
     def __init__(
         self, crew: InProcessCrew, surroundings: Surroundings, insights: Insights | None

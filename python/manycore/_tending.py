@@ -160,14 +160,15 @@ class Tending:
         lifetime, lightest = self._limits.lifetime, self._limits.lightest
         is_over = lifetime.seconds is not None and now - self._born.get(row, now) > lifetime.seconds
         if lightest is not None:
+            before = self._crew.running(row)
             used = private_bytes(worker.pid, lightest) or 0
             is_over = is_over or (lifetime.memory is not None and used > lifetime.memory)
             limit = self._limits.memory
             if limit is not None and used > limit + self._kept.get(row, 0):
                 running = self._crew.running(row)
-                if running is None:
+                if running is None or before is None or running[0] != before[0]:
                     # What it keeps without a task is too much. It has one more, which may need as
-                    # much as any: that is not its fault.
+                    # much as any: that is not its fault, nor if it has begun with it meanwhile.
                     self._kept[row] = used
                     is_over = True
                 else:

@@ -102,6 +102,11 @@ class Workers:
         return sum(not self._crew.was_ready(row) for row in list(self._rows))
 
     @property
+    def grow_old(self) -> bool:
+        """Whether they are to be replaced for their age, also if they have had no task."""
+        return self._limits.lifetime.seconds is not None
+
+    @property
     def need_looks(self) -> bool:
         """Whether somebody has to look at them now and then, also while they have nothing to do."""
         return self._limits.need_looks or len(self._rows) > self._count

@@ -216,7 +216,7 @@ class Pool(Calls, _pool.Pool, metaclass=ABCMeta):  # type: ignore[misc]
             self._take_shortcut(self._crew, ApplyResult)
         try:
             self._start_workers()
-            if self._attendant.idle is not None or self._workers.need_looks:
+            if self._attendant.idle is not None or self._workers.grow_old:
                 self._attendant.need_keeper()
         except BaseException:
             self._workers.terminate()
