@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 
-
 _LOOK_AGAIN = 1.0
 """Seconds after which who joins a pool, and waits for an iterable, looks whether there is a use."""
 

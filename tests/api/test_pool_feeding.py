@@ -361,17 +361,27 @@ def test_an_iterable_may_terminate_its_pool():
     pool.join()
 
 
-@beyond
-def test_a_pool_is_forgotten_though_an_iterable_waits(tap):
-    pool = manycore.Pool(1)
-    workers = [worker.pid for worker in pool._pool]
-    pool.imap(targets.square, tap)
-    until(lambda: tap.asked)
-    gone = weakref.ref(pool)
+def wait_until_forgotten(use):
+    """Returns when nothing keeps a pool that `use` has made, used and returned a `weakref` to."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        del pool
+        gone = use()
         until(lambda: gc.collect() >= 0 and gone() is None)
+
+
+@beyond
+def test_a_pool_is_forgotten_though_an_iterable_waits(tap):
+    workers = []
+
+    def use():
+        pool = manycore.Pool(1)
+        workers.extend(worker.pid for worker in pool._pool)
+        pool.imap(targets.square, tap)
+        until(lambda: tap.asked)
+        return weakref.ref(pool)
+
+    wait_until_forgotten(use)
+    assert workers
     for worker in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
@@ -379,7 +389,6 @@ def test_a_pool_is_forgotten_though_an_iterable_waits(tap):
 
 @beyond
 def test_a_pool_is_forgotten_though_what_gives_the_items_refers_to_it():
-    pool = manycore.Pool(1)
     applied = []
 
     def items(pool):
@@ -387,13 +396,13 @@ def test_a_pool_is_forgotten_though_what_gives_the_items_refers_to_it():
             applied.append(pool.apply(targets.square, (number,)))
             yield number
 
-    pool.imap(targets.square, items(pool))
-    until(lambda: len(applied) == 16)
-    gone = weakref.ref(pool)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        del pool
-        until(lambda: gc.collect() >= 0 and gone() is None)
+    def use():
+        pool = manycore.Pool(1)
+        pool.imap(targets.square, items(pool))
+        until(lambda: len(applied) == 16)
+        return weakref.ref(pool)
+
+    wait_until_forgotten(use)
     until(lambda: not feeders())
 
 
@@ -411,15 +420,15 @@ def test_a_forked_child_reads_what_was_there(pool):
 
 @beyond
 def test_a_pool_is_forgotten_while_its_map_has_enough_ahead():
-    pool = manycore.Pool(1)
     taken = []
-    pool.imap(targets.square, (taken.append(number) or number for number in itertools.count()))
-    until(lambda: len(taken) == 16)
-    gone = weakref.ref(pool)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        del pool
-        until(lambda: gc.collect() >= 0 and gone() is None)
+
+    def use():
+        pool = manycore.Pool(1)
+        pool.imap(targets.square, (taken.append(number) or number for number in itertools.count()))
+        until(lambda: len(taken) == 16)
+        return weakref.ref(pool)
+
+    wait_until_forgotten(use)
     until(lambda: not feeders())
 
 
