@@ -151,9 +151,7 @@ class Attendant:
         more answers than that.
         """
         now = time.monotonic()
-        shortest = self._crew.shortest
-        if shortest is not None:  # a worker may begin now with what may run for so long
-            self._next_look = min(self._next_look, now + max(shortest, _SHORTEST))
+        self._next_look = min(self._next_look, now + self._between_looks())
         if now >= self._next_look:
             self.look_after()
             now = time.monotonic()
@@ -164,9 +162,14 @@ class Attendant:
         if self._crew.has_leaving():
             self.look_after()
 
+    def _between_looks(self) -> float:
+        """Seconds between two looks, at most: a worker may begin now with what has a short time."""
+        shortest = self._crew.shortest
+        return _LOOK_AFTER if shortest is None else min(max(shortest, _SHORTEST), _LOOK_AFTER)
+
     def look_after(self) -> None:
         """Buries, ends and starts workers as need be."""
-        self._next_look = time.monotonic() + _LOOK_AFTER
+        self._next_look = time.monotonic() + self._between_looks()
         if not self._crew.is_ours:
             return
         self.keeper.look_if_alone()
