@@ -43,7 +43,15 @@ PROGRAM = """
         threading.Event().wait()
 
     def in_a_lazy_map():
-        next(pool.imap(abs, spin_and_yield()))
+        begun = threading.Event()  # the map has its threads: at the end none can be started
+
+        def items():
+            begun.wait()
+            yield spin()
+
+        results = pool.imap(abs, items())
+        begun.set()
+        next(results)
 
     def in_the_items_of_a_map():
         pool.map(abs, spin_and_yield())
