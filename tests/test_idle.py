@@ -83,9 +83,7 @@ WAITS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.alone
-def test_who_waits_uses_less_than_two_thousandths_of_a_core():
+def shares_of_all_waits():
     """All kinds of waits at once, each in a process of its own, whose processor time counts."""
     answers, waiting = {}, []
     for name, (make, wait, end) in WAITS.items():
@@ -99,7 +97,18 @@ def test_who_waits_uses_less_than_two_thousandths_of_a_core():
         process.join()
     shares = {name: answer.get() for name, answer in answers.items()}
     print({name: f"{share:.3%}" for name, share in shares.items()})
-    assert {name: share for name, share in shares.items() if share >= MOST} == {}
+    return shares
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_who_waits_uses_less_than_two_thousandths_of_a_core():
+    too_much = set(WAITS)
+    for _ in range(3):  # what else the machine does may make it more, and never less
+        too_much &= {name for name, share in shares_of_all_waits().items() if share >= MOST}
+        if not too_much:
+            break
+    assert too_much == set()
 
 
 @pytest.mark.slow

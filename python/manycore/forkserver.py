@@ -98,7 +98,9 @@ class Asked:
 
     def drop(self) -> None:
         """Has it end, should it have begun or begin."""
-        _engine.cut_lifeline(self.lifeline)
+        lifeline, self.lifeline = self.lifeline, -1
+        if lifeline >= 0:
+            _engine.cut_lifeline(lifeline)
         self.status.close()
 
 
@@ -280,8 +282,8 @@ def _read_start(asked: Asked) -> None:
 def uncollected() -> Iterator[None]:
     """Has no garbage be collected meanwhile: that may end the very child that is waited for."""
     is_enabled = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if is_enabled:
@@ -432,9 +434,13 @@ class Request:
                 self._note_end()
                 self._ask()
 
+    def has_started(self) -> bool:
+        """Whether somebody has waited until the child has begun."""
+        return self._asked.has_started()
+
     def is_answered(self, timeout: float = 0.0) -> bool:
         """Whether there is an answer to be had without waiting longer, in seconds."""
-        if self._asked.has_started():
+        if self.has_started():
             return True
         answers = select.poll()
         answers.register(self._asked.status, select.POLLIN)

@@ -96,18 +96,33 @@ class Popen(popen_spawn_posix.Popen):
                     raise ProcessError("another process has asked for this one")
                 started = request.wait()
             except BaseException as error:
+                is_ours = self._asked_by == os.getpid()
+                if is_ours and request.has_started():
+                    raise  # Ctrl-C, say; the child is there all the same
+                if is_ours:
+                    request.drop()
                 if self._take_request():
                     self._give_up(error)
                 elif isinstance(error, OSError | EOFError | ProcessError):
                     return  # what has interrupted this has ended the child, and its socket
                 raise
-            with forkserver.uncollected():
-                if self._take_request():
-                    self.pid, self._status = started.pid, started.status
-                    self._lifeline = started.lifeline
-                    self._watch_child()  # which waits for its work: it is still that process
-                    self.sentinel = self._status.fileno()
-                    self.finalizer = util.Finalize(self, self._status.close)
+            self._be_started(started)
+
+    def _be_started(self, started: forkserver.Started) -> None:
+        """Has this be that child, at once: Ctrl-C may come at any step, and somebody try again."""
+        with forkserver.uncollected():
+            if "_watch" not in self.__dict__:
+                self.__dict__.update(
+                    pid=started.pid,
+                    sentinel=started.status.fileno(),
+                    finalizer=util.Finalize(self, started.status.close),
+                    _status=started.status,
+                    _lifeline=started.lifeline,
+                    _owner=os.getpid(),
+                    # It waits for its work: it is still that process.
+                    _watch=_engine.ChildWatch(started.pid),
+                )
+            self._take_request()
 
     def _take_request(self) -> bool:
         """Whether nobody has settled this before."""

@@ -1,7 +1,10 @@
 """The start method `forkserver`: what its children find, and what they do not."""
 
+import dis
+import gc
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -524,3 +527,51 @@ def test_an_interrupt_is_raised_though_its_handler_has_ended_the_child(server, m
     with pytest.raises(KeyboardInterrupt):
         process._popen.settle()
     process.join()
+
+
+class Interruption:
+    """Raises `KeyboardInterrupt` in these files, at a place where Python looks for signals."""
+
+    FILES = popen_forkserver.__file__, forkserver.__file__
+
+    def __init__(self, after):
+        self.left = after
+        self._before = {}
+
+    def __call__(self, frame, event, _):
+        if frame.f_code.co_filename not in self.FILES:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            before = self._before.get(frame, "")
+            self._before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            self.left -= before.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
+            if self.left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+def test_a_child_can_be_ended_wherever_a_wait_for_it_was_interrupted(server):
+    after, tracing = 0, sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # else 3.12 has none anywhere
+    while True:
+        process = server.Process(target=time.sleep, args=(1000,))
+        process._start_soon()
+        interruption = Interruption(after)
+        sys.settrace(interruption)
+        try:
+            process._popen.settle()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(tracing)
+        assert gc.isenabled()
+        process.terminate()
+        process.join()
+        assert process.exitcode is not None
+        process.close()
+        if interruption.left >= 0:
+            break
+        after += 1
+    assert after > 20
