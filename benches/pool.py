@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from statistics import harmonic_mean
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from benches.harness import (
@@ -46,6 +46,7 @@ MEASURABLE = (
 )
 SHORT, LONGER = 1e-5, 100  # seconds of a short task, and how many times that a long one takes
 UNDISTURBED = 20_000  # tasks of a worker's, before and after the others
+READINGS = 1000
 MEGABYTE = 1 << 17  # numbers in an array
 MANY = 5_000_000  # numbers in a list: 200 MB of memory
 PENDING = 500_000  # result objects: about as much
@@ -166,8 +167,19 @@ def busy_seconds(n: int) -> float:
     return stopwatch(lambda: deque(map(Busy.task, range(n)), maxlen=0)) / n
 
 
+def reading_seconds() -> float:
+    """Seconds of one reading of the clock by which busy tasks time themselves."""
+
+    def read() -> None:
+        for _ in range(READINGS):
+            thread_time()
+
+    return min(stopwatch(read) for _ in range(5)) / READINGS
+
+
 def set_busy_loops(seconds: float) -> None:
     """Make the busy task last so long on this machine."""
+    Busy.reading = reading_seconds()
     Busy.loops = 100
     for _ in range(2):  # the first time from afar
         shortest = min(busy_seconds(max(5, min(2000, round(0.005 / seconds)))) for _ in range(5))
