@@ -287,7 +287,7 @@ def test_a_map_whose_pool_was_terminated_says_so():
 
 def slowly(count, taken):
     for number in range(count):
-        time.sleep(0.03)
+        time.sleep(0.1)
         taken.append(number)
         yield number
 
