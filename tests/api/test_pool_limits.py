@@ -376,7 +376,7 @@ def test_a_worker_that_keeps_too_much_is_replaced_after_its_task(ctx):
             time.sleep(0.06)
 
 
-@pytest.mark.parametrize("megabytes", [100, 160, 180])
+@pytest.mark.parametrize("megabytes", [130, 160, 180])
 def test_what_one_task_has_left_in_memory_is_not_the_fault_of_the_next(megabytes):
     with manycore.get_context("fork").Pool(1, max_memory=150 << 20) as pool:
         with contextlib.suppress(manycore.MemoryLimitExceeded):
