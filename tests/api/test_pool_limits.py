@@ -30,6 +30,12 @@ def ctx(request):
     return manycore.get_context(request.param)
 
 
+@pytest.fixture(params=["spawn", "forkserver"])
+def light_ctx(request):
+    """Has a worker begin with little memory: one by `fork` has its part of what all tests take."""
+    return manycore.get_context(request.param)
+
+
 @pytest.fixture
 def pool(ctx):
     with ctx.Pool(2) as pool:
@@ -343,8 +349,8 @@ def test_what_is_for_each_item_is_refused_for_chunks(pool, options):
 # ---- memory and age -----------------------------------------------------------------------------
 
 
-def test_a_greedy_task_is_given_up(ctx):
-    with ctx.Pool(2, max_memory=200 << 20) as pool:
+def test_a_greedy_task_is_given_up(light_ctx):
+    with light_ctx.Pool(2, max_memory=200 << 20) as pool:
         results = pool.map(demanding.fill, [1, 400, 2], on_error="return")
         assert (results[0], results[2]) == (1, 2)
         error = results[1]
@@ -355,21 +361,26 @@ def test_a_greedy_task_is_given_up(ctx):
         assert pool.map(targets.square, range(4)) == [0, 1, 4, 9]
 
 
-def test_memory_that_is_still_that_of_the_owner_is_not_counted():
-    ballast = b"x" * (300 << 20)
-    with manycore.get_context("fork").Pool(2, max_memory=250 << 20) as pool:
-        assert pool.map(time.sleep, [0.2, 0.2]) == [None, None]
-    assert len(ballast) == 300 << 20
+def test_memory_that_is_still_that_of_the_owner_is_not_counted(run_script):
+    shown = run_script("""
+        import time
+        import manycore
+
+        ballast = b"x" * (300 << 20)
+        with manycore.get_context("fork").Pool(2, max_memory=250 << 20) as pool:
+            print(pool.map(time.sleep, [0.2, 0.2]), len(ballast) >> 20)
+        """).stdout
+    assert shown == "[None, None] 300\n"
 
 
-def test_shared_memory_is_not_counted(ctx):
-    with ctx.Pool(1, max_memory=400 << 20) as pool:  # of these tests' own a fork has its part
-        shared = ctx.RawArray("b", 500 << 20)
+def test_shared_memory_is_not_counted(light_ctx):
+    with light_ctx.Pool(1, max_memory=150 << 20) as pool:
+        shared = light_ctx.RawArray("b", 500 << 20)
         assert pool.apply(demanding.look_at, (shared,)) == (500 << 20) // 4096
 
 
-def test_a_worker_that_keeps_too_much_is_replaced_after_its_task(ctx):
-    with ctx.Pool(1, worker_lifetime=Lifetime(memory=150 << 20)) as pool:
+def test_a_worker_that_keeps_too_much_is_replaced_after_its_task(light_ctx):
+    with light_ctx.Pool(1, worker_lifetime=Lifetime(memory=150 << 20)) as pool:
         workers = {pool.apply(demanding.keep, (1,))}
         while len(workers) < 2:
             workers.add(pool.apply(demanding.keep, (40,)))
@@ -377,8 +388,8 @@ def test_a_worker_that_keeps_too_much_is_replaced_after_its_task(ctx):
 
 
 @pytest.mark.parametrize("megabytes", [130, 160, 180])
-def test_what_one_task_has_left_in_memory_is_not_the_fault_of_the_next(megabytes):
-    with manycore.get_context("fork").Pool(1, max_memory=150 << 20) as pool:
+def test_what_one_task_has_left_in_memory_is_not_the_fault_of_the_next(light_ctx, megabytes):
+    with light_ctx.Pool(1, max_memory=150 << 20) as pool:
         with contextlib.suppress(manycore.MemoryLimitExceeded):
             pool.apply(demanding.keep, (megabytes,))
         pool.apply(time.sleep, (0.2,))
