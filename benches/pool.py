@@ -45,7 +45,8 @@ MEASURABLE = (
     5e-5  # tasks that are longer measure themselves: CPUs are not equally quick at all times
 )
 SHORT, LONGER = 1e-5, 100  # seconds of a short task, and how many times that a long one takes
-UNDISTURBED = 20_000  # tasks of a worker's, before and after the others
+UNDISTURBED = 20_000  # tasks of a worker's, before and after each part of the others
+PARTS = 6  # of what is compared with these: how quick a shared machine is changes within a second
 READINGS = 1000
 MEGABYTE = 1 << 17  # numbers in an array
 MANY = 5_000_000  # numbers in a list: 200 MB of memory
@@ -195,6 +196,19 @@ def undisturbed_seconds(pool: Any) -> float:
     return harmonic_mean(pool.map(busy_seconds, [UNDISTURBED] * WORKERS, chunksize=1))
 
 
+def work_and_seconds(pool: Any, n: int) -> tuple[float, float]:
+    """Run busy tasks one per message; the seconds that they take undisturbed, and that passed."""
+    work = seconds = 0.0
+    before = undisturbed_seconds(pool)
+    for part in range(PARTS):
+        tasks = range(n * part // PARTS, n * (part + 1) // PARTS)
+        seconds += stopwatch(lambda tasks=tasks: pool.map(Busy.task, tasks, chunksize=1))
+        after = undisturbed_seconds(pool)
+        work += len(tasks) * (before + after) / 2
+        before = after
+    return work, seconds
+
+
 def scaling_sample(task_seconds: float, target: Target, n: int) -> Sample:
     """Run busy tasks one per message; report the share of the speed that all CPUs could reach."""
     set_busy_loops(task_seconds)
@@ -205,12 +219,8 @@ def scaling_sample(task_seconds: float, target: Target, n: int) -> Sample:
             seconds = perf_counter() - begin
             lanes = min(WORKERS, len(os.sched_getaffinity(0)))
         else:
-            before = undisturbed_seconds(pool)
-            begin = perf_counter()
-            pool.map(Busy.task, range(n), chunksize=1)
-            seconds = perf_counter() - begin
-            work = n * (before + undisturbed_seconds(pool)) / 2
-            lanes = WORKERS  # which had to share the CPUs before, too
+            work, seconds = work_and_seconds(pool, n)
+            lanes = WORKERS  # which had to share the CPUs undisturbed, too
     return Sample(n, seconds, {SHARE.key: work / lanes / seconds})
 
 

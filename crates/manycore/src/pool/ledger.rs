@@ -6,7 +6,7 @@
 /// any more is stale and dropped.
 pub struct Ledger<J> {
     entries: Vec<Entry<J>>,
-    free: Vec<u32>,
+    free: Free,
     open: usize,
 }
 
@@ -36,7 +36,7 @@ impl<J> Default for Ledger<J> {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
-            free: Vec::new(),
+            free: Free::default(),
             open: 0,
         }
     }
@@ -46,7 +46,7 @@ impl<J> Ledger<J> {
     /// Opens a task; `None` when there are [`MOST_OPEN`] already.
     #[inline]
     pub fn open(&mut self, job: J) -> Option<u64> {
-        let index = match self.free.pop() {
+        let index = match self.free.take() {
             Some(index) => index,
             None if self.entries.len() < MOST_OPEN => {
                 self.entries.push(Entry {
@@ -70,7 +70,7 @@ impl<J> Ledger<J> {
     pub fn close(&mut self, tag: u64) -> Option<J> {
         let entry = self.find(tag)?;
         let job = entry.job.take();
-        self.free.push((tag & INDEX) as u32);
+        self.free.give((tag & INDEX) as u32);
         self.open -= 1;
         job
     }
@@ -133,9 +133,56 @@ impl<J> Ledger<J> {
             .iter_mut()
             .filter_map(|entry| entry.job.take())
             .collect();
-        self.free = (0..self.entries.len() as u32).rev().collect();
+        self.free = Free::default();
+        (0..self.entries.len() as u32).for_each(|index| self.free.give(index));
         self.open = 0;
         jobs
+    }
+}
+
+/// The entries without a task, a bit for each.
+///
+/// They are given out in the order of their places, round and round. Tasks that are handed out together, and
+/// answered one soon after the other, then lie beside each other, and the processor has the next ones at hand.
+#[derive(Default)]
+struct Free {
+    words: Vec<u64>,
+    /// The word to look at first.
+    at: usize,
+    count: usize,
+}
+
+impl Free {
+    #[inline]
+    fn take(&mut self) -> Option<u32> {
+        if self.count == 0 {
+            return None;
+        }
+        loop {
+            if let Some(word) = self.words.get_mut(self.at) {
+                if *word != 0 {
+                    let bit = word.trailing_zeros();
+                    *word &= *word - 1;
+                    self.count -= 1;
+                    return Some(self.at as u32 * u64::BITS + bit);
+                }
+                self.at += 1;
+            } else {
+                self.at = 0;
+            }
+        }
+    }
+
+    #[inline]
+    fn give(&mut self, index: u32) {
+        let at = (index / u64::BITS) as usize;
+        if at >= self.words.len() {
+            self.words.resize(at + 1, 0);
+        }
+        if let Some(word) = self.words.get_mut(at) {
+            *word |= 1 << (index % u64::BITS);
+            self.count += 1;
+        }
     }
 }
 
@@ -185,6 +232,25 @@ mod tests {
             (ledger.reopen(last), ledger.close(other)),
             (None, Some('b'))
         );
+    }
+
+    #[test]
+    fn places_are_given_out_in_order_whatever_the_order_in_which_they_were_free() {
+        let mut ledger = Ledger::default();
+        let places = |tags: &[u64]| tags.iter().map(|tag| tag & INDEX).collect::<Vec<_>>();
+        let first: Vec<u64> = (0..200).map(|n| ledger.open(n).expect("room")).collect();
+        assert_eq!(places(&first), (0..200).collect::<Vec<_>>());
+        for n in (0..200).rev() {
+            assert_eq!(ledger.close(first[n]), Some(n));
+        }
+        let again: Vec<u64> = (0..200).map(|n| ledger.open(n).expect("room")).collect();
+        assert_eq!(places(&again), places(&first));
+        for n in [150, 3, 151, 7] {
+            assert_eq!(ledger.close(again[n]), Some(n));
+        }
+        let last: Vec<u64> = (0..5).map(|n| ledger.open(n).expect("room")).collect();
+        assert_eq!(places(&last), [3, 7, 150, 151, 200]);
+        assert_eq!(ledger.len(), 201);
     }
 
     #[test]
