@@ -46,7 +46,7 @@ MEASURABLE = (
 )
 SHORT, LONGER = 1e-5, 100  # seconds of a short task, and how many times that a long one takes
 UNDISTURBED = 20_000  # tasks of a worker's, before and after each part of the others
-PARTS = 6  # of what is compared with these: how quick a shared machine is changes within a second
+PARTS = 3  # of what is compared with these: how quick a shared machine is changes within a second
 READINGS = 1000
 MEGABYTE = 1 << 17  # numbers in an array
 MANY = 5_000_000  # numbers in a list: 200 MB of memory
