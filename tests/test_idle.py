@@ -112,7 +112,7 @@ def test_who_waits_uses_less_than_two_thousandths_of_a_core(name):
         print(f"{share:.3%}")
         if share < MOST:
             return
-    # Virtual machines have days when to wake up is dear, whatever one does then.
+    # On some machines to wake up is dear by itself. Where it is not, this bound is stricter.
     assert share < 2 * share_of_a_core(nap)
 
 

@@ -144,6 +144,7 @@ impl<J> Ledger<J> {
 ///
 /// They are given out in the order of their places, round and round. Tasks that are handed out together, and
 /// answered one soon after the other, then lie beside each other, and the processor has the next ones at hand.
+/// To find one takes a step for each 64 places at most, and where many are free hardly any.
 #[derive(Default)]
 struct Free {
     words: Vec<u64>,
