@@ -136,7 +136,7 @@ class Tending:
         return max(min([soonest, *waits] if soonest is not None else waits, default=1.0), 0.001)
 
     def cancel(self, row: int, worker: Any, tag: int) -> None:
-        """Has a task given up that a worker runs."""
+        """Has a task given up that a worker has: it looks before it begins, and when told."""
         self._stop(worker, row, tag, STOP, _cancelled)
 
     def _stop(self, worker: Any, row: int, tag: int, number: int, verdict: Verdict) -> None:

@@ -339,16 +339,16 @@ class Workers:
         return self._early_deaths > 2 * self._count + 2
 
     def cancel(self, job: _engine.Job) -> bool:
-        """Has the tasks of a job given up that workers run; whether any does."""
+        """Has the tasks of a job given up that workers have; whether any has one."""
         job._note_unwanted()
-        any_does = False
+        any_has = False
         with self._turn:
             for row, process in list(self._rows.items()):
-                running = self._crew.running(row)
-                if running is not None and running[1] is job:
-                    self._tending.cancel(row, process, running[0])
-                    any_does = True
-        return any_does
+                tag = self._crew.holding(job, row)
+                if tag is not None:
+                    self._tending.cancel(row, process, tag)
+                    any_has = True
+        return any_has
 
     def join(self) -> None:
         """Waits until all workers have ended, if they are this process's."""

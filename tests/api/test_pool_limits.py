@@ -1,12 +1,14 @@
 """What a task may take, how often it is tried, how many workers there are."""
 
 import contextlib
+import functools
 import os
 import re
 import signal
 import threading
 import time
 import warnings
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -198,7 +200,7 @@ def test_a_worker_that_was_stopped_while_it_has_no_task_is_reported(ctx, wait):
 
 
 def is_begun(pool, result):
-    """Whether a worker runs it: what is only taken yet, which takes a moment, is not cancelled."""
+    """Whether a worker runs it: what is only taken yet never runs once it is cancelled."""
     running = [pool._crew.running(row) for row in range(len(pool._pool))]
     return any(task is not None and task[1] is result for task in running)
 
@@ -222,6 +224,31 @@ def test_a_task_that_was_cancelled_is_not_tried_again(ctx, task):
         with pytest.raises(manycore.TaskCancelled):
             result.get()
         assert pool.apply(targets.square, (3,)) == 9
+
+
+def test_a_task_is_cancelled_from_when_a_worker_takes_it(ctx):
+    with ctx.Pool(1) as pool:
+        for _ in range(100):
+            result = pool.apply_async(demanding.sleep_for_ever)
+            until(functools.partial(pool._crew.is_running, result))
+            assert result.cancel()
+            with pytest.raises((manycore.TaskCancelled, CancelledError)):
+                result.get()
+        assert pool.stats().died == 0
+
+
+def is_answered(pool, result, count):
+    """Whether the only worker has taken so many tasks, and is done with this one."""
+    return pool._crew.taken(0) == count and pool._crew.holding(result, 0) is None
+
+
+def test_a_task_that_was_answered_is_not_cancelled(ctx):
+    with ctx.Pool(1) as pool:
+        for n in range(100):
+            result = pool.apply_async(targets.square, (n,))
+            until(functools.partial(is_answered, pool, result, n + 1))
+            assert not result.cancel()
+            assert result.get() == n * n
 
 
 # ---- again --------------------------------------------------------------------------------------

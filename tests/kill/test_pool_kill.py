@@ -239,6 +239,7 @@ def test_workers_that_die_at_items_that_they_share_lose_an_item_each(tally, chos
 POINTS = [
     "ring.get.copied",
     "ring.get.committed",
+    "row.taken",
     "ring.put.written",
     "ring.put.committed",
     "ring.put.rung",
@@ -263,7 +264,7 @@ def test_a_death_at_any_step_of_sharing_loses_an_item_at_most(
             assert result == list(range(100))
             assert len(ran) == 100
         else:  # it had taken a task, or had run all of it and not answered yet
-            assert point in ("ring.get.committed", "ring.put.written")
+            assert point in ("ring.get.committed", "row.taken", "ring.put.written")
         assert pool.map(targets.square, range(50)) == [n * n for n in range(50)]
 
 

@@ -13,6 +13,7 @@ import pytest
 import manycore
 import stages
 import targets
+from calls import Tally
 from eventually import until
 from manycore import (
     ProcessStalled,
@@ -219,6 +220,33 @@ def test_a_call_is_cancelled_though_one_is_stopped_inside_once_that_is_ended(
         for n, answer in enumerate(answers):
             assert answer == SQUARES[n] or isinstance(answer, GIVEN_UP)
         assert not _stopped(pool)
+
+
+@pytest.fixture
+def about_to_begin(tmp_path, monkeypatch):
+    """Has a worker be stopped that has taken its third task and is about to begin with it."""
+    once = tmp_path / "once"
+    manycore.Queue()  # as above
+    monkeypatch.setenv("MANYCORE_FAULT", f"stop@row.taken:3+{once}")
+    yield once
+    assert once.exists()
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_call_is_cancelled_that_a_worker_is_about_to_begin(about_to_begin, tmp_path, is_killed):
+    tally = Tally(tmp_path)
+    with manycore.get_context("spawn").Pool(1, retries=1) as pool:
+        assert pool.map(targets.square, range(2), chunksize=1) == [0, 1]
+        call = pool.apply_async(targets.tally, (tally.path, 1))
+        until(lambda: _stopped(pool))
+        assert call.cancel()
+        assert not call.ready()
+        os.kill(pool._pool[0].pid, signal.SIGKILL if is_killed else signal.SIGCONT)
+        with pytest.raises(WorkerDied if is_killed else CancelledError):
+            call.get()
+        assert pool.apply(targets.square, (3,)) == 9
+        assert pool.stats().died == is_killed
+    assert not tally.take()
 
 
 @pytest.mark.parametrize("place", TAKING)

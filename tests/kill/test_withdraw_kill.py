@@ -49,7 +49,13 @@ def assert_each_has_one_answer(futures, cancelled, ran, most_deaths):
     assert ran.keys() | died == set(range(len(futures))) - cancelled, "a task was lost"
 
 
-PLACES = ["ring.get.claimed", "ring.get.copied", "ring.get.committed", "ring.put.committed"]
+PLACES = [
+    "ring.get.claimed",
+    "ring.get.copied",
+    "ring.get.committed",
+    "row.taken",
+    "ring.put.committed",
+]
 
 
 @pytest.mark.parametrize("priority", [0, 3])

@@ -594,6 +594,11 @@ impl Crew {
         self.find_running(py, row)
     }
 
+    /// The tag of the open task of a job that the worker of a row has taken and is not done with, if it has one.
+    fn holding(&self, job: &Bound<'_, Job>, row: usize) -> Option<u64> {
+        self.find_held(job, row)
+    }
+
     /// The tasks that have run for longer than they may: row, tag and seconds beyond, for each. And how
     /// many seconds it takes until another one has, at least, where any may.
     fn overdue(&self, py: Python<'_>) -> (Vec<(usize, u64, f64)>, Option<f64>) {

@@ -49,6 +49,15 @@ fn raise(cell: &'static PyOnceLock<Py<PyType>>, module: &str, name: &str, text: 
 
 const ERRORS: &str = "manycore.errors";
 
+/// `concurrent.futures.CancelledError`, of a task that never ran.
+#[cold]
+pub fn withdrawn(py: Python<'_>) -> PyErr {
+    let error = py
+        .import("manycore._withdrawn")
+        .and_then(|module| module.call_method0("withdrawn"));
+    error.map_or_else(|error| error, PyErr::from_value)
+}
+
 /// `queue.Empty`.
 pub fn empty() -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();

@@ -162,9 +162,14 @@ impl Seat {
             return Ok(Next::Leave);
         }
         self.current.store(tag, Relaxed);
-        self.engine.begin();
         self.read_at.store(came, Relaxed);
-        let outcome = self.execute(py, message);
+        let outcome = if self.engine.may_begin(tag) {
+            self.engine.begin();
+            self.execute(py, message)
+        } else {
+            self.current.store(LEAVE, Relaxed); // the signal that says so, too, may not have been seen to
+            Err(errors::withdrawn(py))
+        };
         self.engine.foresee();
         let ran = self.now();
         self.current.store(LEAVE, Relaxed); // from here on the answer is on its way

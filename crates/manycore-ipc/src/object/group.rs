@@ -13,6 +13,9 @@ use crate::word::{Word32, Word64};
 /// What a row has in place of a time once its worker is to be killed for its task.
 const DOOMED: u64 = u64::MAX;
 
+/// What a row has in place of a time once its worker has answered what it took.
+const ANSWERED: u64 = DOOMED - 1;
+
 /// Shared by all processes of a group.
 #[repr(C, align(64))]
 pub struct GroupBody {
@@ -89,7 +92,7 @@ pub struct Row {
     pub worker: Word64,
     /// Of a task that is a list of items: the item that the worker is at.
     pub item: Word64,
-    /// When the worker began to run what it took, on the coarse monotonic clock; zero until then, and again
+    /// When the worker began to run what it took, on the coarse monotonic clock; zero until then; [`ANSWERED`]
     /// once it has said that it is done, or there is nothing to run; or [`DOOMED`].
     began: Word64,
     /// Nanoseconds that the worker has spent on tasks, where that is measured.
@@ -142,8 +145,8 @@ impl Row {
         let taken = self.taken.load(Relaxed).wrapping_add(1); // only the row's worker counts
         self.taken.store(taken, Relaxed);
         self.item.store(0, Relaxed); // nothing of this task has been run
-        self.began.store(0, Relaxed);
-        self.tag.store(taking.tag, Release); // pairs with the Acquire in `read`
+        self.began.store(0, Release); // pairs with the Acquire in `holding`: behind the voiding
+        self.tag.store(taking.tag, Release); // pairs with the Acquires in `read` and `holding`
     }
 
     /// What was taken last, unless it was voided.
@@ -156,14 +159,21 @@ impl Row {
         })
     }
 
+    /// Whether the worker may begin with what it took: not, when it was asked by then to give it up.
+    #[must_use]
+    pub fn may_begin(&self, tag: u64) -> bool {
+        fault::point("row.taken");
+        !self.is_interrupted(tag)
+    }
+
     /// Says when the worker began to run what it took.
     pub fn begin(&self, now: u64) {
-        self.began.store(now, Release); // pairs with the Acquire in `running`
+        self.began.store(now, Release); // pairs with the Acquire in `holding`
     }
 
     /// Says that the worker has answered what it took, and has nothing else to run.
     pub fn end(&self) {
-        self.began.store(0, Relaxed); // the answer itself went through the ring
+        self.began.store(ANSWERED, Relaxed); // the answer itself went through the ring
     }
 
     /// Says that the worker asks for its first task.
@@ -199,14 +209,29 @@ impl Row {
         }
     }
 
-    /// The tag of the task that the worker runs, or has just run, and when it began with it.
+    /// The tag of the task that the worker has and has not said that it is done with, and when it began with it: zero
+    /// until then. Of a task with which it has not begun the take may not be committed.
     #[must_use]
-    pub fn running(&self) -> Option<(u64, u64)> {
+    pub fn holding(&self) -> Option<(u64, u64)> {
         let tag = self.tag.load(Acquire);
         let began = self.began.load(Acquire);
         // The worker may have taken another one in between.
-        let is_same = tag != 0 && began != 0 && self.tag.load(Relaxed) == tag;
-        (is_same && began != DOOMED).then_some((tag, began))
+        let is_same = tag != 0 && self.tag.load(Relaxed) == tag;
+        (is_same && began < ANSWERED).then_some((tag, began))
+    }
+
+    /// The tag of the task that the worker runs, or has just run, and when it began with it.
+    #[must_use]
+    pub fn running(&self) -> Option<(u64, u64)> {
+        self.holding().filter(|&(_, began)| began != 0)
+    }
+
+    /// Whether the worker has begun with this task, and taken no other since.
+    #[must_use]
+    pub fn has_begun(&self, tag: u64) -> bool {
+        self.read().is_some_and(|taking| taking.tag == tag)
+            && self.began.load(Acquire) != 0
+            && self.tag.load(Relaxed) == tag // as in `holding`
     }
 
     /// Says that the worker is done with what it ran. False when its owner has decided by then to kill it for
@@ -215,7 +240,7 @@ impl Row {
     pub fn finish(&self) -> bool {
         // Either side changes the word by one exchange, so the end comes first or the decision does. Nothing
         // else is handed over by it.
-        let began = self.began.swap(0, Relaxed);
+        let began = self.began.swap(ANSWERED, Relaxed);
         fault::point("row.finished");
         began != DOOMED
     }
@@ -320,11 +345,39 @@ mod tests {
         let group = family.make_group(1).expect("room");
         let row = group.rows().expect("a group")[0];
         row.write(Taking { tag: 5, place: 0 });
-        assert_eq!(row.running(), None);
+        assert_eq!((row.running(), row.has_begun(5)), (None, false));
         row.begin(9);
-        assert_eq!(row.running(), Some((5, 9)));
+        assert_eq!((row.running(), row.has_begun(5)), (Some((5, 9)), true));
+        assert!(!row.has_begun(4));
         row.end();
-        assert_eq!(row.running(), None);
+        assert_eq!((row.running(), row.has_begun(5)), (None, true));
         assert!(row.read().is_some());
+    }
+
+    #[test]
+    fn a_worker_has_a_task_from_when_it_takes_it_until_it_is_done_or_doomed() {
+        let row = Row::default();
+        assert_eq!(row.holding(), None);
+        for (tag, is_done) in [
+            (5, Row::finish as fn(&Row) -> bool),
+            (6, |row| !row.doom(9)),
+        ] {
+            row.write(Taking { tag, place: 0 });
+            assert_eq!(row.holding(), Some((tag, 0)));
+            row.begin(9);
+            assert_eq!(row.holding(), Some((tag, 9)));
+            let _ = is_done(&row);
+            assert_eq!(row.holding(), None);
+        }
+    }
+
+    #[test]
+    fn a_worker_may_begin_with_what_it_was_not_asked_to_give_up() {
+        let row = Row::default();
+        row.write(Taking { tag: 5, place: 0 });
+        row.interrupt(4);
+        assert!(row.may_begin(5));
+        row.interrupt(5);
+        assert!(!row.may_begin(5) && row.may_begin(6));
     }
 }

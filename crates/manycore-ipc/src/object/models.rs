@@ -186,3 +186,24 @@ fn a_worker_that_is_doomed_for_one_task_never_begins_another() {
         assert_eq!(last, if is_doomed { 1 } else { 2 });
     });
 }
+
+#[test]
+#[ignore = "a model"]
+fn what_a_worker_is_found_to_have_is_one_task_and_when_that_was_begun() {
+    let row: &'static Row = Box::leak(Box::default()); // as above
+    Model::with_interruptions(3).explore(move || {
+        row.clear();
+        let worker = spawn(move || {
+            for (tag, began) in [(1, 10), (2, 20)] {
+                row.write(Taking { tag, place: 0 });
+                row.begin(began);
+                assert!(row.finish(), "nobody dooms it");
+            }
+        });
+        let has_begun = row.has_begun(2);
+        let found = row.holding();
+        assert!(matches!(found, None | Some((1, 0 | 10) | (2, 0 | 20))));
+        assert!(!has_begun || matches!(found, None | Some((2, 20))));
+        worker.join();
+    });
+}

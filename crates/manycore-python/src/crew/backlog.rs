@@ -144,7 +144,7 @@ impl Crew {
         let may_be_in_ring = tags.iter().any(|&tag| {
             state.ledger.get(tag).is_some()
                 && !state.backlog.has(tag)
-                && !self.engine.has_taken(tag)
+                && !self.engine.has_begun(tag) // one that is only about to be taken may stay there
         });
         if !may_be_in_ring || ring.is_closed() {
             return Ok(true);

@@ -23,6 +23,14 @@ impl Crew {
         Some((tag, open.job.clone_ref(py), open.index, seconds))
     }
 
+    /// The tag of the open task of a job that the worker of a row has; see `Crew.holding`.
+    pub(super) fn find_held(&self, job: &Bound<'_, Job>, row: usize) -> Option<u64> {
+        let tag = self.engine.holding(row)?;
+        let mut state = self.state(job.py());
+        let open = state.ledger.get(tag)?;
+        open.job.is(job).then_some(tag)
+    }
+
     /// The tasks that have run for longer than they may; see `Crew.overdue`.
     pub(super) fn find_overdue(&self, py: Python<'_>) -> (Vec<(usize, u64, f64)>, Option<f64>) {
         let mut state = self.state(py);

@@ -356,6 +356,18 @@ impl Crew {
         taken.any(|taking| taking.tag == tag)
     }
 
+    /// Whether a worker has begun with this task, and taken no other since.
+    #[must_use]
+    pub fn has_begun(&self, tag: u64) -> bool {
+        self.rows.iter().any(|row| row.has_begun(tag))
+    }
+
+    /// The tag of the task that the worker of a row has, begun or not, and is not done with.
+    #[must_use]
+    pub fn holding(&self, row: usize) -> Option<u64> {
+        self.row(row)?.holding().map(|(tag, _)| tag)
+    }
+
     /// The tag of the task that the worker of a row runs, or has just run, and when it began with it, in
     /// nanoseconds of the monotonic clock.
     #[must_use]

@@ -114,6 +114,13 @@ impl Seat {
         &self.answers
     }
 
+    /// Whether this worker may begin with a task that it took: not, when the owner wants it to be given up by now.
+    #[inline]
+    #[must_use]
+    pub fn may_begin(&self, tag: u64) -> bool {
+        self.row.may_begin(tag)
+    }
+
     /// Notes that this worker begins to run the task that it took.
     #[inline]
     pub fn begin(&self) {

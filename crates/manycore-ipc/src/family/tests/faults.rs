@@ -124,6 +124,7 @@ const PLACES: &[&str] = &[
     "barrier.passing",
     "barrier.breaking",
     "barrier.resetting",
+    "row.taken",
     "row.finished",
     "row.doomed",
     "group.hastened",
@@ -267,6 +268,7 @@ fn everything() {
 fn end_a_task(family: &'static Family) {
     let group = family.make_group(1).expect("room");
     let row = group.rows().expect("a group")[0];
+    assert!(row.may_begin(1));
     row.begin(7);
     assert!(row.doom(7) && !row.finish());
     let body = group.group().expect("a group");
