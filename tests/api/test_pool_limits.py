@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import random
 import re
 import signal
 import threading
@@ -15,6 +16,7 @@ import pytest
 import demanding
 import manycore
 import targets
+from calls import Tally
 from eventually import until
 from manycore.pool import Lifetime
 from processes import kill_and_confirm
@@ -249,6 +251,38 @@ def test_a_task_that_was_answered_is_not_cancelled(ctx):
             until(functools.partial(is_answered, pool, result, n + 1))
             assert not result.cancel()
             assert result.get() == n * n
+
+
+def how_it_ended(call):
+    """The class of what a call raises; None where it has a result."""
+    try:
+        call.get()
+    except Exception as error:
+        return type(error)
+    return None
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_call_that_is_cancelled_at_any_time_ran_if_its_answer_says_so(ctx, tmp_path, seed):
+    tally, moments = Tally(tmp_path), random.Random(seed)
+    calls, were_cancelled = [], []
+    with ctx.Pool(2) as pool:
+        pool.apply(targets.square, (3,))  # now there are workers
+        for n in range(2000):
+            calls.append(pool.apply_async(targets.tally, (tally.path, n)))
+            end = time.perf_counter() + moments.uniform(0, 1e-4)
+            while time.perf_counter() < end:
+                pass
+            were_cancelled.append(calls[n].cancel())
+            if n % 2:
+                calls[n].wait()
+        ends = [how_it_ended(call) for call in calls]
+    ran = tally.take()
+    assert set(ran.values()) <= {1}
+    assert {end for end, was in zip(ends, were_cancelled, strict=True) if not was} <= {None}
+    assert set(ends) <= {None, CancelledError, manycore.TaskCancelled}
+    assert not ran.keys() & {n for n, end in enumerate(ends) if end is CancelledError}
+    assert ran.keys() >= {n for n, end in enumerate(ends) if end is None}
 
 
 # ---- again --------------------------------------------------------------------------------------
