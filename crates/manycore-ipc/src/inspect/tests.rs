@@ -204,9 +204,9 @@ fn a_worker_is_described_with_the_time_that_its_task_has_run() {
     let (family, seen) = family();
     let group = family.make_group(2).expect("room");
     let rows = group.rows().expect("a group");
-    let (slot, pid) = (family.me().expect("a member").slot(), std::process::id());
+    let (me, pid) = (family.me().expect("a member"), std::process::id());
     let text = || report(seen).expect("sound").to_string();
-    rows[0].worker.store(slot as u64, Relaxed);
+    rows[0].take_seat(me);
     assert!(text().contains(&format!("workers: {pid}; ")), "{}", text());
     rows[0].write(Taking { tag: 5, place: 0 });
     rows[0].begin(now_ns() - 12_340_000_000);
@@ -214,6 +214,19 @@ fn a_worker_is_described_with_the_time_that_its_task_has_run() {
     assert!(text().contains(&said), "{}", text());
     rows[0].end();
     assert!(text().contains(&format!("workers: {pid}; ")), "{}", text());
+}
+
+#[test]
+fn who_has_the_slot_of_a_worker_that_is_gone_is_not_taken_for_it() {
+    let (family, seen) = family();
+    let group = family.make_group(1).expect("room");
+    let row = group.rows().expect("a group")[0];
+    let me = family.me().expect("a member");
+    row.take_seat(OwnerId::new(me.slot(), me.generation() + 1));
+    row.write(Taking { tag: 5, place: 0 });
+    row.begin(now_ns());
+    let text = report(seen).expect("sound").to_string();
+    assert!(text.contains("workers: a process that is gone; "), "{text}");
 }
 
 #[test]

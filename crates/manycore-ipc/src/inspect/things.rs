@@ -219,10 +219,14 @@ fn look_at(
     })
 }
 
-fn worker(row: &Row) -> Option<Worker> {
+/// Who has the seat of a row; of a process that is gone not what it last did.
+fn worker(objects: &Objects, row: &Row) -> Option<Worker> {
+    let owner = row.worker();
+    let slot = slot_of(objects, owner.slot(), |present| present == owner);
     let began = row.running().map(|(_, began)| began);
-    Some(Worker {
-        slot: row.seat()?,
+    let began = began.filter(|_| slot != GONE);
+    (!owner.is_nobody()).then(|| Worker {
+        slot,
         runs_for: began.map(|began| Duration::from_nanos(clock::now_ns().saturating_sub(began))),
     })
 }
@@ -253,7 +257,7 @@ fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<
         Kind::Memory => Detail::Memory(objects.body::<MemoryBody>(index)?.len()),
         Kind::Group => {
             let workers = objects.rows(index, blocks)?.into_iter();
-            Detail::Group(workers.filter_map(worker).collect())
+            Detail::Group(workers.filter_map(|row| worker(objects, row)).collect())
         }
         Kind::Event => Detail::Event(objects.body::<EventBody>(index)?.is_set()),
         Kind::Condition => {
@@ -293,12 +297,19 @@ fn detail(objects: &Objects, blocks: &Blocks, index: u32, kind: Kind) -> Result<
 
 /// The slot of the process that a lock's word names, if that is there.
 fn slot_of_holder(objects: &Objects, name: u32) -> usize {
-    let slot = UserLock::slot_of(name);
+    slot_of(objects, UserLock::slot_of(name), |present| {
+        UserLock::name_of(present) == name
+    })
+}
+
+/// A slot, if the process is meant that has it now.
+fn slot_of(objects: &Objects, slot: usize, is_meant: impl Fn(OwnerId) -> bool) -> usize {
     let tenancy = Registry::new(objects.heap()).tenancy(slot);
     let present = tenancy.map(|tenancy| OwnerId::new(slot, tenancy.generation));
-    match present {
-        Ok(present) if UserLock::name_of(present) == name => slot,
-        _ => GONE,
+    if present.is_ok_and(is_meant) {
+        slot
+    } else {
+        GONE
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::block::BlockRef;
 use crate::fault;
+use crate::registry::OwnerId;
 use crate::wait::Bell;
 use crate::word::{Word32, Word64};
 
@@ -88,8 +89,8 @@ pub struct Row {
     pub taken: Word64,
     /// One while a worker that will not take another task is on its way out.
     pub leaving: Word64,
-    /// Slot of the worker's process; zero until it has taken its seat.
-    pub worker: Word64,
+    /// The worker's process; nobody until it has taken its seat.
+    worker: Word64,
     /// Of a task that is a list of items: the item that the worker is at.
     pub item: Word64,
     /// When the worker began to run what it took, on the coarse monotonic clock; zero until then; [`ANSWERED`]
@@ -297,10 +298,15 @@ impl Row {
         }
     }
 
-    /// The slot of the process that has the seat.
-    pub(crate) fn seat(&self) -> Option<usize> {
-        let slot = self.worker.load(Relaxed) as usize; // for who only looks
-        (slot != 0).then_some(slot)
+    /// Says whose the seat is.
+    pub fn take_seat(&self, worker: OwnerId) {
+        self.worker.store(worker.bits().into(), Release); // pairs with the Acquire in `worker`
+    }
+
+    /// The process that has the seat, or had it last.
+    #[must_use]
+    pub fn worker(&self) -> OwnerId {
+        OwnerId::from_bits(self.worker.load(Acquire) as u32)
     }
 
     /// Forgets what was taken. Under the ring's get lock, or before a worker uses the row.

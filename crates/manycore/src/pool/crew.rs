@@ -309,13 +309,8 @@ impl Crew {
     #[must_use]
     pub fn seems_dead(&self) -> bool {
         let registry = self.family.registry();
-        let slots = self
-            .rows
-            .iter()
-            .map(|row| row.worker.load(Acquire) as usize);
-        slots
-            .filter(|&slot| slot != 0)
-            .any(|slot| registry.seems_dead(slot))
+        let mut workers = self.rows.iter().map(|row| row.worker());
+        workers.any(|worker| !worker.is_nobody() && registry.seems_dead(worker.slot()))
     }
 
     /// Which item of its task the worker in a row was at.

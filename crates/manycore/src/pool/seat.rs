@@ -42,7 +42,7 @@ impl Seat {
             .copied()
             .ok_or(HandleError::Gone)?;
         let (tasks, answers) = (tasks_hold.ring()?, answers_hold.ring()?);
-        row.worker.store(family.me()?.slot() as u64, Release); // pairs with the Acquire in `Crew::seems_dead`
+        row.take_seat(family.me()?);
         Ok(Self {
             group,
             hub: None,
