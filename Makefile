@@ -149,7 +149,7 @@ test-clients: .venv/.stamp-wheel .venv/.stamp-test .venv/.stamp-clients ## run j
 soak_limit = timeout --foreground --signal=ABRT --kill-after=30s $(SOAK_LIMIT)
 
 .PHONY: soak soak-deaths soak-rust soak-python
-soak: soak-deaths soak-rust soak-python ## run the soak tests, each part for SOAK_LIMIT (15m; the deaths 45m) at most
+soak: soak-deaths soak-rust soak-python ## run the soak tests, each part for SOAK_LIMIT (15m; the deaths 45m, Python 30m) at most
 
 # The longest of its tests takes more than 15 minutes of one core.
 soak-deaths: SOAK_LIMIT = 45m
@@ -163,6 +163,7 @@ soak-rust: ## run the soak tests of the engine
 	ulimit -S -c 0; MANYCORE_SOAK=long $(CARGO) test $(CARGO_FLAGS) --test soak \
 	    --config "target.'cfg(unix)'.runner = '$(soak_limit)'"
 
+soak-python: SOAK_LIMIT = 30m
 soak-python: .venv/.stamp-wheel .venv/.stamp-test ## run the soak tests in Python
 	$(call heading,'soak tests in Python')
 	ulimit -S -c 0; $(soak_limit) $(BIN)/pytest -m soak $(PYTEST_ARGS)
