@@ -52,6 +52,24 @@ def tidy_up(path):
         return "tidy"
 
 
+def tidy_up_slowly():
+    """Takes as long as two more signals need to come, and hears of each that does something."""
+    with contextlib.suppress(manycore.TaskTimeout):
+        sleep_for_ever()
+    time.sleep(0.3)
+    return "tidy"
+
+
+def miss_a_signal(number):
+    """Sleeps for ever once the signal has come, as if it had come right before the sleep."""
+    caught = []
+    heeds = signal.signal(number, lambda *_: caught.append(number))
+    while not caught:
+        time.sleep(0.001)
+    signal.signal(number, heeds)
+    sleep_for_ever()
+
+
 def process_id(_=None):
     return os.getpid()
 

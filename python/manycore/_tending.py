@@ -30,6 +30,10 @@ from manycore.errors import (
 _GRACE = 1.0
 """Seconds that a task has to end once it was told to."""
 
+_REPEAT = 0.1
+"""Seconds until it is told again. A signal that comes right before a call of the kernel that sleeps
+does not end that sleep."""
+
 _STALL = 1.0
 """Seconds between two looks at whether workers were stopped; who is at both is reported."""
 
@@ -77,8 +81,10 @@ class _Told(NamedTuple):
     """A task that was told to stop."""
 
     tag: int
-    kill_at: float
+    number: int  # of the signal
     verdict: Verdict
+    repeat_at: float
+    kill_at: float
 
 
 class Tending:
@@ -128,11 +134,16 @@ class Tending:
                 del self._told[row]
                 if row in workers:
                     self._kill(workers[row], row, told.tag, told.verdict)
+            elif now >= told.repeat_at:
+                self._told[row] = told._replace(repeat_at=now + _REPEAT)
+                running = self._crew.running(row)
+                if row in workers and running is not None and running[0] == told.tag:
+                    _send(workers[row], told.number)
         if self._limits.need_looks:
             for row, worker in workers.items():
                 self._weigh(row, worker, now)
         self.report_stopped(workers)
-        waits = [told.kill_at - now for told in self._told.values()]
+        waits = [min(told.repeat_at, told.kill_at) - now for told in self._told.values()]
         return max(min([soonest, *waits] if soonest is not None else waits, default=1.0), 0.001)
 
     def cancel(self, row: int, worker: Any, tag: int) -> None:
@@ -144,7 +155,8 @@ class Tending:
         is_known = told is not None and told.tag == tag
         if is_known or self._sentenced.get(row, (0,))[0] == tag:
             return
-        self._told[row] = _Told(tag, time.monotonic() + _GRACE, verdict)
+        now = time.monotonic()
+        self._told[row] = _Told(tag, number, verdict, now + _REPEAT, now + _GRACE)
         self._crew.interrupt(row, tag)
         _send(worker, number)
 

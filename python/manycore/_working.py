@@ -54,12 +54,12 @@ def work(
 def obey(seat: _engine.Seat | _engine.StageSeat) -> None:
     """Gives tasks up when the owner says so: by an exception in the task.
 
-    The signal also ends what the task waits for. It may come late, when another task runs: then
-    nothing happens.
+    The signal also ends what the task waits for, unless it comes right before: so it comes again
+    until the task has ended. It may come late, when another task runs: then nothing happens.
     """
 
     def stop(number: int, frame: object) -> None:
-        if seat.is_interrupted():
+        if seat.take_interruption():
             _give_up(number)
 
     for number in (STOP_FOR_TIME, STOP):

@@ -12,10 +12,12 @@ import time
 
 import pytest
 
+import demanding
 import heap
 import manycore
 import stages
 from manycore import pipeline, stage
+from manycore._working import STOP_FOR_TIME
 from processes import descendants
 
 pytestmark = pytest.mark.beyond_stdlib
@@ -559,6 +561,13 @@ def test_an_item_that_takes_too_long_fails_alone(ctx, ordered):
     expected = [manycore.TaskTimeout if it in (3, 9) else it for it in range(12)]
     assert found == expected if ordered else sorted(map(str, found)) == sorted(map(str, expected))
     assert [(it.failures, it.deaths) for it in results.stats()] == [(2, 0), (0, 0)]
+
+
+def test_a_worker_that_misses_the_first_signal_is_told_again(ctx):
+    slow = stage(demanding.miss_a_signal, timeout=0.2)
+    results = pipeline([STOP_FOR_TIME] * 2, slow, on_error="return", context=ctx)
+    assert kinds(results) == [manycore.TaskTimeout] * 2
+    assert results.stats()[0].deaths == 0
 
 
 def test_a_time_out_is_raised_and_names_stage_and_item():

@@ -18,6 +18,7 @@ import manycore
 import targets
 from calls import Tally
 from eventually import until
+from manycore._working import STOP, STOP_FOR_TIME
 from manycore.pool import Lifetime
 from processes import kill_and_confirm
 
@@ -79,6 +80,25 @@ def test_a_worker_survives_a_task_that_listens(ctx):
         with pytest.raises(manycore.TaskTimeout):
             pool.apply(demanding.sleep_for_ever, timeout=SOON)
         assert pool.apply(demanding.process_id) == worker
+
+
+def test_a_task_that_misses_the_first_signal_is_told_again(ctx):
+    with ctx.Pool(1) as pool:
+        worker = pool.apply(demanding.process_id)
+        with pytest.raises(manycore.TaskTimeout):
+            pool.apply(demanding.miss_a_signal, (STOP_FOR_TIME,), timeout=SOON)
+        result = pool.apply_async(demanding.miss_a_signal, (STOP,))
+        until(lambda: is_begun(pool, result))
+        assert result.cancel()
+        with pytest.raises(manycore.TaskCancelled):
+            result.get()
+        assert pool.apply(demanding.process_id) == worker
+
+
+def test_what_a_task_does_when_it_was_told_is_not_disturbed(ctx):
+    with ctx.Pool(1) as pool:
+        assert pool.apply(demanding.tidy_up_slowly, timeout=SOON) == "tidy"
+        assert pool.stats().died == 0
 
 
 def test_a_task_may_tidy_up_and_answer_when_its_time_is_up(pool, tmp_path):
@@ -231,8 +251,7 @@ def test_a_task_that_was_cancelled_is_not_tried_again(ctx, task):
 def test_a_task_is_cancelled_from_when_a_worker_takes_it(ctx):
     with ctx.Pool(1) as pool:
         for _ in range(100):
-            # In a sleep the signal may come right before the call of the kernel, which then begins.
-            result = pool.apply_async(demanding.count_for_ever)
+            result = pool.apply_async(demanding.sleep_for_ever)
             until(functools.partial(pool._crew.is_running, result))
             assert result.cancel()
             with pytest.raises((manycore.TaskCancelled, CancelledError)):

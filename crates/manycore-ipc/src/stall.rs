@@ -13,7 +13,7 @@ pub struct Stalled {
 
 static HOOK: OnceLock<fn(Stalled)> = OnceLock::new();
 
-/// Sets what hears of stalls. It runs in the waiting thread, with no lock held, about every 50 ms
+/// Sets what hears of stalls. It runs in the waiting thread, with no lock held, about every 75 ms
 /// from the first second on. The first setting holds.
 pub fn on_stall(hook: fn(Stalled)) {
     let _ = HOOK.set(hook);

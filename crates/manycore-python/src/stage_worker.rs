@@ -71,9 +71,13 @@ impl StageSeat {
         Ok(())
     }
 
-    /// Whether the owner wants the item that is worked on to be given up.
-    fn is_interrupted(&self) -> bool {
-        self.engine.is_interrupted(self.current.get())
+    /// Whether the owner wants the item that is worked on to be given up. Says so once, as in a pool.
+    fn take_interruption(&self) -> bool {
+        let is_wanted = self.engine.is_interrupted(self.current.get());
+        if is_wanted {
+            self.current.set(0);
+        }
+        is_wanted
     }
 
     /// Tells the owner what is wrong with this worker itself.

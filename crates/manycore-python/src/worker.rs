@@ -43,8 +43,8 @@ const TURN: u64 = 4_000_000;
 pub struct Seat {
     engine: Engine,
     functions: GilCell<Kept>,
-    /// The tag of the task that runs; zero while none does. This and the numbers below are for the one
-    /// thread that works here, so nothing orders them.
+    /// The tag of the task that runs and was not told to stop; zero while none does. This and the numbers
+    /// below are for the one thread that works here, so nothing orders them.
     current: AtomicU64,
     /// Makes a function of its pickle, where that is not what every worker does.
     load: Mutex<Option<Py<PyAny>>>,
@@ -121,9 +121,14 @@ impl Seat {
         self.answer_error(py, LEAVE, PyErr::from_value(error.into_any()), 0)
     }
 
-    /// Whether the owner wants the task that runs to be given up.
-    fn is_interrupted(&self) -> bool {
-        self.engine.is_interrupted(self.current.load(Relaxed))
+    /// Whether the owner wants the task that runs to be given up. Says so once: the signal that makes a
+    /// worker ask comes more than once, and what a task does when it is told is not disturbed.
+    fn take_interruption(&self) -> bool {
+        let is_wanted = self.engine.is_interrupted(self.current.load(Relaxed));
+        if is_wanted {
+            self.current.store(LEAVE, Relaxed);
+        }
+        is_wanted
     }
 }
 

@@ -7,8 +7,8 @@ use manycore_os::Deadline;
 use crate::kernel::Slept;
 
 /// The longest sleep while another process is needed: a wake-up that was given to a dying process is
-/// made up for after this long.
-pub const SLICE: Duration = Duration::from_millis(50);
+/// made up for after this long. In a virtual machine a sleep costs up to 95 µs of processor time.
+pub const SLICE: Duration = Duration::from_millis(75);
 
 /// After so many slices, a second, the holder of an engine lock is stopped or frozen, or it is no holder.
 pub(crate) fn stall() -> u32 {
@@ -16,7 +16,7 @@ pub(crate) fn stall() -> u32 {
     if crate::scribble::is_running() {
         return 1;
     }
-    20
+    14
 }
 
 /// How long any call waits for its turn at an engine lock.

@@ -171,7 +171,7 @@ impl RingQueue {
     /// Raises:
     ///     queue.Empty: When there was none in time.
     ///     ShutDown: When the queue is empty, and shut down or without the producers that it had. A producer that
-    ///         is killed is found by who waits here, within 50 ms.
+    ///         is killed is found by who waits here, within 75 ms.
     ///     ValueError: When this process has closed the queue (`OSError` from a `SimpleQueue`).
     #[pyo3(signature = (block=true, timeout=None))]
     fn get<'py>(
