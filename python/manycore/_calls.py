@@ -50,6 +50,11 @@ def check_chunks(options: Options) -> None:
         )
 
 
+def _listed(iterable: Iterable[Any]) -> list[Any] | range:
+    """The items of a map, which nobody changes; the numbers of a range are made as they go."""
+    return iterable if type(iterable) is range else list(iterable)
+
+
 class Calls(_engine.PoolCalls):
     """What is called of a pool. The pool has what they need."""
 
@@ -186,7 +191,7 @@ class Calls(_engine.PoolCalls):
     ) -> list[Any]:
         head = self._begin(func)
         wanted = self._options.with_(options)
-        items = list(iterable)
+        items = _listed(iterable)
         cut = self._cut_for(len(items), chunksize, wanted, may_share=True)
         chunks = Chunks(self._crew, head, items, cut, star=star, priority=wanted.priority)
         result = self._map_result(func, chunks, wanted)
@@ -261,7 +266,7 @@ class Calls(_engine.PoolCalls):
     ) -> Any:
         head = self._begin(func)
         wanted = self._options.with_(options)
-        items = list(iterable)
+        items = _listed(iterable)
         cut = self._cut_for(len(items), chunksize, wanted)
         chunks = Chunks(self._crew, head, items, cut, star=star, priority=wanted.priority)
         result = self._map_result(func, chunks, wanted, *callbacks)

@@ -403,7 +403,7 @@ class Crew:
         self,
         job: Job,
         head: bytes,
-        items: list[Any],
+        items: list[Any] | range,
         start: int,
         end: int,
         most: int,

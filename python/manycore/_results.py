@@ -213,7 +213,7 @@ class Chunks:
         self,
         crew: _engine.Crew,
         head: bytes,
-        items: list[Any],
+        items: list[Any] | range,
         cut: Cut,
         *,
         star: bool,
@@ -244,7 +244,7 @@ class Chunks:
         """The arguments of an item of a task, or of a task that is one item."""
         if item is None and self.are_lists:
             return None
-        one = self.items[first + (item or 0)]
+        one: Any = self.items[first + (item or 0)]
         return tuple(one) if self._star else (one,), {}
 
     def _hand_out(self, start: int, end: int, most: int = 0, most_open: int = 1 << 62) -> int:

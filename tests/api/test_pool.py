@@ -106,6 +106,17 @@ def test_the_chunk_size_changes_nothing_but_speed(pool, name, chunksize):
     assert sorted(results) == SQUARES
 
 
+@pytest.mark.parametrize("chunksize", [None, 1, 7])
+@pytest.mark.parametrize(
+    "numbers", [range(0), range(1000), range(999, -1, -3), range(-5, 9000, 7)], ids=str
+)
+def test_a_range_is_as_good_as_a_list_of_its_numbers(pool, numbers, chunksize):
+    expected = [n * n for n in numbers]
+    assert pool.map(targets.square, numbers, chunksize) == expected
+    assert pool.map(targets.square, list(numbers), chunksize) == expected
+    assert pool.map_async(targets.square, numbers, chunksize).get() == expected
+
+
 @beyond_stdlib
 @pytest.mark.parametrize("way", ["map", "starmap", "map in chunks", "apply"])
 def test_who_interrupts_a_call_withdraws_what_waits(gate, tmp_path, way):

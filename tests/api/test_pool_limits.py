@@ -123,6 +123,13 @@ def test_only_the_task_that_takes_too_long_fails(pool, way):
     assert results == [0, 1, 2, 4, 5, 6, 7, 8, 9]
 
 
+def test_only_the_number_of_a_range_fails_whose_worker_dies(pool):
+    fatal = demanding.Fixed(demanding.die_if_equal, (signal.SIGKILL,))
+    results = pool.map(fatal, range(13, 3, -2), on_error="return")
+    assert isinstance(results.pop(2), manycore.WorkerDied)
+    assert results == [13, 11, 7, 5]
+
+
 def test_lazy_maps_have_time_outs(pool):
     results = pool.imap(time.sleep, [0, 3600, 0], timeout=AMPLE)
     assert results.next() is None
@@ -320,11 +327,15 @@ def starmap_async(pool, task, arguments, **options):
     return pool.starmap_async(task, [(*arguments, n) for n in range(4)], **options).get()
 
 
+def map_a_range(pool, task, arguments, **options):
+    return pool.map(demanding.Fixed(task, arguments), range(4), **options)
+
+
 def imap(pool, task, arguments, **options):
     return list(pool.imap(demanding.Fixed(task, arguments), range(4), **options))
 
 
-again = pytest.mark.parametrize("way", [apply, starmap, starmap_async, imap])
+again = pytest.mark.parametrize("way", [apply, starmap, starmap_async, map_a_range, imap])
 
 
 @again

@@ -5,6 +5,7 @@ mod batch;
 mod collecting;
 mod handing_out;
 mod heads;
+mod items;
 mod ownership;
 mod state;
 mod streaming;
@@ -19,7 +20,7 @@ use manycore_os::incarnation;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict};
 
 use self::handing_out::{Part, head_for};
 use self::heads::{Heads, Known};
@@ -322,7 +323,8 @@ impl Crew {
 
     /// Hands out the items of a map from `start` to `end`, in tasks as they are cut, while fewer than `most_open`
     /// tasks are open; returns the first item that was not handed out. With `most`, which is not zero, each task may
-    /// have twice as many items as the one before, at most these, and not much more than 64 KiB.
+    /// have twice as many items as the one before, at most these, and not much more than 64 KiB. The items are a list
+    /// that nobody changes, or a range.
     #[pyo3(signature = (job, head, items, start, end, most, star, most_open, priority=0))]
     #[allow(clippy::too_many_arguments)] // one call for a whole map is the point
     fn map(
@@ -330,7 +332,7 @@ impl Crew {
         py: Python<'_>,
         job: &Bound<'_, Job>,
         head: &[u8],
-        items: &Bound<'_, PyList>,
+        items: &Bound<'_, PyAny>,
         start: usize,
         end: usize,
         most: usize,
@@ -349,7 +351,7 @@ impl Crew {
         job.get().note_source(py, source);
         let part = Part {
             start,
-            end: end.min(items.len()),
+            end: end.min(items.len()?),
             most,
             star,
             priority,

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
 use super::Crew;
 use super::batch::Batch;
+use super::items::{Items, slice};
 use super::state::Open;
 use crate::errors::{self, Error};
 use crate::job::Job;
@@ -163,7 +164,7 @@ impl Crew {
         &self,
         py: Python<'_>,
         (job, head): (&Bound<'_, Job>, &[u8]),
-        items: &Bound<'_, PyList>,
+        items: &Bound<'_, PyAny>,
         most_open: usize,
         part: &Part,
     ) -> PyResult<usize> {
@@ -173,6 +174,7 @@ impl Crew {
         let room = most_open.saturating_sub(self.state(py).ledger.len());
         let is_usual = part.priority == 0 && this.seed().is_none();
         let mut batch = Batch::default();
+        let mut one_by_one = Items::before(part.end.min(part.start.saturating_add(room)), items);
         let mut first = part.start;
         for _ in 0..room {
             if first >= part.end {
@@ -180,9 +182,9 @@ impl Crew {
             }
             let end = this.end_of(py, first).min(part.end);
             let arguments = if are_lists {
-                items.get_slice(first, end).into_any()
+                slice(items, first, end)?.into_any()
             } else {
-                items.get_item(first)?
+                one_by_one.one(first)?
             };
             let encoded = encode(job, first, &head, &arguments);
             let len = encoded.as_ref().map_or(0, |encoded| encoded.len(py));
@@ -251,9 +253,9 @@ impl Crew {
         while first < items.end {
             let next = this.end_of(py, first);
             if outcome.is_ok() {
-                let list = source.items.bind(py).get_slice(first, next);
-                let handed_out =
-                    self.hand_out_or_answer(py, job, first, first, &head, &list, source.priority);
+                let handed_out = slice(source.items.bind(py), first, next).and_then(|list| {
+                    self.hand_out_or_answer(py, job, first, first, &head, &list, source.priority)
+                });
                 outcome = handed_out.map(drop);
             }
             if let Err(error) = &outcome {

@@ -2,7 +2,7 @@
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::due::Due;
 use crate::task::HEAD;
@@ -31,7 +31,8 @@ pub(super) struct Others {
 
 /// The items of a map, and how they become tasks.
 pub struct Source {
-    pub items: Py<PyList>,
+    /// A list, or a range.
+    pub items: Py<PyAny>,
     /// That of its function.
     pub head: [u8; HEAD],
     /// Whether an item is a tuple of arguments.
