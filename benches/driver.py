@@ -152,7 +152,7 @@ def calibrate(arm: Arm, bench: Bench, seconds: float) -> int:
     for _ in range(10):
         taken = arm.sample(n).seconds
         wanted = n * min(10.0, seconds / max(taken, 1e-9))
-        following = min(bench.max_n, max(1, round(wanted)))
+        following = min(bench.max_n, max(bench.min_n, round(wanted)))
         if 0.66 * seconds <= taken <= 1.66 * seconds or following == n:
             break
         n = following

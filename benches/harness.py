@@ -165,6 +165,7 @@ class Bench:
         payload: Bytes per item, where the rate is better given in bytes.
         first_n: Where calibration starts.
         max_n: Where it ends, for items that need much memory.
+        min_n: How many there are at least, for items of which the last ones would count too much.
         needs: A module without which the bench is skipped.
         needs_cpus: The number of CPUs without which it is skipped.
         program: The main module of the process that takes the samples.
@@ -178,6 +179,7 @@ class Bench:
     payload: int = 0
     first_n: int = 100
     max_n: int = 20_000_000
+    min_n: int = 1
     needs: str | None = None
     needs_cpus: int = 1
     program: str = "benches.arm"

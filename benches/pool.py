@@ -47,6 +47,7 @@ MEASURABLE = (
 SHORT, LONGER = 1e-5, 100  # seconds of a short task, and how many times that a long one takes
 UNDISTURBED = 20_000  # tasks of a worker's, before and after each part of the others
 PARTS = 3  # of what is compared with these: how quick a shared machine is changes within a second
+FEWEST = 200  # tasks, at whose end a worker waits for half a task of the other one
 READINGS = 1000
 MEGABYTE = 1 << 17  # numbers in an array
 MANY = 5_000_000  # numbers in a list: 200 MB of memory
@@ -212,6 +213,7 @@ def work_and_seconds(pool: Any, n: int) -> tuple[float, float]:
 def scaling_sample(task_seconds: float, target: Target, n: int) -> Sample:
     """Run busy tasks one per message; report the share of the speed that all CPUs could reach."""
     set_busy_loops(task_seconds)
+    n += -n % WORKERS  # of 51 long tasks one worker has 26, and the other one waits for it
     with warm_pool(target) as pool:
         if task_seconds >= MEASURABLE:
             begin = perf_counter()
@@ -273,8 +275,9 @@ def scaling_bench(name: str, title: str, task_seconds: float) -> Bench:
         f"{title} tasks, chunksize=1, share of perfect",
         partial(scaling_sample, task_seconds),
         metrics=(SHARE,),
-        first_n=20,
+        first_n=FEWEST,
         max_n=MANY,
+        min_n=FEWEST,
     )
 
 
